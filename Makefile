@@ -1,0 +1,74 @@
+# Needs GNU make and Python 3.11 or newer; everything else is installed into $(VENV).
+
+VENV ?= .venv
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then command -v $$python; break; fi; done)
+LAB_ARGS ?=
+PYTEST_ARGS ?=
+
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.vislab-installed
+INSTALLING := $(VENV)/.vislab-installing
+BENCH_INSTALLED := $(VENV)/.vislab-bench-installed
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+# JupyterLab refuses to run as root unless told; in a container there is often no other user.
+ALLOW_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+export PYTHONUTF8 := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test lint format bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+lab: $(INSTALLED) ## install what is needed and open JupyterLab on notebooks/ (LAB_ARGS="--no-browser …")
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m jupyterlab --notebook-dir=notebooks $(ALLOW_ROOT) $(LAB_ARGS)
+
+test: lint ## install what is needed, lint, and run every test and notebook (PYTEST_ARGS="-k grid …")
+	$(PY) -m pytest --nbmake tests vislab $(wildcard notebooks) $(PYTEST_ARGS)
+
+lint: $(INSTALLED) ## ruff, mypy, and notebooks without outputs
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(if $(NOTEBOOKS),$(PY) -m nbstripout --verify $(NOTEBOOKS))
+
+format: $(INSTALLED) ## mend what lint can mend
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+	$(if $(NOTEBOOKS),$(PY) -m nbstripout $(NOTEBOOKS))
+
+bench: $(BENCH_INSTALLED) ## time and memory of the engine against the plain forward pass
+	@set -e; for script in $(wildcard tests/bench/bench_*.py); do $(PY) $$script; done
+
+clean: ## remove caches and build products (the environment stays; it is .venv)
+	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find vislab tests assets -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first marker stands while the install runs and becomes the second at its end: an install that was interrupted
+# left the first, and is begun anew. Old versions of pip fail on metadata of today, so pip comes first.
+$(INSTALLED): pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "vislab needs Python 3.11 or newer; found $$(python3 --version 2>/dev/null || echo no python3)." \
+			"Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; fi
+	@if ! "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+		echo "vislab needs Python 3.11 or newer; $(PYTHON) is $$("$(PYTHON)" --version 2>&1)." \
+			"Name another: make PYTHON=/path/to/python3.12" >&2; exit 1; fi
+	@if ! "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$(PYTHON) cannot make environments: its modules venv and ensurepip are missing." \
+			"On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; fi
+	@if [ -e $(INSTALLING) ]; then \
+		echo "An earlier install did not finish: beginning anew."; "$(PYTHON)" -m venv --clear $(VENV); \
+	elif [ ! -e $@ ]; then "$(PYTHON)" -m venv $(VENV); fi
+	@rm -f $@ && touch $(INSTALLING)
+	$(PY) -m pip install --upgrade pip
+	$(PY) -m pip install -e '.[test]'
+	@$(PY) -c 'import cv2' || { echo "OpenCV does not load: it needs the system's libGL." \
+		"On Debian and Ubuntu: apt install libgl1 libglib2.0-0" >&2; exit 1; }
+	@mv $(INSTALLING) $@ && touch $@
+
+$(BENCH_INSTALLED): $(INSTALLED)
+	$(PY) -m pip install -e '.[bench]'
+	@touch $@

@@ -1,0 +1,55 @@
+"""What every test stands on: no network, no writing into the user's folders, fixed seeds, and the browser."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import random
+import shutil
+import sys
+import tempfile
+
+# The frameworks read these when they are imported, so they are set before any test module is.
+_home = tempfile.mkdtemp(prefix="vislab-tests-")
+atexit.register(shutil.rmtree, _home, ignore_errors=True)
+os.environ |= {
+    "HF_HOME": f"{_home}/huggingface",
+    "HF_HUB_OFFLINE": "1",
+    "IPYTHONDIR": f"{_home}/ipython",
+    "JUPYTER_PLATFORM_DIRS": "1",
+    "MPLBACKEND": "Agg",
+    "TORCH_HOME": f"{_home}/torch",
+    "TRANSFORMERS_OFFLINE": "1",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_CONFIG_DIR": f"{_home}/ultralytics",
+    "YOLO_OFFLINE": "true",
+}
+
+import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+collect_ignore = ["bench"]
+
+# A first example pays for loading a framework, and CI's machine is shared: time says nothing about a law.
+hypothesis.settings.register_profile("vislab", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("vislab")
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 -- the libraries under test draw from the global generator
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium to drive: $CHROMIUM, or one on the PATH. Without one, CI fails and others skip."""
+    names = [os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"]
+    path = next(filter(None, map(shutil.which, filter(None, names))), None)
+    if path is None:
+        reason = "no Chromium: apt install chromium, or set CHROMIUM to the path of one"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    return path

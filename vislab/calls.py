@@ -1,0 +1,233 @@
+"""One call of attention: what went into it, the rows of attention recomputed from that, and their product with a row.
+
+Memory is O(n): a row of attention is made when someone asks for it, a product in blocks of rows, dropped at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Fusion = Literal["mean", "max", "min"]
+
+_BLOCK = 256 * 1024  # attention values computed at a time in rollout: 1 MB of float32 stays in the cache
+
+
+@dataclass(frozen=True, eq=False)
+class FusedCall:
+    """What one fused-attention call was given. q: (batch, heads, queries, dim), k: (batch, heads, keys, dim)."""
+
+    q: Tensor
+    k: Tensor
+    scale: float
+    mask: Tensor | None = None
+    causal: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        return self.q.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.q.dtype
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        batch, heads, queries, _ = self.q.shape
+        return batch, heads, queries, self.k.shape[2]
+
+    @property
+    def plain(self) -> bool:
+        """Whether the logits are q·kᵀ alone and lie on the CPU."""
+        return self.mask is None and not self.causal and self.device.type == "cpu"
+
+    def bias(self, rows: slice | Tensor, batch: slice, heads: slice) -> Tensor | None:
+        """What is added to the logits of those rows, broadcastable to (batch, heads, rows, keys)."""
+        bias = None
+        if self.mask is not None:
+            full = self.mask.expand(*self.shape[:2], *self.mask.shape[-2:])[batch, heads]
+            full = full[:, :, rows] if full.shape[2] > 1 else full
+            bias = additive(full, wide(self.q.dtype))
+        if self.causal:
+            index = torch.arange(self.shape[2], device=self.q.device)[rows]
+            later = torch.arange(self.shape[3], device=self.q.device) > index[:, None]
+            hidden = torch.zeros(later.shape, dtype=wide(self.q.dtype), device=self.q.device)
+            hidden.masked_fill_(later, -torch.inf)
+            bias = hidden if bias is None else bias + hidden
+        return bias
+
+    def attention(self, rows: slice | Tensor, batch: slice = slice(None), heads: slice = slice(None)) -> Tensor:
+        dtype = wide(self.q.dtype)
+        q = self.q[batch, heads][:, :, rows].to(dtype)
+        k = repeat_heads(self.k, self.shape[1])[batch, heads].to(dtype)
+        logits = (q * self.scale) @ k.mT
+        bias = self.bias(rows, batch, heads)
+        return (logits if bias is None else logits + bias).softmax(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectedCall:
+    """A call of nn.MultiheadAttention, whose queries and keys are projected when someone asks.
+
+    query, key: (batch, tokens, width) inputs; weights and biases: of the query and the key projection.
+    """
+
+    query: Tensor
+    key: Tensor
+    weights: tuple[Tensor, Tensor]
+    biases: tuple[Tensor | None, Tensor | None]
+    heads: int
+    mask: Tensor | None
+    factor: float
+
+    @property
+    def device(self) -> torch.device:
+        return self.query.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.query.dtype
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.query.shape[0], self.heads, self.query.shape[1], self.key.shape[1]
+
+    def project(self) -> FusedCall:
+        q, k = (
+            F.linear(x, w, b).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for x, w, b in zip((self.query, self.key), self.weights, self.biases, strict=True)
+        )
+        return FusedCall(q, k, self.factor * q.shape[-1] ** -0.5, self.mask)
+
+    def attention(self, rows: slice | Tensor, batch: slice = slice(None), heads: slice = slice(None)) -> Tensor:
+        return self.project().attention(rows, batch, heads)
+
+
+@dataclass(frozen=True, eq=False)
+class WeightsCall:
+    """The attention that a module without fused attention made itself. weights: (batch, heads, queries, keys)."""
+
+    weights: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        return self.weights.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weights.dtype
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        batch, heads, queries, keys = self.weights.shape
+        return batch, heads, queries, keys
+
+    def attention(self, rows: slice | Tensor, batch: slice = slice(None), heads: slice = slice(None)) -> Tensor:
+        return self.weights[batch, heads][:, :, rows]
+
+
+Call = FusedCall | ProjectedCall | WeightsCall
+
+
+def repeat_heads(x: Tensor, heads: int) -> Tensor:
+    """Grouped keys or values, repeated for each query head."""
+    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], 1)
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which attention is recomputed: float32 at least."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def kept_mask(mask: Tensor | None) -> Tensor | None:
+    """A copy of a mask (some models change theirs in place from layer to layer), without what is only broadcast."""
+    if mask is None:
+        return None
+    mask = mask.detach().reshape(*(1,) * (4 - mask.ndim), *mask.shape)
+    for dim in range(4):
+        if mask.stride(dim) == 0:
+            mask = mask.narrow(dim, 0, 1)
+    return mask.clone()
+
+
+def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask as what is added to the logits; of a boolean one, True takes part."""
+    if mask.dtype != torch.bool:
+        return mask.to(dtype)
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
+
+
+def multi_head_mask(mask: Tensor | None, padding: Tensor | None, heads: int, dtype: torch.dtype) -> Tensor | None:
+    """nn.MultiheadAttention's two masks as one additive (batch, heads, queries, keys); of a boolean, True is hidden."""
+    parts = []
+    if mask is not None:
+        mask = ~mask if mask.dtype == torch.bool else mask
+        parts.append(additive(mask.unflatten(0, (-1, heads)) if mask.ndim == 3 else mask[None, None], wide(dtype)))
+    if padding is not None:
+        padding = ~padding if padding.dtype == torch.bool else padding
+        parts.append(additive(padding[None] if padding.ndim == 1 else padding, wide(dtype))[:, None, None])
+    return kept_mask(sum(parts[1:], parts[0])) if parts else None
+
+
+def carried(call: Call, row: Tensor, head: Fusion, discard: float, prefix: int) -> Tensor:
+    """row · A, where A is the attention with its heads fused. row: (batch, n) -> (batch, n)."""
+    if isinstance(call, ProjectedCall):
+        call = call.project()
+    out = torch.zeros_like(row)
+    for b in range(len(row)):
+        index = row[b].nonzero().squeeze(1)  # at the last layer a single query
+        if head == "mean" and discard == 0 and isinstance(call, FusedCall) and call.plain:
+            out[b] = _carried_plain(call, b, index, row[b, index])
+            continue
+        size = max(1, (_BLOCK if row.device.type == "cpu" else 64 * _BLOCK) // (call.shape[1] * row.shape[1]))
+        for rows in index.split(size):
+            block = call.attention(rows, slice(b, b + 1)).to(row.dtype)[0]
+            fused = block.mean(0) if head == "mean" else block.amax(0) if head == "max" else block.amin(0)
+            if discard:
+                fused = _discarded(fused, discard, prefix)
+            out[b] += (row[b, rows] / fused.sum(1)) @ fused
+    return out
+
+
+def _carried_plain(call: FusedCall, b: int, index: Tensor, weights: Tensor) -> Tensor:
+    """`carried` by head and block of rows, without a pass for the softmax's maximum or its division.
+
+    softmax is the same under any shift of a row, and |q|·max|k| bounds a row's logits: the shift goes into the product
+    as one more column. A row's division goes into its weight.
+    """
+    _, heads, _, tokens = call.shape
+    dtype = weights.dtype
+    out = torch.zeros(tokens, dtype=dtype)
+    whole = len(index) == call.shape[2]
+    size = max(16, _BLOCK // tokens)
+    buffer = torch.empty(size, tokens, dtype=dtype)
+    keys = torch.ones(tokens, call.k.shape[-1] + 1, dtype=dtype)
+    for h in range(heads):
+        q = call.q[b, h] if whole else call.q[b, h, index]
+        q = q.to(dtype) * call.scale
+        keys[:, :-1] = call.k[b, h * call.k.shape[1] // heads]
+        bound = q.norm(dim=1) * keys[:, :-1].norm(dim=1).max()
+        q = torch.cat([q, -bound[:, None]], 1)
+        for start in range(0, len(index), size):
+            rows = q[start : start + size]
+            block = torch.mm(rows, keys.T, out=buffer[: len(rows)]).exp_()
+            sums = block.sum(1)
+            if float(sums.min()) < 1e-25:  # the bound is too far above the largest logit
+                block = torch.mm(rows, keys.T, out=block)
+                block = block.sub_(block.amax(1, keepdim=True)).exp_()
+                sums = block.sum(1)
+            out.addmv_(block.T, weights[start : start + size] / sums)
+    return out / heads
+
+
+def _discarded(rows: Tensor, discard: float, prefix: int) -> Tensor:
+    """Each row without the lowest `discard` share of its values; the first `prefix` columns are exempt."""
+    count = int(discard * (rows.shape[1] - prefix))
+    if count == 0:
+        return rows
+    lowest = rows[:, prefix:].topk(count, dim=1, largest=False).indices + prefix
+    return rows.scatter(1, lowest, 0.0)

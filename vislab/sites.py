@@ -1,0 +1,589 @@
+"""The engine: reads the attention of any torch module while it runs as it is, fused attention and all.
+
+Queries meet keys in one call: `scaled_dot_product_attention`, or an explicit softmax where a module has no fused
+attention. `capture` watches that call inside each attention module and keeps what went into it: queries and keys after
+projection, normalisation and rotation, with scale and mask. That is O(n) memory, no family needs an adapter, and any
+row of attention can be computed again when someone asks for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import re
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from .calls import (
+    Call,
+    FusedCall,
+    Fusion,
+    ProjectedCall,
+    WeightsCall,
+    carried,
+    kept_mask,
+    multi_head_mask,
+    repeat_heads,
+    wide,
+)
+
+Query = int | Sequence[int] | slice
+_SOFTMAX = {torch.softmax, torch.Tensor.softmax, F.softmax}
+_PRODUCT = {torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm, torch.einsum}
+_PROJECTIONS = ({"q_proj", "k_proj"}, {"query", "key"}, {"q", "k"}, {"to_q", "to_k"}, {"qkv"})
+# What recomputed rows may differ by, relative to what uniform attention would change: rounding of the fused kernels.
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+
+
+class AttentionRefused(RuntimeError):
+    """A site's attention cannot be read exactly; the message says which site and why."""
+
+
+@dataclass(eq=False)
+class Site:
+    """One place where queries meet keys: an attention module, named by its path in the captured module.
+
+    kind: the module's class. Sizes are those of the last forward.
+    """
+
+    name: str
+    kind: str
+    _call: Call | None = field(default=None, repr=False)
+    _check: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
+    _confirm: Callable[[], None] | None = field(default=None, repr=False)
+    _refused: str | None = field(default="no attention was seen in it, neither a fused call nor a softmax", repr=False)
+    _calls: int = field(default=0, repr=False)
+
+    @property
+    def refused(self) -> str | None:
+        """Why its attention cannot be read, or None."""
+        if self._refused is None and self._check is not None:
+            error, limit = (float(value) for value in self._check)
+            self._check, confirm, self._confirm = None, self._confirm, None
+            if not (math.isfinite(error) and math.isfinite(limit)):
+                self._refused = "it holds NaN or infinite values: look for them in the weights and the pixels"
+            elif error > limit:
+                self._refused = (
+                    f"recomputed from its queries and keys it does not give the module's output (error {error:.2g}, "
+                    f"limit {limit:.2g}): the module does something else with them"
+                )
+            elif confirm is not None:
+                confirm()
+        return self._refused
+
+    @refused.setter
+    def refused(self, reason: str) -> None:
+        self._refused, self._call, self._check, self._confirm = reason, None, None, None
+
+    def _read(self) -> Call:
+        if self.refused is not None:
+            raise AttentionRefused(f"the attention of {self.name!r} ({self.kind}) cannot be read: {self.refused}")
+        assert self._call is not None
+        return self._call
+
+    @property
+    def batch(self) -> int:
+        return self._read().shape[0]
+
+    @property
+    def heads(self) -> int:
+        return self._read().shape[1]
+
+    @property
+    def queries(self) -> int:
+        """Attending tokens."""
+        return self._read().shape[2]
+
+    @property
+    def keys(self) -> int:
+        """Attended tokens."""
+        return self._read().shape[3]
+
+    @property
+    def self_attention(self) -> bool:
+        """Whether as many tokens attend as are attended; of a refused site it is taken to be so."""
+        return self.refused is not None or self.queries == self.keys
+
+    @property
+    def q(self) -> Tensor:
+        """The queries that met the keys. -> (batch, heads, queries, dim), the model's dtype."""
+        return self._operands().q
+
+    @property
+    def k(self) -> Tensor:
+        """The keys that met the queries. -> (batch, heads, keys, dim), the model's dtype."""
+        return self._operands().k
+
+    @property
+    def scale(self) -> float:
+        """The factor of q·kᵀ, attention scale included."""
+        return self._operands().scale
+
+    def _operands(self) -> FusedCall:
+        call = self._read()
+        if isinstance(call, WeightsCall):
+            raise AttentionRefused(
+                f"{self.name} ({self.kind}) makes its attention without a fused call: its weights can be read, "
+                "its queries and keys cannot"
+            )
+        return call.project() if isinstance(call, ProjectedCall) else call
+
+
+class Capture:
+    """What the attention sites of a module did in its last forward under `capture`; readable after the block."""
+
+    def __init__(self, root: nn.Module, scale: float | Mapping[int, float], watched: int) -> None:
+        self._root = type(root).__name__
+        self._watched = watched
+        self._scale = scale
+        self._thread = threading.get_ident()
+        self._sites: dict[str, Site] = {}
+        self._running = False
+
+    # ---- reading ----
+
+    @property
+    def sites(self) -> Mapping[str, Site]:
+        """Module path -> Site, in execution order; those whose attention cannot be read are there with the reason."""
+        return dict(self._sites)
+
+    @property
+    def layers(self) -> list[Site]:
+        """The self-attention sites, in execution order."""
+        return [site for site in self._sites.values() if site.self_attention]
+
+    def site(self, site: str | int | Site) -> Site:
+        """A site by name, by layer index among `layers` (-1 is the last), or itself."""
+        if isinstance(site, Site):
+            return site
+        self._nothing_captured()
+        if isinstance(site, str):
+            if site not in self._sites:
+                raise KeyError(f"no site {site!r} was captured; there are {_listed(self._sites)}")
+            return self._sites[site]
+        layers = self.layers
+        if not layers:
+            raise AttentionRefused(f"{self._root} has no self-attention; its sites are {_listed(self._sites)}")
+        if not -len(layers) <= site < len(layers):
+            raise IndexError(f"no layer {site}: {self._root} has layers 0 to {len(layers) - 1}")
+        return layers[site]
+
+    @torch.no_grad()
+    def attention(self, site: str | int | Site, query: Query = 0) -> Tensor:
+        """Attention of a query token, recomputed from the queries and keys that met.
+
+        site: name, layer index or Site; query: token index, several of them, or a slice -> (batch, heads, keys) for one
+        query, else (batch, heads, queries, keys). Rows sum to 1. float32, or float64 where the model is.
+        """
+        call = self.site(site)._read()
+        count = call.shape[2]
+        if isinstance(query, slice):
+            return call.attention(query)
+        index = [query] if isinstance(query, int) else list(query)
+        for i in index:
+            if not -count <= i < count:
+                raise IndexError(f"no query token {i}: they run from 0 to {count - 1}")
+        rows = call.attention(torch.tensor([i % count for i in index]))
+        return rows[:, :, 0] if isinstance(query, int) else rows
+
+    @torch.no_grad()
+    def rollout(
+        self,
+        query: int | Tensor = 0,
+        *,
+        sites: Sequence[str | int | Site] | None = None,
+        head: Fusion = "mean",
+        residual: float = 0.5,
+        discard: float = 0.0,
+        prefix: int = 1,
+    ) -> Tensor:
+        """Attention rollout of one query: its row of the product of all layers' attention, in O(n) memory.
+
+        query: token index, or weights over the tokens: (n,) -> (batch, n), rows sum to 1. sites: in execution order; by
+        default all self-attention sites, which must then agree in their number of tokens. head: how heads are fused.
+        residual: share of the residual path, 0 to 1. discard: share of each row, its lowest values, set to zero before
+        it is renormalised, 0 to below 1; the first `prefix` keys are exempt.
+
+        The row vector is carried from the last layer to the first, v <- residual·v + (1 - residual)·v·A, where A is
+        made in blocks of rows that are dropped at once.
+
+        Source: Abnar & Zuidema 2020, eq. 1; discard as in common use for Vision Transformers, taken by row.
+        """
+        if head not in ("mean", "max", "min"):
+            raise ValueError(f"rollout fuses heads by 'mean', 'max' or 'min', not {head!r}")
+        if not 0 <= residual <= 1 or not 0 <= discard < 1:
+            raise ValueError(f"residual runs from 0 to 1 and discard from 0 to below 1, not {residual} and {discard}")
+        chain = self._chain(sites)
+        calls = [site._read() for site in chain]
+        batch, _, tokens, _ = calls[-1].shape
+        dtype, device = wide(calls[-1].dtype), calls[-1].device
+        if isinstance(query, Tensor):
+            if query.shape != (tokens,):
+                raise ValueError(f"weights over the queries need shape ({tokens},), not {tuple(query.shape)}")
+            row = query.to(device, dtype).expand(batch, tokens)
+        else:
+            if not -tokens <= query < tokens:
+                raise IndexError(f"no query token {query}: they run from 0 to {tokens - 1}")
+            row = torch.zeros(batch, tokens, dtype=dtype, device=device)
+            row[:, query] = 1
+        for call in reversed(calls):
+            row = residual * row + (1 - residual) * carried(call, row, head, discard, prefix)
+        return row
+
+    def _chain(self, sites: Sequence[str | int | Site] | None) -> list[Site]:
+        if sites is not None:
+            chain = [self.site(s) for s in sites]
+        else:
+            self.site(-1)
+            chain = self.layers
+        if not chain:
+            raise ValueError("rollout needs at least one site")
+        counts: dict[int, list[str]] = {}
+        for site in chain:
+            if not site.self_attention:
+                raise ValueError(f"rollout needs self-attention, and {site.name} is {site.queries} × {site.keys}")
+            counts.setdefault(site.keys, []).append(site.name)
+        if len(counts) > 1:
+            groups = "; ".join(f"{n} tokens at {_listed(names)}" for n, names in counts.items())
+            raise ValueError(f"rollout needs one number of tokens, and there are {groups}. Choose with sites=…")
+        return chain
+
+    def _nothing_captured(self) -> None:
+        if self._sites:
+            return
+        if self._watched == 0:
+            raise AttentionRefused(
+                f"{self._root} has no attention module: looked for modules named …Attention or …Attn, or with query "
+                "and key projections (q_proj and k_proj, query and key, q and k, to_q and to_k, qkv)"
+            )
+        raise AttentionRefused(
+            f"nothing was captured: none of the {self._watched} attention modules of {self._root} ran in this thread "
+            "under capture. Run the model inside the with block; compile it, if at all, inside the block too"
+        )
+
+    # ---- recording ----
+
+    def _begin(self) -> None:
+        self._running = True
+        self._sites.clear()
+
+    def _end(self) -> None:
+        self._running = False
+
+    def _enter(self, name: str, module: nn.Module) -> tuple[Site, float]:
+        """The site about to run and its attention scale; what it did in an earlier forward is forgotten."""
+        if name not in self._sites:
+            self._sites[name] = Site(name, type(module).__name__)
+        elif not self._running:  # called on its own, not by the captured module: each call is a forward
+            self._sites[name].__init__(name, type(module).__name__)  # type: ignore[misc]
+        if isinstance(self._scale, Mapping):
+            return self._sites[name], float(self._scale.get(list(self._sites).index(name), 1.0))
+        return self._sites[name], float(self._scale)
+
+
+class _Tap(TorchFunctionMode):
+    """Sees the torch functions called inside one attention module, and records and scales the one that attends."""
+
+    def __init__(self, module: nn.Module, entered: Sequence[tuple[Site, float]]) -> None:
+        super().__init__()
+        self.module = module
+        self.sites = [site for site, _ in entered]
+        self.scale = math.prod(scale for _, scale in entered)
+        self.bias_kv = isinstance(module, nn.MultiheadAttention) and (module.bias_k is not None or module.add_zero_attn)
+        self.weights: WeightsCall | None = None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return self._fused(*args, **kwargs)
+        if func is F.multi_head_attention_forward:
+            return self._multi_head(*args, **kwargs)
+        if func in _SOFTMAX:
+            return self._softmax(func, args, kwargs)
+        if self.weights is not None and func in _PRODUCT:
+            self._product(args)
+        return func(*args, **kwargs)
+
+    def _record(self, call: Call | None, why: str | None = None) -> None:
+        for site in self.sites:
+            site._calls += 1
+            if site._calls > 1:
+                site.refused = "it attends more than once in one forward"
+            elif why is not None:
+                site.refused = why
+            else:
+                site._call, site._refused = call, None
+
+    def _unverified(self, call: FusedCall | ProjectedCall, width: int) -> bool:
+        """Whether this module is yet to be verified on calls of this form: then it is, once."""
+        if self.sites[0]._call is not call:
+            return False
+        causal = isinstance(call, FusedCall) and call.causal
+        form = (type(call), width, call.shape[1], call.device, call.dtype, call.mask is None, causal)
+        if _verified.get(self.module) == form:
+            return False
+        for site in self.sites:
+            site._confirm = functools.partial(_verified.__setitem__, self.module, form)
+        return True
+
+    def _verify(
+        self, call: FusedCall | ProjectedCall, values: Tensor, output: Tensor, then: Callable[[Tensor], Tensor]
+    ) -> None:
+        """Compare some rows of the recomputed attention, applied to the values, with the output of the call itself.
+
+        values: (batch, heads, keys, dim); output: (batch, queries, …), as `then` makes it of the heads' outputs. The
+        error is held against what uniform attention would change, and what rounding alone explains.
+        """
+        count = call.shape[2]
+        rows = torch.tensor(sorted({0, count // 3, 2 * count // 3, count - 1}), device=output.device)
+        values = repeat_heads(values, call.shape[1]).to(wide(values.dtype))
+        mixed, even = call.attention(rows) @ values, values.mean(2, keepdim=True).expand(-1, -1, len(rows), -1)
+        given, mixed, even = output[:, rows].to(values.dtype), then(mixed), then(even)
+        limit = _TOLERANCE[output.dtype] * (given - even).norm() + 4 * torch.finfo(output.dtype).eps * given.norm()
+        for site in self.sites:
+            site._check = ((given - mixed).norm(), limit)
+
+    def _fused(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        own = query.shape[-1] ** -0.5 if scale is None else scale
+        if self.scale != 1:
+            scale = own * self.scale
+        more = {"enable_gqa": True} if enable_gqa else {}
+        output = F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **more)
+        if dropout_p > 0:
+            self._record(None, "its dropout is active: call eval() on the model first")
+        elif query.ndim != 4 or query.shape[0] != key.shape[0]:
+            shapes = f"{tuple(query.shape)} and {tuple(key.shape)}"
+            self._record(None, f"queries and keys have shapes {shapes}, not (batch, heads, tokens, dim)")
+        else:
+            with torch.no_grad():
+                call = FusedCall(query.detach(), key.detach(), own * self.scale, kept_mask(attn_mask), is_causal)
+                self._record(call)
+                if self._unverified(call, query.shape[-1]):
+                    self._verify(call, value.detach(), _joined(output.detach()), _joined)
+        return output
+
+    def _multi_head(self, *args: Any, **kwargs: Any) -> Any:
+        given = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs)
+        given.apply_defaults()
+        a = given.arguments
+        width, heads = a["embed_dim_to_check"], a["num_heads"]
+        if a["use_separate_proj_weight"]:
+            weights = (a["q_proj_weight"], a["k_proj_weight"], a["v_proj_weight"])
+        else:
+            weights = a["in_proj_weight"].split(width)
+        biases = (None, None, None) if a["in_proj_bias"] is None else a["in_proj_bias"].split(width)
+        if self.scale != 1:  # scaled queries, through a copy: the module's own weights are never touched
+            scaled = weights[0] * self.scale
+            if a["use_separate_proj_weight"]:
+                a["q_proj_weight"] = scaled
+            else:
+                a["in_proj_weight"] = torch.cat([scaled, *weights[1:]])
+            if biases[0] is not None:
+                a["in_proj_bias"] = torch.cat([biases[0] * self.scale, *biases[1:]])
+        output = F.multi_head_attention_forward(*given.args, **given.kwargs)
+        if self.bias_kv or a["static_k"] is not None or a["static_v"] is not None:
+            self._record(None, "it adds keys of its own (add_bias_kv or add_zero_attn)")
+        elif a["training"] and a["dropout_p"] > 0:
+            self._record(None, "its dropout is active: call eval() on the model first")
+        else:
+            with torch.no_grad():
+                query, key, value = (_batch_first(a[name]) for name in ("query", "key", "value"))
+                mask = multi_head_mask(a["attn_mask"], a["key_padding_mask"], heads, query.dtype)
+                projections = (weights[0].detach(), weights[1].detach()), (biases[0], biases[1])
+                call = ProjectedCall(query, key, *projections, heads, mask, self.scale)
+                self._record(call)
+                if self._unverified(call, width):
+                    values = F.linear(value, weights[2], biases[2]).unflatten(-1, (heads, -1)).transpose(1, 2)
+                    weight, bias = a["out_proj_weight"], a["out_proj_bias"]
+                    dtype = wide(weight.dtype)
+                    bias = None if bias is None else bias.to(dtype)
+                    then = functools.partial(_projected, weight=weight.to(dtype), bias=bias)
+                    self._verify(call, values, _batch_first(output[0]), then)
+        return output
+
+    def _softmax(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        output = func(*args, **kwargs)
+        dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        if not isinstance(output, Tensor) or output.ndim != 4 or dim not in (-1, 3):
+            return output
+        if self.scale != 1:
+            self._record(None, "it has no fused attention to scale; load the model with attn_implementation='sdpa'")
+        else:
+            self.weights = WeightsCall(output.detach())
+            self._record(None, "its softmax is not what weighs the values")
+        return output
+
+    def _product(self, args: tuple[Any, ...]) -> None:
+        """A product with the softmax's own result proves that it is the attention."""
+        assert self.weights is not None
+        tensors = [t for a in args for t in (a if isinstance(a, list | tuple) else (a,)) if isinstance(t, Tensor)]
+        if any(t.data_ptr() == self.weights.weights.data_ptr() for t in tensors):
+            for site in self.sites:
+                if site._calls == 1:
+                    site._call, site._refused = self.weights, None
+            self.weights = None
+
+
+def _listed(names: Collection[str]) -> str:
+    """Names for an error message, shortened in the middle."""
+    names = list(names)
+    shown = names if len(names) <= 6 else [*names[:3], "…", *names[-2:]]
+    return ", ".join(shown)
+
+
+def _joined(heads: Tensor) -> Tensor:
+    """(batch, heads, tokens, dim) -> (batch, tokens, heads·dim)."""
+    return heads.transpose(1, 2).flatten(2)
+
+
+def _projected(heads: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Heads joined and through the output projection, as nn.MultiheadAttention does it."""
+    return F.linear(_joined(heads), weight, bias)
+
+
+def _batch_first(x: Tensor) -> Tensor:
+    """(tokens, batch, width), or (tokens, width) -> (batch, tokens, width)."""
+    x = x.detach()
+    return x[None] if x.ndim == 2 else x.transpose(0, 1)
+
+
+# ---- watching the modules ----
+
+
+@dataclass(eq=False)
+class _Watch:
+    """Who watches a module, and the `forward` of its own instance (nearly always None) that is to be put back."""
+
+    own: Callable[..., Any] | None
+    roots: list[Capture] = field(default_factory=list)
+    sites: list[tuple[Capture, str]] = field(default_factory=list)
+
+
+_verified: WeakKeyDictionary[nn.Module, tuple[Any, ...]] = WeakKeyDictionary()
+_watched: WeakKeyDictionary[nn.Module, _Watch] = WeakKeyDictionary()
+_lock = threading.RLock()
+
+
+@contextmanager
+def capture(module: nn.Module, *, attention_scale: float | Mapping[int, float] = 1.0) -> Iterator[Capture]:
+    """Keep what the attention sites of any torch module do in the forwards inside the block.
+
+    The module runs as it is, in its own dtype and with its fused attention; afterwards nothing of the capture is left
+    on it, whatever happened. attention_scale: factor s of q·kᵀ in softmax(s·q·kᵀ/√d + bias), a real intervention, above
+    0; for all sites, or {index in execution order: s}. Each site is verified on some rows of its first forward:
+    attention recomputed from its queries and keys must give its own output. A site that fails is refused by name when
+    read.
+
+    The last forward counts. Only the thread that opened the capture is recorded. Captures may be nested, and closed in
+    any order; each reports what the model really used, the others' interventions included.
+
+        with vislab.capture(model) as cap:
+            model(pixels)
+        cap.attention("vit.layers.11.attention", query=0)
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"capture needs a torch module, not {type(module).__name__}; of a vislab Model take .module")
+    for scale in attention_scale.values() if isinstance(attention_scale, Mapping) else [attention_scale]:
+        if not 0 < scale < math.inf:
+            raise ValueError(f"attention_scale must be above 0 and finite, not {scale}; 1 is the trained model")
+    targets = _attention_modules(module)
+    recording = Capture(module, attention_scale, watched=len(targets))
+    try:
+        with _lock:
+            _watch(module).roots.append(recording)
+            for name, target in targets.items():
+                _watch(target).sites.append((recording, name))
+        yield recording
+    finally:
+        for target in (module, *targets.values()):
+            _unwatch(target, recording)
+
+
+def _attention_modules(root: nn.Module) -> dict[str, nn.Module]:
+    """The innermost modules that look like attention, by path."""
+    found: dict[str, nn.Module] = {}
+    inside: tuple[str, ...] = ()
+    for name, module in root.named_modules():
+        if inside and name.startswith(inside):
+            continue  # nn.MultiheadAttention attends itself, with the parts inside it
+        children = {child for child, _ in module.named_children()}
+        if re.search(r"att(entio)?n", type(module).__name__, re.IGNORECASE) or any(p <= children for p in _PROJECTIONS):
+            found[name] = module
+        if isinstance(module, nn.MultiheadAttention):
+            inside += (name + "." if name else "",)
+    return {name: m for name, m in found.items() if not any(n != name and _within(n, name) for n in found)}
+
+
+def _within(name: str, outer: str) -> bool:
+    return not outer or name.startswith(outer + ".")
+
+
+def _watch(module: nn.Module) -> _Watch:
+    """The watch over a module; the first one puts its wrapper in the place of `forward`."""
+    if module not in _watched:
+        watch = _Watch(module.__dict__.get("forward"))
+        original = module.forward
+
+        @functools.wraps(original)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return _run(module, watch, original, args, kwargs)
+
+        module.forward = forward
+        _watched[module] = watch
+    return _watched[module]
+
+
+def _unwatch(module: nn.Module, recording: Capture) -> None:
+    with _lock:
+        watch = _watched.get(module)
+        if watch is None:
+            return
+        watch.roots[:] = [r for r in watch.roots if r is not recording]
+        watch.sites[:] = [(r, name) for r, name in watch.sites if r is not recording]
+        if watch.roots or watch.sites:
+            return
+        del _watched[module]
+        if watch.own is None:
+            del module.forward
+        else:
+            module.forward = watch.own
+
+
+def _run(
+    module: nn.Module, watch: _Watch, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    thread = threading.get_ident()
+    roots = [r for r in watch.roots if r._thread == thread]
+    for recording in roots:
+        recording._begin()
+    try:
+        entered = [r._enter(name, module) for r, name in watch.sites if r._thread == thread]
+        if not entered:
+            return original(*args, **kwargs)
+        with _Tap(module, entered):
+            return original(*args, **kwargs)
+    finally:
+        for recording in roots:
+            recording._end()
