@@ -133,12 +133,11 @@ def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f"no provenance is kept in {path.suffix or path.name!r}: use one of {', '.join(READERS)}")
+    data = path.read_bytes()
     try:
-        record = json.loads(reader(path.read_bytes()))
+        record = json.loads(reader(data))
         if "vislab" in record:
             return record
-    except FileNotFoundError:
-        raise
     except Exception as error:  # whatever a foreign or damaged file makes its reader say
         raise ValueError(f"{path} holds no provenance of vislab: it was not written by it, or was edited") from error
     raise ValueError(f"{path} holds no provenance of vislab: it was not written by it")
@@ -281,17 +280,21 @@ def _draw_boxes(ax: Axes, boxes: Boxes) -> None:
     """Boxes as white lines cased in black, labels white on black: legible on a photo and on every colormap."""
     from matplotlib.patches import Rectangle
 
+    size = SMALL - 0.5
+    right, bottom = ax.get_xlim()[1], ax.get_ylim()[0]
+    unit = bottom / (ax.bbox.height / ax.figure.dpi * 72)  # source pixels a point
     for (x0, y0, x1, y1), label in zip(boxes.xyxy.tolist(), render.box_labels(boxes), strict=True):
         for colour, line in (("black", 2.2), ("white", 0.8)):
             ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=line))
+        wide, high = (render.font(100).getlength(label) / 100 * size + 5) * unit, (size + 5) * unit
         ax.annotate(
             label,
-            (max(x0, 0), max(y0, 0)),
+            (max(0, min(x0, right - wide)), max(0, min(y0, bottom - high))),
             (1.6, -1.6),
             textcoords="offset points",
             va="top",
             color="white",
-            size=SMALL - 0.5,
+            size=size,
             bbox={"facecolor": "black", "edgecolor": "none", "alpha": 0.75, "pad": 1.2},
             parse_math=False,
             clip_on=True,

@@ -154,8 +154,8 @@ class Heatmap:
     """One value per patch of a grid, with the frame that carries it back to the source image.
 
     values: (rows, cols) float32, finite. method: "cls", "rollout", … target: what was explained, in words, or None.
-    settings: what it was made with (model, layer, head, query, …), for captions and provenance. image: (H, W, 3) uint8
-    source image, or None. Shows itself over its image as the last expression of a notebook cell.
+    query: the attending token in words ("CLS", "patch (3, 4)", "mean of all queries", …). settings: the keywords of
+    `explain` that made it. image: (H, W, 3) uint8 source image, or None. Shows itself over its image as the last expression of a notebook cell.
     """
 
     values: np.ndarray
@@ -163,6 +163,7 @@ class Heatmap:
     frame: Frame
     method: str
     target: str | None = None
+    query: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     image: np.ndarray | None = None
 

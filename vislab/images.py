@@ -139,7 +139,7 @@ def _from_file(file: IO[bytes], name: str) -> np.ndarray:
     head = file.read(12)
     file.seek(0)
     if not head:
-        raise ValueError(f"{name}: the file is empty (0 bytes): copy or download it again")
+        raise ValueError(f"{name}: empty, so it holds no picture: copy or download it again")
     try:
         # Pillow warns at its own limit; ours is checked in _from_pil.
         with warnings.catch_warnings(action="ignore"):
@@ -174,8 +174,8 @@ def _damaged(name: str, error: Exception) -> str:
 
 
 def _from_pil(image: Image, name: str) -> np.ndarray:
+    from PIL import ExifTags, ImageOps
     from PIL import Image as pil
-    from PIL import ImageOps
 
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -195,7 +195,9 @@ def _from_pil(image: Image, name: str) -> np.ndarray:
     upright = image
     # A damaged EXIF block is no reason to refuse the picture.
     with suppress(Exception), warnings.catch_warnings(action="ignore"):
-        upright = ImageOps.exif_transpose(image)
+        # Without the question Pillow would copy every picture.
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            upright = ImageOps.exif_transpose(image)
     # Pillow's own conversions would clip these to 0..255. "I" is how it reads 16-bit PGM.
     if upright.mode == "F" or upright.mode.startswith("I"):
         values = np.asarray(upright)
@@ -231,7 +233,7 @@ def _to_srgb(image: Image) -> Image:
                     mode = "RGBA" if image.mode == "RGBA" else "RGB"
                     srgb = ImageCms.createProfile("sRGB")
                     image = ImageCms.profileToProfile(image, given, srgb, outputMode=mode) or image
-    return image if image.mode == "RGBA" else image.convert("RGB")
+    return image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
 
 
 def _on_white(image: Image) -> Image:
@@ -247,7 +249,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     if values.shape[2] == 4:
         alpha = values[..., 3:].astype(np.uint16)
         return ((values[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return np.array(np.broadcast_to(values, (*values.shape[:2], 3)))
+    return np.array(np.broadcast_to(values, (*values.shape[:2], 3)), order="C")
 
 
 def _checked_shape(array: np.ndarray) -> np.ndarray:
@@ -293,6 +295,6 @@ def _float_to_eight_bits(values: np.ndarray) -> np.ndarray:
         )
     low, high = values.min(), values.max()
     if low < -_ROUNDING or high > 1 + _ROUNDING:
-        hint = "undo its normalisation" if low < 0 or high > 255 else "divide it by 255"
+        hint = "undo its normalisation" if low < 0 else f"divide it by {'255' if high <= 255 else 'its full range'}"
         raise ValueError(f"a float image needs values from 0 to 1, not {low:.4g} to {high:.4g}: {hint}")
     return np.rint(np.clip(values, 0, 1) * values.dtype.type(255)).astype(np.uint8)

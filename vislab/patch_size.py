@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+# transformers' model types whose forward interpolates positions by the recorded patch size; held by the tests
+RESIZABLE = (
+    "vit",
+    "deit",
+    "vit_msn",
+    "vit_mae",
+    "dinov2",
+    "dinov2_with_registers",
+    "dinov3_vit",
+    "clip_vision_model",
+    "siglip_vision_model",
+    "beit",
+    "data2vec-vision",
+    "dpt",
+)
 
 
 @lru_cache(maxsize=64)
@@ -44,3 +63,56 @@ def interpolate_positions(positions: Tensor, old: tuple[int, int], new: tuple[in
     planes = positions.reshape(1, *old, -1).permute(0, 3, 1, 2)
     planes = F.interpolate(planes, size=new, mode="bicubic", align_corners=False)
     return planes.flatten(2).transpose(1, 2)
+
+
+@contextmanager
+def resized(module: nn.Module, patch_size: int) -> Iterator[None]:
+    """Give a Vision Transformer of transformers another patch size inside the block; afterwards it is what it was.
+
+    patch_size: pixels, at least 1. The patch embedding's kernel is PI-resized, every record of the patch size is
+    changed, and position embeddings are interpolated by the model's own code. Raises ValueError for modules that read
+    the patch size in other places, or have no patch embedding.
+    """
+    projection = patch_projection(module)
+    old, new = cast("tuple[int, int]", projection.kernel_size), (patch_size, patch_size)
+    if old == new:
+        yield
+        return
+    family = getattr(getattr(module, "config", None), "model_type", type(module).__module__.split(".")[0])
+    if family not in RESIZABLE:
+        raise ValueError(
+            f"the patch size of {type(module).__name__} ({family}) cannot be changed: it can for {', '.join(RESIZABLE)}"
+        )
+    with torch.no_grad():
+        weight = nn.Parameter(pi_resize(projection.weight, new), projection.weight.requires_grad)
+    changes: list[tuple[object, str, object]] = [
+        (projection, "weight", weight),
+        (projection, "kernel_size", new),
+        (projection, "stride", new),
+    ]
+    owners: dict[int, object] = {id(m): m for m in module.modules()}
+    owners |= {id(m.config): m.config for m in module.modules() if hasattr(m, "config")}
+    for owner in owners.values():
+        value = getattr(owner, "patch_size", None)
+        if value == old[0]:
+            changes.append((owner, "patch_size", patch_size))
+        elif isinstance(value, tuple | list) and tuple(value) == old:
+            changes.append((owner, "patch_size", type(value)(new)))
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+    try:
+        for owner, name, value in changes:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
+
+
+def patch_projection(module: nn.Module) -> nn.Conv2d:
+    """The convolution that makes patch tokens of pixels: three channels in, its stride its kernel's size."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d) and part.in_channels == 3 and part.kernel_size == part.stride != (1, 1):
+            return part
+    raise ValueError(
+        f"{type(module).__name__} has no patch embedding: looked for a convolution of 3 channels, as wide as its stride"
+    )

@@ -224,7 +224,9 @@ def check(image: np.ndarray, heat: Heatmap, *, opacity: float, threshold: float)
 
 def box_labels(boxes: Boxes) -> list[str]:
     """What stands beside each box: its name and score."""
-    return [f"{name} {float(score):.2f}" for name, score in zip(boxes.label, boxes.score, strict=True)]
+    return [
+        f"{' '.join(name.split())} {float(score):.2f}" for name, score in zip(boxes.label, boxes.score, strict=True)
+    ]
 
 
 @cache
@@ -232,13 +234,13 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans of a size in pixels: matplotlib's own, which knows far more letters than OpenCV's."""
     from matplotlib import get_data_path
 
-    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size, layout_engine=ImageFont.Layout.BASIC)
 
 
 def wrapped(phrases: Sequence[str], width: float, face: ImageFont.FreeTypeFont) -> list[str]:
     """Phrases set in lines of at most a width in pixels, broken between phrases, or inside one that is too long."""
     lines: list[str] = []
-    for phrase in filter(None, phrases):
+    for phrase in filter(None, (" ".join(phrase.split()) for phrase in phrases)):
         longer = f"{lines[-1]} · {phrase}" if lines else phrase
         if face.getlength(longer) <= width:
             lines[-1:] = [longer]

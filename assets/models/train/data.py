@@ -30,7 +30,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load(data: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Read `{split}.tar` once, keep it as `{split}.pt` beside the working files. -> (n, 3, 224, 224) uint8, (n,) class."""
+    """Read `{split}.tar` once, then from `{split}.pt` in the working folder. -> (n, 3, 224, 224) uint8, (n,) class."""
     cache = Path(f"{split}.pt")
     if not cache.exists():
         folders, items = list(FOLDERS), []

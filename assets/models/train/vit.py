@@ -1,0 +1,231 @@
+"""Train the embedded ViT-Tiny on Imagenette, FlexiViT-style: a random patch size each step, through vislab's PI-resize.
+
+    python vit.py --data DIR --teacher teacher.pt --out RUN [--epochs 300] [--device cuda] [--start MODEL]
+
+What makes 9,469 images enough: the convolutional teacher sees the same augmented view and teaches the CLS token (its
+class probabilities) and the patch tokens (its class map); attention starts near the identity (mimetic initialisation);
+large patches and random token dropping keep most steps short; cut-mix, and a running mean of the weights, which is what
+is saved. Weights and gradients are bfloat16 with float32 masters. Resumable: run it again. `--start` begins a new run
+from the weights of a saved model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from data import LABELS, MEAN, STD, cut_mix, load, normalise, views
+from teacher import Teacher
+from torch import Tensor, nn
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+from vislab.patch_size import interpolate_positions, pi_resize
+
+# patch size: share of the steps, while learning and at the end
+PATCHES = {
+    "learning": {56: 0.04, 32: 0.32, 28: 0.30, 16: 0.20, 14: 0.08, 8: 0.06},
+    "ending": {56: 0.05, 32: 0.20, 28: 0.20, 16: 0.38, 14: 0.12, 8: 0.05},
+}
+KEPT = {"learning": 100, "ending": 200}  # patch tokens of a step at most; the others are dropped at random
+
+
+def new_model() -> ViTForImageClassification:
+    config = ViTConfig(
+        hidden_size=192,
+        num_hidden_layers=12,
+        num_attention_heads=3,
+        intermediate_size=768,
+        image_size=224,
+        patch_size=16,
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: i for i, label in enumerate(LABELS)},
+    )
+    model = ViTForImageClassification(config)
+    for layer in model.vit.layers:
+        mimetic(layer.attention)
+    with torch.no_grad():
+        positions = sinusoids(14, 192) * 0.3
+        model.vit.embeddings.position_embeddings.copy_(torch.cat([torch.zeros(1, 192), positions])[None])
+    return model
+
+
+@torch.no_grad()
+def mimetic(attention: nn.Module) -> None:
+    """Begin with what trained attention is like: q·k near identity, v·o near its negative (Trockman & Kolter 2023)."""
+    heads, dim, width = attention.num_attention_heads, attention.head_dim, attention.q_proj.in_features
+    noise = torch.randn(width, width) / math.sqrt(width)
+    u, s, v = torch.linalg.svd(0.4 * noise - 0.4 * torch.eye(width))
+    attention.v_proj.weight.copy_(s.sqrt()[:, None] * v)
+    attention.o_proj.weight.copy_(u * s.sqrt())
+    for h in range(heads):
+        noise = torch.randn(width, width) / math.sqrt(width)
+        u, s, v = torch.linalg.svd(0.7 * noise + 0.7 * torch.eye(width))
+        rows = slice(h * dim, (h + 1) * dim)
+        attention.q_proj.weight[rows] = (u * s.sqrt())[:, :dim].T
+        attention.k_proj.weight[rows] = (s.sqrt()[:, None] * v)[:dim]
+
+
+def sinusoids(side: int, dim: int) -> Tensor:
+    """2-D sine and cosine positions. -> (side², dim)"""
+    rate = 1 / 10000 ** (torch.arange(dim // 4) / (dim // 4))
+    angle = torch.arange(side)[:, None] * rate
+    wave = torch.cat([angle.sin(), angle.cos()], 1)
+    rows = wave[:, None].expand(-1, side, -1)
+    return torch.cat([rows, rows.transpose(0, 1)], 2).flatten(0, 1)
+
+
+def forward(
+    model: ViTForImageClassification, images: Tensor, patch: int, kept: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The model at any patch size, on some patches. -> (n, 1 + tokens, width), CLS first, and the patches kept."""
+    e = model.vit.embeddings
+    projection = e.patch_embeddings.projection
+    tokens = F.conv2d(images, pi_resize(projection.weight, (patch, patch)), projection.bias, stride=patch)
+    grid = (tokens.shape[2], tokens.shape[3])
+    tokens = tokens.flatten(2).transpose(1, 2) + interpolate_positions(e.position_embeddings[:, 1:], (14, 14), grid)
+    if kept is not None and kept < tokens.shape[1]:
+        index = torch.rand(tokens.shape[:2], device=tokens.device).argsort(1)[:, :kept]
+        tokens = tokens.gather(1, index[:, :, None].expand(-1, -1, tokens.shape[2]))
+    else:
+        index = torch.arange(tokens.shape[1], device=tokens.device).expand(len(tokens), -1)
+    cls = (e.cls_token + e.position_embeddings[:, :1]).expand(len(tokens), -1, -1)
+    x = torch.cat([cls, tokens], 1)
+    for layer in model.vit.layers:
+        x = layer(x)
+    return model.vit.layernorm(x), index
+
+
+@torch.inference_mode()
+def accuracy(model: ViTForImageClassification, images: Tensor, labels: Tensor, patch: int, device: str) -> float:
+    hits = 0
+    for i in range(0, len(images), 64):
+        x = normalise(images[i : i + 64].to(device)).to(next(model.parameters()).dtype)
+        logits = model.classifier(forward(model, x, patch)[0][:, 0])
+        hits += int((logits.argmax(1).cpu() == labels[i : i + 64]).sum())
+    return hits / len(images)
+
+
+def save(model: ViTForImageClassification, folder: Path) -> None:
+    """Weights as float16, with config and preprocessing: the whole image stretched to 224 px, as in training."""
+    half = ViTForImageClassification(model.config)
+    half.load_state_dict(model.state_dict())
+    half.half().save_pretrained(folder)
+    size = {"height": 224, "width": 224}
+    ViTImageProcessor(size=size, image_mean=MEAN, image_std=STD, resample=2).save_pretrained(folder)
+
+
+def pick(shares: dict[int, float]) -> int:
+    return list(shares)[int(torch.multinomial(torch.tensor(list(shares.values())), 1))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="folder of a saved model to begin with")
+    parser.add_argument("--epochs", type=float, default=300)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--decay-from", type=float, default=0.4, help="share of the run after which the rate falls")
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+
+    images, labels = load(args.data, "train")
+    val_images, val_labels = load(args.data, "val")
+    val_images, val_labels = val_images[::5], val_labels[::5]  # a quick look; `evaluate.py` takes all
+    teacher = Teacher().to(args.device)
+    teacher.load_state_dict(torch.load(args.teacher, weights_only=True)["model"])
+    teacher = teacher.eval().bfloat16()
+
+    master = ViTForImageClassification.from_pretrained(args.start).float() if args.start else new_model()
+    master = nn.ModuleDict({"vit": master, "patches": nn.Linear(192, len(LABELS))}).to(args.device)
+    fast = nn.ModuleDict({"vit": ViTForImageClassification(master["vit"].config), "patches": nn.Linear(192, 10)})
+    fast = fast.to(args.device).bfloat16().train()
+    mean = ViTForImageClassification(master["vit"].config).to(args.device).eval()
+    mean.load_state_dict(master["vit"].state_dict())
+    decayed = [p for p in master.parameters() if p.ndim > 1]
+    plain = [p for p in master.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.99))
+
+    checkpoint, first = args.out / "checkpoint.pt", 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        master.load_state_dict(saved["master"])
+        mean.load_state_dict(saved["mean"])
+        optimiser.load_state_dict(saved["optimiser"])
+        first = saved["step"]
+
+    per_epoch = len(images) // args.batch
+    steps = int(args.epochs * per_epoch)
+    every = max(1, per_epoch * 3)
+    order, total, start = torch.empty(0, dtype=torch.long), 0.0, time.time()
+    for step in range(first, steps):
+        progress = step / steps
+        fall = max(0.0, progress - args.decay_from) / (1 - args.decay_from)
+        rate = args.rate * min(1.0, (step + 1) / 500) * (0.5 + 0.5 * math.cos(math.pi * fall)) + 1e-6
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        for slow, quick in zip(master.parameters(), fast.parameters(), strict=True):
+            quick.data.copy_(slow.data)
+        stage = "learning" if progress < 0.75 else "ending"
+        patch = pick(PATCHES[stage])
+        if len(order) < args.batch:
+            order = torch.randperm(len(images))
+        index, order = order[: args.batch], order[args.batch :]
+        x, y = views(images[index].to(args.device), 224), labels[index].to(args.device)
+        other, share = y, 1.0
+        if torch.rand(1) < 0.5 and progress < 0.95:
+            x, shuffle, share = cut_mix(x)
+            other = y[shuffle]
+        x = x.bfloat16()
+        with torch.inference_mode():
+            small = F.interpolate(x, size=(128, 128), mode="bilinear")
+            taught = teacher.class_map(small).float()
+        taught = taught.clone()
+
+        tokens, kept = forward(fast["vit"], x, patch, KEPT[stage])
+        logits = fast["vit"].classifier(tokens[:, 0]).float()
+        hard = share * F.cross_entropy(logits, y, label_smoothing=0.1)
+        hard = hard + (1 - share) * F.cross_entropy(logits, other, label_smoothing=0.1)
+        soft = F.kl_div(
+            logits.log_softmax(1), taught.mean((2, 3)).log_softmax(1), log_target=True, reduction="batchmean"
+        )
+        places = F.interpolate(taught, size=(224 // patch, 224 // patch), mode="bilinear").flatten(2).transpose(1, 2)
+        places = places.gather(1, kept[:, :, None].expand(-1, -1, places.shape[2])).log_softmax(-1)
+        seen = fast["patches"](tokens[:, 1:]).float().log_softmax(-1)
+        dense = F.kl_div(seen.flatten(0, 1), places.flatten(0, 1), log_target=True, reduction="batchmean")
+        loss = 0.3 * hard + soft + 0.5 * dense
+        loss.backward()
+        for slow, quick in zip(master.parameters(), fast.parameters(), strict=True):
+            slow.grad = None if quick.grad is None else quick.grad.float()
+            quick.grad = None
+        nn.utils.clip_grad_norm_(master.parameters(), 1.0)
+        optimiser.step()
+        keep = min(0.9995, (step + 1) / (step + 20))
+        with torch.no_grad():
+            for running, slow in zip(mean.parameters(), master["vit"].parameters(), strict=True):
+                running.lerp_(slow, 1 - keep)
+        total += float(loss.detach())
+        if (step + 1) % every == 0 or step + 1 == steps:
+            state = {"master": master.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser.state_dict()}
+            torch.save({**state, "step": step + 1}, checkpoint)
+            save(mean, args.out / "model")
+            quick_mean = ViTForImageClassification(mean.config).to(args.device).bfloat16().eval()
+            quick_mean.load_state_dict(mean.state_dict())
+            top1 = {p: round(accuracy(quick_mean, val_images, val_labels, p, args.device), 3) for p in (16, 32)}
+            minutes = (time.time() - start) / 60
+            done = f"epoch {(step + 1) / per_epoch:.0f}/{args.epochs:.0f}"
+            print(f"{done}  loss {total / every:.3f}  val {json.dumps(top1)}  {minutes:.1f} min", flush=True)
+            total = 0.0
+
+
+if __name__ == "__main__":
+    main()

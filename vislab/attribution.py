@@ -1,0 +1,170 @@
+"""Capture -> one value per patch: the methods by name, each a function of the same shape."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .calls import Fusion
+from .geometry import Grid
+from .sites import Capture, Site
+
+Layer = int | Literal["mean"]
+Head = int | Fusion
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a capture. token: the attending token, or None for the model's own summary of the image.
+
+    cls: whether token 0 is CLS. layer, head: index or fusion.
+    """
+
+    token: int | None
+    cls: bool
+    layer: Layer
+    head: Head
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """values: one per patch token, (patches,); query: the attending token in words."""
+
+    values: Tensor
+    query: str
+
+
+def encoder(cap: Capture, grid: Grid) -> list[Site]:
+    """The self-attention sites over the whole token grid, in execution order.
+
+    Raises ValueError where no site attends over that many tokens: the grid would be wrong, so nothing is shown.
+    """
+    sites = [site for site in cap.layers if site.keys == grid.tokens]
+    if not sites:
+        cap.site(-1)
+        counts = sorted({site.keys for site in cap.layers})
+        raise ValueError(
+            f"the model attends over {', '.join(map(str, counts))} tokens, and the input makes {grid}: windowed "
+            "attention, dropped patches or unknown extra tokens. vislab.capture reads its sites as they are"
+        )
+    return sites
+
+
+def cls(cap: Capture, grid: Grid, question: Question) -> Answer:
+    """Attention of CLS; without one, of the pooling head; without that, the mean over all queries."""
+    if question.token is not None:
+        raise ValueError("method 'cls' asks what CLS attends to: leave query out, or take method='attention'")
+    if question.cls:
+        return _attention(cap, grid, question, 0, "CLS")
+    pooling = _pooling(cap, grid)
+    if pooling is not None:
+        rows = _heads(cap.attention(pooling, slice(None))[0], question.head)
+        return Answer(rows.mean(0)[grid.patch_tokens], f"pooling head {pooling.name}")
+    return _attention(cap, grid, question, None, "mean of all queries")
+
+
+def attention(cap: Capture, grid: Grid, question: Question) -> Answer:
+    """Attention of any one token."""
+    if question.token is None:
+        return cls(cap, grid, question)
+    return _attention(cap, grid, question, question.token, _token_name(grid, question.token))
+
+
+def rollout(
+    cap: Capture, grid: Grid, question: Question, *, start: int = 0, residual: float = 0.5, discard: float = 0.0
+) -> Answer:
+    """Attention rollout from layer `start` to `layer` (Abnar & Zuidema 2020); see `Capture.rollout`.
+
+    Without CLS it starts from the pooling head's attention, or from the mean over all queries.
+    """
+    sites = encoder(cap, grid)
+    if question.layer == "mean" or isinstance(question.head, int):
+        raise ValueError(
+            "rollout goes through the layers and fuses their heads: layer is the last one's index, head is 'mean', "
+            f"'max' or 'min', not layer={question.layer!r} and head={question.head!r}"
+        )
+    last = _index(question.layer, len(sites))
+    if not 0 <= start <= last:
+        raise ValueError(f"rollout from layer {start} to {last} has no layer: start runs from 0 to {last}")
+    query: int | Tensor
+    query, name = 0, "CLS"
+    if question.token is not None:
+        query, name = question.token, _token_name(grid, question.token)
+    elif not question.cls:
+        pooling = _pooling(cap, grid)
+        if pooling is not None:
+            query, name = cap.attention(pooling, slice(None))[0].mean((0, 1)), f"pooling head {pooling.name}"
+        else:
+            query = torch.full((grid.tokens,), 1 / grid.tokens)
+            name = "mean of all queries"
+    chain = sites[start : last + 1]
+    row = cap.rollout(query, sites=chain, head=question.head, residual=residual, discard=discard, prefix=grid.prefix)
+    return Answer(row[0, grid.patch_tokens], name)
+
+
+METHODS: Mapping[str, Callable[..., Answer]] = {"cls": cls, "rollout": rollout, "attention": attention}
+
+
+def method(name: str, options: Mapping[str, Any]) -> Callable[..., Answer]:
+    """The method by name, once its options are known to it. Raises ValueError for unknown names and options."""
+    if name not in METHODS:
+        near = difflib.get_close_matches(str(name), METHODS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown method {name!r}: there are {', '.join(METHODS)}{hint}")
+    found = METHODS[name]
+    own = [p.name for p in inspect.signature(found).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for option in options:
+        if option not in own:
+            raise ValueError(f"method {name!r} has no option {option!r}: its own are {', '.join(own) or 'none'}")
+    return found
+
+
+def _attention(cap: Capture, grid: Grid, question: Question, token: int | None, name: str) -> Answer:
+    """One token's attention to the patches, or all tokens' mean, at a layer or on the mean of the layers."""
+    sites = encoder(cap, grid)
+    chosen = sites if question.layer == "mean" else [sites[_index(question.layer, len(sites))]]
+    values = torch.zeros(grid.patches)
+    for site in chosen:
+        rows = cap.attention(site, token)[0] if token is not None else cap.attention(site, slice(None))[0].mean(1)
+        values = values + _heads(rows, question.head)[grid.patch_tokens].cpu() / len(chosen)
+    return Answer(values, name)
+
+
+def _heads(rows: Tensor, head: Head) -> Tensor:
+    """(heads, …) -> (…): one head, or all of them fused."""
+    if isinstance(head, int):
+        if not -len(rows) <= head < len(rows):
+            raise ValueError(f"no head {head}: heads run from 0 to {len(rows) - 1}")
+        return rows[head]
+    if head == "mean":
+        return rows.mean(0)
+    if head in ("max", "min"):
+        return rows.amax(0) if head == "max" else rows.amin(0)
+    raise ValueError(f"head is an index, 'mean', 'max' or 'min', not {head!r}")
+
+
+def _index(layer: Layer, count: int) -> int:
+    if not isinstance(layer, int):
+        raise ValueError(f"layer is an index or 'mean', not {layer!r}")
+    if not -count <= layer < count:
+        raise ValueError(f"no layer {layer}: layers run from 0 to {count - 1}, or from -1 to {-count}")
+    return layer % count
+
+
+def _pooling(cap: Capture, grid: Grid) -> Site | None:
+    """An attention-pooling head: few queries over the keys of the whole grid."""
+    pooling = [s for s in cap.sites.values() if not s.self_attention and s.keys == grid.tokens]
+    return pooling[-1] if pooling else None
+
+
+def _token_name(grid: Grid, token: int) -> str:
+    if grid.prefix <= token < grid.prefix + grid.patches:
+        row, col = grid.cell(token)
+        return f"patch ({row}, {col})"
+    return f"token {token}"

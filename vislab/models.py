@@ -1,0 +1,512 @@
+"""Name -> Model: a module with its preprocessing, its token grid and its labels."""
+
+from __future__ import annotations
+
+import inspect
+import socket
+import threading
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .geometry import Frame, Grid
+from .images import assets, load_image
+from .patch_size import RESIZABLE, patch_projection, resized
+from .sites import Capture, capture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EMBEDDED = {"embedded": "vit-tiny-imagenette"}
+
+# Names of published models whose families the tests verify, with what they teach.
+KNOWN = {
+    "google/vit-base-patch16-224": "ViT-B/16, 1,000 ImageNet classes",
+    "facebook/deit-base-distilled-patch16-224": "DeiT with a distillation token",
+    "facebook/dinov2-small": "DINOv2, self-supervised",
+    "facebook/dinov2-with-registers-small": "DINOv2 with 4 register tokens: calm maps",
+    "facebook/dinov3-vits16-pretrain-lvd1689m": "DINOv3, rotary positions",
+    "facebook/vit-mae-base": "MAE, all patches visible",
+    "facebook/vit-msn-small": "MSN, self-supervised",
+    "openai/clip-vit-base-patch32": "CLIP's image tower",
+    "google/siglip-base-patch16-224": "SigLIP's image tower: a pooling head in place of CLS",
+    "google/siglip2-base-patch16-224": "SigLIP2's image tower",
+    "microsoft/beit-base-patch16-224": "BEiT, relative position bias",
+    "facebook/data2vec-vision-base": "data2vec, relative position bias",
+    "hustvl/yolos-tiny": "YOLOS, a detector made of tokens",
+    "Intel/dpt-large": "DPT's ViT, made for depth",
+    "timm/vit_small_patch16_224.augreg_in21k_ft_in1k": "timm's ViT-S/16 (pip install timm)",
+    "timm/eva02_tiny_patch14_336.mim_in22k_ft_in1k": "timm's EVA-02 (pip install timm)",
+    "torchvision/vit_b_16": "torchvision's ViT-B/16",
+}
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_RESAMPLE: dict[int, Literal["nearest", "bilinear", "bicubic"]] = {0: "nearest", 2: "bilinear"}
+_PREFIX = ("cls_token", "class_token", "class_embedding", "distillation_token", "dist_token")
+_CLS = _PREFIX[:3]
+_REGISTERS = ("register_tokens", "reg_token")
+
+ImageSize = int | tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pixels reach the model: resized, perhaps centre-cropped, normalised.
+
+    size: (height, width) of the input. mode: "stretch" resizes the whole image to it; "crop" resizes the image to cover
+    `edge` times the input, its aspect kept, and cuts out the centre.
+    """
+
+    size: tuple[int, int]
+    mode: Literal["stretch", "crop"] = "stretch"
+    edge: float = 1.0
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    resample: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
+
+    def frame(self, source: tuple[int, int], size: tuple[int, int] | None = None) -> Frame:
+        """The transform that an image of `source` (height, width) undergoes."""
+        size = size or self.size
+        if self.mode == "stretch":
+            return Frame.stretch(source, size)
+        target = [round(side * self.edge) for side in size]
+        ratio = max(t / s for t, s in zip(target, source, strict=True))
+        height, width = (max(t, int(s * ratio + 1e-6)) for t, s in zip(target, source, strict=True))
+        return Frame.crop(source, (height, width), size)
+
+    def __call__(self, image: np.ndarray, size: tuple[int, int] | None = None) -> tuple[Tensor, Frame]:
+        """(H, W, 3) uint8 -> ((1, 3, h, w) float32, Frame)."""
+        frame = self.frame((image.shape[0], image.shape[1]), size)
+        resized_to = [round(s * scale) for s, scale in zip(frame.source, frame.scale, strict=True)]
+        antialias = self.resample != "nearest"
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        pixels = F.interpolate(pixels, size=resized_to, mode=self.resample, antialias=antialias)
+        top, left = (int(-o) for o in frame.offset)
+        pixels = pixels[:, :, top : top + frame.model[0], left : left + frame.model[1]].float() / 255
+        mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
+        return (pixels - mean) / std, frame
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One forward under capture. logits: (classes,) or None where the model has no classifier."""
+
+    capture: Capture
+    grid: Grid
+    frame: Frame
+    logits: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A Vision Transformer ready to look at images; make one with `vislab.load`.
+
+    patch: (height, width) px. prefix, suffix: tokens before and after the patches. cls: whether the first token is CLS.
+    labels: class names in the order of the logits, or None.
+    """
+
+    name: str
+    module: nn.Module
+    preprocessing: Preprocessing
+    patch: tuple[int, int]
+    prefix: int
+    suffix: int
+    cls: bool
+    labels: tuple[str, ...] | None
+    layers: int
+    heads: int
+    dim: int
+    _lock: Any = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.module.parameters()).dtype
+
+    @property
+    def resizable(self) -> bool:
+        """Whether patch and image size can be changed."""
+        return _family(self.module) in RESIZABLE
+
+    def grid(self, image_size: ImageSize | None = None, patch_size: int | None = None) -> Grid:
+        """The token grid of an input. image_size: px, side of a square or (height, width); patch_size: px.
+
+        Raises ValueError for sizes that leave pixels over, with those near them that do not.
+        """
+        size = self._size(image_size)
+        patch = self.patch if patch_size is None else (self._patch_size(patch_size), patch_size)
+        grid = Grid.of(size, patch, self.prefix, self.suffix)
+        if (image_size is not None or patch_size is not None) and any(s % p for s, p in zip(size, patch, strict=True)):
+            p = patch[0]
+            fitting = [d for d in range(4, min(size) + 1) if size[0] % d == 0 and size[1] % d == 0]
+            near = sorted({max(p, s // p * p) for s in size} | {(s // p + 1) * p for s in size})
+            raise ValueError(
+                f"patches of {p} px do not fill an input of {size[0]}×{size[1]} px: take an image_size of "
+                f"{' or '.join(map(str, near))}, or a patch_size of {', '.join(map(str, fitting)) or 'another size'}"
+            )
+        return grid
+
+    def run(
+        self,
+        image: np.ndarray,
+        *,
+        image_size: ImageSize | None = None,
+        patch_size: int | None = None,
+        attention_scale: float | Mapping[int, float] = 1.0,
+    ) -> Run:
+        """One forward of an image, (H, W, 3) uint8, under capture; the model is afterwards what it was."""
+        grid = self.grid(image_size, patch_size)
+        self._fits(grid)
+        pixels, frame = self.preprocessing(image, self._size(image_size))
+        pixels = pixels.to(self.device, self.dtype)
+        watched = capture(self.module, attention_scale=attention_scale)
+        with self._lock, torch.inference_mode(), self._patched(patch_size), watched as cap:
+            output = self.module(pixels, **self._arguments(grid))
+        logits = getattr(output, "logits", output)
+        known = isinstance(logits, Tensor) and self.labels is not None and logits.shape == (1, len(self.labels))
+        return Run(cap, grid, frame, logits[0].float() if known else None)
+
+    def predict(
+        self,
+        image: Any,
+        *,
+        top: int = 5,
+        image_size: ImageSize | None = None,
+        patch_size: int | None = None,
+        attention_scale: float | Mapping[int, float] = 1.0,
+    ) -> list[tuple[str, float]]:
+        """The most probable classes. -> [(label, probability)], most probable first.
+
+        Raises ValueError for a model without a classifier.
+        """
+        run = self.run(load_image(image), image_size=image_size, patch_size=patch_size, attention_scale=attention_scale)
+        return self.top(run, top)
+
+    def top(self, run: Run, count: int = 5) -> list[tuple[str, float]]:
+        """The most probable classes of a run that was made."""
+        if run.logits is None or self.labels is None:
+            raise ValueError(f"{self.name} has no classifier: it sees, but names nothing. Try vislab.load('embedded')")
+        best = run.logits.softmax(0).topk(min(count, len(self.labels)))
+        return [(self.labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+
+    # ---- sizes ----
+
+    def _size(self, image_size: ImageSize | None) -> tuple[int, int]:
+        if image_size is None:
+            return self.preprocessing.size
+        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        if len(size) != 2 or not all(isinstance(s, int) and s > 0 for s in size):
+            raise ValueError(f"image_size is a number of pixels or (height, width), not {image_size!r}")
+        if size != self.preprocessing.size and not (self.resizable or _family(self.module) == "yolos"):
+            height, width = self.preprocessing.size
+            raise ValueError(
+                f"{self.name} takes {height}×{width} px only, not {size[0]}×{size[1]}: leave image_size out"
+            )
+        return size
+
+    def _patch_size(self, patch_size: int) -> int:
+        if not isinstance(patch_size, int) or patch_size < 1:
+            raise ValueError(f"patch_size is a whole number of pixels above 0, not {patch_size!r}")
+        if (patch_size, patch_size) != self.patch and not self.resizable:
+            raise ValueError(f"{self.name} keeps its patches of {self.patch[0]} px: leave patch_size out")
+        return patch_size
+
+    @contextmanager
+    def _patched(self, patch_size: int | None) -> Iterator[None]:
+        if patch_size is None:
+            yield
+        else:
+            with resized(self.module, patch_size):
+                yield
+
+    def _arguments(self, grid: Grid) -> dict[str, Any]:
+        takes = inspect.signature(self.module.forward).parameters
+        arguments: dict[str, Any] = {}
+        if "interpolate_pos_encoding" in takes or _family(self.module) in ("clip_vision_model", "siglip_vision_model"):
+            arguments["interpolate_pos_encoding"] = True
+        if "noise" in takes:  # MAE shuffles its patches by it: in order, all of them
+            arguments["noise"] = torch.arange(grid.patches, device=self.device, dtype=torch.float32)[None]
+        return arguments
+
+    def forecast(self, grid: Grid) -> int:
+        """Bytes that a forward under capture needs beside the weights, roughly: kept queries and keys, activations."""
+        value = torch.finfo(self.dtype).bits // 8
+        return grid.tokens * self.dim * value * (2 * self.layers + 16)
+
+    def _fits(self, grid: Grid) -> None:
+        free, needed = _free_memory(self.device), self.forecast(grid)
+        if needed <= free:
+            return
+        tokens = grid.tokens * free / needed
+        side = int((tokens - self.prefix - self.suffix) ** 0.5 * grid.patch[0]) // grid.patch[0] * grid.patch[0]
+        raise MemoryError(
+            f"{grid} would need about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on {self.device}: "
+            f"take an image_size of at most {side} px, or larger patches"
+        )
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def _family(module: nn.Module) -> str:
+    return str(getattr(getattr(module, "config", None), "model_type", ""))
+
+
+# ---- loading ----
+
+
+def load(
+    model: str | Path | nn.Module | Model = "embedded",
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+) -> Model:
+    """Load a Vision Transformer.
+
+    model: "embedded" (needs no network), a name on the hub ("facebook/dinov2-small", "timm/…", "torchvision/…"), a
+    local folder of transformers, or a torch module of transformers, timm or torchvision. device: "cpu", "cuda", "mps",
+    …; by default the fastest there is, or where a given module is. dtype: "float32", "bfloat16" or "float16"; by
+    default float32, or a given module's.
+
+    Weights are read from safetensors only. Raises ValueError for an unknown name and for pickles, OSError where the hub
+    does not give the model.
+    """
+    if isinstance(model, Model):
+        made = model
+    elif isinstance(model, nn.Module):
+        made = _described(type(model).__name__, model.eval(), None)
+    else:
+        made = _named(str(model))
+        device, dtype = device or _fastest(), dtype or "float32"
+    made.module.to(_device(device) if device is not None else None, _dtype(dtype) if dtype is not None else None)
+    return made
+
+
+def _fastest() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"no device {str(device)!r} here ({_first_line(error)}): this machine has {_fastest()}"
+        ) from None
+    return found
+
+
+def _dtype(dtype: torch.dtype | str) -> torch.dtype:
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+    found = known.get(dtype) if isinstance(dtype, str) else dtype
+    if found not in known.values():
+        raise ValueError(f"dtype is {', '.join(known)}, not {dtype!r}")
+    return found  # type: ignore[return-value]
+
+
+def _named(name: str) -> Model:
+    if name in EMBEDDED:
+        return _transformers(name, str(assets() / "models" / EMBEDDED[name]))
+    library, _, rest = name.partition("/")
+    folder = Path(name).expanduser()
+    if folder.is_file():
+        raise ValueError(
+            f"{name} is a file: give a folder with config.json and model.safetensors. Pickles (.pt, .pth, .bin) can "
+            "run anything when opened, so vislab never opens them"
+        )
+    if folder.is_dir():
+        if not (folder / "config.json").exists() or not list(folder.glob("*.safetensors")):
+            held = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
+            raise ValueError(
+                f"{name} needs config.json and model.safetensors (pickles are not opened); it holds {held}"
+            )
+        return _transformers(name, str(folder))
+    if library == "torchvision" and rest:
+        return _torchvision(name, rest)
+    if library == "timm" and rest:
+        return _timm(name, rest)
+    if not rest or name.startswith((".", "/", "~")):
+        raise ValueError(
+            f"unknown model {name!r}: take 'embedded', a hub name such as 'facebook/dinov2-small', or a local folder"
+        )
+    return _transformers(name, name)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of transformers for weights that lie on the disk; its setting is put back."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _transformers(name: str, where: str) -> Model:
+    import transformers
+
+    cached = {"local_files_only": not (Path(where).is_dir() or _hub_answers())}
+    try:
+        with _quiet():
+            config = transformers.AutoConfig.from_pretrained(where, **cached)
+            if config.model_type == "vit_mae":
+                config.mask_ratio = 0.0
+            architecture = (config.architectures or [""])[0]
+            whole = architecture.endswith(("ForImageClassification", "WithTeacher", "ForObjectDetection"))
+            loader = getattr(transformers, architecture) if whole else transformers.AutoModel
+            module = loader.from_pretrained(where, config=config, use_safetensors=True, **cached).eval()
+            processor = transformers.AutoImageProcessor.from_pretrained(where, **cached)
+    except (OSError, ValueError, AttributeError) as error:
+        raise OSError(
+            f"cannot load {name!r}: {_first_line(error)} Check the name and the network, or take the embedded model, "
+            "which needs neither: vislab.load('embedded')"
+        ) from error
+    if hasattr(module, "vision_model"):  # CLIP, SigLIP: the image tower
+        module = module.vision_model
+    return _described(name, module, _of_processor(processor, module))
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be reached, found out in 2 s; its own client would try for half a minute."""
+    if urllib.request.getproxies().get("https"):
+        return True
+    from huggingface_hub import constants
+
+    host = urllib.parse.urlsplit(constants.ENDPOINT)
+    try:
+        with socket.create_connection((host.hostname or "", host.port or 443), timeout=2):
+            return not constants.is_offline_mode()
+    except OSError:
+        return False
+
+
+def _of_processor(processor: Any, module: nn.Module) -> Preprocessing:
+    """transformers' image processor as a Preprocessing."""
+    size: dict[str, Any] = dict(processor.size)
+    crop = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
+    mean, std = tuple(processor.image_mean), tuple(processor.image_std)
+    resample = _RESAMPLE.get(int(processor.resample), "bicubic")
+    if crop is not None:
+        target = (int(crop["height"]), int(crop["width"]))
+        edge = size.get("shortest_edge") or min(size.get("height", 0), size.get("width", 0)) or min(target)
+        return Preprocessing(target, "crop", edge / min(target), mean, std, resample)
+    target = (int(size["height"]), int(size["width"])) if "height" in size else _own_size(module)
+    return Preprocessing(target, "stretch", 1.0, mean, std, resample)
+
+
+def _torchvision(name: str, which: str) -> Model:
+    import torchvision
+
+    if which not in torchvision.models.list_models() or not which.startswith("vit_"):
+        known = ", ".join(m for m in torchvision.models.list_models() if m.startswith("vit_"))
+        raise ValueError(f"torchvision has no Vision Transformer {which!r}: it has {known}")
+    weights = torchvision.models.get_model_weights(which).DEFAULT
+    try:
+        module = torchvision.models.get_model(which, weights=weights).eval()
+    except OSError as error:
+        raise OSError(f"cannot load {name!r}: {_first_line(error)} Try vislab.load('embedded')") from error
+    preset = weights.transforms()
+    side = preset.crop_size[0]
+    edge = preset.resize_size[0] / side
+    how = Preprocessing((side, side), "crop", edge, tuple(preset.mean), tuple(preset.std), preset.interpolation.value)
+    return _described(name, module, how, labels=tuple(weights.meta["categories"]))
+
+
+def _timm(name: str, which: str) -> Model:
+    try:
+        import timm
+    except ImportError:
+        raise ImportError(f"{name} needs timm: pip install timm") from None
+    try:
+        module = timm.create_model(f"hf-hub:timm/{which}", pretrained=True).eval()
+    except (OSError, RuntimeError) as error:
+        raise OSError(f"cannot load {name!r}: {_first_line(error)} Try vislab.load('embedded')") from error
+    return _described(name, module, None)
+
+
+def _described(name: str, module: nn.Module, how: Preprocessing | None, labels: Sequence[str] | None = None) -> Model:
+    """A Model of a module: what it does not say itself is read from its parts."""
+    how = how or _default_preprocessing(module)
+    projection = patch_projection(module)
+    prefix = suffix = 0
+    cls = False
+    for path, parameter in module.named_parameters():
+        leaf = path.rpartition(".")[2]
+        cls = cls or leaf in _CLS
+        if leaf in _PREFIX:
+            prefix += 1
+        elif leaf in _REGISTERS:
+            prefix += parameter.shape[-2]
+        elif leaf == "detection_tokens":
+            suffix += parameter.shape[-2]
+    config = getattr(module, "config", None)
+    if config is not None and labels is None and getattr(config, "id2label", None) and hasattr(module, "classifier"):
+        labels = [config.id2label[i] for i in sorted(config.id2label)]
+    layers, heads, dim = _shape(module)
+    patch = (int(projection.kernel_size[0]), int(projection.kernel_size[1]))
+    named = tuple(labels) if labels else None
+    return Model(name, module, how, patch, prefix, suffix, cls, named, layers, heads, dim)
+
+
+def _shape(module: nn.Module) -> tuple[int, int, int]:
+    """(layers, heads, width) of transformers', timm's and torchvision's Vision Transformers."""
+    config: Any = getattr(module, "config", None)
+    if config is not None and hasattr(config, "num_hidden_layers"):
+        return config.num_hidden_layers, config.num_attention_heads, config.hidden_size
+    part: Any = module
+    if hasattr(part, "blocks"):
+        return len(part.blocks), part.blocks[0].attn.num_heads, part.embed_dim
+    if hasattr(part, "encoder") and hasattr(part, "hidden_dim"):
+        layers = part.encoder.layers
+        return len(layers), layers[0].num_heads, part.hidden_dim
+    raise ValueError(
+        f"cannot tell layers and heads of {type(module).__name__}: load takes Vision Transformers of transformers, "
+        "timm and torchvision; vislab.capture takes any module"
+    )
+
+
+def _own_size(module: nn.Module) -> tuple[int, int]:
+    """The input size that a module was made for."""
+    owners: list[Any] = [getattr(module, "config", None), module, getattr(module, "patch_embed", None)]
+    found: Any = next((v for o in owners for a in ("image_size", "img_size") if (v := getattr(o, a, None))), None)
+    if found is None:
+        raise ValueError(f"cannot tell the input size of {type(module).__name__}: load it by name or from its folder")
+    return (int(found), int(found)) if isinstance(found, int) else (int(found[0]), int(found[1]))
+
+
+def _default_preprocessing(module: nn.Module) -> Preprocessing:
+    size = _own_size(module)
+    given: Mapping[str, Any] = getattr(module, "pretrained_cfg", None) or {}
+    mean, std = tuple(given.get("mean", IMAGENET_MEAN)), tuple(given.get("std", IMAGENET_STD))
+    if "crop_pct" in given:  # timm
+        return Preprocessing(size, "crop", 1 / given["crop_pct"], mean, std, "bicubic")
+    return Preprocessing(size, "stretch", 1.0, mean, std, "bilinear")
+
+
+def _first_line(error: BaseException) -> str:
+    line = (str(error).strip() or type(error).__name__).splitlines()[0].strip()
+    return line if line.endswith((".", "!", "?")) else line + "."
