@@ -8,6 +8,8 @@ import random
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 # The frameworks read these when they are imported, so they are set before any test module is.
 _home = tempfile.mkdtemp(prefix="vislab-tests-")
@@ -26,8 +28,13 @@ os.environ |= {
 }
 
 import hypothesis  # noqa: E402
+import labkit  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+
+if TYPE_CHECKING:
+    from labkit import Server
+    from playwright.sync_api import Browser, Page
 
 collect_ignore = ["bench"]
 
@@ -53,3 +60,34 @@ def chromium() -> str:
         reason = "no Chromium: apt install chromium, or set CHROMIUM to the path of one"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
     return path
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Browser]:
+    with labkit.browse(chromium) as running:
+        yield running
+
+
+@pytest.fixture(scope="session", params=["jupyterlab", "notebook"])
+def server(
+    request: pytest.FixtureRequest, browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """JupyterLab and Notebook 7, each over a copy of the notebooks: running them changes no file of the project."""
+    folder = tmp_path_factory.mktemp(request.param) / "notebooks"
+    shutil.copytree(labkit.ROOT / "notebooks", folder, ignore=shutil.ignore_patterns(".*"))
+    with labkit.serve(request.param, folder) as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    """An empty page. Whatever it, the server or a kernel asks of the network fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    asked: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
+    assert [url for url in asked if labkit.beyond_loopback(url)] == []
+    assert server.outside() == []

@@ -111,12 +111,16 @@ class Frame:
         return cls(source, model, (model[0] / source[0], model[1] / source[1]))
 
     @classmethod
-    def crop(cls, source: tuple[int, int], resized: tuple[int, int], model: tuple[int, int]) -> Frame:
+    def crop(
+        cls, source: tuple[int, int], resized: tuple[int, int], model: tuple[int, int], *, to_even: bool = False
+    ) -> Frame:
         """The image resized to `resized`, then its centre cut out (or padded, where smaller) to `model`.
 
-        The cut begins at round((resized - model) / 2) towards zero, as torchvision's and transformers' center_crop do.
+        The cut begins at (resized - model) / 2, rounded towards zero as transformers does it, or, `to_even`, halves to
+        the even neighbour as torchvision and timm do.
         """
-        top, left = (int((r - m) / 2) for r, m in zip(resized, model, strict=True))
+        excess = [r - m for r, m in zip(resized, model, strict=True)]
+        top, left = (round(e / 2) if to_even and e > 0 else int(e / 2) for e in excess)
         scale = (resized[0] / source[0], resized[1] / source[1])
         return cls(source, model, scale, (float(-top), float(-left)))
 
@@ -155,7 +159,8 @@ class Heatmap:
 
     values: (rows, cols) float32, finite. method: "cls", "rollout", … target: what was explained, in words, or None.
     query: the attending token in words ("CLS", "patch (3, 4)", "mean of all queries", …). settings: the keywords of
-    `explain` that made it. image: (H, W, 3) uint8 source image, or None. Shows itself over its image as the last expression of a notebook cell.
+    `explain` that made it. image: (H, W, 3) uint8, the source image, or None. Shows itself over its image as the last
+    expression of a notebook cell.
     """
 
     values: np.ndarray

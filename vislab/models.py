@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import socket
 import threading
 import urllib.parse
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .geometry import Frame, Grid
-from .images import assets, load_image
+from .images import MAX_PIXELS, assets, load_image
 from .patch_size import RESIZABLE, patch_projection, resized
 from .sites import Capture, capture
 
@@ -62,8 +64,8 @@ ImageSize = int | tuple[int, int]
 class Preprocessing:
     """How pixels reach the model: resized, perhaps centre-cropped, normalised.
 
-    size: (height, width) of the input. mode: "stretch" resizes the whole image to it; "crop" resizes the image to cover
-    `edge` times the input, its aspect kept, and cuts out the centre.
+    size: (height, width) of the input. mode: "stretch" resizes the whole image to `edge` times the input, "crop" resizes
+    it to cover that, its aspect kept; then the centre is cut out. to_even: see `Frame.crop`.
     """
 
     size: tuple[int, int]
@@ -72,16 +74,24 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     resample: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
+    to_even: bool = False
 
     def frame(self, source: tuple[int, int], size: tuple[int, int] | None = None) -> Frame:
-        """The transform that an image of `source` (height, width) undergoes."""
+        """The transform that an image of `source` (height, width) undergoes.
+
+        Raises ValueError for an image so long that covering the input would take more pixels than any image may have.
+        """
         size = size or self.size
-        if self.mode == "stretch":
-            return Frame.stretch(source, size)
-        target = [round(side * self.edge) for side in size]
-        ratio = max(t / s for t, s in zip(target, source, strict=True))
-        height, width = (max(t, int(s * ratio + 1e-6)) for t, s in zip(target, source, strict=True))
-        return Frame.crop(source, (height, width), size)
+        height, width = (round(side * self.edge) for side in size)
+        if self.mode == "crop":
+            ratio = max(height / source[0], width / source[1])
+            height, width = (max(t, int(s * ratio + 1e-6)) for t, s in zip((height, width), source, strict=True))
+        if height * width > MAX_PIXELS:
+            raise ValueError(
+                f"an image of {source[1]}×{source[0]} px is too long for a model that sees the centre of it resized to "
+                f"{width}×{height} px: crop it first"
+            )
+        return Frame.crop(source, (height, width), size, to_even=self.to_even)
 
     def __call__(self, image: np.ndarray, size: tuple[int, int] | None = None) -> tuple[Tensor, Frame]:
         """(H, W, 3) uint8 -> ((1, 3, h, w) float32, Frame)."""
@@ -137,8 +147,13 @@ class Model:
 
     @property
     def resizable(self) -> bool:
-        """Whether patch and image size can be changed."""
-        return _family(self.module) in RESIZABLE
+        """Whether patch and image size can be changed.
+
+        transformers interpolates position embeddings from a square grid only; DINOv3 has none.
+        """
+        family = _family(self.module)
+        own = Grid.of(_own_size(self.module), self.patch)
+        return family in RESIZABLE and (own.rows == own.cols or family == "dinov3_vit")
 
     def grid(self, image_size: ImageSize | None = None, patch_size: int | None = None) -> Grid:
         """The token grid of an input. image_size: px, side of a square or (height, width); patch_size: px.
@@ -167,13 +182,14 @@ class Model:
         attention_scale: float | Mapping[int, float] = 1.0,
     ) -> Run:
         """One forward of an image, (H, W, 3) uint8, under capture; the model is afterwards what it was."""
-        grid = self.grid(image_size, patch_size)
+        grid, size = self.grid(image_size, patch_size), self._size(image_size)
         self._fits(grid)
-        pixels, frame = self.preprocessing(image, self._size(image_size))
+        watched = capture(self.module, attention_scale=self._scales(attention_scale))
+        pixels, frame = self.preprocessing(image, size)
         pixels = pixels.to(self.device, self.dtype)
-        watched = capture(self.module, attention_scale=attention_scale)
-        with self._lock, torch.inference_mode(), self._patched(patch_size), watched as cap:
-            output = self.module(pixels, **self._arguments(grid))
+        patched = self._patched(patch_size)
+        with self._lock, torch.inference_mode(), _evaluating(self.module), patched, watched as cap:
+            output = self.module(pixels, **self._arguments(size, grid))
         logits = getattr(output, "logits", output)
         known = isinstance(logits, Tensor) and self.labels is not None and logits.shape == (1, len(self.labels))
         return Run(cap, grid, frame, logits[0].float() if known else None)
@@ -206,8 +222,8 @@ class Model:
     def _size(self, image_size: ImageSize | None) -> tuple[int, int]:
         if image_size is None:
             return self.preprocessing.size
-        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        if len(size) != 2 or not all(isinstance(s, int) and s > 0 for s in size):
+        size = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
+        if len(size) != 2 or not all(type(s) is int and s > 0 for s in size):
             raise ValueError(f"image_size is a number of pixels or (height, width), not {image_size!r}")
         if size != self.preprocessing.size and not (self.resizable or _family(self.module) == "yolos"):
             height, width = self.preprocessing.size
@@ -217,7 +233,7 @@ class Model:
         return size
 
     def _patch_size(self, patch_size: int) -> int:
-        if not isinstance(patch_size, int) or patch_size < 1:
+        if type(patch_size) is not int or patch_size < 1:
             raise ValueError(f"patch_size is a whole number of pixels above 0, not {patch_size!r}")
         if (patch_size, patch_size) != self.patch and not self.resizable:
             raise ValueError(f"{self.name} keeps its patches of {self.patch[0]} px: leave patch_size out")
@@ -231,11 +247,21 @@ class Model:
             with resized(self.module, patch_size):
                 yield
 
-    def _arguments(self, grid: Grid) -> dict[str, Any]:
+    def _scales(self, attention_scale: float | Mapping[int, float]) -> float | Mapping[int, float]:
+        if not isinstance(attention_scale, Mapping):
+            return attention_scale
+        for layer in attention_scale:
+            if type(layer) is not int or not -self.layers <= layer < self.layers:
+                raise ValueError(
+                    f"attention_scale is for no layer {layer!r}: layers of {self.name} run from 0 to {self.layers - 1}"
+                )
+        return {layer % self.layers: scale for layer, scale in attention_scale.items()}
+
+    def _arguments(self, size: tuple[int, int], grid: Grid) -> dict[str, Any]:
         takes = inspect.signature(self.module.forward).parameters
         arguments: dict[str, Any] = {}
-        if "interpolate_pos_encoding" in takes or _family(self.module) in ("clip_vision_model", "siglip_vision_model"):
-            arguments["interpolate_pos_encoding"] = True
+        if "interpolate_pos_encoding" in takes:
+            arguments["interpolate_pos_encoding"] = (size, grid.patch) != (_own_size(self.module), self.patch)
         if "noise" in takes:  # MAE shuffles its patches by it: in order, all of them
             arguments["noise"] = torch.arange(grid.patches, device=self.device, dtype=torch.float32)[None]
         return arguments
@@ -249,11 +275,12 @@ class Model:
         free, needed = _free_memory(self.device), self.forecast(grid)
         if needed <= free:
             return
-        tokens = grid.tokens * free / needed
-        side = int((tokens - self.prefix - self.suffix) ** 0.5 * grid.patch[0]) // grid.patch[0] * grid.patch[0]
+        patch, rows = grid.patch, math.isqrt(grid.patches)
+        while rows and self.forecast(Grid(rows, rows, patch, self.prefix, self.suffix)) > free:
+            rows -= 1
+        fits = f"take an image_size of at most {rows * patch[0]} px, or larger patches" if rows else "none would fit"
         raise MemoryError(
-            f"{grid} would need about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on {self.device}: "
-            f"take an image_size of at most {side} px, or larger patches"
+            f"{grid} would need about {needed / 1e9:.2g} GB, and {free / 1e9:.2g} GB are free on {self.device}: {fits}"
         )
 
 
@@ -263,6 +290,18 @@ def _free_memory(device: torch.device) -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode; then each of its parts in its own again."""
+    training = [part for part in module.modules() if part.training]
+    try:
+        module.eval()
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def _family(module: nn.Module) -> str:
@@ -291,7 +330,7 @@ def load(
     if isinstance(model, Model):
         made = model
     elif isinstance(model, nn.Module):
-        made = _described(type(model).__name__, model.eval(), None)
+        made = _described(type(model).__name__, model, None)
     else:
         made = _named(str(model))
         device, dtype = device or _fastest(), dtype or "float32"
@@ -369,25 +408,30 @@ def _quiet() -> Iterator[None]:
 def _transformers(name: str, where: str) -> Model:
     import transformers
 
-    cached = {"local_files_only": not (Path(where).is_dir() or _hub_answers())}
+    # code that lies beside the weights is never run, and nobody is asked whether it may
+    safely = {"local_files_only": not (Path(where).is_dir() or _hub_answers()), "trust_remote_code": False}
     try:
         with _quiet():
-            config = transformers.AutoConfig.from_pretrained(where, **cached)
+            config = transformers.AutoConfig.from_pretrained(where, **safely)
             if config.model_type == "vit_mae":
                 config.mask_ratio = 0.0
             architecture = (config.architectures or [""])[0]
             whole = architecture.endswith(("ForImageClassification", "WithTeacher", "ForObjectDetection"))
             loader = getattr(transformers, architecture) if whole else transformers.AutoModel
-            module = loader.from_pretrained(where, config=config, use_safetensors=True, **cached).eval()
-            processor = transformers.AutoImageProcessor.from_pretrained(where, **cached)
-    except (OSError, ValueError, AttributeError) as error:
+            module, found = loader.from_pretrained(
+                where, config=config, use_safetensors=True, output_loading_info=True, **safely
+            )
+            processor = transformers.AutoImageProcessor.from_pretrained(where, **safely)
+            missing = sorted(key for key in found["missing_keys"] if "pooler" not in key)
+            if missing:
+                raise ValueError(f"its weights lack {len(missing)} of the model's, such as {missing[0]}.")
+            how = _of_processor(processor, module)
+    except (OSError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
         raise OSError(
             f"cannot load {name!r}: {_first_line(error)} Check the name and the network, or take the embedded model, "
             "which needs neither: vislab.load('embedded')"
         ) from error
-    if hasattr(module, "vision_model"):  # CLIP, SigLIP: the image tower
-        module = module.vision_model
-    return _described(name, module, _of_processor(processor, module))
+    return _described(name, module.eval(), how)
 
 
 def _hub_answers() -> bool:
@@ -405,17 +449,25 @@ def _hub_answers() -> bool:
 
 
 def _of_processor(processor: Any, module: nn.Module) -> Preprocessing:
-    """transformers' image processor as a Preprocessing."""
+    """transformers' image processor as a Preprocessing.
+
+    One that keeps the aspect without a crop (YOLOS) makes inputs of any shape: here the image is stretched to the size
+    that the model was made for.
+    """
     size: dict[str, Any] = dict(processor.size)
-    crop = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
-    mean, std = tuple(processor.image_mean), tuple(processor.image_std)
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if processor.do_normalize:
+        mean, std = tuple(processor.image_mean), tuple(processor.image_std)
     resample = _RESAMPLE.get(int(processor.resample), "bicubic")
-    if crop is not None:
-        target = (int(crop["height"]), int(crop["width"]))
-        edge = size.get("shortest_edge") or min(size.get("height", 0), size.get("width", 0)) or min(target)
-        return Preprocessing(target, "crop", edge / min(target), mean, std, resample)
-    target = (int(size["height"]), int(size["width"])) if "height" in size else _own_size(module)
-    return Preprocessing(target, "stretch", 1.0, mean, std, resample)
+    resized_to = (int(size["height"]), int(size["width"])) if "height" in size else None
+    if not getattr(processor, "do_center_crop", False):
+        return Preprocessing(resized_to or _own_size(module), "stretch", 1.0, mean, std, resample)
+    crop = (int(processor.crop_size["height"]), int(processor.crop_size["width"]))
+    resized_to = resized_to or (int(size["shortest_edge"]),) * 2
+    if crop[0] * resized_to[1] != crop[1] * resized_to[0] or crop > resized_to:
+        raise ValueError(f"its preprocessing cuts {crop} out of {resized_to}, and vislab cuts out the same shape.")
+    mode: Literal["stretch", "crop"] = "stretch" if "height" in size else "crop"
+    return Preprocessing(crop, mode, resized_to[0] / crop[0], mean, std, resample)
 
 
 def _torchvision(name: str, which: str) -> Model:
@@ -431,8 +483,8 @@ def _torchvision(name: str, which: str) -> Model:
         raise OSError(f"cannot load {name!r}: {_first_line(error)} Try vislab.load('embedded')") from error
     preset = weights.transforms()
     side = preset.crop_size[0]
-    edge = preset.resize_size[0] / side
-    how = Preprocessing((side, side), "crop", edge, tuple(preset.mean), tuple(preset.std), preset.interpolation.value)
+    edge, mean, std = preset.resize_size[0] / side, tuple(preset.mean), tuple(preset.std)
+    how = Preprocessing((side, side), "crop", edge, mean, std, preset.interpolation.value, to_even=True)
     return _described(name, module, how, labels=tuple(weights.meta["categories"]))
 
 
@@ -450,8 +502,16 @@ def _timm(name: str, which: str) -> Model:
 
 def _described(name: str, module: nn.Module, how: Preprocessing | None, labels: Sequence[str] | None = None) -> Model:
     """A Model of a module: what it does not say itself is read from its parts."""
-    how = how or _default_preprocessing(module)
+    if _family(module) in ("clip", "siglip"):  # the image tower alone
+        module = module.vision_model
+    elif _family(module) == "vit_mae":
+        module = getattr(module, "vit", module)  # the decoder's layers are not the encoder's
+        if module.config.mask_ratio > 0:
+            raise ValueError(
+                f"{name} drops {module.config.mask_ratio:.0%} of its patches: set config.mask_ratio = 0 to keep all"
+            )
     projection = patch_projection(module)
+    how = how or _default_preprocessing(module)
     prefix = suffix = 0
     cls = False
     for path, parameter in module.named_parameters():
@@ -464,7 +524,8 @@ def _described(name: str, module: nn.Module, how: Preprocessing | None, labels: 
         elif leaf == "detection_tokens":
             suffix += parameter.shape[-2]
     config = getattr(module, "config", None)
-    if config is not None and labels is None and getattr(config, "id2label", None) and hasattr(module, "classifier"):
+    classifies = hasattr(module, "classifier") or hasattr(module, "cls_classifier")  # DeiT with its teacher has two
+    if config is not None and labels is None and getattr(config, "id2label", None) and classifies:
         labels = [config.id2label[i] for i in sorted(config.id2label)]
     layers, heads, dim = _shape(module)
     patch = (int(projection.kernel_size[0]), int(projection.kernel_size[1]))
@@ -499,12 +560,19 @@ def _own_size(module: nn.Module) -> tuple[int, int]:
 
 
 def _default_preprocessing(module: nn.Module) -> Preprocessing:
+    """timm's own; for other bare modules, which do not say, the whole image with ImageNet's mean and deviation."""
     size = _own_size(module)
     given: Mapping[str, Any] = getattr(module, "pretrained_cfg", None) or {}
     mean, std = tuple(given.get("mean", IMAGENET_MEAN)), tuple(given.get("std", IMAGENET_STD))
-    if "crop_pct" in given:  # timm
-        return Preprocessing(size, "crop", 1 / given["crop_pct"], mean, std, "bicubic")
-    return Preprocessing(size, "stretch", 1.0, mean, std, "bilinear")
+    if "crop_pct" not in given:
+        return Preprocessing(size, "stretch", 1.0, mean, std, "bilinear")
+    modes: dict[str, Literal["stretch", "crop"]] = {"center": "crop", "squash": "stretch"}
+    mode = given.get("crop_mode") or "center"
+    if mode not in modes:
+        raise ValueError(f"{type(module).__name__} wants its images padded (crop_mode {mode!r}), which vislab does not")
+    edge = math.floor(size[0] / given["crop_pct"]) / size[0]
+    resample: Literal["bilinear", "bicubic"] = "bilinear" if given.get("interpolation") == "bilinear" else "bicubic"
+    return Preprocessing(size, modes[mode], edge, mean, std, resample, to_even=True)
 
 
 def _first_line(error: BaseException) -> str:

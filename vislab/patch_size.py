@@ -29,6 +29,7 @@ RESIZABLE = (
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # it is kept for later callers, who may train through it
 def _pi_matrix(old: tuple[int, int], new: tuple[int, int]) -> Tensor:
     """Pseudo-inverse of the transposed bilinear resize operator. -> (new pixels, old pixels), float64."""
     basis = torch.eye(old[0] * old[1], dtype=torch.float64).reshape(-1, 1, *old)
@@ -48,8 +49,9 @@ def pi_resize(kernel: Tensor, size: tuple[int, int]) -> Tensor:
     old = (int(kernel.shape[-2]), int(kernel.shape[-1]))
     if old == size:
         return kernel
-    matrix = _pi_matrix(old, size).to(kernel.device, kernel.dtype)
-    return (kernel.flatten(-2) @ matrix.mT).unflatten(-1, size)
+    wide = torch.promote_types(kernel.dtype, torch.float32)
+    matrix = _pi_matrix(old, size).to(kernel.device, wide)
+    return (kernel.to(wide).flatten(-2) @ matrix.mT).unflatten(-1, size).to(kernel.dtype)
 
 
 def interpolate_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
