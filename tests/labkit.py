@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[1]
 SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/docmanager-extension:plugin": {"autosave": False},
-    # Otherwise cells that are scrolled away are not in the page, nor are their pictures.
-    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+    # Otherwise cells that are scrolled away are not in the page, nor are their pictures; and no room below the last.
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none", "scrollPastEnd": False},
 }
 # Python runs this first, in the server and in its kernels: whoever asks beyond loopback is refused, and written down.
 LOOPBACK_ONLY = """
@@ -237,12 +237,11 @@ def screenshot(page: Page, path: Path) -> Path:
     """The whole notebook as a picture, however long it is."""
     size = page.viewport_size
     assert size is not None
-    hidden = page.evaluate(
-        f"() => {{ {NOTEBOOK} const box = panel.node.querySelector('.jp-WindowedPanel-outer') ?? notebook.node;"
-        " return box.scrollHeight - box.clientHeight; }"
-    )
-    page.set_viewport_size({"width": size["width"], "height": size["height"] + max(0, int(hidden))})
-    page.wait_for_timeout(300)  # JupyterLab lays itself out anew
+    scroll = f"() => {{ {NOTEBOOK} const box = notebook.node.querySelector('.jp-WindowedPanel-outer') ?? notebook.node;"
+    scroll += " box.scrollTop = 0; return [box.scrollHeight, box.clientHeight]; }"
+    whole, seen = page.evaluate(scroll)
+    page.set_viewport_size({"width": size["width"], "height": size["height"] + whole - seen})
+    page.wait_for_function(f"height => ({scroll})()[1] >= height", arg=whole)
     page.screenshot(path=path)
     page.set_viewport_size(size)
     return path

@@ -58,19 +58,17 @@ def encoder(cap: Capture, grid: Grid) -> list[Site]:
 
 def cls(cap: Capture, grid: Grid, question: Question) -> Answer:
     """Attention of CLS; without one, of the pooling head; without that, the mean over all queries."""
-    if question.token is not None:
-        raise ValueError("method 'cls' asks what CLS attends to: leave query out, or take method='attention'")
     if question.cls:
         return _attention(cap, grid, question, 0, "CLS")
     pooling = _pooling(cap, grid)
     if pooling is not None:
-        rows = _heads(cap.attention(pooling, slice(None))[0], question.head)
-        return Answer(rows.mean(0)[grid.patch_tokens], f"pooling head {pooling.name}")
+        row = _heads(_mean_query(cap, pooling), question.head)
+        return Answer(row[grid.patch_tokens], f"pooling head {pooling.name}")
     return _attention(cap, grid, question, None, "mean of all queries")
 
 
 def attention(cap: Capture, grid: Grid, question: Question) -> Answer:
-    """Attention of any one token."""
+    """Attention of any one token; without one, as `cls`."""
     if question.token is None:
         return cls(cap, grid, question)
     return _attention(cap, grid, question, question.token, _token_name(grid, question.token))
@@ -83,12 +81,7 @@ def rollout(
 
     Without CLS it starts from the pooling head's attention, or from the mean over all queries.
     """
-    sites = encoder(cap, grid)
-    if question.layer == "mean" or isinstance(question.head, int):
-        raise ValueError(
-            "rollout goes through the layers and fuses their heads: layer is the last one's index, head is 'mean', "
-            f"'max' or 'min', not layer={question.layer!r} and head={question.head!r}"
-        )
+    sites, head = encoder(cap, grid), _fusion(question)
     last = _index(question.layer, len(sites))
     if not 0 <= start <= last:
         raise ValueError(f"rollout from layer {start} to {last} has no layer: start runs from 0 to {last}")
@@ -99,12 +92,12 @@ def rollout(
     elif not question.cls:
         pooling = _pooling(cap, grid)
         if pooling is not None:
-            query, name = cap.attention(pooling, slice(None))[0].mean((0, 1)), f"pooling head {pooling.name}"
+            query, name = _mean_query(cap, pooling).mean(0), f"pooling head {pooling.name}"
         else:
             query = torch.full((grid.tokens,), 1 / grid.tokens)
             name = "mean of all queries"
     chain = sites[start : last + 1]
-    row = cap.rollout(query, sites=chain, head=question.head, residual=residual, discard=discard, prefix=grid.prefix)
+    row = cap.rollout(query, sites=chain, head=head, residual=residual, discard=discard, prefix=grid.prefix)
     return Answer(row[0, grid.patch_tokens], name)
 
 
@@ -125,15 +118,42 @@ def method(name: str, options: Mapping[str, Any]) -> Callable[..., Answer]:
     return found
 
 
+def check(name: str, question: Question, layers: int, heads: int) -> None:
+    """Raise ValueError for what a method does not answer, or a model of so many layers and heads does not have."""
+    if name == "rollout":
+        _fusion(question)
+    if name == "cls" and question.token is not None:
+        raise ValueError("method 'cls' asks what CLS attends to: leave query out, or take method='attention'")
+    if question.layer != "mean":
+        _index(question.layer, layers)
+    _heads(torch.zeros(heads), question.head)
+
+
 def _attention(cap: Capture, grid: Grid, question: Question, token: int | None, name: str) -> Answer:
     """One token's attention to the patches, or all tokens' mean, at a layer or on the mean of the layers."""
     sites = encoder(cap, grid)
     chosen = sites if question.layer == "mean" else [sites[_index(question.layer, len(sites))]]
     values = torch.zeros(grid.patches)
     for site in chosen:
-        rows = cap.attention(site, token)[0] if token is not None else cap.attention(site, slice(None))[0].mean(1)
+        rows = cap.attention(site, token)[0] if token is not None else _mean_query(cap, site)
         values = values + _heads(rows, question.head)[grid.patch_tokens].cpu() / len(chosen)
     return Answer(values, name)
+
+
+def _mean_query(cap: Capture, site: Site) -> Tensor:
+    """The mean over all queries -> (heads, keys); in blocks, so that memory stays O(n)."""
+    blocks = (cap.attention(site, slice(start, start + 64))[0] for start in range(0, site.queries, 64))
+    return sum((block.sum(1) for block in blocks), torch.zeros(())) / site.queries
+
+
+def _fusion(question: Question) -> Fusion:
+    """How rollout fuses the heads."""
+    if question.layer == "mean" or isinstance(question.head, int):
+        raise ValueError(
+            "rollout goes through the layers and fuses their heads: layer is the last one's index, head is 'mean', "
+            f"'max' or 'min', not layer={question.layer!r} and head={question.head!r}"
+        )
+    return question.head
 
 
 def _heads(rows: Tensor, head: Head) -> Tensor:

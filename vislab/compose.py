@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -58,6 +59,7 @@ def explain(
         raise ValueError(f"method {method!r} is attention, which is the same for every class: leave target out")
     picture, ready = load_image(image), _model(model)
     token = _token(query, ready, picture.shape, image_size, patch_size)
+    attribution.check(method, attribution.Question(token, ready.cls, layer, head), ready.layers, ready.heads)
     run = ready.run(picture, image_size=image_size, patch_size=patch_size, attention_scale=attention_scale)
     asked: dict[str, Any] = {"layer": layer, "head": head, "query": query, "attention_scale": attention_scale}
     asked |= {"patch_size": patch_size, "image_size": image_size}
@@ -76,6 +78,7 @@ def heatmap(
 ) -> Heatmap:
     """The heatmap of a run that was made. token: the attending one, or None for the model's own summary."""
     question = attribution.Question(token, model.cls, asked["layer"], asked["head"])
+    attribution.check(method, question, model.layers, model.heads)
     answer = attribution.method(method, options)(run.capture, run.grid, question, **options)
     values = answer.values.float().cpu().numpy().reshape(run.grid.rows, run.grid.cols)
     settings = {"model": model.name, **asked, **options}
@@ -93,7 +96,9 @@ def _token(
     try:
         x, y = (float(v) for v in query)
     except (TypeError, ValueError):
-        raise ValueError(f"query is 'cls' or a point (x, y) in pixels of the image, not {query!r}") from None
+        x = y = math.nan
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise ValueError(f"query is 'cls' or a point (x, y) in pixels of the image, not {query!r}")
     grid = model.grid(image_size, patch_size)
     size = model.preprocessing.size if image_size is None else model._size(image_size)
     frame = model.preprocessing.frame((shape[0], shape[1]), size)

@@ -9,7 +9,7 @@ import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from .geometry import Frame, Grid
+from .geometry import Frame, Grid, attention_memory
 from .images import MAX_PIXELS, assets, load_image
 from .patch_size import RESIZABLE, patch_projection, resized
 from .sites import Capture, capture
@@ -64,8 +64,8 @@ ImageSize = int | tuple[int, int]
 class Preprocessing:
     """How pixels reach the model: resized, perhaps centre-cropped, normalised.
 
-    size: (height, width) of the input. mode: "stretch" resizes the whole image to `edge` times the input, "crop" resizes
-    it to cover that, its aspect kept; then the centre is cut out. to_even: see `Frame.crop`.
+    size: (height, width) of the input. mode: "stretch" resizes the whole image to `edge` times the input, "crop"
+    resizes it to cover that, its aspect kept; then the centre is cut out. to_even: see `Frame.crop`.
     """
 
     size: tuple[int, int]
@@ -267,9 +267,16 @@ class Model:
         return arguments
 
     def forecast(self, grid: Grid) -> int:
-        """Bytes that a forward under capture needs beside the weights, roughly: kept queries and keys, activations."""
+        """Bytes that a forward under capture needs beside the weights, at most and roughly.
+
+        Queries and keys of every layer are kept, where one projection makes them with the values too; the activations
+        of a few layers live at a time. Relative position bias, where there is one, is kept whole.
+        """
         value = torch.finfo(self.dtype).bits // 8
-        return grid.tokens * self.dim * value * (2 * self.layers + 16)
+        config = getattr(self.module, "config", None)
+        biased = any(getattr(config, f"use_{which}relative_position_bias", False) for which in ("", "shared_"))
+        bias = attention_memory(grid.tokens, self.heads, self.layers + 6, value) if biased else 0
+        return grid.tokens * self.dim * value * (3 * self.layers + 40) + bias
 
     def _fits(self, grid: Grid) -> None:
         free, needed = _free_memory(self.device), self.forecast(grid)
@@ -324,8 +331,9 @@ def load(
     …; by default the fastest there is, or where a given module is. dtype: "float32", "bfloat16" or "float16"; by
     default float32, or a given module's.
 
-    Weights are read from safetensors only. Raises ValueError for an unknown name and for pickles, OSError where the hub
-    does not give the model.
+    A given module is taken as it is, and moved only where device or dtype say so. Weights are read as tensors alone,
+    safetensors by preference; no pickle is executed. Raises ValueError for an unknown name and for files of pickles,
+    OSError where the hub or the folder does not give the model.
     """
     if isinstance(model, Model):
         made = model
@@ -435,17 +443,24 @@ def _transformers(name: str, where: str) -> Model:
 
 
 def _hub_answers() -> bool:
-    """Whether the hub can be reached, found out in 2 s; its own client would try for half a minute."""
-    if urllib.request.getproxies().get("https"):
-        return True
+    """Whether the hub can be reached, found out within 2 s; its own client would try for half a minute."""
     from huggingface_hub import constants
 
-    host = urllib.parse.urlsplit(constants.ENDPOINT)
-    try:
-        with socket.create_connection((host.hostname or "", host.port or 443), timeout=2):
-            return not constants.is_offline_mode()
-    except OSError:
+    if constants.is_offline_mode():
         return False
+    if urllib.request.getproxies().get("https"):
+        return True
+    host, answered = urllib.parse.urlsplit(constants.ENDPOINT), threading.Event()
+
+    def knock() -> None:
+        with suppress(OSError), socket.create_connection((host.hostname or "", host.port or 443), timeout=2):
+            answered.set()
+
+    # in a thread, since looking up the host's name heeds no timeout
+    knocking = threading.Thread(target=knock, daemon=True)
+    knocking.start()
+    knocking.join(1.5)
+    return answered.is_set()
 
 
 def _of_processor(processor: Any, module: nn.Module) -> Preprocessing:
@@ -478,9 +493,11 @@ def _torchvision(name: str, which: str) -> Model:
         raise ValueError(f"torchvision has no Vision Transformer {which!r}: it has {known}")
     weights = torchvision.models.get_model_weights(which).DEFAULT
     try:
-        module = torchvision.models.get_model(which, weights=weights).eval()
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except OSError as error:
         raise OSError(f"cannot load {name!r}: {_first_line(error)} Try vislab.load('embedded')") from error
+    module = torchvision.models.get_model(which, image_size=weights.meta["min_size"][0]).eval()
+    module.load_state_dict(state)
     preset = weights.transforms()
     side = preset.crop_size[0]
     edge, mean, std = preset.resize_size[0] / side, tuple(preset.mean), tuple(preset.std)
@@ -506,10 +523,9 @@ def _described(name: str, module: nn.Module, how: Preprocessing | None, labels: 
         module = module.vision_model
     elif _family(module) == "vit_mae":
         module = getattr(module, "vit", module)  # the decoder's layers are not the encoder's
-        if module.config.mask_ratio > 0:
-            raise ValueError(
-                f"{name} drops {module.config.mask_ratio:.0%} of its patches: set config.mask_ratio = 0 to keep all"
-            )
+        dropped: float = getattr(module.config, "mask_ratio", 0.0)
+        if dropped > 0:
+            raise ValueError(f"{name} drops {dropped:.0%} of its patches: set config.mask_ratio = 0 to keep all")
     projection = patch_projection(module)
     how = how or _default_preprocessing(module)
     prefix = suffix = 0
