@@ -149,8 +149,8 @@ def _end(process: psutil.Popen) -> None:
 
 @contextmanager
 def _sigterm_unwinds() -> Iterator[None]:
-    """SIGTERM, by which CI and `timeout` stop a run, would leave the server behind: make it unwind the stack."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    """SIGTERM, by which CI and `timeout` stop a run, would leave the server behind: make it what Ctrl+C is."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
@@ -237,11 +237,17 @@ def screenshot(page: Page, path: Path) -> Path:
     """The whole notebook as a picture, however long it is."""
     size = page.viewport_size
     assert size is not None
-    scroll = f"() => {{ {NOTEBOOK} const box = notebook.node.querySelector('.jp-WindowedPanel-outer') ?? notebook.node;"
-    scroll += " box.scrollTop = 0; return [box.scrollHeight, box.clientHeight]; }"
-    whole, seen = page.evaluate(scroll)
-    page.set_viewport_size({"width": size["width"], "height": size["height"] + whole - seen})
-    page.wait_for_function(f"height => ({scroll})()[1] >= height", arg=whole)
+    hidden = f"""async () => {{
+        {NOTEBOOK}
+        const box = notebook.node.querySelector('.jp-WindowedPanel-outer') ?? notebook.node;
+        await new Promise(laidOut => setTimeout(laidOut, 200));
+        box.scrollTop = 0;
+        return box.scrollHeight - box.clientHeight;
+    }}"""
+    height = size["height"]
+    while more := page.evaluate(hidden):
+        height += more
+        page.set_viewport_size({"width": size["width"], "height": height})
     page.screenshot(path=path)
     page.set_viewport_size(size)
     return path

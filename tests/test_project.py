@@ -47,7 +47,7 @@ ROOMS = {
     },
     "export": {"geometry", "render", "compose"},
     "widgets": {"geometry", "compose", "render", "export"},
-    "cli": {"geometry", "images", "models", "compose", "export"},
+    "cli": {"geometry", "images", "models", "render", "compose", "export"},
 }
 # Which rooms may import a framework at all, inside functions included.
 FRAMEWORKS = {

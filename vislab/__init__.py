@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .models import Model, load
     from .render import overlay
     from .sites import Capture, capture
+    from .widgets import Lab
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Frame",
     "Grid",
     "Heatmap",
+    "Lab",
     "Model",
     "capture",
     "explain",
@@ -39,6 +41,7 @@ _HOME = {
     "Frame": "geometry",
     "Grid": "geometry",
     "Heatmap": "geometry",
+    "Lab": "widgets",
     "Model": "models",
     "capture": "sites",
     "explain": "compose",

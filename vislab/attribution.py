@@ -57,10 +57,10 @@ def encoder(cap: Capture, grid: Grid) -> list[Site]:
 
 
 def cls(cap: Capture, grid: Grid, question: Question) -> Answer:
-    """Attention of CLS; without one, of the pooling head; without that, the mean over all queries."""
+    """Attention of CLS; without one, of the pooling head after the last layer; elsewhere the mean over all queries."""
     if question.cls:
         return _attention(cap, grid, question, 0, "CLS")
-    pooling = _pooling(cap, grid)
+    pooling = _pooling(cap, grid, question.layer)
     if pooling is not None:
         row = _heads(_mean_query(cap, pooling), question.head)
         return Answer(row[grid.patch_tokens], f"pooling head {pooling.name}")
@@ -90,7 +90,7 @@ def rollout(
     if question.token is not None:
         query, name = question.token, _token_name(grid, question.token)
     elif not question.cls:
-        pooling = _pooling(cap, grid)
+        pooling = _pooling(cap, grid, question.layer)
         if pooling is not None:
             query, name = _mean_query(cap, pooling).mean(0), f"pooling head {pooling.name}"
         else:
@@ -177,8 +177,11 @@ def _index(layer: Layer, count: int) -> int:
     return layer % count
 
 
-def _pooling(cap: Capture, grid: Grid) -> Site | None:
-    """An attention-pooling head: few queries over the keys of the whole grid."""
+def _pooling(cap: Capture, grid: Grid, layer: Layer) -> Site | None:
+    """An attention-pooling head: few queries over the keys of the whole grid, as they leave the last layer."""
+    count = len(encoder(cap, grid))
+    if layer == "mean" or _index(layer, count) < count - 1:
+        return None
     pooling = [s for s in cap.sites.values() if not s.self_attention and s.keys == grid.tokens]
     return pooling[-1] if pooling else None
 

@@ -5,6 +5,7 @@ Memory is O(n): a row of attention is made when someone asks for it, a product i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 Fusion = Literal["mean", "max", "min"]
 
-_BLOCK = 256 * 1024  # attention values computed at a time in rollout: 1 MB of float32 stays in the cache
+_BLOCK = 512 * 1024  # attention values a thread computes at a time in rollout: 2 MB of float32 stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,34 +195,35 @@ def carried(call: Call, row: Tensor, head: Fusion, discard: float, prefix: int) 
 
 
 def _carried_plain(call: FusedCall, b: int, index: Tensor, weights: Tensor) -> Tensor:
-    """`carried` by head and block of rows, without a pass for the softmax's maximum or its division.
+    """`carried` by blocks of heads and rows, without a pass for the softmax's maximum or its division.
 
-    softmax is the same under any shift of a row, and |q|·max|k| bounds a row's logits: the shift goes into the product
-    as one more column. A row's division goes into its weight.
+    softmax stays the same when one vector is taken from all keys. Around the mean of the keys a row's logits have mean
+    0, so its n exponentials sum to n at least: only overflow is to be watched. A row's division goes into its weight.
     """
-    _, heads, _, tokens = call.shape
+    _, heads, count, tokens = call.shape
     dtype = weights.dtype
-    out = torch.zeros(tokens, dtype=dtype)
-    whole = len(index) == call.shape[2]
-    size = max(16, _BLOCK // tokens)
-    buffer = torch.empty(size, tokens, dtype=dtype)
-    keys = torch.ones(tokens, call.k.shape[-1] + 1, dtype=dtype)
-    for h in range(heads):
-        q = call.q[b, h] if whole else call.q[b, h, index]
-        q = q.to(dtype) * call.scale
-        keys[:, :-1] = call.k[b, h * call.k.shape[1] // heads]
-        bound = q.norm(dim=1) * keys[:, :-1].norm(dim=1).max()
-        q = torch.cat([q, -bound[:, None]], 1)
+    size = max(16, min(len(index), _BLOCK // tokens))
+    # A batched product gives each thread heads of its own, whose block stays in that core's cache.
+    group = min(heads, max(1, torch.get_num_threads() * _BLOCK // (size * tokens)))
+    buffer = torch.empty(group * size * tokens, dtype=dtype)
+    out = torch.zeros(heads, 1, tokens, dtype=dtype)
+    q = call.q[b] if len(index) == count else call.q[b, :, index]
+    k = repeat_heads(call.k[b : b + 1], heads)[0]
+    for h in range(0, heads, group):
+        queries = q[h : h + group].to(dtype) * (call.scale * math.log2(math.e))  # torch's exp2 is 4 times its exp
+        keys = k[h : h + group].to(dtype)
+        keys = (keys - keys.mean(1, keepdim=True)).mT
         for start in range(0, len(index), size):
-            rows = q[start : start + size]
-            block = torch.mm(rows, keys.T, out=buffer[: len(rows)]).exp_()
-            sums = block.sum(1)
-            if float(sums.min()) < 1e-25:  # the bound is too far above the largest logit
-                block = torch.mm(rows, keys.T, out=block)
-                block = block.sub_(block.amax(1, keepdim=True)).exp_()
-                sums = block.sum(1)
-            out.addmv_(block.T, weights[start : start + size] / sums)
-    return out / heads
+            rows = queries[:, start : start + size]
+            shape = (*rows.shape[:2], tokens)
+            block = torch.bmm(rows, keys, out=buffer[: math.prod(shape)].view(shape)).exp2_()
+            sums = block.sum(2)
+            if not float(sums.max()) < 1e30:  # also NaN
+                block = torch.bmm(rows, keys, out=block)
+                block = block.sub_(block.amax(2, keepdim=True)).exp2_()
+                sums = block.sum(2)
+            out[h : h + group].baddbmm_((weights[start : start + size] / sums)[:, None], block)
+    return out.mean((0, 1))
 
 
 def _discarded(rows: Tensor, discard: float, prefix: int) -> Tensor:

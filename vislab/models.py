@@ -381,7 +381,7 @@ def _named(name: str) -> Model:
             f"{name} is a file: give a folder with config.json and model.safetensors. Pickles (.pt, .pth, .bin) can "
             "run anything when opened, so vislab never opens them"
         )
-    if folder.is_dir():
+    if name and folder.is_dir():
         if not (folder / "config.json").exists() or not list(folder.glob("*.safetensors")):
             held = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
             raise ValueError(
@@ -520,7 +520,7 @@ def _timm(name: str, which: str) -> Model:
 def _described(name: str, module: nn.Module, how: Preprocessing | None, labels: Sequence[str] | None = None) -> Model:
     """A Model of a module: what it does not say itself is read from its parts."""
     if _family(module) in ("clip", "siglip"):  # the image tower alone
-        module = module.vision_model
+        module = module.get_submodule("vision_model")
     elif _family(module) == "vit_mae":
         module = getattr(module, "vit", module)  # the decoder's layers are not the encoder's
         dropped: float = getattr(module.config, "mask_ratio", 0.0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import operator
 import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -31,15 +32,19 @@ from .calls import (
     ProjectedCall,
     WeightsCall,
     carried,
+    exactly,
     kept_mask,
     multi_head_mask,
     repeat_heads,
+    versions,
     wide,
 )
 
 Query = int | Sequence[int] | slice
+_MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 _SOFTMAX = {torch.softmax, torch.Tensor.softmax, F.softmax}
 _PRODUCT = {torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm, torch.einsum}
+_CASTS = {torch.Tensor.to, torch.Tensor.type_as, torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16}
 _PROJECTIONS = ({"q_proj", "k_proj"}, {"query", "key"}, {"q", "k"}, {"to_q", "to_k"}, {"qkv"})
 # What recomputed rows may differ by, relative to what uniform attention would change: rounding of the fused kernels.
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -63,6 +68,8 @@ class Site:
     _confirm: Callable[[], None] | None = field(default=None, repr=False)
     _refused: str | None = field(default="no attention was seen in it, neither a fused call nor a softmax", repr=False)
     _calls: int = field(default=0, repr=False)
+    _versions: tuple[int, ...] = field(default=(), repr=False)
+    _batches: frozenset[int] | None = field(default=None, repr=False)  # of the model's input; None: not known
 
     @property
     def refused(self) -> str | None:
@@ -89,7 +96,20 @@ class Site:
         if self.refused is not None:
             raise AttentionRefused(f"the attention of {self.name!r} ({self.kind}) cannot be read: {self.refused}")
         assert self._call is not None
+        if versions(self._call) != self._versions:
+            raise AttentionRefused(
+                f"what {self.name!r} ({self.kind}) attended with was changed in place since the forward; run it again"
+            )
         return self._call
+
+    def _keep(self, call: Call) -> None:
+        batch = call.shape[0]
+        if self._batches is not None and batch != 1 and batch not in self._batches:
+            self.refused = (
+                f"it attends within {batch} windows, frames or crops of a batch of {_listed(map(str, self._batches))}"
+            )
+        else:
+            self._call, self._versions, self._refused = call, versions(call), None
 
     @property
     def batch(self) -> int:
@@ -149,6 +169,7 @@ class Capture:
         self._thread = threading.get_ident()
         self._sites: dict[str, Site] = {}
         self._running = False
+        self._batches: frozenset[int] | None = None
 
     # ---- reading ----
 
@@ -178,25 +199,22 @@ class Capture:
             raise IndexError(f"no layer {site}: {self._root} has layers 0 to {len(layers) - 1}")
         return layers[site]
 
-    @torch.no_grad()
     def attention(self, site: str | int | Site, query: Query = 0) -> Tensor:
         """Attention of a query token, recomputed from the queries and keys that met.
 
         site: name, layer index or Site; query: token index, several of them, or a slice -> (batch, heads, keys) for one
         query, else (batch, heads, queries, keys). Rows sum to 1. float32, or float64 where the model is.
         """
-        call = self.site(site)._read()
-        count = call.shape[2]
-        if isinstance(query, slice):
-            return call.attention(query)
-        index = [query] if isinstance(query, int) else list(query)
-        for i in index:
-            if not -count <= i < count:
-                raise IndexError(f"no query token {i}: they run from 0 to {count - 1}")
-        rows = call.attention(torch.tensor([i % count for i in index]))
-        return rows[:, :, 0] if isinstance(query, int) else rows
+        site = self.site(site)
+        call = site._read()
+        several = isinstance(query, slice | Sequence) and not isinstance(query, str)
+        index = query if isinstance(query, slice) else torch.tensor(
+            [_token(i, call.shape[2]) for i in (query if several else [query])], dtype=torch.long
+        )
+        with exactly(call.device):
+            rows = _finite(call.attention(index), site.name)
+        return rows if several else rows[:, :, 0]
 
-    @torch.no_grad()
     def rollout(
         self,
         query: int | Tensor = 0,
@@ -232,12 +250,11 @@ class Capture:
                 raise ValueError(f"weights over the queries need shape ({tokens},), not {tuple(query.shape)}")
             row = query.to(device, dtype).expand(batch, tokens)
         else:
-            if not -tokens <= query < tokens:
-                raise IndexError(f"no query token {query}: they run from 0 to {tokens - 1}")
             row = torch.zeros(batch, tokens, dtype=dtype, device=device)
-            row[:, query] = 1
-        for call in reversed(calls):
-            row = residual * row + (1 - residual) * carried(call, row, head, discard, prefix)
+            row[:, _token(query, tokens)] = 1
+        with exactly(device):
+            for site, call in zip(reversed(chain), reversed(calls), strict=True):
+                row = residual * row + (1 - residual) * _finite(carried(call, row, head, discard, prefix), site.name)
         return row
 
     def _chain(self, sites: Sequence[str | int | Site] | None) -> list[Site]:
@@ -256,6 +273,9 @@ class Capture:
         if len(counts) > 1:
             groups = "; ".join(f"{n} tokens at {_listed(names)}" for n, names in counts.items())
             raise ValueError(f"rollout needs one number of tokens, and there are {groups}. Choose with sites=…")
+        if len({site.batch for site in chain}) > 1:
+            batches = ", ".join(f"{site.batch} at {site.name}" for site in chain)
+            raise ValueError(f"rollout needs one batch size, and there are {batches}. Choose with sites=…")
         return chain
 
     def _nothing_captured(self) -> None:
@@ -268,27 +288,29 @@ class Capture:
             )
         raise AttentionRefused(
             f"nothing was captured: none of the {self._watched} attention modules of {self._root} ran in this thread "
-            "under capture. Run the model inside the with block; compile it, if at all, inside the block too"
+            "under capture. Run the model inside the with block. The fast path of nn.TransformerEncoderLayer runs no "
+            "attention module: torch.backends.mha.set_fastpath_enabled(False) turns it off"
         )
 
     # ---- recording ----
 
-    def _begin(self) -> None:
+    def _begin(self, given: Iterable[Any]) -> None:
         self._running = True
+        self._batches = _batches(given)
         self._sites.clear()
 
     def _end(self) -> None:
         self._running = False
+        self._batches = None
 
     def _enter(self, name: str, module: nn.Module) -> tuple[Site, float]:
         """The site about to run and its attention scale; what it did in an earlier forward is forgotten."""
-        if name not in self._sites:
-            self._sites[name] = Site(name, type(module).__name__)
-        elif not self._running:  # called on its own, not by the captured module: each call is a forward
-            self._sites[name].__init__(name, type(module).__name__)  # type: ignore[misc]
-        if isinstance(self._scale, Mapping):
-            return self._sites[name], float(self._scale.get(list(self._sites).index(name), 1.0))
-        return self._sites[name], float(self._scale)
+        if name not in self._sites or not self._running:  # called on its own, each call is a forward
+            self._sites[name] = Site(name, type(module).__name__, _batches=self._batches)
+        scale = self._scale
+        if isinstance(scale, Mapping):
+            scale = scale.get(list(self._sites).index(name), 1.0)
+        return self._sites[name], float(scale)
 
 
 class _Tap(TorchFunctionMode):
@@ -301,6 +323,7 @@ class _Tap(TorchFunctionMode):
         self.scale = math.prod(scale for _, scale in entered)
         self.bias_kv = isinstance(module, nn.MultiheadAttention) and (module.bias_k is not None or module.add_zero_attn)
         self.weights: WeightsCall | None = None
+        self.casts: list[Tensor] = []  # the softmax's result as it may weigh the values, in whichever dtype
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -314,7 +337,10 @@ class _Tap(TorchFunctionMode):
             return self._softmax(func, args, kwargs)
         if self.weights is not None and func in _PRODUCT:
             self._product(args)
-        return func(*args, **kwargs)
+        output = func(*args, **kwargs)
+        if func in _CASTS and any(t is args[0] for t in self.casts):
+            self.casts.append(output)
+        return output
 
     def _record(self, call: Call | None, why: str | None = None) -> None:
         for site in self.sites:
@@ -323,8 +349,8 @@ class _Tap(TorchFunctionMode):
                 site.refused = "it attends more than once in one forward"
             elif why is not None:
                 site.refused = why
-            else:
-                site._call, site._refused = call, None
+            elif call is not None:
+                site._keep(call)
 
     def _unverified(self, call: FusedCall | ProjectedCall, width: int) -> bool:
         """Whether this module is yet to be verified on calls of this form: then it is, once."""
@@ -373,11 +399,11 @@ class _Tap(TorchFunctionMode):
         output = F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **more)
         if dropout_p > 0:
             self._record(None, "its dropout is active: call eval() on the model first")
-        elif query.ndim != 4 or query.shape[0] != key.shape[0]:
+        elif query.ndim != 4 or query.shape[0] != key.shape[0] or query.shape[1] % key.shape[1]:
             shapes = f"{tuple(query.shape)} and {tuple(key.shape)}"
             self._record(None, f"queries and keys have shapes {shapes}, not (batch, heads, tokens, dim)")
         else:
-            with torch.no_grad():
+            with exactly(query.device):
                 call = FusedCall(query.detach(), key.detach(), own * self.scale, kept_mask(attn_mask), is_causal)
                 self._record(call)
                 if self._unverified(call, query.shape[-1]):
@@ -385,7 +411,7 @@ class _Tap(TorchFunctionMode):
         return output
 
     def _multi_head(self, *args: Any, **kwargs: Any) -> Any:
-        given = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs)
+        given = _MULTI_HEAD.bind(*args, **kwargs)
         given.apply_defaults()
         a = given.arguments
         width, heads = a["embed_dim_to_check"], a["num_heads"]

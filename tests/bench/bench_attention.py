@@ -1,0 +1,197 @@
+"""Time and memory of reading attention, against the plain forward pass of the same model; prints Markdown.
+
+The model is a ViT-B/16 with random weights, float32, on the CPU. Runs alternate with plain forwards, and the median
+of the ratios of neighbours counts. Extra memory is the difference of two peaks, each of a fresh process that makes the
+model and runs it once. This process loads nothing heavy: its children's peaks would begin with it.
+
+    python tests/bench/bench_attention.py [--sizes 224 384 640 | --all]
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+Runs = dict[str, Callable[[], Any]]
+
+LAYERS, HEADS, WIDTH, PATCH = 12, 12, 768, 16
+SIZES, LARGE = (224, 384, 640), (1024, 2048)  # pixels a side
+SECONDS, ROUNDS = 20, 31  # a comparison ends when either is reached
+BASELINE = {"vislab": "plain", "eager": "plain", "fast-vit-rollout": "plain timm"}
+FRAMEWORKS = ("torch", "torchvision", "transformers", "timm", "ultralytics", "matplotlib", "cv2")
+IMPORT = f"""
+import sys, time
+start = time.perf_counter()
+import vislab
+print(time.perf_counter() - start, *({{*{FRAMEWORKS}}} & {{*sys.modules}}))
+"""
+NOTES = """
+Time is the ratio to the plain forward with fused attention. The eager recipe runs the same model with
+`attn_implementation="eager"` and `output_attentions=True`, and multiplies the maps of all layers. fast-vit-rollout
+reads what enters modules named `attn_drop`, which the ViT of transformers does not have: it runs on timm's ViT-B/16 of
+the same shape, with `discard_ratio` 0 and, as it needs, without fused attention; its baseline is timm's fused forward.
+"""
+
+
+def tokens(size: int) -> int:
+    return (size // PATCH) ** 2 + 1
+
+
+# ---- in a child ----
+
+
+def runs_of_transformers(task: str, size: int) -> Runs:
+    import torch
+    from transformers import ViTConfig, ViTModel
+
+    import vislab
+
+    config = ViTConfig(num_hidden_layers=LAYERS, num_attention_heads=HEADS, hidden_size=WIDTH, patch_size=PATCH)
+    model = ViTModel(config, add_pooling_layer=False).eval()
+    pixels = torch.rand(1, 3, size, size)
+
+    def forward(attention: str = "sdpa", **options: bool) -> Any:
+        if model.config._attn_implementation != attention:
+            model.set_attn_implementation(attention)
+        return model(pixels, interpolate_pos_encoding=True, **options)
+
+    def with_vislab() -> torch.Tensor:
+        with vislab.capture(model) as cap:
+            forward()
+        return cap.rollout() if task == "rollout" else torch.stack([cap.attention(site) for site in cap.layers], 1)
+
+    def with_eager() -> torch.Tensor:
+        maps = forward("eager", output_attentions=True).attentions
+        if task != "rollout":
+            return torch.stack([layer[:, :, 0] for layer in maps], 1)
+        identity = torch.eye(tokens(size))
+        result = identity
+        for layer in maps:
+            fused = layer.mean(1) + identity
+            result = (fused / fused.sum(-1, keepdim=True)) @ result
+        return result[:, 0]
+
+    return {"plain": forward, "vislab": with_vislab, "eager": with_eager}
+
+
+def runs_of_timm(size: int) -> Runs:
+    import timm
+    import torch
+    from fast_vit_rollout import ViTAttentionRollout
+
+    model = timm.create_model("vit_base_patch16_224", img_size=size, num_classes=0).eval()
+    pixels = torch.rand(1, 3, size, size)
+    rollout = ViTAttentionRollout(model, discard_ratio=0.0)
+
+    def run(fused: bool, of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        for block in model.blocks:
+            block.attn.fused_attn = fused
+        return of(pixels)
+
+    return {
+        "plain timm": lambda: run(True, model),
+        "fast-vit-rollout": lambda: run(False, lambda x: rollout(x)[:, 0]),
+    }
+
+
+def child(what: str, name: str, task: str, size: int) -> dict[str, float]:
+    """time: the median ratio of `name` to its plain forward; peak: of memory, in bytes, after one run of `name`."""
+    import torch
+
+    torch.manual_seed(0)
+    with torch.no_grad():
+        runs = runs_of_timm(size) if "timm" in name or name == "fast-vit-rollout" else runs_of_transformers(task, size)
+        if what == "peak":
+            runs[name]()
+            unit = 1 if sys.platform == "darwin" else 1024
+            return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+        ratios: list[float] = []
+        begin = time.perf_counter()
+        while len(ratios) <= ROUNDS and (time.perf_counter() - begin < SECONDS or not ratios):
+            ratios.append(seconds(runs[name]) / seconds(runs[BASELINE[name]]))
+        result = {"time": statistics.median(ratios[1:] or ratios)}  # the first warms up
+        if name == "eager":
+            result["difference"] = float((runs["eager"]() - runs["vislab"]()).abs().max())
+        return result
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+# ---- in the parent ----
+
+
+@functools.cache
+def asked(what: str, name: str, task: str, size: int) -> dict[str, float]:
+    """What a child found."""
+    command = [sys.executable, __file__, "--child", what, name, task, str(size)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def cells(name: str, task: str, size: int) -> list[str]:
+    """Time and extra memory of one way to do the task."""
+    if name != "vislab":
+        needed = (LAYERS * HEADS + 4) * tokens(size) ** 2 * 4
+        if needed > 0.9 * psutil.virtual_memory().available:
+            return ["cannot run", f"needs {shown(needed)}"]
+    baseline = asked("peak", BASELINE[name], "", size)["peak"]
+    peak = asked("peak", name, task, size)["peak"]
+    return [f"{asked('time', name, task, size)['time']:.2f}", shown(peak - baseline)]
+
+
+def shown(count: float) -> str:
+    return f"{count / 1e6:.0f} MB" if count < 0.95e9 else f"{count / 1e9:.1f} GB"
+
+
+def row(task: str, size: int) -> str:
+    what = "rollout" if task == "rollout" else "CLS maps, all layers and heads"
+    kept = shown(2 * LAYERS * tokens(size) * WIDTH * 4)
+    package = cells("fast-vit-rollout", task, size) if task == "rollout" else ["–", "–"]
+    columns = [what, f"{tokens(size):,}", *cells("vislab", task, size), kept, *cells("eager", task, size), *package]
+    return f"| {' | '.join(columns)} |"
+
+
+def imported() -> str:
+    command = [sys.executable, "-c", IMPORT]
+    found = [subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split() for _ in range(5)]
+    loaded = ", ".join(found[0][1:]) or "no framework"
+    return f"`import vislab`: {statistics.median(float(line[0]) for line in found):.3f} s, loads {loaded}."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="image sizes in pixels (%(default)s)")
+    parser.add_argument("--all", action="store_true", help=f"also {LARGE}: minutes, and 12 GB for the eager recipe")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        what, name, task, size = options.child
+        print(json.dumps(child(what, name, task, int(size))))
+        return
+    sizes = (*SIZES, *LARGE) if options.all else options.sizes
+    print(imported(), flush=True)
+    print("\n| | tokens | time | extra memory | q, k alone | eager: time | memory | fast-vit-rollout: time | memory |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    for task, size in [("cls", sizes[0]), *(("rollout", size) for size in sizes)]:
+        print(row(task, size), flush=True)
+    print(NOTES)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""What the Lab's face in the browser is told, as (content, buffers), and the page that holds all of it at once."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from . import attribution, heads, render
+from .geometry import Heatmap
+from .images import samples
+from .models import KNOWN, Model
+from .runs import Kept
+
+Message = tuple[dict[str, Any], list[bytes]]
+
+STATIC = Path(__file__).parent / "static"
+COLORMAPS = ("viridis", "magma", "inferno", "plasma", "cividis", "turbo", "gray", "coolwarm")
+PHOTO_SIDE = 1280  # px, the longer side of the photograph as the browser gets it
+FEW_CLASSES = 12
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src blob: data:">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ margin: 16px auto; max-width: 1200px; padding: 0 16px; background: Canvas; color: CanvasText; }}
+{css}
+</style>
+</head>
+<body>
+<main></main>
+<script type="application/json" id="held">{held}</script>
+<script type="application/json" id="module">{module}</script>
+<script type="module">
+const read = (id, reviver) => JSON.parse(document.getElementById(id).textContent, reviver);
+const bytes = (key, value) => value?.base64 === undefined ? value
+  : new DataView(Uint8Array.from(atob(value.base64), (c) => c.charCodeAt(0)).buffer);
+const address = URL.createObjectURL(new Blob([read("module")], {{ type: "text/javascript" }}));
+const {{ mount }} = await import(address);
+URL.revokeObjectURL(address);
+await mount(document.querySelector("main"), read("held", bytes)).ready;
+document.documentElement.dataset.ready = "yes";
+</script>
+</body>
+</html>
+"""
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 -> JPEG file, not larger than a screen needs."""
+    picture, file = Image.fromarray(image), io.BytesIO()
+    picture.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
+    picture.save(file, "JPEG", quality=88)
+    return file.getvalue()
+
+
+def about(scales: tuple[float, float]) -> Message:
+    """What there is to choose from, and the colours."""
+    tables = b"".join(render.colour_table(name).tobytes() for name in COLORMAPS)
+    lists = {"samples": list(samples()), "models": KNOWN, "methods": list(attribution.METHODS)}
+    return {"kind": "about", **lists, "colormaps": COLORMAPS, "scales": scales}, [tables]
+
+
+def view(pane: int, kept: Kept, heat: Heatmap, settings: Mapping[str, Any]) -> Message:
+    """A heatmap with where it stands, and what the browser needs to count tokens and costs of other settings."""
+    model, grid, frame = kept.model, heat.grid, heat.frame
+    content = {
+        "kind": "view",
+        "pane": pane,
+        "settings": dict(settings),
+        "run": kept.number,
+        "grid": [grid.rows, grid.cols, *grid.patch, grid.prefix, grid.suffix],
+        "frame": [frame.source, frame.model, frame.scale, frame.offset],
+        "query": heat.query,
+        "model": _described(model),
+        "rate": kept.rate,
+        "classes": [] if kept.run.logits is None else model.top(kept.run, 5),
+        "measures": _measures(kept, settings["layer"]),
+    }
+    return content, [heat.values.tobytes()]
+
+
+def plain(kept: Kept, settings: Mapping[str, Any]) -> Message:
+    """What the unmodified model says, to hold the shown one against."""
+    top = [] if kept.run.logits is None else kept.model.top(kept.run, len(kept.model.labels or ()))
+    return {"kind": "plain", "classes": dict(top), "measures": _measures(kept, settings["layer"])}, []
+
+
+def layer(kept: Kept, index: int, *, sums: bool = False) -> Message:
+    """A layer's queries and keys in half precision, and the logarithms of its rows' sums; or why they are not given."""
+    content: dict[str, Any] = {"kind": "layer", "run": kept.number, "layer": index, "refused": None}
+    try:
+        q, k = _operands(kept, index)
+    except (RuntimeError, ValueError) as error:
+        return content | {"refused": str(error)}, []
+    arrays = [q.astype("<f2"), k.astype("<f2")] + ([heads.log_sums(q, k)] if sums else [])
+    return content | {"shape": q.shape}, [array.tobytes() for array in arrays]
+
+
+def small_layer(kept: Kept, index: int) -> Message:
+    """The same in 8 bits: q = steps·q₈ with a step a head and token, k = k₈, whose own steps, a head and channel, are
+    in q."""
+    q, k = _operands(kept, index)
+    keys = np.abs(k).max(1, keepdims=True) / 127 + 1e-12
+    q = q * keys
+    steps = np.abs(q).max(2, keepdims=True) / 127 + 1e-30
+    arrays = [np.rint(q / steps).astype(np.int8), np.rint(k / keys).astype(np.int8), steps.astype("<f4")]
+    content = {"kind": "layer", "run": kept.number, "layer": index, "refused": None, "shape": q.shape}
+    return content, [array.tobytes() for array in arrays]
+
+
+def atlas(kept: Kept) -> Message:
+    """All heads of all layers."""
+    seen = heads.survey(kept.run.capture, kept.run.grid, token=0 if kept.model.cls else None)
+    numbers = {"entropy": seen.entropy.tolist(), "distance": seen.distance.tolist(), "queries": seen.queries}
+    return {"kind": "atlas", "run": kept.number, **numbers}, [seen.maps.astype("<f2").tobytes()]
+
+
+def page(title: str, state: Mapping[str, Any], messages: Sequence[Message], kept: Kept) -> str:
+    """One HTML file that needs neither network nor Python: the same face, fed with what a kernel would have said."""
+    layers = [small_layer(kept, index) for index in range(kept.model.layers)]
+    held = {"state": dict(state), "messages": messages, "layers": layers}
+    return PAGE.format(
+        title=html.escape(title),
+        css=(STATIC / "lab.css").read_text(encoding="utf-8"),
+        held=_json(held),
+        module=_json((STATIC / "lab.js").read_text(encoding="utf-8")),
+    )
+
+
+def call(image: str, heat: Heatmap) -> str:
+    """The Python that makes a heatmap again."""
+    source = repr(image) if image not in samples() else f'vislab.samples()["{image}"]'
+    given = {"method": heat.method} | dict(heat.settings)
+    usual = {"layer": -1, "head": "mean", "query": "cls", "attention_scale": 1.0, "model": "embedded"}
+    changed = {name: value for name, value in given.items() if value is not None and usual.get(name) != value}
+    how = ", ".join(f"{name}={value!r}" for name, value in changed.items())
+    first = f"image = vislab.load_image({source})" if image else "image = …  # your photograph"
+    return f"{first}\nheat = vislab.explain(image, {how})"
+
+
+def _operands(kept: Kept, index: int) -> tuple[np.ndarray, np.ndarray]:
+    capture = kept.run.capture
+    return heads.operands(capture, attribution.encoder(capture, kept.run.grid)[index])
+
+
+def _described(model: Model) -> dict[str, Any]:
+    known: dict[str, Any] = {name: getattr(model, name) for name in ("name", "patch", "prefix", "suffix", "cls")}
+    known |= {name: getattr(model, name) for name in ("layers", "heads", "dim", "resizable")}
+    few = model.labels is not None and len(model.labels) <= FEW_CLASSES
+    return known | {"size": model.preprocessing.size, "labels": model.labels if few else None}
+
+
+def _measures(kept: Kept, chosen: Any) -> dict[str, list[float]]:
+    """Entropy and distance of the heads of a layer, or of the mean of the layers."""
+    layers = None if chosen == "mean" else [chosen]
+    seen = heads.survey(kept.run.capture, kept.run.grid, token=None, layers=layers)
+    return {"entropy": seen.entropy.mean(0).tolist(), "distance": seen.distance.mean(0).tolist()}
+
+
+def _json(value: Any) -> str:
+    """JSON that can stand in a script element; bytes as {"base64": …}."""
+
+    def encoded(one: Any) -> Any:
+        if isinstance(one, bytes):
+            return {"base64": base64.b64encode(one).decode()}
+        raise TypeError(f"{type(one).__name__} has no place in a page")
+
+    return json.dumps(value, default=encoded).replace("<", "\\u003c")
