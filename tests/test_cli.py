@@ -171,7 +171,7 @@ def test_progress_shows_with_many_photos_only(
     assert cli.main(["figure", "*.jpg", "--out", "new/{name}.npz"]) == 0
     out, err = capsys.readouterr()
     assert out.count("\n") == 2
-    assert "1/2" in err
+    assert "0/2" in err
     monkeypatch.setattr(cli, "MANY", 3)
     succeeds(capsys, "figure", "*.jpg", "--out", "new/{name}.npz")
 

@@ -16,7 +16,8 @@ from torch import nn
 
 import vislab
 from vislab import compose, models
-from vislab.models import Model, Preprocessing
+from vislab.models import Model
+from vislab.preprocessing import Preprocessing
 from vislab.sites import AttentionRefused, capture
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)

@@ -23,9 +23,10 @@ import transformers as hf
 from PIL import Image
 from torch import Tensor, nn
 
-from vislab import compose, models
+from vislab import compose, models, preprocessing
 from vislab.geometry import Grid
-from vislab.models import Model, Preprocessing
+from vislab.models import Model
+from vislab.preprocessing import Preprocessing
 from vislab.render import colour_table, overlay
 
 ODD_SIZES = [(301, 211), (97, 450), (37, 53), (640, 481)]
@@ -44,7 +45,7 @@ Pixels = Callable[[np.ndarray], Tensor]
 
 
 def of_transformers(processor: Any) -> tuple[Preprocessing, Pixels]:
-    how = models._of_processor(processor, hf.ViTModel(hf.ViTConfig(**tiny.VIT)))
+    how = preprocessing.of_processor(processor, hf.ViTModel(hf.ViTConfig(**tiny.VIT)))
     return how, lambda image: processor(image, return_tensors="pt")["pixel_values"]
 
 

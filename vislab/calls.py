@@ -6,6 +6,8 @@ Memory is O(n): a row of attention is made when someone asks for it, a product i
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,7 +69,10 @@ class FusedCall:
         k = repeat_heads(self.k, self.shape[1])[batch, heads].to(dtype)
         logits = (q * self.scale) @ k.mT
         bias = self.bias(rows, batch, heads)
-        return (logits if bias is None else logits + bias).softmax(-1)
+        if bias is None:
+            return logits.softmax(-1)
+        nothing = bias.isneginf().all(-1, keepdim=True)  # such a query attends to nothing, as in the fused call
+        return (logits + bias).softmax(-1).masked_fill(nothing, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +139,19 @@ class WeightsCall:
 Call = FusedCall | ProjectedCall | WeightsCall
 
 
+@contextmanager
+def exactly(device: torch.device) -> Iterator[None]:
+    """Arithmetic of our own inside somebody's autocast or gradient mode: in the dtypes we chose, recorded nowhere."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
+
+
+def versions(call: Call) -> tuple[int, ...]:
+    """How often what the call holds was changed in place; of tensors made under inference_mode nobody counts it."""
+    parts = [part for held in vars(call).values() for part in (held if isinstance(held, tuple) else (held,))]
+    return tuple(part._version for part in parts if isinstance(part, Tensor) and not part.is_inference())
+
+
 def repeat_heads(x: Tensor, heads: int) -> Tensor:
     """Grouped keys or values, repeated for each query head."""
     return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], 1)
@@ -190,7 +208,8 @@ def carried(call: Call, row: Tensor, head: Fusion, discard: float, prefix: int) 
             fused = block.mean(0) if head == "mean" else block.amax(0) if head == "max" else block.amin(0)
             if discard:
                 fused = _discarded(fused, discard, prefix)
-            out[b] += (row[b, rows] / fused.sum(1)) @ fused
+            sums = fused.sum(1)
+            out[b] += torch.where(sums > 0, row[b, rows] / sums, 0) @ fused
     return out
 
 

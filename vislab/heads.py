@@ -80,8 +80,8 @@ def survey(capture: Capture, grid: Grid, *, token: int | None = 0, layers: Seque
         distance.append(((seen * apart).sum(-1) / seen.sum(-1)).mean(1))
         own = seen.mean(1) if token is None else capture.attention(site, token)[0].cpu()[..., grid.patch_tokens]
         maps.append(own)
-    arrays = (torch.stack(part).float().numpy() for part in (maps, entropy, distance))
-    return Survey(*arrays, count)
+    all_maps, bits, pixels = (torch.stack(part).float().numpy() for part in (maps, entropy, distance))
+    return Survey(all_maps, bits, pixels, count)
 
 
 def _distances(grid: Grid, patches: Tensor) -> Tensor:

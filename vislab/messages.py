@@ -36,6 +36,14 @@ PAGE = """<!doctype html>
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
+main {{
+  --jp-ui-font-color1: CanvasText;
+  --jp-layout-color0: Canvas;
+  --jp-layout-color2: color-mix(in srgb, CanvasText 10%, Canvas);
+  --jp-border-color1: color-mix(in srgb, CanvasText 40%, Canvas);
+  --jp-border-color2: color-mix(in srgb, CanvasText 20%, Canvas);
+  --jp-brand-color1: light-dark(#1565c0, #64b5f6);
+}}
 body {{ margin: 16px auto; max-width: 1200px; padding: 0 16px; background: Canvas; color: CanvasText; }}
 {css}
 </style>

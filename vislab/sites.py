@@ -14,7 +14,7 @@ import math
 import operator
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +50,9 @@ _PROJECTIONS = ({"q_proj", "k_proj"}, {"query", "key"}, {"q", "k"}, {"to_q", "to
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
+_NOT_FINITE = "it holds NaN or infinite values: look for them in the weights and the pixels"
+
+
 class AttentionRefused(RuntimeError):
     """A site's attention cannot be read exactly; the message says which site and why."""
 
@@ -78,7 +81,7 @@ class Site:
             error, limit = (float(value) for value in self._check)
             self._check, confirm, self._confirm = None, self._confirm, None
             if not (math.isfinite(error) and math.isfinite(limit)):
-                self._refused = "it holds NaN or infinite values: look for them in the weights and the pixels"
+                self._refused = _NOT_FINITE
             elif error > limit:
                 self._refused = (
                     f"recomputed from its queries and keys it does not give the module's output (error {error:.2g}, "
@@ -207,13 +210,10 @@ class Capture:
         """
         site = self.site(site)
         call = site._read()
-        several = isinstance(query, slice | Sequence) and not isinstance(query, str)
-        index = query if isinstance(query, slice) else torch.tensor(
-            [_token(i, call.shape[2]) for i in (query if several else [query])], dtype=torch.long
-        )
+        index = _rows(query, call.shape[2])
         with exactly(call.device):
             rows = _finite(call.attention(index), site.name)
-        return rows if several else rows[:, :, 0]
+        return rows if isinstance(query, slice | Sequence) else rows[:, :, 0]
 
     def rollout(
         self,
@@ -322,7 +322,7 @@ class _Tap(TorchFunctionMode):
         self.sites = [site for site, _ in entered]
         self.scale = math.prod(scale for _, scale in entered)
         self.bias_kv = isinstance(module, nn.MultiheadAttention) and (module.bias_k is not None or module.add_zero_attn)
-        self.weights: WeightsCall | None = None
+        self.weights: Tensor | None = None
         self.casts: list[Tensor] = []  # the softmax's result as it may weigh the values, in whichever dtype
 
     def __torch_function__(
@@ -336,9 +336,9 @@ class _Tap(TorchFunctionMode):
         if func in _SOFTMAX:
             return self._softmax(func, args, kwargs)
         if self.weights is not None and func in _PRODUCT:
-            self._product(args)
+            self._product(func, args)
         output = func(*args, **kwargs)
-        if func in _CASTS and any(t is args[0] for t in self.casts):
+        if self.weights is not None and func in _CASTS and self._weighs(args[0]):
             self.casts.append(output)
         return output
 
@@ -354,13 +354,12 @@ class _Tap(TorchFunctionMode):
 
     def _unverified(self, call: FusedCall | ProjectedCall, width: int) -> bool:
         """Whether this module is yet to be verified on calls of this form: then it is, once."""
-        if self.sites[0]._call is not call:
-            return False
+        kept = [site for site in self.sites if site._call is call]
         causal = isinstance(call, FusedCall) and call.causal
         form = (type(call), width, call.shape[1], call.device, call.dtype, call.mask is None, causal)
-        if _verified.get(self.module) == form:
+        if not kept or _verified.get(self.module) == form:
             return False
-        for site in self.sites:
+        for site in kept:
             site._confirm = functools.partial(_verified.__setitem__, self.module, form)
         return True
 
@@ -377,9 +376,11 @@ class _Tap(TorchFunctionMode):
         values = repeat_heads(values, call.shape[1]).to(wide(values.dtype))
         mixed, even = call.attention(rows) @ values, values.mean(2, keepdim=True).expand(-1, -1, len(rows), -1)
         given, mixed, even = output[:, rows].to(values.dtype), then(mixed), then(even)
-        limit = _TOLERANCE[output.dtype] * (given - even).norm() + 4 * torch.finfo(output.dtype).eps * given.norm()
+        rounding = torch.finfo(output.dtype).eps * 2 * max(2.0, call.shape[3] ** 0.5)  # of a sum over the keys
+        limit = _TOLERANCE[output.dtype] * (given - even).norm() + rounding * given.norm()
         for site in self.sites:
-            site._check = ((given - mixed).norm(), limit)
+            if site._call is call:
+                site._check = ((given - mixed).norm(), limit)
 
     def _fused(
         self,
@@ -419,7 +420,7 @@ class _Tap(TorchFunctionMode):
             weights = (a["q_proj_weight"], a["k_proj_weight"], a["v_proj_weight"])
         else:
             weights = a["in_proj_weight"].split(width)
-        biases = (None, None, None) if a["in_proj_bias"] is None else a["in_proj_bias"].split(width)
+        biases: Sequence[Any] = [None] * 3 if a["in_proj_bias"] is None else a["in_proj_bias"].split(width)
         if self.scale != 1:  # scaled queries, through a copy: the module's own weights are never touched
             scaled = weights[0] * self.scale
             if a["use_separate_proj_weight"]:
@@ -434,11 +435,12 @@ class _Tap(TorchFunctionMode):
         elif a["training"] and a["dropout_p"] > 0:
             self._record(None, "its dropout is active: call eval() on the model first")
         else:
-            with torch.no_grad():
+            with exactly(a["query"].device):
                 query, key, value = (_batch_first(a[name]) for name in ("query", "key", "value"))
                 mask = multi_head_mask(a["attn_mask"], a["key_padding_mask"], heads, query.dtype)
-                projections = (weights[0].detach(), weights[1].detach()), (biases[0], biases[1])
-                call = ProjectedCall(query, key, *projections, heads, mask, self.scale)
+                projections = (weights[0].detach(), weights[1].detach())
+                offsets = (None, None) if biases[0] is None else (biases[0].detach(), biases[1].detach())
+                call = ProjectedCall(query, key, projections, offsets, heads, mask, self.scale)
                 self._record(call)
                 if self._unverified(call, width):
                     values = F.linear(value, weights[2], biases[2]).unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -450,29 +452,87 @@ class _Tap(TorchFunctionMode):
         return output
 
     def _softmax(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.scale != 1:
+            raise AttentionRefused(
+                f"the attention of {self.sites[0].name!r} ({self.sites[0].kind}) cannot be scaled: it makes its own "
+                "softmax. Load the model with fused attention (transformers: attn_implementation='sdpa')"
+            )
         output = func(*args, **kwargs)
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-        if not isinstance(output, Tensor) or output.ndim != 4 or dim not in (-1, 3):
-            return output
-        if self.scale != 1:
-            self._record(None, "it has no fused attention to scale; load the model with attn_implementation='sdpa'")
-        else:
-            self.weights = WeightsCall(output.detach())
-            self._record(None, "its softmax is not what weighs the values")
+        if isinstance(output, Tensor) and output.ndim == 4 and dim in (-1, 3):
+            self.weights = output.detach()
+            self.casts = [self.weights]
+            self._record(None, "its softmax is changed before it weighs the values (active dropout, talking heads)")
         return output
 
-    def _product(self, args: tuple[Any, ...]) -> None:
-        """A product with the softmax's own result proves that it is the attention."""
+    def _product(self, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """A product over the keys with the softmax's own result proves that it is the attention."""
         assert self.weights is not None
-        tensors = [t for a in args for t in (a if isinstance(a, list | tuple) else (a,)) if isinstance(t, Tensor)]
-        if any(t.data_ptr() == self.weights.weights.data_ptr() for t in tensors):
+        if func is torch.einsum:
+            proven = self._einsum(*args)
+        else:
+            left, right = args[:2]
+            proven = self._weighs(left) or (right.ndim > 1 and self._weighs(right.mT))
+        if proven:
             for site in self.sites:
                 if site._calls == 1:
-                    site._call, site._refused = self.weights, None
-            self.weights = None
+                    site._keep(WeightsCall(self.weights))
+            self.weights, self.casts = None, []
+
+    def _einsum(self, equation: Any, *operands: Any) -> bool:
+        """Whether an einsum sums the weights over their keys, together with the values', and over nothing else."""
+        if not isinstance(equation, str) or "->" not in equation:
+            return False
+        left, result = equation.replace(" ", "").split("->")
+        terms, factors = left.split(","), operands[0] if isinstance(operands[0], list | tuple) else operands
+        for term, factor in zip(terms, factors, strict=True):
+            if self._weighs(factor):
+                key = term[-1]
+                return key not in result and left.count(key) == 2 and set(term[:-1]) <= set(result)
+        return False
+
+    def _weighs(self, operand: Tensor) -> bool:
+        """Whether an operand is the softmax's result, rows as rows, be it with batch and heads in one dimension."""
+        return any(
+            operand.data_ptr() == w.data_ptr()
+            and operand.shape[-2:] == w.shape[-2:]
+            and operand.stride()[-2:] == w.stride()[-2:]
+            for w in self.casts
+        )
 
 
-def _listed(names: Collection[str]) -> str:
+def _rows(query: Any, count: int) -> slice | Tensor:
+    if isinstance(query, slice):
+        return query
+    several = query if isinstance(query, Sequence) and not isinstance(query, str) else [query]
+    return torch.tensor([_token(index, count) for index in several], dtype=torch.long)
+
+
+def _token(query: Any, count: int) -> int:
+    """A token index from 0; IndexError for one that is not there, TypeError for what is no index."""
+    try:
+        index = operator.index(query)
+    except TypeError:
+        raise TypeError(f"a query is a token index from 0 to {count - 1}, or several of them, not {query!r}") from None
+    if not -count <= index < count:
+        raise IndexError(f"no query token {index}: they run from 0 to {count - 1}")
+    return index % count
+
+
+def _finite(values: Tensor, name: str) -> Tensor:
+    if not values.isfinite().all():
+        raise AttentionRefused(f"the attention of {name!r} cannot be read: {_NOT_FINITE}")
+    return values
+
+
+def _batches(given: Iterable[Any]) -> frozenset[int] | None:
+    """What may be the batch size of a model's input; None if that cannot be told."""
+    tensors = [t for t in given if isinstance(t, Tensor) and t.ndim > 1]
+    sizes = {t.shape[0] for t in tensors} | {t.shape[1] for t in tensors if t.ndim == 3}  # or (tokens, batch, width)
+    return frozenset(sizes) or None
+
+
+def _listed(names: Iterable[str]) -> str:
     """Names for an error message, shortened in the middle."""
     names = list(names)
     shown = names if len(names) <= 6 else [*names[:3], "…", *names[-2:]]
@@ -503,6 +563,7 @@ class _Watch:
     """Who watches a module, and the `forward` of its own instance (nearly always None) that is to be put back."""
 
     own: Callable[..., Any] | None
+    forward: _Forward
     roots: list[Capture] = field(default_factory=list)
     sites: list[tuple[Capture, str]] = field(default_factory=list)
 
@@ -531,10 +592,10 @@ def capture(module: nn.Module, *, attention_scale: float | Mapping[int, float] =
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"capture needs a torch module, not {type(module).__name__}; of a vislab Model take .module")
-    for scale in attention_scale.values() if isinstance(attention_scale, Mapping) else [attention_scale]:
-        if not 0 < scale < math.inf:
-            raise ValueError(f"attention_scale must be above 0 and finite, not {scale}; 1 is the trained model")
     targets = _attention_modules(module)
+    if any(isinstance(m, torch.jit.ScriptModule) for m in (module, *targets.values())):
+        raise TypeError("a TorchScript module runs where nothing can watch it: give the module that it was made from")
+    _check_scale(attention_scale, len(targets))
     recording = Capture(module, attention_scale, watched=len(targets))
     try:
         with _lock:
@@ -545,6 +606,18 @@ def capture(module: nn.Module, *, attention_scale: float | Mapping[int, float] =
     finally:
         for target in (module, *targets.values()):
             _unwatch(target, recording)
+
+
+def _check_scale(scale: float | Mapping[int, float], sites: int) -> None:
+    if isinstance(scale, Mapping):
+        for index in scale:
+            if type(index) is not int or not 0 <= index < sites:
+                raise ValueError(f"attention_scale is for no site {index!r}: their indices run from 0 to {sites - 1}")
+    for factor in scale.values() if isinstance(scale, Mapping) else [scale]:
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
+            raise ValueError(
+                f"attention_scale must be above 0 and finite, not {factor!r}; 1 is the trained model"
+            )
 
 
 def _attention_modules(root: nn.Module) -> dict[str, nn.Module]:
@@ -566,18 +639,26 @@ def _within(name: str, outer: str) -> bool:
     return not outer or name.startswith(outer + ".")
 
 
+class _Forward:
+    """Stands in the place of a watched module's `forward`."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.original = module.forward
+        functools.update_wrapper(self, self.original)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _run(self.module, self.original, args, kwargs)
+
+    def __reduce__(self) -> Any:
+        return getattr, (self.module, "forward")  # of a copy of the module, its own
+
+
 def _watch(module: nn.Module) -> _Watch:
     """The watch over a module; the first one puts its wrapper in the place of `forward`."""
     if module not in _watched:
-        watch = _Watch(module.__dict__.get("forward"))
-        original = module.forward
-
-        @functools.wraps(original)
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            return _run(module, watch, original, args, kwargs)
-
-        module.forward = forward
-        _watched[module] = watch
+        _watched[module] = _Watch(module.__dict__.get("forward"), _Forward(module))
+        module.forward = _watched[module].forward
     return _watched[module]
 
 
@@ -591,19 +672,22 @@ def _unwatch(module: nn.Module, recording: Capture) -> None:
         if watch.roots or watch.sites:
             return
         del _watched[module]
+        if module.__dict__.get("forward") is not watch.forward:
+            return  # somebody else has wrapped it meanwhile: theirs goes on to the original
         if watch.own is None:
             del module.forward
         else:
             module.forward = watch.own
 
 
-def _run(
-    module: nn.Module, watch: _Watch, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _run(module: nn.Module, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     thread = threading.get_ident()
+    watch = _watched.get(module)
+    if watch is None:
+        return original(*args, **kwargs)
     roots = [r for r in watch.roots if r._thread == thread]
     for recording in roots:
-        recording._begin()
+        recording._begin((*args, *kwargs.values()))
     try:
         entered = [r._enter(name, module) for r, name in watch.sites if r._thread == thread]
         if not entered:

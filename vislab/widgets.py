@@ -266,7 +266,7 @@ class Lab(anywidget.AnyWidget):
     @property
     def heatmap(self) -> Heatmap | None:
         """The heatmap on the screen, or None before the first."""
-        return self._shown and self._shown.heat
+        return None if self._shown is None else self._shown.heat
 
     def wait(self, timeout: float | None = None) -> Lab:
         """Until what was asked for is on the screen -> the lab. Raises what went wrong, or TimeoutError (seconds)."""
@@ -425,7 +425,9 @@ class Lab(anywidget.AnyWidget):
 
     def _still(self) -> dict[str, Any]:
         shown = self._shown
-        photo = self._pixels if shown is None else render.overlay(shown.heat.image, shown.heat, **self._look())
+        photo = self._pixels
+        if shown is not None and shown.heat.image is not None:
+            photo = render.overlay(shown.heat.image, shown.heat, **self._look())
         return {"image/jpeg": base64.b64encode(messages.jpeg(photo)).decode(), "text/plain": "the lab's last view"}
 
     def _settle(self) -> None:

@@ -135,21 +135,21 @@ export function ticks(low, high, count = 4) {
 
 /** [rows, cols] read `fine` times as finely, bilinearly between patch centres and constant beyond the outermost. */
 export function upsample(values, rows, cols, fine) {
-  const out = new Float32Array(rows * fine * cols * fine);
-  const place = (i, n) => {
-    const at = Math.min(Math.max((i + 0.5) / fine - 0.5, 0), n - 1), first = Math.floor(at);
-    return [first, Math.min(first + 1, n - 1), at - first];
-  };
-  const across = Array.from({ length: cols * fine }, (_, x) => place(x, cols));
-  for (let y = 0, o = 0; y < rows * fine; y++) {
-    const [r0, r1, wr] = place(y, rows);
-    for (const [c0, c1, wc] of across) {
-      const above = values[r0 * cols + c0] * (1 - wc) + values[r0 * cols + c1] * wc;
-      const below = values[r1 * cols + c0] * (1 - wc) + values[r1 * cols + c1] * wc;
-      out[o++] = above * (1 - wr) + below * wr;
-    }
+  const wide = cols * fine, across = new Float32Array(rows * wide), out = new Float32Array(rows * fine * wide);
+  for (let x = 0; x < wide; x++) {
+    const [c0, c1, w] = neighbours(x, cols, fine);
+    for (let r = 0; r < rows; r++) across[r * wide + x] = values[r * cols + c0] * (1 - w) + values[r * cols + c1] * w;
+  }
+  for (let y = 0; y < rows * fine; y++) {
+    const [r0, r1, w] = neighbours(y, rows, fine), above = r0 * wide, below = r1 * wide, o = y * wide;
+    for (let x = 0; x < wide; x++) out[o + x] = across[above + x] * (1 - w) + across[below + x] * w;
   }
   return out;
+}
+
+function neighbours(i, count, fine) {
+  const at = Math.min(Math.max((i + 0.5) / fine - 0.5, 0), count - 1), first = Math.floor(at);
+  return [first, Math.min(first + 1, count - 1), at - first];
 }
 
 /** Values -> RGBA through a table of 256 RGB colours; below `threshold`, a fraction of the range, transparent. */
@@ -565,7 +565,8 @@ export function view(port, root, page = false) {
     ui.count.replaceChildren(`${grid.rows} × ${grid.cols}${extra ? ` + ${extra}` : ""} = `, make("b", { textContent: whole(n) }), " tokens");
     const { heads, dim, layers: count } = model;
     const [flops, bytes] = [amount(attentionFlops(n, dim, count), "FLOP"), amount(mapBytes(n, heads, count), "B")];
-    ui.cost.replaceChildren(`attention ${flops} · n² maps ${bytes}`, make("br"), `a forward takes about ${duration(forwardFlops(n, dim, count) / rate)} here`);
+    const time = page ? "" : `a forward takes about ${duration(forwardFlops(n, dim, count) / rate)} here`;
+    ui.cost.replaceChildren(`attention ${flops} · n² maps ${bytes}`, make("br"), time);
     chart(ui.chart, n, MARKS.map((side) => [side, gridOf([side, side], patch, extra).tokens]));
   }
 
@@ -654,7 +655,7 @@ export function view(port, root, page = false) {
     });
   }
   function draw(all = true) {
-    if (port.get("_source")?.length) paint();
+    if (port.get("_source")?.length && ui.panes.clientWidth) paint(); // nowhere to be seen, nothing to paint
     if (all) label();
   }
 
@@ -833,7 +834,7 @@ export function view(port, root, page = false) {
   port.on("change", changed);
   port.on("change:_photo", load);
   const size = new ResizeObserver(changed);
-  size.observe(root);
+  for (const node of [root, ui.panes]) size.observe(node);
   const ready = load().then(draw);
   port.send({ kind: "hello" });
   // For tests and benchmarks: the canvas leads to what the view holds.
@@ -880,6 +881,7 @@ function build(root, page) {
   const ui = { out: {}, exports: [] };
   const field = (name, node, words, ...more) => {
     ui[name] = node;
+    node.setAttribute("aria-label", words); // the label holds the value too, which is no part of the name
     return make("label", {}, make("span", { textContent: words }), node, ...more);
   };
   const shortcutsOff = { "data-lm-suppress-shortcuts": "true" }; // Notebook 7 takes the arrow keys otherwise

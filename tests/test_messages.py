@@ -1,0 +1,103 @@
+"""Laws of what the browser is told: numbers that make the same attention, a page that holds all it needs."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import vislab
+from vislab import compose, messages
+from vislab.runs import Kept, Runs
+
+ASKED = {"layer": -1, "head": "mean", "query": "cls", "attention_scale": 1.0, "patch_size": None, "image_size": None}
+
+
+@pytest.fixture(scope="module")
+def kept() -> Kept:
+    image = vislab.load_image(vislab.samples()["church"])
+    return Runs(1).run(vislab.load("embedded"), image, "church", patch_size=None, image_size=None)[0]
+
+
+def heat(kept: Kept, **asked: object) -> vislab.Heatmap:
+    image = np.zeros((*kept.run.frame.source, 3), np.uint8)
+    return compose.heatmap(kept.model, kept.run, image, method="rollout", token=None, asked=ASKED | asked, options={})
+
+
+def rows(q: np.ndarray, k: np.ndarray) -> np.ndarray:
+    logits = q.astype(np.float32) @ k.astype(np.float32).transpose(0, 2, 1)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("index", [0, 5, 11])
+def test_half_precision_keeps_the_attention(kept: Kept, index: int) -> None:
+    content, (q, k, sums) = messages.layer(kept, index, sums=True)
+    q, k = (np.frombuffer(part, "<f2").reshape(content["shape"]) for part in (q, k))
+    exact = kept.run.capture.attention(index, slice(None))[0].numpy()
+    assert (np.abs(rows(q, k) - exact).max(-1) <= 2e-3 * exact.max(-1)).all()
+    assert np.frombuffer(sums, "<f4").shape == (content["shape"][0] * content["shape"][1],)
+
+
+@pytest.mark.parametrize("index", [0, 5, 11])
+def test_eight_bits_keep_the_picture(kept: Kept, index: int) -> None:
+    content, (q, k, steps) = messages.small_layer(kept, index)
+    q, k = (np.frombuffer(part, np.int8).reshape(content["shape"]).astype(np.float32) for part in (q, k))
+    q = q * np.frombuffer(steps, "<f4").reshape(*content["shape"][:2], 1)
+    exact = kept.run.capture.attention(index, slice(None))[0].numpy()
+    assert (np.abs(rows(q, k) - exact).max(-1) <= 0.05 * exact.max(-1)).all()
+
+
+def test_views_are_json_beside_their_numbers(kept: Kept) -> None:
+    shown = heat(kept)
+    content, [values] = messages.view(0, kept, shown, ASKED)
+    assert json.loads(json.dumps(content))["grid"] == [14, 14, 16, 16, 1, 0]
+    assert np.array_equal(np.frombuffer(values, "<f4").reshape(14, 14), shown.values)
+    assert len(content["classes"]) == 5
+    assert all(len(content["measures"][name]) == kept.model.heads for name in ("entropy", "distance"))
+    plain, _ = messages.plain(kept, ASKED)
+    assert sum(plain["classes"].values()) == pytest.approx(1, abs=1e-5)
+    assert plain["measures"] == content["measures"]
+
+
+def test_atlas_holds_every_head(kept: Kept) -> None:
+    content, [maps] = messages.atlas(kept)
+    assert np.frombuffer(maps, "<f2").size == 12 * 3 * 196
+    assert np.shape(content["entropy"]) == (12, 3)
+
+
+def test_a_layer_that_is_not_there_is_refused_in_words(kept: Kept) -> None:
+    kept.run.capture.site(0).refused  # noqa: B018
+    site = kept.run.capture.site(3)
+    reason, site._refused = site._refused, "of a test"
+    try:
+        content, buffers = messages.layer(kept, 3)
+    finally:
+        site._refused = reason
+    assert "cannot be read: of a test" in content["refused"]
+    assert buffers == []
+
+
+def test_the_page_asks_for_nothing_and_holds_its_size(kept: Kept) -> None:
+    image = vislab.load_image(vislab.samples()["church"])
+    state = {"_photo": messages.jpeg(image), "_source": image.shape[:2]}
+    told = [messages.view(0, kept, heat(kept), ASKED), messages.atlas(kept)]
+    page = messages.page("</title><b>", state, told, kept)
+    assert len(page.encode()) <= 2_000_000
+    assert "default-src 'none'" in page
+    assert page.count("</script>") == 3
+    assert "<title>&lt;/title&gt;&lt;b&gt;</title>" in page
+    assert not re.search(r'(?:src|href)="', page.split("<script", 1)[0])
+    held = json.loads(re.search(r'id="held">(.*?)</script>', page, re.DOTALL)[1])
+    assert len(held["layers"]) == 12
+
+
+def test_the_call_is_python_that_makes_the_same(kept: Kept) -> None:
+    code = messages.call("church", heat(kept, attention_scale=0.5))
+    assert "attention_scale=0.5" in code
+    namespace: dict = {"vislab": vislab}
+    exec(code, namespace)
+    assert namespace["heat"].settings["attention_scale"] == 0.5
+    assert namespace["image"].shape == (683, 1024, 3)
