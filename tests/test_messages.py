@@ -56,10 +56,10 @@ def test_views_are_json_beside_their_numbers(kept: Kept) -> None:
     assert json.loads(json.dumps(content))["grid"] == [14, 14, 16, 16, 1, 0]
     assert np.array_equal(np.frombuffer(values, "<f4").reshape(14, 14), shown.values)
     assert len(content["classes"]) == 5
-    assert all(len(content["measures"][name]) == kept.model.heads for name in ("entropy", "distance"))
-    plain, _ = messages.plain(kept, ASKED)
+    plain, _ = messages.plain(kept, kept, ASKED)
+    assert all(len(plain["own"][name]) == kept.model.heads for name in ("entropy", "distance"))
     assert sum(plain["classes"].values()) == pytest.approx(1, abs=1e-5)
-    assert plain["measures"] == content["measures"]
+    assert plain["measures"] == plain["own"]
 
 
 def test_atlas_holds_every_head(kept: Kept) -> None:

@@ -96,15 +96,16 @@ def view(pane: int, kept: Kept, heat: Heatmap, settings: Mapping[str, Any]) -> M
         "model": _described(model),
         "rate": kept.rate,
         "classes": [] if kept.run.logits is None else model.top(kept.run, 5),
-        "measures": _measures(kept, settings["layer"]),
     }
     return content, [heat.values.tobytes()]
 
 
-def plain(kept: Kept, settings: Mapping[str, Any]) -> Message:
-    """What the unmodified model says, to hold the shown one against."""
-    top = [] if kept.run.logits is None else kept.model.top(kept.run, len(kept.model.labels or ()))
-    return {"kind": "plain", "classes": dict(top), "measures": _measures(kept, settings["layer"])}, []
+def plain(kept: Kept, unmodified: Kept, settings: Mapping[str, Any]) -> Message:
+    """How the heads of the shown layer are, and what the unmodified model says, to hold both against."""
+    model, run, chosen = unmodified.model, unmodified.run, settings["layer"]
+    top = [] if run.logits is None else model.top(run, len(model.labels or ()))
+    measures = {"own": _measures(kept, chosen), "measures": _measures(unmodified, chosen)}
+    return {"kind": "plain", "classes": dict(top), **measures}, []
 
 
 def layer(kept: Kept, index: int, *, sums: bool = False) -> Message:

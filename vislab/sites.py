@@ -581,7 +581,7 @@ def capture(module: nn.Module, *, attention_scale: float | Mapping[int, float] =
     on it, whatever happened. attention_scale: factor s of q·kᵀ in softmax(s·q·kᵀ/√d + bias), a real intervention, above
     0; for all sites, or {index in execution order: s}. Each site is verified on some rows of its first forward:
     attention recomputed from its queries and keys must give its own output. A site that fails is refused by name when
-    read.
+    read; one that is to be scaled and makes its own softmax, at once.
 
     The last forward counts. Only the thread that opened the capture is recorded. Captures may be nested, and closed in
     any order; each reports what the model really used, the others' interventions included.
@@ -616,7 +616,7 @@ def _check_scale(scale: float | Mapping[int, float], sites: int) -> None:
     for factor in scale.values() if isinstance(scale, Mapping) else [scale]:
         if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
             raise ValueError(
-                f"attention_scale must be above 0 and finite, not {factor!r}; 1 is the trained model"
+                f"attention_scale must be a number above 0 and finite, not {factor!r}; 1 is the trained model"
             )
 
 

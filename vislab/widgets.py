@@ -114,6 +114,7 @@ class Lab(anywidget.AnyWidget):
         self._shown: Shown | None = None
         self._plain: Kept | None = None
         self._handle: Any = None
+        self._greet = False
         self._timer = threading.Timer(0, int)
         self._pixels = np.zeros((1, 1, 3), np.uint8)
         self._digest = ""
@@ -297,6 +298,9 @@ class Lab(anywidget.AnyWidget):
                     return
                 self._failed = None
             try:
+                if self._greet:  # here, so that two threads do not import frameworks at the same time
+                    self._greet = False
+                    self.send(*messages.about(SCALES))
                 self._show(wanted)
             except Exception as error:
                 with self._lock:
@@ -316,7 +320,7 @@ class Lab(anywidget.AnyWidget):
         self._send_view(1, self._made(wanted | beside) if beside else None)
         if self._wanted is None:
             self._plain = self._run(wanted | UNMODIFIED)[0]
-            self.send(*messages.plain(self._plain, wanted))
+            self.send(*messages.plain(shown.kept, self._plain, wanted))
             self._say("ready", f"{shown.kept.seconds * 1000:.0f} ms" + ("" if shown.made else ", remembered"))
             self._settle()
 
@@ -361,12 +365,12 @@ class Lab(anywidget.AnyWidget):
     def _asked(self, _: Any, content: Mapping[str, Any], buffers: list[Any]) -> None:
         """Messages from the browser."""
         try:
-            ASKED[content["kind"]](self, content, buffers)
+            getattr(self, f"_on_{content['kind']}")(content, buffers)
         except Exception as error:
             self._say("error", str(error) or type(error).__name__)
 
     def _on_hello(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self.send(*messages.about(SCALES))
+        self._greet = True
         self._want()
 
     def _on_layer(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
@@ -408,7 +412,7 @@ class Lab(anywidget.AnyWidget):
         told = [
             messages.about(SCALES),
             self._view(0, shown),
-            messages.plain(self._plain, shown.settings),
+            messages.plain(shown.kept, self._plain, shown.settings),
             messages.atlas(shown.kept),
         ]
         path.write_text(messages.page(f"vislab: {shown.heat.method}", state, told, shown.kept), encoding="utf-8")
@@ -435,9 +439,6 @@ class Lab(anywidget.AnyWidget):
         self._timer = threading.Timer(QUIET, lambda: self._handle and self._handle.update(self._still(), raw=True))
         self._timer.daemon = True
         self._timer.start()
-
-
-ASKED = {name: getattr(Lab, f"_on_{name}") for name in ("hello", "layer", "atlas", "upload", "export")}
 
 
 @contextmanager

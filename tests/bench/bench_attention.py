@@ -4,7 +4,7 @@ The model is a ViT-B/16 with random weights, float32, on the CPU. Runs alternate
 of the ratios of neighbours counts. Extra memory is the difference of two peaks, each of a fresh process that makes the
 model and runs it once. This process loads nothing heavy: its children's peaks would begin with it.
 
-    python tests/bench/bench_attention.py [--sizes 224 384 640 | --all]
+    python tests/bench/bench_attention.py [--sizes 224 384 640 | --all] [--busy]
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ import vislab
 print(time.perf_counter() - start, *({{*{FRAMEWORKS}}} & {{*sys.modules}}))
 """
 NOTES = """
-Time is the ratio to the plain forward with fused attention. The eager recipe runs the same model with
+Time ({clock}) is the ratio to the plain forward with fused attention. The eager recipe runs the same model with
 `attn_implementation="eager"` and `output_attentions=True`, and multiplies the maps of all layers. fast-vit-rollout
 reads what enters modules named `attn_drop`, which the ViT of transformers does not have: it runs on timm's ViT-B/16 of
 the same shape, with `discard_ratio` 0 and, as it needs, without fused attention; its baseline is timm's fused forward.
@@ -105,11 +105,14 @@ def runs_of_timm(size: int) -> Runs:
     }
 
 
-def child(what: str, name: str, task: str, size: int) -> dict[str, float]:
+def child(what: str, name: str, task: str, size: int, busy: bool) -> dict[str, float]:
     """time: the median ratio of `name` to its plain forward; peak: of memory, in bytes, after one run of `name`."""
     import torch
 
     torch.manual_seed(0)
+    if busy:
+        torch.set_num_threads(1)
+    clock = time.process_time if busy else time.perf_counter
     with torch.no_grad():
         runs = runs_of_timm(size) if "timm" in name or name == "fast-vit-rollout" else runs_of_transformers(task, size)
         if what == "peak":
@@ -119,17 +122,17 @@ def child(what: str, name: str, task: str, size: int) -> dict[str, float]:
         ratios: list[float] = []
         begin = time.perf_counter()
         while len(ratios) <= ROUNDS and (time.perf_counter() - begin < SECONDS or not ratios):
-            ratios.append(seconds(runs[name]) / seconds(runs[BASELINE[name]]))
+            ratios.append(seconds(runs[name], clock) / seconds(runs[BASELINE[name]], clock))
         result = {"time": statistics.median(ratios[1:] or ratios)}  # the first warms up
         if name == "eager":
             result["difference"] = float((runs["eager"]() - runs["vislab"]()).abs().max())
         return result
 
 
-def seconds(run: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+def seconds(run: Callable[[], Any], clock: Callable[[], float]) -> float:
+    start = clock()
     run()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 # ---- in the parent ----
@@ -137,8 +140,8 @@ def seconds(run: Callable[[], Any]) -> float:
 
 @functools.cache
 def asked(what: str, name: str, task: str, size: int) -> dict[str, float]:
-    """What a child found."""
-    command = [sys.executable, __file__, "--child", what, name, task, str(size)]
+    """What a child found; it is given this process's own options."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--child", what, name, task, str(size)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -178,11 +181,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="image sizes in pixels (%(default)s)")
     parser.add_argument("--all", action="store_true", help=f"also {LARGE}: minutes, and 12 GB for the eager recipe")
+    parser.add_argument("--busy", action="store_true", help="processor time of one thread, for a machine with other work")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         what, name, task, size = options.child
-        print(json.dumps(child(what, name, task, int(size))))
+        print(json.dumps(child(what, name, task, int(size), options.busy)))
         return
     sizes = (*SIZES, *LARGE) if options.all else options.sizes
     print(imported(), flush=True)
@@ -190,7 +194,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     for task, size in [("cls", sizes[0]), *(("rollout", size) for size in sizes)]:
         print(row(task, size), flush=True)
-    print(NOTES)
+    print(NOTES.format(clock="processor time of one thread" if options.busy else "wall time"))
 
 
 if __name__ == "__main__":

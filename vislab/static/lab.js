@@ -418,7 +418,7 @@ export function view(port, root, page = false) {
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.imageSmoothingQuality = "high";
     if (photo) context.drawImage(photo, 0, 0, wide, high);
-    if (!shown || !photo) { figure.title.textContent = "the photograph"; return; }
+    if (!shown || !photo || !about) { figure.title.textContent = "the photograph"; return; }
     const { frame, grid, settings } = pane.shown;
     context.setTransform(zoom, 0, 0, zoom, 0, 0); // from here on in source pixels
     const [x0, y0] = toSource(frame, 0, 0), cols = grid.cols * grid.patch[1], rows = grid.rows * grid.patch[0];
@@ -570,10 +570,12 @@ export function view(port, root, page = false) {
     chart(ui.chart, n, MARKS.map((side) => [side, gridOf([side, side], patch, extra).tokens]));
   }
 
-  function measures({ measures: own, settings }) {
+  function measures({ settings }) {
+    if (!plain) return;
+    const { own, measures: before } = plain;
     const head = now("head"), of = (list) => (typeof head === "number" ? list.at(head) : list.reduce((a, b) => a + b) / list.length);
     const parts = [["entropy", 1, " bits"], ["distance", 0, " px"]].map(([name, digits, unit]) => {
-      const value = of(own[name]), by = plain ? change(value, of(plain.measures[name]), digits, unit) : "";
+      const value = of(own[name]), by = change(value, of(before[name]), digits, unit);
       return [`${name} ${value.toFixed(digits)}${unit}`, by];
     });
     const layer = settings.layer === "mean" ? "mean of layers" : `layer ${layerIndex(panes[0].shown, settings.layer)}`;
