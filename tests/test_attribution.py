@@ -13,7 +13,8 @@ from vislab import attribution, models
 from vislab.attribution import Question
 from vislab.geometry import Grid
 from vislab.models import Model
-from vislab.sites import AttentionRefused, Capture, capture
+from vislab.sites import AttentionRefused, Capture
+from vislab.watching import capture
 
 LAYERS = [0, 1, -1, "mean"]
 HEADS = [0, 3, -1, "mean", "max", "min"]

@@ -18,7 +18,8 @@ import vislab
 from vislab import compose, models
 from vislab.models import Model
 from vislab.preprocessing import Preprocessing
-from vislab.sites import AttentionRefused, capture
+from vislab.sites import AttentionRefused
+from vislab.watching import capture
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
 

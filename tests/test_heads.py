@@ -9,7 +9,8 @@ from torch import nn
 
 from vislab import heads
 from vislab.geometry import Grid
-from vislab.sites import AttentionRefused, capture
+from vislab.sites import AttentionRefused
+from vislab.watching import capture
 
 GRID = Grid(3, 5, (8, 16), prefix=1)
 

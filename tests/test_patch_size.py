@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vislab import models
 from vislab.geometry import Grid
 from vislab.patch_size import RESIZABLE, interpolate_positions, patch_projection, pi_resize, resized
-from vislab.sites import capture
+from vislab.watching import capture
 
 CHANGING = [name for name in tiny.FAMILIES if not name.startswith(("YOLOS", "timm", "torchvision", "MAE with"))]
 

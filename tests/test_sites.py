@@ -21,7 +21,7 @@ from tiny import TEXT, VIT, fingerprint, roughened
 from torch import Tensor, nn
 
 import vislab
-from vislab import calls, sites
+from vislab import calls, watching
 from vislab.sites import AttentionRefused, Capture
 
 HALF = ["ViT", "CLIP, text", "BEiT, bias", "DINOv3", "SigLIP2, vision", "torchvision", "timm, EVA-02"]
@@ -339,13 +339,13 @@ def test_rounding_is_no_reason_to_refuse() -> None:
 
 def test_every_form_of_call_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
     verified = []
-    verify = sites._Tap._verify
+    verify = watching._Tap._verify
 
     def counting(tap: Any, *args: Any) -> None:
         verified.append(tap.module)
         verify(tap, *args)
 
-    monkeypatch.setattr(sites._Tap, "_verify", counting)
+    monkeypatch.setattr(watching._Tap, "_verify", counting)
     model = attends(fused)
     for _ in range(2):
         maps(read(model, tokens()))
@@ -702,7 +702,7 @@ def test_only_torch_modules_are_captured() -> None:
 
 def state(model: nn.Module) -> tuple[Any, ...]:
     wrapped = [name for name, part in model.named_modules() if "forward" in vars(part)]
-    return fingerprint(model), wrapped, torch._C._len_torch_function_stack(), len(sites._watched)
+    return fingerprint(model), wrapped, torch._C._len_torch_function_stack(), len(watching._watched)
 
 
 @pytest.fixture(params=["ViT", "torchvision", "timm"])

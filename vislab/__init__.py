@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from .images import load_image, samples
     from .models import Model, load
     from .render import overlay
-    from .sites import Capture, capture
+    from .sites import Capture
+    from .watching import capture
     from .widgets import Lab
 
 __version__ = "0.1.0"
@@ -43,7 +44,7 @@ _HOME = {
     "Heatmap": "geometry",
     "Lab": "widgets",
     "Model": "models",
-    "capture": "sites",
+    "capture": "watching",
     "explain": "compose",
     "load": "models",
     "load_image": "images",

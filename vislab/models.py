@@ -23,7 +23,8 @@ from .geometry import Frame, Grid, attention_memory
 from .images import assets, load_image
 from .patch_size import RESIZABLE, patch_projection, resized
 from .preprocessing import Preprocessing, of_module, of_processor, own_size
-from .sites import Capture, capture
+from .sites import Capture
+from .watching import capture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -181,7 +181,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="image sizes in pixels (%(default)s)")
     parser.add_argument("--all", action="store_true", help=f"also {LARGE}: minutes, and 12 GB for the eager recipe")
-    parser.add_argument("--busy", action="store_true", help="processor time of one thread, for a machine with other work")
+    parser.add_argument(
+        "--busy", action="store_true", help="processor time of one thread, for a machine with other work"
+    )
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

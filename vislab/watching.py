@@ -1,0 +1,391 @@
+"""The engine's eye: reads the attention of any torch module while it runs as it is, fused attention and all.
+
+Queries meet keys in one call: `scaled_dot_product_attention`, or an explicit softmax where a module has no fused
+attention. `capture` watches that call inside each attention module and keeps what went into it: queries and keys after
+projection, normalisation and rotation, with scale and mask. That is O(n) memory, no family needs an adapter, and any
+row of attention can be computed again when someone asks for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from .calls import (
+    Call,
+    FusedCall,
+    ProjectedCall,
+    WeightsCall,
+    exactly,
+    kept_mask,
+    multi_head_mask,
+    repeat_heads,
+    wide,
+)
+from .sites import AttentionRefused, Capture, Site
+
+_MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
+_SOFTMAX = {torch.softmax, torch.Tensor.softmax, F.softmax}
+_PRODUCT = {torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm, torch.einsum}
+_CASTS = {torch.Tensor.to, torch.Tensor.type_as, torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16}
+_PROJECTIONS = ({"q_proj", "k_proj"}, {"query", "key"}, {"q", "k"}, {"to_q", "to_k"}, {"qkv"})
+# What recomputed rows may differ by, relative to what uniform attention would change: rounding of the fused kernels.
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+
+
+class _Tap(TorchFunctionMode):
+    """Sees the torch functions called inside one attention module, and records and scales the one that attends."""
+
+    def __init__(self, module: nn.Module, entered: Sequence[tuple[Site, float]]) -> None:
+        super().__init__()
+        self.module = module
+        self.sites = [site for site, _ in entered]
+        self.scale = math.prod(scale for _, scale in entered)
+        self.bias_kv = isinstance(module, nn.MultiheadAttention) and (module.bias_k is not None or module.add_zero_attn)
+        self.weights: Tensor | None = None
+        self.casts: list[Tensor] = []  # the softmax's result as it may weigh the values, in whichever dtype
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return self._fused(*args, **kwargs)
+        if func is F.multi_head_attention_forward:
+            return self._multi_head(*args, **kwargs)
+        if func in _SOFTMAX:
+            return self._softmax(func, args, kwargs)
+        if self.weights is not None and func in _PRODUCT:
+            self._product(func, args)
+        output = func(*args, **kwargs)
+        if self.weights is not None and func in _CASTS and self._weighs(args[0]):
+            self.casts.append(output)
+        return output
+
+    def _record(self, call: Call | None, why: str | None = None) -> None:
+        for site in self.sites:
+            site._calls += 1
+            if site._calls > 1:
+                site.refused = "it attends more than once in one forward"
+            elif why is not None:
+                site.refused = why
+            elif call is not None:
+                site._keep(call)
+
+    def _unverified(self, call: FusedCall | ProjectedCall, width: int) -> bool:
+        """Whether this module is yet to be verified on calls of this form: then it is, once."""
+        kept = [site for site in self.sites if site._call is call]
+        causal = isinstance(call, FusedCall) and call.causal
+        form = (type(call), width, call.shape[1], call.device, call.dtype, call.mask is None, causal)
+        if not kept or _verified.get(self.module) == form:
+            return False
+        for site in kept:
+            site._confirm = functools.partial(_verified.__setitem__, self.module, form)
+        return True
+
+    def _verify(
+        self, call: FusedCall | ProjectedCall, values: Tensor, output: Tensor, then: Callable[[Tensor], Tensor]
+    ) -> None:
+        """Compare some rows of the recomputed attention, applied to the values, with the output of the call itself.
+
+        values: (batch, heads, keys, dim); output: (batch, queries, …), as `then` makes it of the heads' outputs. The
+        error is held against what uniform attention would change, and what rounding alone explains.
+        """
+        count = call.shape[2]
+        rows = torch.tensor(sorted({0, count // 3, 2 * count // 3, count - 1}), device=output.device)
+        values = repeat_heads(values, call.shape[1]).to(wide(values.dtype))
+        mixed, even = call.attention(rows) @ values, values.mean(2, keepdim=True).expand(-1, -1, len(rows), -1)
+        given, mixed, even = output[:, rows].to(values.dtype), then(mixed), then(even)
+        rounding = torch.finfo(output.dtype).eps * 2 * max(2.0, call.shape[3] ** 0.5)  # of a sum over the keys
+        limit = _TOLERANCE[output.dtype] * (given - even).norm() + rounding * given.norm()
+        for site in self.sites:
+            if site._call is call:
+                site._check = ((given - mixed).norm(), limit)
+
+    def _fused(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        own = query.shape[-1] ** -0.5 if scale is None else scale
+        if self.scale != 1:
+            scale = own * self.scale
+        more = {"enable_gqa": True} if enable_gqa else {}
+        output = F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **more)
+        if dropout_p > 0:
+            self._record(None, "its dropout is active: call eval() on the model first")
+        elif query.ndim != 4 or query.shape[0] != key.shape[0] or query.shape[1] % key.shape[1]:
+            shapes = f"{tuple(query.shape)} and {tuple(key.shape)}"
+            self._record(None, f"queries and keys have shapes {shapes}, not (batch, heads, tokens, dim)")
+        else:
+            with exactly(query.device):
+                call = FusedCall(query.detach(), key.detach(), own * self.scale, kept_mask(attn_mask), is_causal)
+                self._record(call)
+                if self._unverified(call, query.shape[-1]):
+                    self._verify(call, value.detach(), _joined(output.detach()), _joined)
+        return output
+
+    def _multi_head(self, *args: Any, **kwargs: Any) -> Any:
+        given = _MULTI_HEAD.bind(*args, **kwargs)
+        given.apply_defaults()
+        a = given.arguments
+        width, heads = a["embed_dim_to_check"], a["num_heads"]
+        if a["use_separate_proj_weight"]:
+            weights = (a["q_proj_weight"], a["k_proj_weight"], a["v_proj_weight"])
+        else:
+            weights = a["in_proj_weight"].split(width)
+        biases: Sequence[Any] = [None] * 3 if a["in_proj_bias"] is None else a["in_proj_bias"].split(width)
+        if self.scale != 1:  # scaled queries, through a copy: the module's own weights are never touched
+            scaled = weights[0] * self.scale
+            if a["use_separate_proj_weight"]:
+                a["q_proj_weight"] = scaled
+            else:
+                a["in_proj_weight"] = torch.cat([scaled, *weights[1:]])
+            if biases[0] is not None:
+                a["in_proj_bias"] = torch.cat([biases[0] * self.scale, *biases[1:]])
+        output = F.multi_head_attention_forward(*given.args, **given.kwargs)
+        if self.bias_kv or a["static_k"] is not None or a["static_v"] is not None:
+            self._record(None, "it adds keys of its own (add_bias_kv or add_zero_attn)")
+        elif a["training"] and a["dropout_p"] > 0:
+            self._record(None, "its dropout is active: call eval() on the model first")
+        else:
+            with exactly(a["query"].device):
+                query, key, value = (_batch_first(a[name]) for name in ("query", "key", "value"))
+                mask = multi_head_mask(a["attn_mask"], a["key_padding_mask"], heads, query.dtype)
+                projections = (weights[0].detach(), weights[1].detach())
+                offsets = (None, None) if biases[0] is None else (biases[0].detach(), biases[1].detach())
+                call = ProjectedCall(query, key, projections, offsets, heads, mask, self.scale)
+                self._record(call)
+                if self._unverified(call, width):
+                    values = F.linear(value, weights[2], biases[2]).unflatten(-1, (heads, -1)).transpose(1, 2)
+                    weight, bias = a["out_proj_weight"], a["out_proj_bias"]
+                    dtype = wide(weight.dtype)
+                    bias = None if bias is None else bias.to(dtype)
+                    then = functools.partial(_projected, weight=weight.to(dtype), bias=bias)
+                    self._verify(call, values, _batch_first(output[0]), then)
+        return output
+
+    def _softmax(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.scale != 1:
+            raise AttentionRefused(
+                f"the attention of {self.sites[0].name!r} ({self.sites[0].kind}) cannot be scaled: it makes its own "
+                "softmax. Load the model with fused attention (transformers: attn_implementation='sdpa')"
+            )
+        output = func(*args, **kwargs)
+        dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        if isinstance(output, Tensor) and output.ndim == 4 and dim in (-1, 3):
+            self.weights = output.detach()
+            self.casts = [self.weights]
+            self._record(None, "its softmax is changed before it weighs the values (active dropout, talking heads)")
+        return output
+
+    def _product(self, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """A product over the keys with the softmax's own result proves that it is the attention."""
+        assert self.weights is not None
+        if func is torch.einsum:
+            proven = self._einsum(*args)
+        else:
+            left, right = args[:2]
+            proven = self._weighs(left) or (right.ndim > 1 and self._weighs(right.mT))
+        if proven:
+            for site in self.sites:
+                if site._calls == 1:
+                    site._keep(WeightsCall(self.weights))
+            self.weights, self.casts = None, []
+
+    def _einsum(self, equation: Any, *operands: Any) -> bool:
+        """Whether an einsum sums the weights over their keys, together with the values', and over nothing else."""
+        if not isinstance(equation, str) or "->" not in equation:
+            return False
+        left, result = equation.replace(" ", "").split("->")
+        terms, factors = left.split(","), operands[0] if isinstance(operands[0], list | tuple) else operands
+        for term, factor in zip(terms, factors, strict=True):
+            if self._weighs(factor):
+                key = term[-1]
+                return key not in result and left.count(key) == 2 and set(term[:-1]) <= set(result)
+        return False
+
+    def _weighs(self, operand: Tensor) -> bool:
+        """Whether an operand is the softmax's result, rows as rows, be it with batch and heads in one dimension."""
+        return any(
+            operand.data_ptr() == w.data_ptr()
+            and operand.shape[-2:] == w.shape[-2:]
+            and operand.stride()[-2:] == w.stride()[-2:]
+            for w in self.casts
+        )
+
+
+def _joined(heads: Tensor) -> Tensor:
+    """(batch, heads, tokens, dim) -> (batch, tokens, heads·dim)."""
+    return heads.transpose(1, 2).flatten(2)
+
+
+def _projected(heads: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Heads joined and through the output projection, as nn.MultiheadAttention does it."""
+    return F.linear(_joined(heads), weight, bias)
+
+
+def _batch_first(x: Tensor) -> Tensor:
+    """(tokens, batch, width), or (tokens, width) -> (batch, tokens, width)."""
+    x = x.detach()
+    return x[None] if x.ndim == 2 else x.transpose(0, 1)
+
+
+@dataclass(eq=False)
+class _Watch:
+    """Who watches a module, and the `forward` of its own instance (nearly always None) that is to be put back."""
+
+    own: Callable[..., Any] | None
+    forward: _Forward
+    roots: list[Capture] = field(default_factory=list)
+    sites: list[tuple[Capture, str]] = field(default_factory=list)
+
+
+_verified: WeakKeyDictionary[nn.Module, tuple[Any, ...]] = WeakKeyDictionary()
+_watched: WeakKeyDictionary[nn.Module, _Watch] = WeakKeyDictionary()
+_lock = threading.RLock()
+
+
+@contextmanager
+def capture(module: nn.Module, *, attention_scale: float | Mapping[int, float] = 1.0) -> Iterator[Capture]:
+    """Keep what the attention sites of any torch module do in the forwards inside the block.
+
+    The module runs as it is, in its own dtype and with its fused attention; afterwards nothing of the capture is left
+    on it, whatever happened. attention_scale: factor s of q·kᵀ in softmax(s·q·kᵀ/√d + bias), a real intervention, above
+    0; for all sites, or {index in execution order: s}. Each site is verified on some rows of its first forward:
+    attention recomputed from its queries and keys must give its own output. A site that fails is refused by name when
+    read; one that is to be scaled and makes its own softmax, at once.
+
+    The last forward counts. Only the thread that opened the capture is recorded. Captures may be nested, and closed in
+    any order; each reports what the model really used, the others' interventions included.
+
+        with vislab.capture(model) as cap:
+            model(pixels)
+        cap.attention("vit.layers.11.attention", query=0)
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"capture needs a torch module, not {type(module).__name__}; of a vislab Model take .module")
+    targets = _attention_modules(module)
+    if any(isinstance(m, torch.jit.ScriptModule) for m in (module, *targets.values())):
+        raise TypeError("a TorchScript module runs where nothing can watch it: give the module that it was made from")
+    _check_scale(attention_scale, len(targets))
+    recording = Capture(module, attention_scale, watched=len(targets))
+    try:
+        with _lock:
+            _watch(module).roots.append(recording)
+            for name, target in targets.items():
+                _watch(target).sites.append((recording, name))
+        yield recording
+    finally:
+        for target in (module, *targets.values()):
+            _unwatch(target, recording)
+
+
+def _check_scale(scale: float | Mapping[int, float], sites: int) -> None:
+    if isinstance(scale, Mapping):
+        for index in scale:
+            if type(index) is not int or not 0 <= index < sites:
+                raise ValueError(f"attention_scale is for no site {index!r}: their indices run from 0 to {sites - 1}")
+    for factor in scale.values() if isinstance(scale, Mapping) else [scale]:
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
+            raise ValueError(
+                f"attention_scale must be a number above 0 and finite, not {factor!r}; 1 is the trained model"
+            )
+
+
+def _attention_modules(root: nn.Module) -> dict[str, nn.Module]:
+    """The innermost modules that look like attention, by path."""
+    found: dict[str, nn.Module] = {}
+    inside: tuple[str, ...] = ()
+    for name, module in root.named_modules():
+        if inside and name.startswith(inside):
+            continue  # nn.MultiheadAttention attends itself, with the parts inside it
+        children = {child for child, _ in module.named_children()}
+        if re.search(r"att(entio)?n", type(module).__name__, re.IGNORECASE) or any(p <= children for p in _PROJECTIONS):
+            found[name] = module
+        if isinstance(module, nn.MultiheadAttention):
+            inside += (name + "." if name else "",)
+    return {name: m for name, m in found.items() if not any(n != name and _within(n, name) for n in found)}
+
+
+def _within(name: str, outer: str) -> bool:
+    return not outer or name.startswith(outer + ".")
+
+
+class _Forward:
+    """Stands in the place of a watched module's `forward`."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.original = module.forward
+        functools.update_wrapper(self, self.original)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _run(self.module, self.original, args, kwargs)
+
+    def __reduce__(self) -> Any:
+        return getattr, (self.module, "forward")  # of a copy of the module, its own
+
+
+def _watch(module: nn.Module) -> _Watch:
+    """The watch over a module; the first one puts its wrapper in the place of `forward`."""
+    if module not in _watched:
+        _watched[module] = _Watch(module.__dict__.get("forward"), _Forward(module))
+        module.forward = _watched[module].forward
+    return _watched[module]
+
+
+def _unwatch(module: nn.Module, recording: Capture) -> None:
+    with _lock:
+        watch = _watched.get(module)
+        if watch is None:
+            return
+        watch.roots[:] = [r for r in watch.roots if r is not recording]
+        watch.sites[:] = [(r, name) for r, name in watch.sites if r is not recording]
+        if watch.roots or watch.sites:
+            return
+        del _watched[module]
+        if module.__dict__.get("forward") is not watch.forward:
+            return  # somebody else has wrapped it meanwhile: theirs goes on to the original
+        if watch.own is None:
+            del module.forward
+        else:
+            module.forward = watch.own
+
+
+def _run(module: nn.Module, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    thread = threading.get_ident()
+    watch = _watched.get(module)
+    if watch is None:
+        return original(*args, **kwargs)
+    roots = [r for r in watch.roots if r._thread == thread]
+    for recording in roots:
+        recording._begin((*args, *kwargs.values()))
+    try:
+        entered = [r._enter(name, module) for r, name in watch.sites if r._thread == thread]
+        if not entered:
+            return original(*args, **kwargs)
+        with _Tap(module, entered):
+            return original(*args, **kwargs)
+    finally:
+        for recording in roots:
+            recording._end()
