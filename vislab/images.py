@@ -144,7 +144,8 @@ def _from_file(file: IO[bytes], name: str) -> np.ndarray:
         # Pillow warns at its own limit; ours is checked in _from_pil.
         with warnings.catch_warnings(action="ignore"):
             image = Image.open(file)
-    except UnidentifiedImageError as error:
+    # ultralytics, once loaded, has Image.open try for HEIC, with a package that may be missing.
+    except (UnidentifiedImageError, ImportError) as error:
         raise ValueError(f"{name}: not a picture in a known format: {_what_to_try(head)}") from error
     except Image.DecompressionBombError as error:
         raise ValueError(_too_large(name, "more pixels than can be decoded safely")) from error

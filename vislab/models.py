@@ -441,7 +441,11 @@ def _timm(name: str, which: str) -> Model:
         import timm
     except ImportError:
         raise ImportError(f"{name} needs timm: pip install timm") from None
+    from huggingface_hub import try_to_load_from_cache
+
     try:
+        if not isinstance(try_to_load_from_cache(f"timm/{which}", "config.json"), str) and not _hub_answers():
+            raise OSError("the hub does not answer.")
         module = timm.create_model(f"hf-hub:timm/{which}", pretrained=True).eval()
     except (OSError, RuntimeError) as error:
         raise OSError(f"cannot load {name!r}: {_first_line(error)} Try vislab.load('embedded')") from error
