@@ -95,3 +95,11 @@ def test_without_a_token_maps_are_means_over_the_patches() -> None:
     cap = run(Attention(*qk()))
     rows = cap.attention(0, range(1, GRID.tokens))[0, :, :, GRID.patch_tokens]
     assert np.allclose(heads.survey(cap, GRID, token=None).maps[0], rows.mean(1), atol=1e-6)
+
+
+def test_channels_by_strength_make_the_same_products() -> None:
+    q, k = (x[0].numpy() for x in qk())
+    own_q, own_k = heads.by_strength(q, k)
+    assert np.allclose(own_q @ own_k.transpose(0, 2, 1), q @ k.transpose(0, 2, 1), atol=1e-3)
+    strength = np.linalg.norm(own_q, axis=1) * np.linalg.norm(own_k, axis=1)
+    assert (np.diff(strength) <= 1e-3).all()

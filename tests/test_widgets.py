@@ -400,11 +400,20 @@ def test_js_half_precision(js: Any) -> None:
         assert np.array_equal(np.array(found, "<f2"), values)
 
 
-def test_js_eight_bits(js: Any) -> None:
-    q, steps = np.arange(-6, 6, dtype=np.int8), np.array([0.5, 2], "<f4")
-    bits = {"q": q.view(np.uint8).tolist(), "steps": steps.view(np.uint8).tolist()}
-    found = js("lab.eighths(new Uint8Array(q), new Uint8Array(q), new Uint8Array(steps), 6).map((v) => [...v])", **bits)
-    assert np.array_equal(found, [q * np.repeat(steps, 6), q])
+def test_js_whole_numbers(js: Any) -> None:
+    generator = np.random.default_rng(2)
+    parts = [(2, 3), (1, 2)]
+    whole = [generator.integers(-99, 99, (2, 4, width)).astype(f"<i{size}") for size, width in parts for _ in "qk"]
+    steps = generator.random((2, 5)).astype("<f4")
+    buffers = [list(array.tobytes()) for array in (*whole, steps)]
+    found = js(
+        "(({ q, k, dim }) => [[...q], [...k], dim])(lab.unpacked(parts, buffers.map((b) => new Uint8Array(b)), 2, 4))",
+        parts=parts,
+        buffers=buffers,
+    )
+    assert np.allclose(found[0], (np.concatenate(whole[::2], -1) * steps[:, None]).ravel())
+    assert np.array_equal(found[1], np.concatenate(whole[1::2], -1).ravel())
+    assert found[2] == 5
 
 
 def test_js_entropy(js: Any, qk: dict[str, np.ndarray]) -> None:

@@ -158,8 +158,8 @@ class Heatmap:
     """One value per patch of a grid, with the frame that carries it back to the source image.
 
     values: (rows, cols) float32, finite. method: "cls", "rollout", … target: what was explained, in words, or None.
-    query: the attending token in words ("CLS", "patch (3, 4)", "mean of all queries", …). settings: the keywords of
-    `explain` that made it. image: (H, W, 3) uint8, the source image, or None. Shows itself over its image as the last
+    settings: the keywords of `explain` that made it. image: (H, W, 3) uint8, the source image, or None. query: the
+    attending token in words ("CLS", "patch (3, 4)", "mean of all queries", …). Shows itself over its image as the last
     expression of a notebook cell.
     """
 
@@ -168,9 +168,9 @@ class Heatmap:
     frame: Frame
     method: str
     target: str | None = None
-    query: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     image: np.ndarray | None = None
+    query: str | None = None
 
     def __post_init__(self) -> None:
         values = np.array(self.values, dtype=np.float32)

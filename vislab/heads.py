@@ -61,6 +61,16 @@ def log_sums(q: np.ndarray, k: np.ndarray) -> np.ndarray:
     return torch.cat(sums, 1).numpy()
 
 
+def by_strength(q: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same q·kᵀ from channels that are uncorrelated, the one that adds most to it first: its singular vectors."""
+    made = []
+    for own_q, own_k in zip(q, k, strict=True):
+        (basis_q, rest_q), (basis_k, rest_k) = np.linalg.qr(own_q), np.linalg.qr(own_k)
+        left, strength, right = np.linalg.svd(rest_q @ rest_k.T)
+        made.append((basis_q @ (left * np.sqrt(strength)), basis_k @ (right.T * np.sqrt(strength))))
+    return np.stack([q for q, _ in made]), np.stack([k for _, k in made])
+
+
 @torch.no_grad()
 def survey(capture: Capture, grid: Grid, *, token: int | None = 0, layers: Sequence[int] | None = None) -> Survey:
     """Look at every head of the layers (all by default). token: whose maps, or None for the mean over the patches.

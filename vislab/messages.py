@@ -109,26 +109,37 @@ def plain(kept: Kept, unmodified: Kept, settings: Mapping[str, Any]) -> Message:
 
 
 def layer(kept: Kept, index: int, *, sums: bool = False) -> Message:
-    """A layer's queries and keys in half precision, and the logarithms of its rows' sums; or why they are not given."""
-    content: dict[str, Any] = {"kind": "layer", "run": kept.number, "layer": index, "refused": None}
+    """A layer's queries and keys in 16 bits, and the logarithms of its rows' sums; or why they are not given."""
     try:
         q, k = _operands(kept, index)
     except (RuntimeError, ValueError) as error:
-        return content | {"refused": str(error)}, []
-    arrays = [q.astype("<f2"), k.astype("<f2")] + ([heads.log_sums(q, k)] if sums else [])
-    return content | {"shape": q.shape}, [array.tobytes() for array in arrays]
+        return {"kind": "layer", "run": kept.number, "layer": index, "refused": str(error)}, []
+    content, buffers = _packed(kept, index, q, k, {np.int16: q.shape[2]})
+    return content, buffers + ([heads.log_sums(q, k).tobytes()] if sums else [])
 
 
 def small_layer(kept: Kept, index: int) -> Message:
-    """The same in 8 bits: q = steps·q₈ with a step a head and token, k = k₈, whose own steps, a head and channel, are
-    in q."""
-    q, k = _operands(kept, index)
-    keys = np.abs(k).max(1, keepdims=True) / 127 + 1e-12
-    q = q * keys
-    steps = np.abs(q).max(2, keepdims=True) / 127 + 1e-30
-    arrays = [np.rint(q / steps).astype(np.int8), np.rint(k / keys).astype(np.int8), steps.astype("<f4")]
-    content = {"kind": "layer", "run": kept.number, "layer": index, "refused": None, "shape": q.shape}
-    return content, [array.tobytes() for array in arrays]
+    """The same in 8 bits a channel: the strongest quarter takes 16, the next half 8, and the weakest are left out."""
+    q, k = heads.by_strength(*_operands(kept, index))
+    return _packed(kept, index, q, k, {np.int16: q.shape[2] // 4, np.int8: q.shape[2] // 2})
+
+
+def _packed(kept: Kept, index: int, q: np.ndarray, k: np.ndarray, widths: Mapping[type, int]) -> Message:
+    """Channels as whole numbers of a step a head and channel: for each width q's and k's, then the product of both's
+    steps."""
+    buffers, steps, start = [], [], 0
+    for kind, count in widths.items():
+        product = np.ones(1)
+        for whole in (q, k):
+            part = whole[..., start : start + count]
+            step = np.abs(part).max(1, keepdims=True) / np.iinfo(kind).max + 1e-30
+            buffers.append(np.rint(part / step).astype(kind).tobytes())
+            product = product * step
+        steps.append(product)
+        start += count
+    content = {"kind": "layer", "run": kept.number, "layer": index, "refused": None, "shape": (*q.shape[:2], start)}
+    parts = [(np.dtype(kind).itemsize, count) for kind, count in widths.items()]
+    return content | {"parts": parts}, [*buffers, np.concatenate(steps, -1).astype("<f4").tobytes()]
 
 
 def atlas(kept: Kept) -> Message:

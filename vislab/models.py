@@ -141,7 +141,7 @@ class Model:
         pixels, frame = self.preprocessing(image, size)
         pixels = pixels.to(self.device, self.dtype)
         patched = self._patched(patch_size)
-        with self._lock, torch.inference_mode(), _evaluating(self.module), patched, watched as cap:
+        with self._lock, torch.no_grad(), _evaluating(self.module), patched, watched as cap:
             output = self.module(pixels, **self._arguments(size, grid))
         logits = getattr(output, "logits", output)
         known = isinstance(logits, Tensor) and self.labels is not None and logits.shape == (1, len(self.labels))

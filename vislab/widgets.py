@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import math
 import tempfile
@@ -19,7 +20,7 @@ import numpy as np
 import traitlets
 
 from . import attribution, compose, export, messages, render
-from .geometry import Grid, Heatmap
+from .geometry import Heatmap
 from .images import load_image, samples
 from .models import Model
 from .runs import Kept, Runs
@@ -35,7 +36,6 @@ UNMODIFIED = {"patch_size": None, "image_size": None, "attention_scale": 1.0}
 COMPARABLE = (*FORWARD, *READING[:3])
 DISPLAY = ("opacity", "colormap", "smooth", "normalise", "threshold", "grid", "incoming", "confidence")
 SETTINGS = ("image", *FORWARD, *READING, "compare", "before", "detections", *DISPLAY)
-
 
 RUNS = Runs(CACHE_BYTES)
 
@@ -327,10 +327,8 @@ class Lab(anywidget.AnyWidget):
     def _run(self, wanted: Mapping[str, Any]) -> tuple[Kept, bool]:
         model = compose._model(wanted["model"])
         how = {name: wanted[name] for name in FORWARD[1:]}
-        return RUNS.run(model, wanted["pixels"], wanted["digest"], starting=self._computing, **how)
-
-    def _computing(self, grid: Grid) -> None:
-        self._say("computing", str(grid))
+        saying = functools.partial(self._say, "computing")
+        return RUNS.run(model, wanted["pixels"], wanted["digest"], starting=saying, **how)
 
     def _made(self, wanted: dict[str, Any]) -> Shown:
         kept, made = self._run(wanted)
@@ -348,8 +346,8 @@ class Lab(anywidget.AnyWidget):
 
     # ---- to the browser ----
 
-    def _say(self, state: str, words: str) -> None:
-        self.send({"kind": "status", "state": state, "words": words})
+    def _say(self, state: str, words: object) -> None:
+        self.send({"kind": "status", "state": state, "words": str(words)})
 
     def _send_view(self, pane: int, shown: Shown | None) -> None:
         self.send(*self._view(pane, shown) if shown else ({"kind": "view", "pane": pane, "run": None}, []))
@@ -403,12 +401,8 @@ class Lab(anywidget.AnyWidget):
         assert self._plain is not None
         if path.suffix.lower() != ".html":
             return export.save(path, shown.heat.image, shown.heat, **self._look())
-        names = ("_photo", "_source", "_content", "image", *FORWARD, *READING, *DISPLAY, "detections")
-        state = {
-            name: _named(value) if name in ("image", "model") else value
-            for name in names
-            if (value := getattr(self, name)) is not None
-        }
+        own = {name: getattr(self, name) for name in ("_photo", "_source", "_content")}
+        state = own | {name: value for name, value in self.state.items() if value is not None}
         told = [
             messages.about(SCALES),
             self._view(0, shown),

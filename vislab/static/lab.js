@@ -82,11 +82,26 @@ export function logSums({ q, k, heads, tokens, dim }) {
   return out;
 }
 
-/** A page's 8-bit queries and keys: q = steps·q₈ with a step a head and token, k = k₈ -> [q, k]. */
-export function eighths(q8, k8, steps, dim) {
-  const q = Float32Array.from(typed(q8, Int8Array)), by = typed(steps, Float32Array);
-  for (let i = 0; i < q.length; i++) q[i] *= by[Math.floor(i / dim)];
-  return [q, Float32Array.from(typed(k8, Int8Array))];
+/**
+ * Queries and keys that came as whole numbers. parts: [[bytes, channels], …], for each a buffer of q and one of k,
+ * [heads, tokens, channels]; after them steps, [heads, all channels]: q·k = Σ steps·q·k.
+ */
+export function unpacked(parts, buffers, heads, tokens) {
+  const dim = parts.reduce((sum, [, channels]) => sum + channels, 0), steps = typed(buffers[2 * parts.length], Float32Array);
+  const q = new Float32Array(heads * tokens * dim), k = new Float32Array(q.length);
+  let first = 0;
+  parts.forEach(([bytes, channels], part) => {
+    const [from, to] = [0, 1].map((i) => typed(buffers[2 * part + i], bytes === 2 ? Int16Array : Int8Array));
+    for (let row = 0, i = 0; row < heads * tokens; row++) {
+      const o = row * dim + first, step = Math.floor(row / tokens) * dim + first;
+      for (let c = 0; c < channels; c++, i++) {
+        q[o + c] = from[i] * steps[step + c];
+        k[o + c] = to[i];
+      }
+    }
+    first += channels;
+  });
+  return { q, k, heads, tokens, dim };
 }
 
 /** [heads, tokens] -> [tokens]: one head, or all of them by "mean", "max", "min". */
@@ -324,11 +339,10 @@ export function view(port, root, page = false) {
     const key = `${message.run}:${message.layer}`;
     if (message.refused) layers.set(key, { refused: message.refused, bytes: 0 });
     else {
-      const [heads, tokens, dim] = message.shape;
-      const [q, k] = page ? eighths(...buffers, dim) : buffers.slice(0, 2).map(halves);
-      const held = { q, k, heads, tokens, dim, bytes: q.byteLength + k.byteLength };
-      const sums = page ? message.sums && logSums(held) : buffers[2] && typed(buffers[2], Float32Array);
-      layers.set(key, { ...held, sums });
+      const [heads, tokens] = message.shape, { parts } = message;
+      const held = unpacked(parts, buffers, heads, tokens), last = buffers[2 * parts.length + 1];
+      const sums = last ? typed(last, Float32Array) : page && message.sums && logSums(held);
+      layers.set(key, { ...held, sums, bytes: 2 * held.q.byteLength });
     }
     let held = 0;
     for (const value of layers.values()) held += value?.bytes ?? 0;
@@ -373,7 +387,7 @@ export function view(port, root, page = false) {
     return { values, cell, preview, row: incoming ? null : found.row, title: `${does} · layer ${found.layer} · ${head}${scaleWords(settings)}` };
   }
   const headWords = (head) => (typeof head === "number" ? `head ${head}` : `heads: ${head}`);
-  const scaleWords = ({ attention_scale: s }) => (s === 1 && !second() ? "" : ` · scale × ${s}`);
+  const scaleWords = ({ attention_scale: s }) => (s === 1 && !second() ? "" : ` · scale\u00a0×\u00a0${s}`);
   function titleOf(shown, settings) {
     const layer = layerIndex(shown, settings.layer);
     const where = settings.layer === "mean" ? "mean of layers" : settings.method === "rollout" ? `layers 0–${layer}` : `layer ${layer}`;
@@ -423,13 +437,14 @@ export function view(port, root, page = false) {
     context.setTransform(zoom, 0, 0, zoom, 0, 0); // from here on in source pixels
     const [x0, y0] = toSource(frame, 0, 0), cols = grid.cols * grid.patch[1], rows = grid.rows * grid.patch[0];
     const [x1, y1] = toSource(frame, cols, rows);
-    const smooth = now("smooth"), fine = smooth ? Math.max(1, Math.min(8, Math.floor(400 / Math.max(grid.rows, grid.cols)))) : 1;
+    const smooth = now("smooth"), fine = smooth ? Math.max(1, Math.min(8, Math.floor(240 / Math.max(grid.rows, grid.cols)))) : 1;
     const values = smooth ? upsample(shown.values, grid.rows, grid.cols, fine) : shown.values;
     const layer = figure.layer;
     Object.assign(layer, { width: grid.cols * fine, height: grid.rows * fine });
     const pixels = coloured(values, range, table(), now("threshold"));
     layer.getContext("2d").putImageData(new ImageData(pixels, layer.width, layer.height), 0, 0);
     context.imageSmoothingEnabled = smooth;
+    context.imageSmoothingQuality = "low"; // bilinear, as the values are
     context.globalAlpha = now("opacity");
     context.drawImage(layer, x0, y0, x1 - x0, y1 - y0);
     context.globalAlpha = 1;
@@ -530,7 +545,7 @@ export function view(port, root, page = false) {
     if (shown.words) return shown.words;
     const { grid } = panes[0].shown, best = shown.values.indexOf(span(shown.values)[1]);
     const most = `highest ${shown.values[best].toPrecision(2)} at patch ${Math.floor(best / grid.cols)}, ${best % grid.cols}`;
-    const hint = hover || shown.cell ? "" : " · point at a patch, click to pin it";
+    const hint = hover || shown.cell || shown.preview ? "" : " · point at a patch, click to pin it";
     const one = shown.row && !["max", "min"].includes(now("head"));
     const bits = one ? ` · entropy ${entropyBits(shown.row).toFixed(1)} of ${Math.log2(shown.row.length).toFixed(1)} bits` : "";
     const todo = page ? "no model runs in this page" : Object.keys(drag).length ? "let go to run the model" : "the model is running";
@@ -570,12 +585,13 @@ export function view(port, root, page = false) {
     chart(ui.chart, n, MARKS.map((side) => [side, gridOf([side, side], patch, extra).tokens]));
   }
 
-  function measures({ settings }) {
+  function measures({ settings, model, frame }) {
     if (!plain) return;
     const { own, measures: before } = plain;
+    const sameInput = String(frame.model) === String(model.size); // else pixels of one are not those of the other
     const head = now("head"), of = (list) => (typeof head === "number" ? list.at(head) : list.reduce((a, b) => a + b) / list.length);
     const parts = [["entropy", 1, " bits"], ["distance", 0, " px"]].map(([name, digits, unit]) => {
-      const value = of(own[name]), by = change(value, of(before[name]), digits, unit);
+      const value = of(own[name]), by = unit === " px" && !sameInput ? "" : change(value, of(before[name]), digits, unit);
       return [`${name} ${value.toFixed(digits)}${unit}`, by];
     });
     const layer = settings.layer === "mean" ? "mean of layers" : `layer ${layerIndex(panes[0].shown, settings.layer)}`;

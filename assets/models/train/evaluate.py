@@ -1,6 +1,6 @@
 """Measure the embedded ViT as it ships: accuracy, tokens and time by patch size, and what its maps are worth.
 
-    python evaluate.py --data DIR [--model embedded] [--images 30] [--maps maps.png]
+    python evaluate.py --data DIR [--model embedded] [--every 1] [--images 30] [--maps maps.png]
 
 The tables are those in its card. Maps: areas under the probability of the class while patches are deleted (lower
 is better) or inserted (higher), over correctly classified validation images, against a random order and a centre blob.
@@ -97,12 +97,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="embedded")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th validation image only")
     parser.add_argument("--images", type=int, default=30, help="images for the maps")
     parser.add_argument("--maps", type=Path, help="a picture of the maps: image, then CLS and rollout at 32, 16, 8 px")
     args = parser.parse_args()
     model = vislab.load(args.model)
     assert model.labels == tuple(LABELS)
-    images, labels = load(args.data, "val")
+    images, labels = (part[:: args.every] for part in load(args.data, "val"))
     accuracy_table(model, images, labels)
     map_table(model, images, labels, args.images, args.maps)
 
