@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from vislab import compose, models, preprocessing
 from vislab.geometry import Grid
+from vislab.images import samples
 from vislab.models import Model
 from vislab.preprocessing import Preprocessing
 from vislab.render import colour_table, overlay
@@ -499,3 +500,11 @@ def test_the_embedded_model_is_there_without_a_network() -> None:
     assert len(model.predict(photo((50, 70)), top=3)) == 3
     assert isinstance(model, Model)
     assert models.load(model) is model
+
+
+@pytest.mark.parametrize("name", ["church", "cathedral", "minster"])
+@pytest.mark.parametrize("patch_size", [8, 16, 32])
+def test_the_embedded_model_knows_a_church_at_any_patch_size(name: str, patch_size: int) -> None:
+    [(label, probability)] = models.load().predict(samples()[name], top=1, patch_size=patch_size)
+    assert label == "church"
+    assert probability > 0.4

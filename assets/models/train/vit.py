@@ -1,6 +1,6 @@
 """Train the embedded ViT-Tiny on Imagenette, FlexiViT-style: a random patch size each step, through vislab's PI-resize.
 
-    python vit.py --data DIR --teacher teacher.pt --out RUN [--epochs 300] [--device cuda] [--start MODEL]
+    python vit.py --data DIR --teacher teacher.safetensors --out RUN [--epochs 300] [--device cuda] [--start MODEL]
 
 What makes 9,469 images enough: the convolutional teacher sees the same augmented view and teaches the CLS token (its
 class probabilities) and the patch tokens (its class map); attention starts near the identity (mimetic initialisation);
@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from data import LABELS, MEAN, STD, cut_mix, load, normalise, views
+from safetensors.torch import load_file
 from teacher import Teacher
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
@@ -141,7 +142,8 @@ def main() -> None:
     val_images, val_labels = load(args.data, "val")
     val_images, val_labels = val_images[::5], val_labels[::5]  # a quick look; `evaluate.py` takes all
     teacher = Teacher().to(args.device)
-    teacher.load_state_dict(torch.load(args.teacher, weights_only=True)["model"])
+    packed = args.teacher.suffix == ".safetensors"
+    teacher.load_state_dict(load_file(args.teacher) if packed else torch.load(args.teacher, weights_only=True)["model"])
     teacher = teacher.eval().bfloat16()
 
     master = ViTForImageClassification.from_pretrained(args.start).float() if args.start else new_model()
