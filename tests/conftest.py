@@ -83,6 +83,7 @@ def server(
 def page(browser: Browser, server: Server) -> Iterator[Page]:
     """An empty page. Whatever it, the server or a kernel asks of the network fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    context.set_default_timeout(120_000)  # ms: the machine may have much else to do
     asked: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
     try:

@@ -124,7 +124,7 @@ def _environment(home: Path, token: str) -> dict[str, str]:
     }
 
 
-def _address(process: psutil.Popen, home: Path, seconds: float = 60) -> str:
+def _address(process: psutil.Popen, home: Path, seconds: float = 180) -> str:
     """Where the server listens: it writes that down once it does."""
     end = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < end:
@@ -191,11 +191,11 @@ def open_notebook(page: Page, server: Server, name: str) -> None:
             return notebook?.widgets?.length && panel.sessionContext.isReady
                 && kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
         }}""",
-        timeout=90_000,
+        timeout=240_000,
     )
 
 
-def run_all(page: Page, seconds: float = 120) -> None:
+def run_all(page: Page, seconds: float = 240) -> None:
     """Run every cell; AssertionError with the error of the first that fails."""
     page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
     page.wait_for_function(

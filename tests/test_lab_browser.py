@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -86,11 +85,11 @@ class Session:
     def __call__(self, expression: str) -> Any:
         return self.page.evaluate(f"() => {{ {LAB} return {expression}; }}")
 
-    def until(self, expression: str, seconds: float = 60) -> None:
+    def until(self, expression: str, seconds: float = 240) -> None:
         self.page.wait_for_function(f"() => {{ {LAB} return {expression}; }}", timeout=seconds * 1000)
 
     def ready(self) -> None:
-        self.page.locator(".vislab-lab .status[data-state=ready]").first.wait_for(timeout=60_000)
+        self.page.locator(".vislab-lab .status[data-state=ready]").first.wait_for(timeout=240_000)
 
     def control(self, label: str) -> Locator:
         return self.page.locator(".vislab-lab").get_by_label(label, exact=True)
@@ -294,7 +293,7 @@ def test_it_stays_small_and_leaves_a_picture(lab: Session, server: Server) -> No
     page = lab.page
     lab.fold("Export")
     for suffix, begins in {"PNG": b"\x89PNG", "SVG": b"<?xml", "PDF": b"%PDF", "NPZ": b"PK", "HTML": b"<!doc"}.items():
-        with page.expect_download(timeout=60_000) as download:
+        with page.expect_download(timeout=240_000) as download:
             page.locator(".vislab-lab details button", has_text=suffix).click()
         assert Path(download.value.path()).read_bytes().startswith(begins)
     lab.fold("Export")
@@ -335,7 +334,7 @@ def test_it_stays_small_and_leaves_a_picture(lab: Session, server: Server) -> No
     page.wait_for_function("() => !jupyterapp.shell.currentWidget.context.model.dirty")
     page.evaluate("() => jupyterapp.serviceManager.sessions.shutdownAll()")
     page.reload()
-    page.locator(".jp-RenderedImage img").wait_for(timeout=60_000)
+    page.locator(".jp-RenderedImage img").wait_for(timeout=240_000)
     assert page.locator(".vislab-lab").count() == 0
 
 
@@ -386,26 +385,3 @@ def test_the_page_lives_without_network_and_python(browser: Browser, exported: P
         assert [url.partition(":")[0] for url in asked] == ["file", "blob"]
     finally:
         context.close()
-
-
-def test_it_feels_instant(lab: Session) -> None:
-    """Generous bounds for a machine that does other things; `tests/bench` has the numbers."""
-    frames = lab.page.evaluate(
-        f"""() => {{ {LAB} const box = lab.ui.canvas.getBoundingClientRect(), times = [];
-            for (let i = 0; i < 60; i++) {{
-                const [x, y] = [box.left + (i * 37) % box.width, box.top + (i * 23) % box.height];
-                const moved = new PointerEvent('pointermove', {{ clientX: x, clientY: y, bubbles: true }});
-                lab.ui.canvas.dispatchEvent(moved);
-                const start = performance.now();
-                lab.draw(false);
-                times.push(performance.now() - start);
-            }}
-            return times.sort((a, b) => a - b); }}"""
-    )
-    assert frames[len(frames) // 2] <= 8
-    start = time.perf_counter()
-    lab.page.evaluate(
-        f"() => {{ {LAB} lab.port.send({{ kind: 'layer', run: pane.shown.run, layer: 2, sums: false }}); }}"
-    )
-    lab.until("lab.layers.get(`${pane.shown.run}:2`)")
-    assert time.perf_counter() - start <= 1.5
