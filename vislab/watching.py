@@ -269,8 +269,9 @@ _lock = threading.RLock()
 def capture(module: nn.Module, *, attention_scale: float | Mapping[int, float] = 1.0) -> Iterator[Capture]:
     """Keep what the attention sites of any torch module do in the forwards inside the block.
 
-    The module runs as it is, in its own dtype and with its fused attention; afterwards nothing of the capture is left
-    on it, whatever happened. attention_scale: factor s of q·kᵀ in softmax(s·q·kᵀ/√d + bias), a real intervention, above
+    The module runs as it is, in its own dtype and with its fused attention (nn.MultiheadAttention without its inference
+    fast path, which differs by rounding); afterwards nothing of the capture is left on it, whatever happened.
+    attention_scale: factor s of q·kᵀ in softmax(s·q·kᵀ/√d + bias), a real intervention, above
     0; for all sites, or {index in execution order: s}. Each site is verified on some rows of its first forward:
     attention recomputed from its queries and keys must give its own output. A site that fails is refused by name when
     read; one that is to be scaled and makes its own softmax, at once.
