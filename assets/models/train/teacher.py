@@ -28,15 +28,18 @@ class Teacher(nn.Module):
         net.fc = nn.Linear(256, 10)
         self.net = net.to(memory_format=torch.channels_last)
 
-    def class_map(self, images: Tensor) -> Tensor:
-        """(n, 3, h, w) -> (n, 10, h/16, w/16) logits of each place; their mean is the image's logits."""
+    def features(self, images: Tensor) -> Tensor:
+        """(n, 3, h, w) -> (n, 256, h/16, w/16)"""
         net = self.net
         x = net.maxpool(net.relu(net.bn1(net.conv1(images.contiguous(memory_format=torch.channels_last)))))
-        x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
-        return F.conv2d(x, net.fc.weight[:, :, None, None], net.fc.bias)
+        return net.layer4(net.layer3(net.layer2(net.layer1(x))))
+
+    def classes(self, features: Tensor) -> Tensor:
+        """Features -> (n, 10, h/16, w/16) logits of each place; their mean is the image's logits."""
+        return F.conv2d(features, self.net.fc.weight[:, :, None, None], self.net.fc.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.class_map(images).mean((2, 3))
+        return self.classes(self.features(images)).mean((2, 3))
 
 
 @torch.inference_mode()

@@ -1,17 +1,19 @@
 """Train the embedded ViT-Tiny on Imagenette, FlexiViT-style: a random patch size each step, through vislab's PI-resize.
 
-    python vit.py --data DIR --teacher teacher.safetensors --out RUN [--epochs 300] [--device cuda] [--start MODEL]
+    python vit.py --data DIR --teacher teacher.safetensors --out RUN [--minutes 600] [--device cuda] [--start MODEL]
 
 What makes 9,469 images enough: the convolutional teacher sees the same augmented view and teaches the CLS token (its
-class probabilities) and the patch tokens (its class map); attention starts near the identity (mimetic initialisation);
-large patches and random token dropping keep most steps short; cut-mix, and a running mean of the weights, which is what
-is saved. Weights and gradients are bfloat16 with float32 masters. Resumable: run it again. `--start` begins a new run
-from the weights of a saved model.
+class probabilities), the last layer's patch tokens (its class map) and a middle layer's (its features, "locality
+guidance", Li et al. 2022); attention starts near the identity (mimetic initialisation); large patches and random token
+dropping keep most steps short; cut-mix, and a running mean of the weights, which is what is saved. Weights and
+gradients are bfloat16 with float32 masters. The run is as long as the minutes given, whatever the machine, and the rate
+falls to their end. Resumable: run it again. `--start` begins a new run from the weights of a saved model.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -33,6 +35,7 @@ PATCHES = {
     "ending": {56: 0.05, 32: 0.20, 28: 0.20, 16: 0.38, 14: 0.12, 8: 0.05},
 }
 KEPT = {"learning": 100, "ending": 200}  # patch tokens of a step at most; the others are dropped at random
+GUIDED = 8  # layers before the one that learns the teacher's features
 
 
 def new_model() -> ViTForImageClassification:
@@ -82,8 +85,11 @@ def sinusoids(side: int, dim: int) -> Tensor:
 
 def forward(
     model: ViTForImageClassification, images: Tensor, patch: int, kept: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """The model at any patch size, on some patches. -> (n, 1 + tokens, width), CLS first, and the patches kept."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The model at any patch size, on some patches.
+
+    -> (n, 1 + tokens, width), CLS first, of the last layer and of the guided one, and the patches kept.
+    """
     e = model.vit.embeddings
     projection = e.patch_embeddings.projection
     tokens = F.conv2d(images, pi_resize(projection.weight, (patch, patch)), projection.bias, stride=patch)
@@ -96,9 +102,11 @@ def forward(
         index = torch.arange(tokens.shape[1], device=tokens.device).expand(len(tokens), -1)
     cls = (e.cls_token + e.position_embeddings[:, :1]).expand(len(tokens), -1, -1)
     x = torch.cat([cls, tokens], 1)
-    for layer in model.vit.layers:
+    for i, layer in enumerate(model.vit.layers, 1):
         x = layer(x)
-    return model.vit.layernorm(x), index
+        if i == GUIDED:
+            middle = x
+    return model.vit.layernorm(x), middle, index
 
 
 @torch.inference_mode()
@@ -120,6 +128,17 @@ def save(model: ViTForImageClassification, folder: Path) -> None:
     ViTImageProcessor(size=size, image_mean=MEAN, image_std=STD, resample=2).save_pretrained(folder)
 
 
+def at_patches(maps: Tensor, patch: int, kept: Tensor) -> Tensor:
+    """The teacher's maps (n, channels, 8, 8), read at the patches kept. -> (n, tokens, channels)"""
+    maps = F.interpolate(maps, size=(224 // patch, 224 // patch), mode="bilinear").flatten(2).transpose(1, 2)
+    return maps.gather(1, kept[:, :, None].expand(-1, -1, maps.shape[2]))
+
+
+def with_heads(model: ViTForImageClassification) -> nn.ModuleDict:
+    """The model and what only training needs: readings of the patch tokens, as classes and as the teacher's features."""
+    return nn.ModuleDict({"vit": model, "patches": nn.Linear(192, len(LABELS)), "features": nn.Linear(192, 256)})
+
+
 def pick(shares: dict[int, float]) -> int:
     return list(shares)[int(torch.multinomial(torch.tensor(list(shares.values())), 1))]
 
@@ -130,7 +149,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="folder of a saved model to begin with")
-    parser.add_argument("--epochs", type=float, default=300)
+    parser.add_argument("--minutes", type=float, default=600)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--decay-from", type=float, default=0.4, help="share of the run after which the rate falls")
@@ -147,9 +166,8 @@ def main() -> None:
     teacher = teacher.eval().bfloat16()
 
     master = ViTForImageClassification.from_pretrained(args.start).float() if args.start else new_model()
-    master = nn.ModuleDict({"vit": master, "patches": nn.Linear(192, len(LABELS))}).to(args.device)
-    fast = nn.ModuleDict({"vit": ViTForImageClassification(master["vit"].config), "patches": nn.Linear(192, 10)})
-    fast = fast.to(args.device).bfloat16().train()
+    master = with_heads(master).to(args.device)
+    fast = with_heads(ViTForImageClassification(master["vit"].config)).to(args.device).bfloat16().train()
     mean = ViTForImageClassification(master["vit"].config).to(args.device).eval()
     mean.load_state_dict(master["vit"].state_dict())
     decayed = [p for p in master.parameters() if p.ndim > 1]
@@ -157,22 +175,21 @@ def main() -> None:
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.99))
 
-    checkpoint, first = args.out / "checkpoint.pt", 0
+    checkpoint, first, spent = args.out / "checkpoint.pt", 0, 0.0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         master.load_state_dict(saved["master"])
         mean.load_state_dict(saved["mean"])
         optimiser.load_state_dict(saved["optimiser"])
-        first = saved["step"]
+        first, spent = saved["step"], saved["minutes"]
 
     per_epoch = len(images) // args.batch
-    steps = int(args.epochs * per_epoch)
-    every = max(1, per_epoch * 3)
-    order, total, start = torch.empty(0, dtype=torch.long), 0.0, time.time()
-    for step in range(first, steps):
-        progress = step / steps
+    every = per_epoch * 3
+    order, total, start, progress = torch.empty(0, dtype=torch.long), 0.0, time.time() - 60 * spent, 0.0
+    for step in itertools.count(first):
+        progress = (time.time() - start) / 60 / args.minutes
         fall = max(0.0, progress - args.decay_from) / (1 - args.decay_from)
-        rate = args.rate * min(1.0, (step + 1) / 500) * (0.5 + 0.5 * math.cos(math.pi * fall)) + 1e-6
+        rate = args.rate * min(1.0, (step + 1) / 500) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, fall))) + 1e-6
         for group in optimiser.param_groups:
             group["lr"] = rate
         for slow, quick in zip(master.parameters(), fast.parameters(), strict=True):
@@ -190,43 +207,47 @@ def main() -> None:
         x = x.bfloat16()
         with torch.inference_mode():
             small = F.interpolate(x, size=(128, 128), mode="bilinear")
-            taught = teacher.class_map(small).float()
-        taught = taught.clone()
+            features = teacher.features(small)
+            taught = teacher.classes(features).float()
+        features, taught = features.float().clone(), taught.clone()
 
-        tokens, kept = forward(fast["vit"], x, patch, KEPT[stage])
+        tokens, middle, kept = forward(fast["vit"], x, patch, KEPT[stage])
         logits = fast["vit"].classifier(tokens[:, 0]).float()
         hard = share * F.cross_entropy(logits, y, label_smoothing=0.1)
         hard = hard + (1 - share) * F.cross_entropy(logits, other, label_smoothing=0.1)
         soft = F.kl_div(
             logits.log_softmax(1), taught.mean((2, 3)).log_softmax(1), log_target=True, reduction="batchmean"
         )
-        places = F.interpolate(taught, size=(224 // patch, 224 // patch), mode="bilinear").flatten(2).transpose(1, 2)
-        places = places.gather(1, kept[:, :, None].expand(-1, -1, places.shape[2])).log_softmax(-1)
+        places = at_patches(taught, patch, kept).log_softmax(-1)
         seen = fast["patches"](tokens[:, 1:]).float().log_softmax(-1)
         dense = F.kl_div(seen.flatten(0, 1), places.flatten(0, 1), log_target=True, reduction="batchmean")
-        loss = 0.3 * hard + soft + 0.5 * dense
+        looks = F.layer_norm(at_patches(features, patch, kept), (256,))
+        guided = F.mse_loss(fast["features"](middle[:, 1:]).float(), looks)
+        loss = 0.3 * hard + soft + 0.5 * dense + guided
         loss.backward()
         for slow, quick in zip(master.parameters(), fast.parameters(), strict=True):
             slow.grad = None if quick.grad is None else quick.grad.float()
             quick.grad = None
         nn.utils.clip_grad_norm_(master.parameters(), 1.0)
         optimiser.step()
-        keep = min(0.9995, (step + 1) / (step + 20))
+        keep = min(0.998, (step + 1) / (step + 20))
         with torch.no_grad():
             for running, slow in zip(mean.parameters(), master["vit"].parameters(), strict=True):
                 running.lerp_(slow, 1 - keep)
         total += float(loss.detach())
-        if (step + 1) % every == 0 or step + 1 == steps:
+        if (step + 1) % every == 0 or progress >= 1:
             state = {"master": master.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser.state_dict()}
-            torch.save({**state, "step": step + 1}, checkpoint)
+            minutes = (time.time() - start) / 60
+            torch.save({**state, "step": step + 1, "minutes": minutes}, checkpoint)
             save(mean, args.out / "model")
             quick_mean = ViTForImageClassification(mean.config).to(args.device).bfloat16().eval()
             quick_mean.load_state_dict(mean.state_dict())
             top1 = {p: round(accuracy(quick_mean, val_images, val_labels, p, args.device), 3) for p in (16, 32)}
-            minutes = (time.time() - start) / 60
-            done = f"epoch {(step + 1) / per_epoch:.0f}/{args.epochs:.0f}"
-            print(f"{done}  loss {total / every:.3f}  val {json.dumps(top1)}  {minutes:.1f} min", flush=True)
+            done = f"{minutes:.0f}/{args.minutes:.0f} min  epoch {(step + 1) / per_epoch:.1f}"
+            print(f"{done}  loss {total / every:.3f}  val {json.dumps(top1)}", flush=True)
             total = 0.0
+        if progress >= 1:
+            break
 
 
 if __name__ == "__main__":
