@@ -18,7 +18,7 @@ export PYTHONUTF8 := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint format bench clean
+.PHONY: help lab test lint format bench soak clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,8 +40,11 @@ format: $(INSTALLED) ## mend what lint can mend
 	$(PY) -m ruff format
 	$(if $(NOTEBOOKS),$(PY) -m nbstripout $(NOTEBOOKS))
 
-bench: $(BENCH_INSTALLED) ## time and memory of the engine against the plain forward pass
+bench: $(BENCH_INSTALLED) ## time and memory of the engine against the plain forward pass, and how the Lab feels
 	@set -e; for script in $(wildcard tests/bench/bench_*.py); do $(PY) $$script; done
+
+soak: $(INSTALLED) ## 10,000 interactions with the Lab in a browser, and what its page and its kernel hold
+	$(PY) tests/bench/bench_lab.py --soak 10000
 
 clean: ## remove caches and build products (the environment stays; it is .venv)
 	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

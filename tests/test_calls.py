@@ -143,8 +143,8 @@ def test_a_projected_call_is_nn_multi_head_attention(attend: str, bias: bool) ->
     x, y, more = made(BATCH, TOKENS, width), made(BATCH, TOKENS, width), ATTEND[attend]
     with torch.no_grad():
         expected = module(x, y, y, need_weights=True, average_attn_weights=False, **more)[1]
-        weights = module.in_proj_weight[:width], module.in_proj_weight[width : 2 * width]
-        biases = (module.in_proj_bias[:width], module.in_proj_bias[width : 2 * width]) if bias else (None, None)
+        weights = module.in_proj_weight.split(width)
+        biases = module.in_proj_bias.split(width) if bias else (None, None, None)
         mask = calls.multi_head_mask(more.get("attn_mask"), more.get("key_padding_mask"), HEADS, x.dtype)
         call = ProjectedCall(x, y, weights, biases, HEADS, mask, 1.0)
         assert call.shape == (BATCH, HEADS, TOKENS, TOKENS)
@@ -200,10 +200,32 @@ def test_a_change_in_place_is_counted() -> None:
     assert calls.versions(call) == before
     call.k[0] += 1
     assert calls.versions(call) != before
-    weights = torch.randn(4, 4), torch.randn(4, 4)
-    projected = ProjectedCall(made(1, 3, 4), made(1, 3, 4), weights, (None, None), 2, None, 1.0)
+    weights = torch.randn(4, 4), torch.randn(4, 4), torch.randn(4, 4)
+    projected = ProjectedCall(made(1, 3, 4), made(1, 3, 4), weights, (None, None, None), 2, None, 1.0)
     before = calls.versions(projected)
     weights[1].zero_()
     assert calls.versions(projected) != before
     with torch.inference_mode():
         assert calls.versions(FusedCall(**operands())) == ()
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("block", [1, 5 * HEADS * TOKENS, 1 << 20], ids=["a row", "five rows", "all"])
+def test_a_row_carried_through_positive_gradients_is_the_dense_product(
+    normalised: bool, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "_BLOCK", block)
+    call = FusedCall(**operands(key_heads=2), v=made(BATCH, 2, TOKENS, DIM))
+    given = made(BATCH, HEADS, TOKENS, DIM)
+    given[:, :, 4] = 0  # a query that the score does not read
+    values = torch.stack([call.v[:, h // 2] for h in range(HEADS)], 1)
+    gradient = torch.einsum("bhid,bhjd->bhij", given, values)
+    assert torch.allclose(call.gradient(given, slice(None)), gradient, atol=1e-4)
+    assert calls.queries_read(given).tolist() == [[token != 4 for token in range(TOKENS)]] * BATCH
+    weights = (dense(call) * gradient.double()).clamp_min(0).mean(1)
+    if normalised:
+        weights = weights / weights.sum(-1, keepdim=True)
+        weights[:, 4] = torch.eye(TOKENS)[4]  # keeps what it carries
+    row = made(BATCH, TOKENS).double()
+    found = calls.carried_positive(call, given, row, normalised=normalised)
+    assert torch.allclose(found, torch.einsum("bi,bij->bj", row, weights), atol=1e-4)

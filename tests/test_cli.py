@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import vislab
-from vislab import attribution, cli, models
+from vislab import attribution, cli, cli_arguments, cli_figures, models
 
 ROOT = Path(__file__).parents[1]
 CHURCH = str(vislab.samples()["church"])
@@ -112,6 +112,16 @@ def test_arguments_reach_explain(photo: str, capsys: pytest.CaptureFixture[str])
     assert (display_made["opacity"], display_made["colormap"], display_made["smooth"]) == (0.7, "magma", True)
 
 
+def test_a_class_is_explained_by_name_or_index(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    maps = []
+    for target in ("church", "4"):
+        succeeds(capsys, "figure", photo, "--method", "relevance", "--target", target, "--out", "church.npz")
+        [made] = vislab.provenance("church.npz")["maps"]
+        assert (made["method"], made["target"]) == ("relevance", "church")
+        maps.append(np.load("church.npz")["values"])
+    assert np.array_equal(*maps)
+
+
 def test_rollout_options_reach_rollout(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
     options = {"start": 2, "residual": 0.25, "discard": 0.5}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
@@ -166,13 +176,13 @@ def test_a_bad_photo_among_several_is_named_and_passed_over(
 def test_progress_shows_with_many_photos_only(
     photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "MANY", 2)
+    monkeypatch.setattr(cli_figures, "MANY", 2)
     (tmp_path / "z.jpg").write_bytes(Path(photo).read_bytes())
     assert cli.main(["figure", "*.jpg", "--out", "new/{name}.npz"]) == 0
     out, err = capsys.readouterr()
     assert out.count("\n") == 2
     assert "0/2" in err
-    monkeypatch.setattr(cli, "MANY", 3)
+    monkeypatch.setattr(cli_figures, "MANY", 3)
     succeeds(capsys, "figure", "*.jpg", "--out", "new/{name}.npz")
 
 
@@ -180,7 +190,7 @@ def test_tokens_are_told_before_anything_runs(
     photo: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models.Model, "run", lambda *_, **__: pytest.fail("a forward was made"))
-    monkeypatch.setattr(models, "_free_memory", lambda _: 10**12)
+    monkeypatch.setattr(models, "free_memory", lambda _: 10**12)
     sizes = ["--patch-size", "16", "--image-size", "640"]
     told = succeeds(capsys, "tokens", photo, *sizes)
     assert "40 × 40 + 1 = 1,601" in told
@@ -195,7 +205,7 @@ def test_tokens_are_told_before_anything_runs(
     assert facts["forecast"] == model.forecast(model.grid(640, 16))
     assert facts["photo"] == [64, 96]
     assert facts["visible"] == [0, 0, 96, 64]
-    monkeypatch.setattr(models, "_free_memory", lambda _: 10**6)
+    monkeypatch.setattr(models, "free_memory", lambda _: 10**6)
     assert "1 MB free: too little" in succeeds(capsys, "tokens", photo, *sizes)
 
 
@@ -213,10 +223,10 @@ def test_models_lists_what_is_embedded_and_what_is_known(capsys: pytest.CaptureF
 
 
 def test_choices_are_those_of_the_engine() -> None:
-    assert set(cli.METHODS) == set(attribution.METHODS)
-    parameters = inspect.signature(attribution.rollout).parameters.values()
-    assert tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY) == cli.ROLLOUT_OPTIONS
-    for name in cli.DTYPES:
+    assert set(cli_arguments.METHODS) == set(attribution.METHODS)
+    parameters = inspect.signature(attribution.METHODS["rollout"]).parameters.values()
+    assert tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY) == cli_arguments.ROLLOUT_OPTIONS
+    for name in cli_arguments.DTYPES:
         assert models._dtype(name) == getattr(torch, name)
 
 
@@ -225,7 +235,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     told = succeeds(capsys, "--help")
     for status in (0, 1, 2, cli.INTERRUPTED, cli.PIPE_CLOSED):
         assert re.search(rf"^  {status} +\w", told, re.MULTILINE)
-    for command in ("figure", "tokens"):
+    for command in ("figure", "detect", "tokens"):
         examples = re.findall(r"^  vislab (.+)$", succeeds(capsys, command, "--help"), re.MULTILINE)
         assert examples
         for example in examples:
@@ -279,7 +289,7 @@ def test_a_wrong_command_line_is_status_2(
     [
         ("figure missing.jpg --out a.png", "no file 'missing.jpg'"),
         ("figure no*.jpg --out a.png", r"no file 'no\*.jpg'"),
-        ("figure . --out a.png", "folder"),
+        ("figure empty --out a/", "'empty' holds no pictures"),
         ("figure cut.jpg --out a.png", "'cut.jpg': truncated"),
         ("figure bomb.png --out a.png", "'bomb.png'.*pixels"),
         ("figure text.jpg --out a.png", "'text.jpg'.*picture"),
@@ -310,6 +320,7 @@ def test_a_failure_is_status_1(
     whole = Path(photo).read_bytes()
     for name in ("other.jpg", "third.jpg"):
         (tmp_path / name).write_bytes(whole)
+    (tmp_path / "empty").mkdir()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "bomb.png").write_bytes(png_header(60_000, 60_000))
@@ -323,7 +334,7 @@ def test_a_failure_is_status_1(
 def test_memory_that_is_not_there_is_told_with_what_would_fit(
     photo: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "_free_memory", lambda _: 10**7)
+    monkeypatch.setattr(models, "free_memory", lambda _: 10**7)
     said = fails(capsys, 1, "figure", photo, "--image-size", "2048", "--out", "a.png")
     assert re.search(r"128 × 128 \+ 1 = .*GB.*image_size of at most \d+ px", said)
 

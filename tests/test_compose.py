@@ -57,7 +57,7 @@ def test_a_bare_module_is_taken_too(vit: Model) -> None:
 
 
 def test_the_embedded_model_is_loaded_once() -> None:
-    assert compose._model("embedded") is compose._model("embedded")
+    assert compose.model_of("embedded") is compose.model_of("embedded")
     heat = vislab.explain(PHOTO)
     assert (heat.method, heat.settings["model"]) == ("rollout", "embedded")
 
@@ -200,3 +200,52 @@ def test_a_capture_around_explain_sees_what_it_did() -> None:
     row = outer.attention(-1, 0)[0].mean(0)[1:].reshape(8, 8)
     assert heat.values == pytest.approx(row.numpy(), abs=1e-6)
     assert tiny.fingerprint(module) == before
+
+
+# ---- detectors ----
+
+
+@pytest.fixture(scope="module")
+def detector() -> vislab.Detector:
+    import detecting
+
+    return vislab.load_detector(detecting.yolo("yolo12n"))
+
+
+def test_a_detectors_map_says_how_it_was_made(detector: vislab.Detector) -> None:
+    boxes = vislab.detect(PHOTO, detector, image_size=160)
+    assert len(boxes) > 2
+    heat = vislab.explain(PHOTO, detector=detector, box=2, layer=1, head=0, attention_scale=0.8, image_size=160)
+    assert heat.method == "attention"
+    assert heat.frame == boxes.frame
+    assert np.array_equal(heat.image, PHOTO)
+    asked = {"detector": "yolo12n.yaml", "box": 2, "query": "cls", "layer": 1, "head": 0}
+    assert heat.settings == asked | {"attention_scale": 0.8, "image_size": 160}
+    assert heat.facts["dtype"] == "float32"
+    again = vislab.explain(PHOTO, **dict(heat.settings) | {"detector": detector}, method=heat.method)
+    assert np.array_equal(heat.values, again.values)
+    free = vislab.explain(PHOTO, detector=detector, query=(45, 25), layer=1, head=0, image_size=160)
+    scaled = vislab.explain(
+        PHOTO, detector=detector, query=(45, 25), layer=1, head=0, image_size=160, attention_scale=0.8
+    )
+    assert not np.array_equal(free.values, scaled.values)
+
+
+def test_a_gradient_of_a_box_has_no_layer(detector: vislab.Detector) -> None:
+    heat = vislab.explain(PHOTO, detector=detector, box=0, method="grad_cam", image_size=160)
+    assert heat.signed
+    assert str(heat.target).startswith("box 0: ")
+    assert [heat.settings[name] for name in ("layer", "head", "query")] == [None] * 3
+
+
+def test_the_embedded_detector_is_loaded_once_and_by_default() -> None:
+    assert compose.detector_of("embedded") is compose.detector_of("embedded")
+    assert vislab.detect(PHOTO).detector == "embedded"
+    heat = vislab.explain(PHOTO, detector="embedded", query=(45, 25))
+    assert heat.grid.patch == (32, 32)
+
+
+@pytest.mark.parametrize("more", [{"patch_size": 8}, {"target": "church"}, {"start": 1}])
+def test_a_detectors_map_has_no_settings_of_a_vit(more: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"maps of a detector have no {next(iter(more))}"):
+        vislab.explain(PHOTO, detector="embedded", box=0, **more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -240,6 +241,41 @@ def test_sliders(lab: Session, run: Any) -> None:
     assert len(lab.sent) == sent + 1  # the trait in Python
 
 
+def test_detector(lab: Session) -> None:
+    """The detector's boxes, sifted by their confidence in the page alone; where it fails, the map stays."""
+    found = vislab.detect(vislab.samples()["church"], confidence=0.05)
+    visible = np.float32(lab("lab.visible().map(({ box }) => box)")).reshape(-1, 4)
+    assert np.allclose(visible, found.above(lab("lab.port.get('confidence')")).xyxy, atol=0.1)
+
+    plain = lab.pixels()
+    boxes = [{"box": [100, 150, 700, 600], "label": "church", "score": 0.9}]
+    boxes += [{"box": [650, 20, 1010, 200], "label": "kite", "score": 0.2}]
+    lab(f"lab.heard({{ kind: 'boxes', content: lab.port.get('_content'), boxes: {json.dumps(boxes)} }})")
+    lab.until("lab.ui.out.confidence.textContent === '25 % · 1 box'")
+    one = lab.pixels()
+    changed = np.argwhere((one != plain).any(-1)) / one.shape[:2]
+    assert np.allclose(changed.min(0), [150 / 683, 100 / 1024], atol=0.02)
+    assert np.allclose(changed.max(0), [600 / 683, 700 / 1024], atol=0.02)
+    sent = len(lab.sent)
+    let_go = lab.drag("confidence", 0.0)
+    lab.until("lab.visible().length === 2 && lab.ui.out.confidence.textContent.endsWith('2 boxes')")
+    assert not np.array_equal(lab.pixels(), one)
+    assert len(lab.sent) == sent
+    let_go()
+    lab.until("lab.port.get('confidence') < 0.1")
+
+    values = lab("[...pane.values]")
+    lab.control("detector").select_option("none")
+    lab.until("lab.ui.minimum.parentNode.hidden")
+    assert lab("lab.visible().length") == 0
+    lab("(lab.port.set('detector', './no-such.pt'), lab.port.save_changes(), true)")
+    lab.page.locator(".vislab-lab .status[data-state=error]").wait_for()
+    assert "no boxes" in lab.text(".status")
+    assert lab("[...pane.values]") == values
+    lab.control("detector").select_option("embedded")
+    lab.ready()
+
+
 def test_choices(lab: Session) -> None:
     """Image, head, atlas, comparison, errors in words, and readable in both themes."""
     page = lab.page
@@ -254,6 +290,14 @@ def test_choices(lab: Session) -> None:
     assert "bytes" in lab.text(".status")
     lab.control("head").select_option("2")
     lab.until("pane.shown.settings.method === 'cls'")
+
+    lab.control("method").select_option("relevance")
+    lab.until("pane.shown.settings.method === 'relevance'")
+    lab.control("for").select_option(label="tench")
+    lab.until("pane.shown.target === 'tench'")
+    assert "relevance for tench" in lab.text("figcaption")
+    wanted = vislab.explain(vislab.samples()["coffee"], method="relevance", target="tench").values
+    assert np.allclose(np.float32(lab("[...pane.values]")).reshape(14, 14), wanted, atol=1e-4 * np.abs(wanted).max())
 
     lab.fold("Head atlas")
     cell = page.locator(".vislab-lab .atlas button[data-at='4:1']")
@@ -346,7 +390,8 @@ def test_it_stays_small_and_leaves_a_picture(lab: Session, server: Server) -> No
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Path:
-    return Lab("church").wait(60).save(tmp_path / "page.html")
+    lab = Lab("church", compare={"attention_scale": 0.5}, detector=None)
+    return lab.wait(240).save(tmp_path / "page.html")
 
 
 def test_the_page_lives_without_network_and_python(browser: Browser, exported: Path, run: Any) -> None:
@@ -368,11 +413,16 @@ def test_the_page_lives_without_network_and_python(browser: Browser, exported: P
             page.wait_for_timeout(100)
             return vislab.load_image(base64.b64decode(canvas.evaluate("c => c.toDataURL()").split(",")[1]))
 
+        assert page.locator(CANVAS).nth(1).is_visible()
         views = [shown()]
         page.mouse.move(box["x"] + box["width"] * 7.5 / 14, box["y"] + box["height"] * 6.5 / 14)
         views.append(shown())
         exact = run.capture.attention(-1, run.grid.token(6, 7))[0].numpy()
         rows = np.float32(page.evaluate(f"() => {{ {LAB} return [...pane.rows.rows]; }}")).reshape(exact.shape)
+        assert np.abs(rows - exact).max() <= 0.02 * exact.max()
+        scaled = vislab.load("embedded").run(vislab.load_image(vislab.samples()["church"]), attention_scale=0.5)
+        exact = scaled.capture.attention(-1, run.grid.token(6, 7))[0].numpy()
+        rows = np.float32(page.evaluate(f"() => {{ {LAB} return [...second.rows.rows]; }}")).reshape(exact.shape)
         assert np.abs(rows - exact).max() <= 0.02 * exact.max()
         page.mouse.move(1, 1)
         for label, key in [

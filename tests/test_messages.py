@@ -56,7 +56,7 @@ def test_sixteen_bits_keep_the_attention(kept: Kept, index: int) -> None:
 
 @pytest.mark.parametrize("index", [0, 5, 11])
 def test_eight_bits_keep_the_picture(kept: Kept, index: int) -> None:
-    content, buffers = messages.small_layer(kept, index)
+    content, buffers = messages.layer(kept, index, small=True)
     exact = kept.run.capture.attention(index, slice(None))[0].numpy()
     assert sum(map(len, buffers[:-1])) == 2 * kept.model.dim * kept.run.grid.tokens
     assert (np.abs(rows(*unpacked(content, buffers)) - exact).max(-1) <= 0.02 * exact.max(-1)).all()
@@ -68,7 +68,7 @@ def test_views_are_json_beside_their_numbers(kept: Kept) -> None:
     assert json.loads(json.dumps(content))["grid"] == [14, 14, 16, 16, 1, 0]
     assert np.array_equal(np.frombuffer(values, "<f4").reshape(14, 14), shown.values)
     assert len(content["classes"]) == 5
-    plain, _ = messages.plain(kept, kept, ASKED)
+    plain, _ = messages.plain(kept, kept, ASKED, 1e9)
     assert all(len(plain["own"][name]) == kept.model.heads for name in ("entropy", "distance"))
     assert sum(plain["classes"].values()) == pytest.approx(1, abs=1e-5)
     assert plain["measures"] == plain["own"]
@@ -96,7 +96,7 @@ def test_the_page_asks_for_nothing_and_holds_its_size(kept: Kept) -> None:
     image = vislab.load_image(vislab.samples()["church"])
     state = {"_photo": messages.jpeg(image), "_source": image.shape[:2]}
     told = [messages.view(0, kept, heat(kept), ASKED), messages.atlas(kept)]
-    page = messages.page("</title><b>", state, told, kept)
+    page = messages.page("</title><b>", state, told, messages.small_layers([(kept, -1)]))
     assert len(page.encode()) <= 2_000_000
     assert "default-src 'none'" in page
     assert page.count("</script>") == 3
@@ -107,9 +107,9 @@ def test_the_page_asks_for_nothing_and_holds_its_size(kept: Kept) -> None:
 
 
 def test_the_call_is_python_that_makes_the_same(kept: Kept) -> None:
-    code = messages.call("church", heat(kept, attention_scale=0.5))
-    assert "attention_scale=0.5" in code
     namespace: dict = {"vislab": vislab}
-    exec(code, namespace)
-    assert namespace["heat"].settings["attention_scale"] == 0.5
+    namespace["image"] = eval(messages.source("church"), namespace)
     assert namespace["image"].shape == (683, 1024, 3)
+    code = messages.call(heat(kept, attention_scale=0.5))
+    assert "attention_scale=0.5" in code
+    assert eval(code, namespace).settings["attention_scale"] == 0.5

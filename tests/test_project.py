@@ -33,6 +33,7 @@ Visit = Callable[..., None]
 # Which rooms each room may import. Imports point one way: from later lines to earlier ones.
 ROOMS = {
     "geometry": set(),
+    "fingerprints": set(),
     "images": {"geometry"},
     "calls": set(),
     "sites": {"calls"},
@@ -40,47 +41,87 @@ ROOMS = {
     "preprocessing": {"geometry", "images"},
     "patch_size": {"geometry"},
     "models": {"geometry", "images", "sites", "watching", "patch_size", "preprocessing"},
-    "attribution": {"geometry", "calls", "sites"},
+    "reading": {"geometry", "calls", "sites"},
+    "gradients": {"geometry", "calls", "sites", "models", "reading"},
+    "attribution": {"reading", "gradients"},
     "detection": {"geometry"},
     "metrics": {"geometry"},
+    "yolo": {"geometry", "images", "detection"},
+    "detr": {"geometry", "detection"},
+    "features": {"geometry"},
+    "detectors": {"geometry", "images", "sites", "watching", "models", "detection", "features", "yolo", "detr"},
+    "evidence": {"geometry", "sites", "reading", "detection", "detectors"},
     "render": {"geometry", "detection"},
     "compose": {
-        *("geometry", "images", "sites", "patch_size", "models"),
-        *("attribution", "detection", "metrics", "render"),
+        *("geometry", "images", "sites", "patch_size", "models", "reading", "gradients"),
+        *("fingerprints", "attribution", "detection", "detectors", "evidence", "metrics", "render"),
     },
-    "export": {"geometry", "render", "compose"},
+    "regions": {"geometry", "images", "models", "detection", "detectors", "render", "compose"},
+    "formats": {"geometry"},
+    "pages": {"geometry", "render"},
+    "layout": {"render", "pages"},
+    "drawing": {"geometry", "render", "formats", "pages", "layout"},
+    "panels": {"geometry", "fingerprints", "render", "pages"},
+    "records": {"pages", "layout", "formats"},
+    "export": {"geometry", "render", "formats", "pages", "drawing", "panels", "records"},
+    "reproduction": {
+        *("geometry", "images", "models", "fingerprints", "compose"),
+        *("pages", "drawing", "panels", "records", "export"),
+    },
+    "batch": {"geometry", "fingerprints", "records"},
+    "scores": {"metrics", "pages", "formats", "records"},
+    "evaluation": {"geometry", "images", "models", "attribution", "metrics", "compose", "scores"},
     "runs": {"geometry", "models"},
-    "heads": {"geometry", "sites", "attribution"},
-    "messages": {"geometry", "images", "models", "runs", "heads", "attribution", "render"},
+    "heads": {"geometry", "sites", "reading"},
+    "settings": {"images", "models", "attribution", "detectors", "compose"},
+    "messages": {"geometry", "images", "models", "detection", "runs", "heads", "reading", "attribution", "render", "settings"},
     "widgets": {
-        *("geometry", "images", "models", "attribution", "render"),
-        *("compose", "export", "runs", "messages"),
+        *("geometry", "images", "attribution", "detection", "render", "compose"),
+        *("export", "runs", "settings", "messages"),
     },
-    "cli": {"geometry", "images", "models", "render", "compose", "export"},
+    "cli_arguments": {"models"},
+    "cli_photos": {"images", "formats", "records", "cli_arguments"},
+    "cli_figures": {
+        *("geometry", "images", "fingerprints", "render", "compose", "formats", "pages", "panels", "export"),
+        *("batch", "cli_arguments", "cli_photos"),
+    },
+    "cli_detect": {"images", "render", "compose", "cli_arguments"},
+    "cli_models": {"geometry", "images", "models", "cli_arguments"},
+    "cli_evaluate": {"evaluation", "scores", "cli_arguments", "cli_photos"},
+    "cli": {"cli_arguments", "cli_figures", "cli_detect", "cli_models", "cli_evaluate"},
 }
 # Which rooms may import a framework at all, inside functions included.
 FRAMEWORKS = {
     "anywidget": {"widgets"},
-    "captum": {"attribution"},
-    "cv2": {"images", "render"},
+    "captum": {"gradients"},
+    "cv2": {"images", "yolo", "render", "drawing"},
     "ipywidgets": {"widgets"},
-    "matplotlib": {"render", "export"},
+    "matplotlib": {"render", "drawing", "formats", "scores"},
     "timm": {"models"},
     "torch": {
+        "fingerprints",
         "calls",
         "sites",
         "watching",
         "patch_size",
         "preprocessing",
         "models",
+        "reading",
+        "gradients",
         "attribution",
+        "yolo",
+        "detr",
+        "detectors",
+        "evidence",
         "compose",
+        "evaluation",
         "heads",
+        "runs",
         "cli",
     },
     "torchvision": {"models"},
-    "transformers": {"models"},
-    "ultralytics": {"models"},
+    "transformers": {"models", "detr"},
+    "ultralytics": {"yolo"},
 }
 
 
@@ -91,12 +132,12 @@ class Imports(ast.NodeVisitor):
         self.found: list[tuple[str, int]] = []
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        # How a value shows itself in a notebook is drawn by render, which stands above the value's own room.
+        # How a value shows itself in a notebook is drawn by rooms that stand above the value's own.
         shows_itself = re.fullmatch(r"_repr_\w+_", node.name)
         start = len(self.found)
         self.generic_visit(node)
         if shows_itself:
-            self.found[start:] = [item for item in self.found[start:] if item[0] != ".render"]
+            self.found[start:] = [item for item in self.found[start:] if item[0] not in (".render", ".drawing")]
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:

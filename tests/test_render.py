@@ -161,6 +161,35 @@ def test_a_constant_map_is_drawn_in_the_lowest_colour() -> None:
         render.figure_array(heat)
 
 
+def test_signed_maps_have_0_in_the_middle_of_their_colours() -> None:
+    signed = heatmap([[-0.5, 0, 0.25]], signed=True)
+    assert render.colour_range(signed) == (-0.5, 0.5)
+    assert render.colour_range([signed, heatmap([[3.0]])]) == (-3.0, 3.0)
+    assert render.colour_range(signed, "absolute") == (-1.0, 1.0)
+    assert render.colour_range(signed, (0, 1)) == (0.0, 1.0)
+    assert render.colour_range(heatmap([[0, 0]], signed=True)) == (-1.0, 1.0)
+    table = render.colour_table("coolwarm")
+    drawn = render.overlay(photo((16, 48)), signed, opacity=1)
+    assert [tuple(drawn[8, x]) for x in (8, 24, 40)] == [tuple(table[k]) for k in (0, 128, 192)]
+    assert tuple(render.figure_array(signed)[40, 20]) == tuple(table[0])
+
+
+@pytest.mark.parametrize(("colormap", "used"), [("magma", "coolwarm"), ("RdBu_r", "RdBu_r"), ("viridis", "coolwarm")])
+def test_colours_around_0_diverge(colormap: str, used: str) -> None:
+    assert np.array_equal(render.colours_of((-2.0, 2.0), colormap), render.colour_table(used))
+    assert np.array_equal(render.colours_of((0.0, 2.0), colormap), render.colour_table(colormap))
+    with pytest.raises(ValueError, match="no colormap 'virdis'"):
+        render.colours_of((-2.0, 2.0), "virdis")
+
+
+def test_of_a_signed_map_the_photo_shows_through_where_it_is_near_0() -> None:
+    image = photo((16, 80))
+    signed = heatmap([[-1, -0.4, 0, 0.6, 0.5]], signed=True)
+    drawn = render.overlay(image, signed, opacity=1, threshold=0.5)
+    kept = [bool((drawn[:, 16 * k : 16 * k + 16] == image[:, 16 * k : 16 * k + 16]).all()) for k in range(5)]
+    assert kept == [False, True, True, False, False]
+
+
 def test_what_cannot_be_drawn_is_refused_in_words() -> None:
     heat = heatmap(np.eye(2))
     image = photo((32, 32))

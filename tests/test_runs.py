@@ -1,13 +1,16 @@
-"""Laws of remembered runs: what was seen costs no forward, and memory has a bound."""
+"""Laws of remembered runs and of the thread that makes them: no forward twice, a bound, the newest wanted first."""
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
+import torch
 
 import vislab
 from vislab.models import Model
-from vislab.runs import Runs, forward_flops
+from vislab.runs import Newest, Runs, Superseded, Unless, forward_flops
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +74,86 @@ def test_the_forecast_counts_what_a_forward_does(model: Model) -> None:
     with FlopCounterMode(display=False) as counted:
         kept, _ = Runs(1).run(model, IMAGE, "grey", patch_size=None, image_size=None)
     assert counted.get_total_flops() == pytest.approx(forward_flops(model, kept.run.grid.tokens), rel=0.1)
+
+
+def test_forecasts_are_not_made_from_a_first_forward_alone(model: Model) -> None:
+    runs = Runs(2**30)
+    kept, _ = seen(runs, model)
+    alone = runs.rollout_seconds(kept)
+    rate = runs.rate(model, IMAGE)
+    assert runs.forwards == 2
+    assert runs.rate(model, IMAGE) == rate >= forward_flops(model, 17) / kept.seconds
+    assert runs.forwards == 2
+    assert runs.rollout_seconds(kept) <= alone
+
+
+# ---- the newest wanted ----
+
+
+def counted(model: Model, stop_at: int) -> list[int]:
+    """Layers that ran in a forward that is to be left off in layer `stop_at`."""
+    ran: list[int] = []
+    layers = [part for name, part in model.module.named_modules() if name.rpartition(".")[0].endswith("layers")]
+    hooks = [part.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, part in enumerate(layers)]
+    try:
+        seen(Runs(1), model, patch_size=8, stop=lambda: len(ran) == stop_at)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ran
+
+
+def test_a_forward_is_left_off_and_nothing_of_it_stays(model: Model) -> None:
+    before = seen(Runs(1), model)[0].run.logits
+    assert counted(model, 99) == list(range(12))
+    with pytest.raises(Superseded):
+        counted(model, 5)
+    parts = list(model.module.modules())
+    assert not any(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part) for part in parts)
+    assert model.module.config.patch_size == 16
+    assert torch.equal(seen(Runs(1), model)[0].run.logits, before)
+
+
+def test_only_this_threads_work_is_left_off() -> None:
+    other: list[torch.Tensor] = []
+    with Unless(lambda: True):
+        thread = threading.Thread(target=lambda: other.append(torch.ones(2) + 1))
+        thread.start()
+        thread.join()
+        with pytest.raises(Superseded):
+            torch.ones(2)
+    assert other[0].tolist() == [2, 2]
+    assert torch.ones(2).tolist() == [1, 1]
+
+
+def test_of_what_is_wanted_meanwhile_the_newest_is_done() -> None:
+    done: list[int] = []
+    go, began = threading.Event(), threading.Event()
+
+    def work(what: int) -> None:
+        began.set()
+        assert go.wait(30)
+        if what == 1:
+            assert worker.newer == 4
+            raise Superseded
+        done.append(what)
+
+    worker = Newest(work, lambda error: None)
+    worker.want(1)
+    assert began.wait(30)
+    for what in (2, 3, 4):
+        worker.want(what)
+    go.set()
+    worker.wait(30)
+    assert done == [4]
+
+
+def test_what_fails_is_told_and_what_comes_after_is_done() -> None:
+    told: list[Exception] = []
+    worker = Newest(lambda what: 1 / what, told.append)
+    worker.want(0)
+    with pytest.raises(ZeroDivisionError):
+        worker.wait(30)
+    assert len(told) == 1
+    worker.want(1)
+    worker.wait(30)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +18,42 @@ import pytest
 import traitlets
 
 import vislab
-from vislab import render, widgets
+from vislab import attribution, compose, render, widgets
+from vislab.detection import Detections
 from vislab.geometry import Frame, Grid, attention_flops, attention_memory
 from vislab.models import Model
 from vislab.runs import Runs, forward_flops
-from vislab.widgets import SETTINGS, Lab
+from vislab.settings import SETTINGS
+from vislab.widgets import Lab
 
 SCRIPT = Path(widgets.__file__).parent / "static" / "lab.js"
 
 
 @pytest.fixture(autouse=True)
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
-    monkeypatch.setattr(widgets, "RUNS", Runs(2**28))
-    return widgets.RUNS
+    """Nothing is remembered, but how fast the embedded model is."""
+    fresh = Runs(2**28)
+    fresh.rate(compose.model_of("embedded"), np.zeros((32, 32, 3), np.uint8))
+    fresh.forwards = 0
+    monkeypatch.setattr(widgets, "RUNS", fresh)
+    return fresh
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, float]]:
+    """What the detector was asked, (detector, confidence): a stand-in that finds a dog and, less surely, a ball."""
+    calls: list[tuple[Any, float]] = []
+
+    def detect(image: np.ndarray, detector: Any = "embedded", *, confidence: float = 0.25) -> Detections:
+        calls.append((detector, confidence))
+        if detector == "broken":
+            raise OSError("no such detector")
+        found = ([[10, 20, 300, 200], [5, 5, 50, 60]], [0.9, 0.3], ("dog", "ball"), [0, 1])
+        frame = Frame.letterbox(image.shape[:2], (640, 640))
+        return Detections(*found, frame, confidence, str(detector))
+
+    monkeypatch.setattr(compose, "detect", detect, raising=False)
+    return calls
 
 
 @pytest.fixture
@@ -60,7 +85,7 @@ def test_the_first_view_is_the_rollout_of_the_photograph(lab: Lab, told: list) -
     assert lab._source == [683, 1024]
     assert np.abs(vislab.load_image(bytes(lab._photo)).astype(int) - image).mean() < 3
     assert np.array_equal(lab.heatmap.values, vislab.explain(image).values)
-    assert kinds(told) == ["status", "view", "view", "plain", "status"]
+    assert kinds(told) == ["status", "view", "view", "plain", "status", "boxes", "status"]
     assert told[-1][0]["state"] == "ready"
 
 
@@ -74,6 +99,8 @@ def test_the_first_view_is_the_rollout_of_the_photograph(lab: Lab, told: list) -
         {"image_size": (64, 96)},
         {"query": (300.0, 200.0)},
         {"method": "attention", "query": (300.0, 200.0), "head": 2},
+        {"method": "relevance", "target": "tench"},
+        {"method": "grad_cam", "layer": 5, "attention_scale": 0.5},
     ],
     ids=str,
 )
@@ -92,7 +119,8 @@ def test_state_makes_the_lab_again(lab: Lab) -> None:
         "query": (100, 50),
         "compare": {"layer": 7},
         "colormap": "magma",
-        "detections": [{"box": [1, 2, 30, 40], "label": "rocket", "score": 0.9}],
+        "detector": None,
+        "confidence": 0.4,
     }
     lab.query = (100, 50)
     lab.wait(60)
@@ -106,50 +134,13 @@ def test_state_makes_the_lab_again(lab: Lab) -> None:
     assert other.state | {"image": "rocket"} == lab.state
 
 
-def test_one_head_alone_is_not_rolled_out(lab: Lab) -> None:
-    lab.head = 2
-    assert lab.method == "cls"
-    lab.method = "rollout"
-    assert lab.head == "mean"
-    lab.layer = "mean"
-    assert lab.method == "cls"
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
-        ("attention_scale", 9.0, r"from 0\.1 to 4.*not 9"),
-        ("patch_size", 15, r"15 px do not fill .*224×224.* 14, 16"),
-        ("patch_size", 2.5, r"whole number of pixels"),
-        ("image_size", (64, 64, 64), r"whole number of pixels"),
-        ("layer", 12, r"below 12, not 12"),
-        ("head", "middle", r"'mean', 'max', 'min' or an index below 3, not 'middle'"),
-        ("head", True, r"not True"),
-        ("query", (5000, 3), r"1024×683"),
-        ("query", "middle", r"not 'middle'"),
-        ("compare", {"opacity": 1}, r"'opacity' cannot be compared"),
-        ("detections", [{"label": "dog"}], r"'box' \(x0, y0, x1, y1\)"),
-        ("image", "no-such.jpg", r"no file 'no-such\.jpg'"),
-        ("colormap", "rainbowish", r"viridis"),
-        ("method", "magic", r"rollout"),
-        ("opacity", 1.5, r"1"),
-        ("normalise", "often", r"shared"),
-    ],
-)
-def test_impossible_values_are_refused_in_words(lab: Lab, name: str, value: Any, words: str) -> None:
+def test_what_is_refused_leaves_the_lab_as_it_was(lab: Lab) -> None:
     before = lab.state
-    with pytest.raises(traitlets.TraitError, match=words):
-        setattr(lab, name, value)
+    with pytest.raises(traitlets.TraitError, match=r"15 px do not fill .*224×224.* 14, 16"):
+        lab.patch_size = 15
+    with pytest.raises(ValueError, match="no setting 'patchsize'"):
+        Lab("church", patchsize=16)
     assert lab.state == before
-
-
-def test_sizes_that_fit_only_together_are_set_together(lab: Lab) -> None:
-    lab.state = {"patch_size": 20, "image_size": 320}
-    with pytest.raises(traitlets.TraitError, match="do not fill"):
-        lab.state = {"patch_size": 16, "image_size": 100}
-    assert (lab.patch_size, lab.image_size) == (20, 320)
-    with pytest.raises(ValueError, match="no setting 'patchsize': it has image, model"):
-        lab.state = {"patchsize": 16}
 
 
 def test_what_the_browser_sets_wrongly_is_said_and_put_back(lab: Lab, told: list) -> None:
@@ -162,37 +153,43 @@ def test_what_the_browser_sets_wrongly_is_said_and_put_back(lab: Lab, told: list
 # ---- one forward at a time ----
 
 
+@dataclass
+class Held:
+    """Forwards that wait until they may `go`. scales: of those that were run; began: once one waits."""
+
+    scales: list[float] = field(default_factory=list)
+    began: threading.Event = field(default_factory=threading.Event)
+    go: threading.Event = field(default_factory=threading.Event)
+
+    def again(self) -> None:
+        self.began.clear()
+        self.go.clear()
+
+
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[float]]]:
-    """Forwards that wait to be let go; called, it lets them all go and tells which scales were run."""
-    scales: list[float] = []
-    go, began = threading.Event(), threading.Event()
-    run = Model.run
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    forwards, run = Held(), Model.run
 
     def waiting(self: Model, *args: Any, **how: Any) -> Any:
-        scales.append(how["attention_scale"])
-        began.set()
-        assert go.wait(30)
+        forwards.scales.append(how["attention_scale"])
+        forwards.began.set()
+        assert forwards.go.wait(30)
         return run(self, *args, **how)
 
-    def released() -> list[float]:
-        go.set()
-        return scales
-
-    released.began = began.wait  # type: ignore[attr-defined]
     monkeypatch.setattr(Model, "run", waiting)
-    yield released
-    go.set()
+    yield forwards
+    forwards.go.set()
 
 
-def test_the_newest_wanted_wins_and_those_between_are_dropped(told: list, slow: Any) -> None:
+def test_the_newest_wanted_wins_and_those_between_are_dropped(told: list, held: Held, runs: Runs) -> None:
     lab = Lab("church")
-    assert slow.began(30)
+    assert held.began.wait(30)
     for scale in (0.2, 0.4, 0.6, 0.8):
         lab.attention_scale = scale
-    scales = slow()
+    held.go.set()
     lab.wait(60)
-    assert scales == [1.0, 0.8]
+    assert held.scales == [1.0, 0.8, 1.0]  # the first was left off, and is made for the picture beside it
+    assert runs.forwards == 2
     views = [content["settings"]["attention_scale"] for content, _ in told if content.get("pane") == 0]
     assert views == [0.8]
     assert lab.heatmap.settings["attention_scale"] == 0.8
@@ -223,11 +220,44 @@ def test_errors_stand_in_the_status_line_and_the_last_view_stays(lab: Lab, told:
     assert told[-1][0]["state"] == "ready"
 
 
-def test_waiting_has_an_end(told: list, slow: Any) -> None:
+def test_a_forward_is_left_off_for_another_but_not_for_a_reading_of_its_own(told: list, held: Held, runs: Runs) -> None:
+    lab = Lab("church", before=False)
+    assert held.began.wait(30)
+    lab.layer = 3
+    held.go.set()
+    lab.wait(60)
+    assert runs.forwards == 1
+    held.again()
+    lab.attention_scale = 0.5
+    assert held.began.wait(30)
+    lab.attention_scale = 0.7
+    held.go.set()
+    lab.wait(60)
+    assert runs.forwards == 2
+    assert [c["settings"]["attention_scale"] for c, _ in told if c.get("pane") == 0] == [1.0, 0.7]
+
+
+def test_what_takes_long_is_preceded_by_what_is_ready(lab: Lab, told: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(widgets, "SOON", 0.0)
+    told.clear()
+    lab.layer = 7
+    lab.wait(60)
+    views = [(content["settings"], buffers) for content, buffers in told if content.get("pane") == 0]
+    assert [settings["method"] for settings, _ in views] == ["cls", "rollout"]
+    for settings, [values] in views:
+        wanted = vislab.explain(vislab.samples()["church"], method=settings["method"], layer=7).values
+        assert np.array_equal(np.frombuffer(values, "<f4").reshape(14, 14), wanted)
+    told.clear()
+    lab.detector = None  # which changes nothing in the picture
+    lab.wait(60)
+    assert [content["settings"]["method"] for content, _ in told if content.get("pane") == 0] == ["rollout"]
+
+
+def test_waiting_has_an_end(told: list, held: Held) -> None:
     lab = Lab("church")
     with pytest.raises(TimeoutError, match="still at work"):
         lab.wait(0.1)
-    slow()
+    held.go.set()
     lab.wait(60)
 
 
@@ -252,6 +282,64 @@ def test_compare_shows_the_other_settings(lab: Lab, told: list) -> None:
     assert other["settings"]["layer"] == 2
 
 
+# ---- the detector ----
+
+
+def found(told: list) -> list[dict[str, Any]]:
+    return [content for content, _ in told if content["kind"] == "boxes"]
+
+
+def test_boxes_are_found_once_and_sifted_without_a_forward(lab: Lab, told: list, asked: list) -> None:
+    assert asked == [("embedded", 0.05)]
+    [message] = found(told)
+    assert message["content"] == lab._content
+    assert [(box["label"], box["box"]) for box in message["boxes"]] == [
+        ("dog", [10, 20, 300, 200]),
+        ("ball", [5, 5, 50, 60]),
+    ]
+    assert lab.detections.label == ("dog", "ball")
+    lab.state = {"confidence": 0.5, "attention_scale": 0.5, "layer": 3}
+    lab.wait(60)
+    assert lab.detections.label == ("dog",)
+    assert len(asked) == 1
+    lab.image = "rocket"
+    lab.wait(60)
+    assert len(asked) == 2
+    assert found(told)[-1]["content"] == lab._content
+
+
+def test_without_a_detector_there_are_no_boxes(lab: Lab, told: list, asked: list) -> None:
+    lab.detector = None
+    assert lab.wait(60).detections is None
+    assert found(told)[-1]["boxes"] is None
+    assert len(asked) == 1
+
+
+def test_a_detector_that_fails_harms_nothing_else(lab: Lab, told: list, asked: list) -> None:
+    heat = lab.heatmap
+    lab.detector = "broken"
+    lab.wait(60)
+    assert told[-1][0]["state"] == "error"
+    assert "no boxes: no such detector" in told[-1][0]["words"]
+    assert lab.detections is None
+    assert np.array_equal(lab.heatmap.values, heat.values)
+    lab.layer = 3
+    lab.wait(60)
+    assert len(asked) == 2  # not again for the same image
+    lab.detector = "embedded"
+    lab.wait(60)
+    assert told[-1][0]["state"] == "ready"
+
+
+def test_what_is_compared_need_not_take_the_same(lab: Lab) -> None:
+    lab.state = {"method": "cls", "layer": 3, "head": 1, "compare": {"method": "grad_rollout"}}
+    lab.wait(60)
+    assert [(shown.heat.method, shown.heat.target) for shown in lab._panes] == [
+        ("cls", None),
+        ("grad_rollout", "church"),
+    ]
+
+
 def test_a_model_of_ones_own_is_taken(told: list) -> None:
     module = vislab.load("embedded").module
     lab = Lab("church", model=module).wait(60)
@@ -260,7 +348,7 @@ def test_a_model_of_ones_own_is_taken(told: list) -> None:
 
 
 def test_many_interactions_leave_nothing_behind(lab: Lab, runs: Runs) -> None:
-    runs.limit = 3 * lab._shown.kept.bytes
+    runs.limit = 3 * lab._panes[0].kept.bytes
     threads = threading.active_count()
     for step in range(200):
         lab.state = {"attention_scale": 0.1 + step % 7, "layer": step % 12} if step % 7 < 4 else {"opacity": 0.5}
@@ -272,6 +360,24 @@ def test_many_interactions_leave_nothing_behind(lab: Lab, runs: Runs) -> None:
 # ---- what the browser asks ----
 
 
+def test_every_method_is_shown_while_it_is_unfolded(lab: Lab, told: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    methods = {name: attribution.METHODS[name] for name in ("cls", "rollout", "relevance", "grad_cam")}
+    monkeypatch.setattr(attribution, "METHODS", methods)
+    lab.state = {"method": "cls", "layer": 3}
+    ask(lab, "methods", open=True)
+    sent = {content["method"]: (content, buffers) for content, buffers in told if content["kind"] == "method"}
+    assert set(sent) == set(methods)
+    for name, (content, [values]) in sent.items():
+        wanted = vislab.explain(vislab.samples()["church"], method=name)
+        assert np.allclose(np.frombuffer(values, "<f4").reshape(14, 14), wanted.values, atol=1e-6)
+        assert (content["signed"], content["target"]) == (wanted.signed, wanted.target)
+    ask(lab, "methods", open=False)
+    told.clear()
+    lab.layer = 4
+    lab.wait(60)
+    assert "method" not in kinds(told)
+
+
 def ask(lab: Lab, kind: str, buffers: list[bytes] | None = None, **content: Any) -> None:
     lab._asked(lab, {"kind": kind, **content}, buffers or [])
     lab.wait(60)
@@ -280,7 +386,7 @@ def ask(lab: Lab, kind: str, buffers: list[bytes] | None = None, **content: Any)
 def test_hello_is_answered_with_all_there_is(lab: Lab, told: list) -> None:
     told.clear()
     ask(lab, "hello")
-    assert kinds(told) == ["about", "view", "view", "plain", "status"]
+    assert kinds(told) == ["about", "view", "view", "plain", "boxes", "status"]
     [tables] = told[0][1]
     assert tables[:768] == render.colour_table("viridis").tobytes()
     assert told[0][0]["samples"] == list(vislab.samples())
@@ -307,6 +413,37 @@ def test_exports_are_files_of_their_kind(lab: Lab, told: list, suffix: str) -> N
     assert data.startswith(begins[suffix])
 
 
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".npz"])
+def test_exports_hold_both_pictures_and_the_boxes(lab: Lab, tmp_path: Path, suffix: str) -> None:
+    lab.state = {"compare": {"method": "cls", "layer": 3}, "confidence": 0.5, "normalise": "shared"}
+    record = vislab.provenance(lab.save(tmp_path / f"both{suffix}"))
+    assert [made["method"] for made in record["maps"]] == ["rollout", "cls"]
+    assert record["maps"][0]["colours"] == record["maps"][1]["colours"]
+    assert [box["label"] for box in record["detections"]] == ["dog"]
+    lab.compare = {}
+    assert len(vislab.provenance(lab.save(tmp_path / f"one{suffix}"))["maps"]) == 1
+
+
+@pytest.mark.parametrize("beside", [{"method": "cls", "layer": 3}, {"attention_scale": 0.5}], ids=str)
+def test_the_page_holds_both_pictures(lab: Lab, tmp_path: Path, beside: dict[str, Any]) -> None:
+    lab.compare = beside
+    text = lab.save(tmp_path / "page.html").read_text(encoding="utf-8")
+    held = json.loads(re.search(r'id="held">(.*?)</script>', text, re.DOTALL)[1])
+    views = [content for content, _ in held["messages"] if content["kind"] == "view"]
+    assert [view["pane"] for view in views] == [0, 1]
+    assert views[1]["settings"].items() >= beside.items()
+    assert held["state"]["compare"] == beside
+    layers = [(content["run"], content["layer"]) for content, _ in held["layers"]]
+    assert {(view["run"], view["settings"]["layer"] % 12) for view in views} <= set(layers)
+    assert [content["boxes"] for content, _ in held["messages"] if content["kind"] == "boxes"] == [found_boxes(lab)]
+    assert len(text) <= 2_000_000
+
+
+def found_boxes(lab: Lab) -> list[dict[str, Any]]:
+    each = zip(lab.detections.xyxy.tolist(), lab.detections.label, lab.detections.score.tolist(), strict=True)
+    return [{"box": box, "label": label, "score": score} for box, label, score in each]
+
+
 def test_nonsense_is_said(lab: Lab, told: list) -> None:
     ask(lab, "export", suffix=".exe")
     assert told[-1][0]["state"] == "error"
@@ -318,7 +455,7 @@ def test_the_still_picture_is_what_is_shown(lab: Lab) -> None:
 
     lab.state = {"opacity": 0.9, "colormap": "magma"}
     picture = vislab.load_image(base64.b64decode(lab._still()["image/jpeg"]))
-    shown = vislab.overlay(lab.heatmap.image, lab.heatmap, opacity=0.9, colormap="magma")
+    shown = vislab.overlay(lab.heatmap.image, lab.heatmap, opacity=0.9, colormap="magma", detections=lab.detections)
     assert np.abs(picture.astype(int) - shown).mean() < 4
 
 
@@ -423,15 +560,25 @@ def test_js_entropy(js: Any, qk: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("threshold", [0, 0.4])
-def test_js_colours(js: Any, threshold: float) -> None:
-    values = np.linspace(-0.2, 1.2, 57, dtype=np.float32)
+@pytest.mark.parametrize("ends", [(0, 1), (-1, 1)], ids=str)
+def test_js_colours(js: Any, threshold: float, ends: tuple[float, float]) -> None:
+    values = np.linspace(-1.2, 1.2, 57, dtype=np.float32)
     table = render.colour_table("magma")
-    pixels = np.reshape(js(f"lab.coloured(values, [0, 1], table, {threshold})", values=values, table=table), (-1, 4))
-    share = render.fraction(values, (0, 1))
+    expression = f"lab.coloured(values, {list(ends)}, table, {threshold})"
+    pixels = np.reshape(js(expression, values=values, table=table), (-1, 4))
+    share = render.fraction(values, ends)
     assert np.array_equal(pixels[:, :3], render.colours(share[None], table)[0])
-    assert np.array_equal(pixels[:, 3] == 255, share >= threshold)
+    assert np.array_equal(pixels[:, 3] == 255, ~render.hidden(share, ends, threshold))
     flat = js("lab.coloured(values, [1, 1], table)", values=np.ones(2), table=table)
     assert flat[:3] == table[0].tolist()
+
+
+def test_js_ends(js: Any) -> None:
+    a, b = np.array([0.25, -0.5]), np.array([0.125, 2])
+    assert js("lab.endsOf([a, b], false)", a=a, b=b) == [-0.5, 2]
+    assert js("lab.endsOf([a], true)", a=a) == [-0.5, 0.5]
+    assert js("lab.endsOf([a], true)", a=np.zeros(2)) == [-1, 1]
+    assert js("[[-0.5, 0.5], [0, 1], [0, 0]].map(lab.centred)") == [True, False, False]
 
 
 def test_js_smoothing(js: Any) -> None:

@@ -114,7 +114,7 @@ def fingerprint(module: nn.Module) -> list[Any]:
     """All that may not change: weights and their identity, modes, hooks, wrappers, records of sizes, configuration."""
     found: list[Any] = [torch.is_grad_enabled(), torch.is_inference_mode_enabled()]
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        values = tensor.detach().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else tensor.item()
+        values = tensor.detach().flatten().view(torch.uint8).numpy().tobytes() if tensor.ndim else tensor.item()
         found.append((name, id(tensor), tensor.requires_grad, values))
     for name, part in module.named_modules():
         hooks = [len(h) for key, h in sorted(vars(part).items()) if key.endswith("_hooks") and isinstance(h, dict)]

@@ -9,12 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .compose import explain
-    from .export import provenance, save
+    from .compose import detect, explain
+    from .detection import Detections
+    from .detectors import Detector, load_detector
+    from .evaluation import evaluate
+    from .export import save
     from .geometry import Frame, Grid, Heatmap
     from .images import load_image, samples
     from .models import Model, load
+    from .panels import panel
+    from .records import provenance
+    from .regions import Focus, focus
     from .render import overlay
+    from .reproduction import reproduce
+    from .scores import Evaluation
     from .sites import Capture
     from .watching import capture
     from .widgets import Lab
@@ -22,34 +30,54 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Capture",
+    "Detections",
+    "Detector",
+    "Evaluation",
+    "Focus",
     "Frame",
     "Grid",
     "Heatmap",
     "Lab",
     "Model",
     "capture",
+    "detect",
+    "evaluate",
     "explain",
+    "focus",
     "load",
+    "load_detector",
     "load_image",
     "overlay",
+    "panel",
     "provenance",
+    "reproduce",
     "samples",
     "save",
 ]
 
 _HOME = {
     "Capture": "sites",
+    "Detections": "detection",
+    "Detector": "detectors",
+    "Evaluation": "scores",
+    "Focus": "regions",
     "Frame": "geometry",
     "Grid": "geometry",
     "Heatmap": "geometry",
     "Lab": "widgets",
     "Model": "models",
     "capture": "watching",
+    "detect": "compose",
+    "evaluate": "evaluation",
     "explain": "compose",
+    "focus": "regions",
     "load": "models",
+    "load_detector": "detectors",
     "load_image": "images",
     "overlay": "render",
-    "provenance": "export",
+    "panel": "panels",
+    "provenance": "records",
+    "reproduce": "reproduction",
     "samples": "images",
     "save": "export",
 }

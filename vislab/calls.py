@@ -22,13 +22,17 @@ _BLOCK = 512 * 1024  # attention values a thread computes at a time in rollout: 
 
 @dataclass(frozen=True, eq=False)
 class FusedCall:
-    """What one fused-attention call was given. q: (batch, heads, queries, dim), k: (batch, heads, keys, dim)."""
+    """What one fused-attention call was given. q: (batch, heads, queries, dim), k: (batch, heads, keys, dim).
+
+    v: (batch, heads, keys, dim) values, kept where gradients are asked for.
+    """
 
     q: Tensor
     k: Tensor
     scale: float
     mask: Tensor | None = None
     causal: bool = False
+    v: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -74,21 +78,37 @@ class FusedCall:
         nothing = bias.isneginf().all(-1, keepdim=True)  # such a query attends to nothing, as in the fused call
         return (logits + bias).softmax(-1).masked_fill(nothing, 0)
 
+    def gradient(
+        self, given: Tensor, rows: slice | Tensor, batch: slice = slice(None), heads: slice = slice(None)
+    ) -> Tensor:
+        """The gradient at rows of the attention.
+
+        given: at the heads' outputs, (batch, heads, queries, dim), or, where no values are kept, at the attention.
+        """
+        if self.v is None:
+            return given[batch, heads][:, :, rows].to(wide(given.dtype))
+        dtype = wide(self.v.dtype)
+        values = repeat_heads(self.v, self.shape[1])[batch, heads]
+        return given[batch, heads][:, :, rows].to(dtype) @ values.to(dtype).mT
+
 
 @dataclass(frozen=True, eq=False)
 class ProjectedCall:
     """A call of nn.MultiheadAttention, whose queries and keys are projected when someone asks.
 
-    query, key: (batch, tokens, width) inputs; weights and biases: of the query and the key projection.
+    query, key: (batch, tokens, width) inputs; weights and biases: of the query, key and value projections. value, out:
+    the values' input and the weight of the output projection, kept where gradients are asked for.
     """
 
     query: Tensor
     key: Tensor
-    weights: tuple[Tensor, Tensor]
-    biases: tuple[Tensor | None, Tensor | None]
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor | None, ...]
     heads: int
     mask: Tensor | None
     factor: float
+    value: Tensor | None = None
+    out: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -103,14 +123,27 @@ class ProjectedCall:
         return self.query.shape[0], self.heads, self.query.shape[1], self.key.shape[1]
 
     def project(self) -> FusedCall:
-        q, k = (
-            F.linear(x, w, b).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for x, w, b in zip((self.query, self.key), self.weights, self.biases, strict=True)
+        q, k, v = (
+            None if x is None else self._by_head(F.linear(x, w, b))
+            for x, w, b in zip((self.query, self.key, self.value), self.weights, self.biases, strict=True)
         )
-        return FusedCall(q, k, self.factor * q.shape[-1] ** -0.5, self.mask)
+        assert q is not None
+        assert k is not None
+        return FusedCall(q, k, self.factor * q.shape[-1] ** -0.5, self.mask, v=v)
+
+    def at_heads(self, given: Tensor) -> Tensor:
+        """A gradient at the module's output, (queries, batch, width), as the gradient at the heads' outputs."""
+        assert self.out is not None
+        return self._by_head(batch_first(given) @ self.out)
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def attention(self, rows: slice | Tensor, batch: slice = slice(None), heads: slice = slice(None)) -> Tensor:
         return self.project().attention(rows, batch, heads)
+
+    def gradient(self, given: Tensor, rows: slice | Tensor) -> Tensor:
+        return self.project().gradient(given, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +168,58 @@ class WeightsCall:
     def attention(self, rows: slice | Tensor, batch: slice = slice(None), heads: slice = slice(None)) -> Tensor:
         return self.weights[batch, heads][:, :, rows]
 
+    def gradient(
+        self, given: Tensor, rows: slice | Tensor, batch: slice = slice(None), heads: slice = slice(None)
+    ) -> Tensor:
+        """The gradient at rows of the attention. given: at the attention itself."""
+        return given[batch, heads][:, :, rows]
 
-Call = FusedCall | ProjectedCall | WeightsCall
+
+@dataclass(frozen=True, eq=False)
+class AreaCall:
+    """Attention within areas of a map (YOLO12): consecutive chunks of its tokens, side by side in the batch of a call.
+
+    inner: (batch·areas, heads, tokens of an area, the same). Put back on the map, a row is zero outside its area.
+    """
+
+    inner: FusedCall | WeightsCall
+    areas: int
+
+    @property
+    def device(self) -> torch.device:
+        return self.inner.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.inner.dtype
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        batch, heads, tokens, _ = self.inner.shape
+        return batch // self.areas, heads, tokens * self.areas, tokens * self.areas
+
+    def attention(self, rows: slice | Tensor, batch: slice = slice(None), heads: slice = slice(None)) -> Tensor:
+        folded, _, size, _ = self.inner.shape
+        index = torch.arange(size * self.areas, device=self.device)[rows]
+        parts = []
+        for area in range(self.areas):
+            own = range(area, folded, self.areas)[batch]
+            inside = index[index // size == area] - area * size
+            block = self.inner.attention(inside, slice(own.start, own.stop, own.step), heads)
+            parts.append(F.pad(block, (area * size, (self.areas - 1 - area) * size)))
+        by_area = torch.sort(index // size, stable=True).indices
+        return torch.cat(parts, 2)[:, :, by_area.argsort()]
+
+    def unfolded(self) -> FusedCall | WeightsCall:
+        """The inner call with the areas' queries and keys in one row each, as tokens of the map."""
+        if isinstance(self.inner, WeightsCall):
+            return self.inner
+        q, k = (x.unflatten(0, (-1, self.areas)).transpose(1, 2).flatten(2, 3) for x in (self.inner.q, self.inner.k))
+        return FusedCall(q, k, self.inner.scale)
+
+
+Differentiable = FusedCall | ProjectedCall | WeightsCall
+Call = Differentiable | AreaCall
 
 
 @contextmanager
@@ -148,6 +231,8 @@ def exactly(device: torch.device) -> Iterator[None]:
 
 def versions(call: Call) -> tuple[int, ...]:
     """How often what the call holds was changed in place; of tensors made under inference_mode nobody counts it."""
+    if isinstance(call, AreaCall):
+        call = call.inner
     parts = [part for held in vars(call).values() for part in (held if isinstance(held, tuple) else (held,))]
     return tuple(part._version for part in parts if isinstance(part, Tensor) and not part.is_inference())
 
@@ -155,6 +240,12 @@ def versions(call: Call) -> tuple[int, ...]:
 def repeat_heads(x: Tensor, heads: int) -> Tensor:
     """Grouped keys or values, repeated for each query head."""
     return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], 1)
+
+
+def batch_first(x: Tensor) -> Tensor:
+    """(tokens, batch, width), or (tokens, width) -> (batch, tokens, width)."""
+    x = x.detach()
+    return x[None] if x.ndim == 2 else x.transpose(0, 1)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -211,6 +302,35 @@ def carried(call: Call, row: Tensor, head: Fusion, discard: float, prefix: int) 
             sums = fused.sum(1)
             out[b] += torch.where(sums > 0, row[b, rows] / sums, 0) @ fused
     return out
+
+
+def carried_positive(call: Differentiable, given: Tensor, row: Tensor, *, normalised: bool = False) -> Tensor:
+    """row · Ā, where Ā is the mean over the heads of attention × the positive part of its gradient.
+
+    given: the gradient that the call's `gradient` takes. row: (batch, n) -> (batch, keys). normalised: each row
+    of Ā divided by its sum; a query without any positive gradient then keeps what it carries.
+    """
+    if isinstance(call, ProjectedCall):
+        call = call.project()
+    _, heads, _, keys = call.shape
+    size = max(1, (_BLOCK if row.device.type == "cpu" else 64 * _BLOCK) // (heads * keys))
+    out = row.new_zeros(len(row), keys)
+    for b in range(len(row)):
+        one = slice(b, b + 1)
+        for rows in row[b].nonzero().squeeze(1).split(size):
+            block = call.attention(rows, one) * call.gradient(given, rows, one).relu()
+            fused, weights = block[0].mean(0), row[b, rows]
+            if normalised:
+                sums = fused.sum(1)
+                out[b, rows] += torch.where(sums > 0, 0, weights)
+                weights = torch.where(sums > 0, weights / sums, 0)
+            out[b] += weights @ fused.to(row.dtype)
+    return out
+
+
+def queries_read(given: Tensor) -> Tensor:
+    """Which queries a score reads, (batch, queries). given: the gradient at a call, (batch, heads, queries, …)."""
+    return given.abs().amax((1, 3)) > 0
 
 
 def _carried_plain(call: FusedCall, b: int, index: Tensor, weights: Tensor) -> Tensor:

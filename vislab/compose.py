@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from . import attribution, models
+import numpy as np
+from torch import nn
+
+from . import attribution, detectors, evidence, fingerprints, models
+from .detection import Detections, check_confidence
+from .detectors import Detector
 from .geometry import Heatmap
+from .gradients import Progress, Target, probing
 from .images import load_image
 from .models import ImageSize, Model, Run
+from .reading import Head, Layer, Question
 
 Query = Literal["cls"] | tuple[float, float]
 
@@ -21,68 +30,185 @@ def _loaded(name: str) -> Model:
     return models.load(name)
 
 
-def _model(model: str | Path | Model | Any) -> Model:
+def model_of(model: str | Path | Model | Any) -> Model:
     if isinstance(model, Model):
         return model
     return _loaded(str(model)) if isinstance(model, str | Path) else models.load(model)
+
+
+@lru_cache(maxsize=2)
+def _loaded_detector(name: str, trust: bool) -> Detector:
+    return detectors.load_detector(name, trust=trust)
+
+
+def detector_of(detector: str | Path | Detector | Any, trust: bool = False) -> Detector:
+    if isinstance(detector, str | Path):
+        return _loaded_detector(str(detector), trust)
+    return detectors.load_detector(detector)
+
+
+def detect(
+    image: Any,
+    detector: str | Path | Detector | Any = "embedded",
+    *,
+    confidence: float = 0.25,
+    iou: float = 0.7,
+    image_size: ImageSize | None = None,
+    attention_scale: float | Mapping[int, float] = 1.0,
+    trust: bool = False,
+) -> Detections:
+    """What a detector finds in an image, as boxes in source pixels; `Detections.above` needs no second forward.
+
+    image: what `load_image` takes. detector: a Detector, or what `load_detector` takes; see there for trust.
+    confidence: of a box, above which it counts, 0..1. iou: how much boxes of a class may overlap, 0..1. image_size: px
+    of the detector's input, a side or (height, width). attention_scale: factor of q·kᵀ inside the detector, for all of
+    its sites or {index: factor}, a real intervention; in RT-DETR of the encoder alone.
+
+    Boxes of ultralytics' detectors are those of its own predict(), with the same confidence and iou.
+
+        boxes = vislab.detect("photo.jpg", "yolo12n.pt", confidence=0.1)
+        vislab.overlay(image, vislab.explain(image, detector="yolo12n.pt", box=0), detections=boxes.above(0.5))
+    """
+    check_confidence(confidence)
+    ready = detector_of(detector, trust)
+    glance = ready.glance(load_image(image), image_size=image_size, attention_scale=attention_scale)
+    return glance.detections(confidence, iou)
 
 
 def explain(
     image: Any,
     *,
     model: str | Path | Model | Any = "embedded",
-    method: str = "rollout",
-    layer: attribution.Layer = -1,
-    head: attribution.Head = "mean",
+    detector: str | Path | Detector | Any | None = None,
+    box: int | None = None,
+    method: str | None = None,
+    layer: Layer | str = -1,
+    head: Head = "mean",
     query: Query = "cls",
-    target: str | int | None = None,
+    target: Target = None,
     attention_scale: float | Mapping[int, float] = 1.0,
     patch_size: int | None = None,
     image_size: ImageSize | None = None,
     **method_options: Any,
 ) -> Heatmap:
-    """Where a Vision Transformer looks in an image, as one value per patch.
+    """Where a Vision Transformer looks in an image, or what speaks for a class in it, as one value per patch.
 
-    image: what `load_image` takes. model: a Model, or what `load` takes. method: "rollout" (options start, residual,
-    discard), "cls" or "attention". layer: index of a self-attention layer, -1 the last, or "mean"; for rollout the last
-    one it goes through. head: index, "mean", "max" or "min". query: the attending token, "cls" or the patch over a
-    point (x, y) in source pixels. attention_scale: factor of q·kᵀ, for all layers or {layer: factor}, a real
-    intervention. patch_size: px. image_size: px of the model's input, a side or (height, width).
+    image: what `load_image` takes. model: a Model, or what `load` takes. method, the same for all classes: "rollout"
+    (options start, residual, discard), "cls" or "attention"; for one class: "relevance", "grad_rollout" (option
+    residual), and, with values below 0 where something speaks against it, "grad_cam", "integrated_gradients" (option
+    steps), "occlusion", "cls_contribution" and "token_contribution". layer: index of a self-attention layer, -1 the
+    last, or "mean"; for rollout the last one it goes through. head: index, "mean", "max" or "min". query: the attending
+    token, "cls" or the patch over a point (x, y) in source pixels. target: what is explained, a class by label or
+    index, by default the predicted one, or a function that makes one number of the model's output. attention_scale:
+    factor of q·kᵀ, for all layers or {layer: factor}, a real intervention. patch_size: px. image_size: px of the
+    model's input, a side or (height, width).
+
+    detector, box: what a box of a detector rests on instead, or with a point as query, what it attends to there.
+    detector: a Detector, or what `load_detector` takes. box: index among what `detect` finds. method is then
+    "attention", of the cells or the query behind the box, at one of the detector's sites (layer: index or name), or
+    "grad_cam" of the box's score, by default where the detector has no attention.
 
     Raises ValueError, before the model runs where it can, for what is unknown or impossible.
 
         heat = vislab.explain("photo.jpg", method="cls", layer=11, head=3)
+        heat = vislab.explain("photo.jpg", method="relevance", target="church")
+        heat = vislab.explain("photo.jpg", detector="embedded", box=0, layer="model.6.m.0.0.attn")
         vislab.save("figure.pdf", vislab.load_image("photo.jpg"), heat)
     """
+    if detector is not None or box is not None:
+        odd = {"target": target, "patch_size": patch_size, **method_options}
+        odd = {name: value for name, value in odd.items() if value is not None}
+        if odd:
+            raise ValueError(f"maps of a detector have no {', '.join(odd)}: leave it out")
+        about = {"box": box, "query": query, "layer": layer, "head": head}
+        finder = detector_of("embedded" if detector is None else detector)
+        return _of_detector(finder, load_image(image), method, about, image_size, attention_scale)
+    method = method or "rollout"
     attribution.method(method, method_options)
-    if target is not None:
-        raise ValueError(f"method {method!r} is attention, which is the same for every class: leave target out")
-    picture, ready = load_image(image), _model(model)
+    targeted = method in attribution.TARGETED
+    if target is not None and not targeted:
+        raise ValueError(
+            f"method {method!r} is attention, which is the same for every class: leave target out, or take one of "
+            f"{', '.join(attribution.TARGETED)}"
+        )
+    picture, ready = load_image(image), model_of(model)
     token = _token(query, ready, picture.shape, image_size, patch_size)
-    attribution.check(method, attribution.Question(token, ready.cls, layer, head), ready.layers, ready.heads)
-    run = ready.run(picture, image_size=image_size, patch_size=patch_size, attention_scale=attention_scale)
-    asked: dict[str, Any] = {"layer": layer, "head": head, "query": query, "attention_scale": attention_scale}
-    asked |= {"patch_size": patch_size, "image_size": image_size}
+    question = Question(token, ready.cls, layer, head)  # type: ignore[arg-type]
+    attribution.check(method, question, ready.layers, ready.heads)
+    forward: dict[str, Any] = {"attention_scale": attention_scale, "patch_size": patch_size, "image_size": image_size}
+    asked: dict[str, Any] = {"layer": layer, "head": head, "query": query, "target": target, **forward}
+    run = None if targeted else ready.run(picture, **forward)
     return heatmap(ready, run, picture, method=method, token=token, asked=asked, options=method_options)
+
+
+def _of_detector(
+    detector: Detector,
+    image: np.ndarray,
+    method: str | None,
+    asked: Mapping[str, Any],
+    image_size: ImageSize | None,
+    attention_scale: float | Mapping[int, float],
+) -> Heatmap:
+    """The heatmap of a detector's box, or of a point."""
+    question = dict(asked)
+    query = question.pop("query")
+    glance = detector.glance(image, image_size=image_size, attention_scale=attention_scale)
+    heat = evidence.heatmap(glance, method=method, point=None if query == "cls" else query, **question)
+    settings = {"detector": detector.name, **asked, "attention_scale": attention_scale, "image_size": image_size}
+    if heat.method == "grad_cam":
+        settings |= dict.fromkeys(("layer", "head", "query"))
+    return replace(heat, settings=settings, facts=_facts(detector.module))
 
 
 def heatmap(
     model: Model,
-    run: Run,
+    run: Run | None,
     image: Any,
     *,
     method: str,
     token: int | None,
     asked: Mapping[str, Any],
     options: Mapping[str, Any],
+    progress: Progress | None = None,
 ) -> Heatmap:
-    """The heatmap of a run that was made. token: the attending one, or None for the model's own summary."""
-    question = attribution.Question(token, model.cls, asked["layer"], asked["head"])
+    """The heatmap of a run that was made; a method for one class makes its own.
+
+    token: the attending one, or None for the model's own summary. asked: `explain`'s other keywords. progress: told
+    (done, total) where it takes long.
+    """
+    question = Question(token, model.cls, asked["layer"], asked["head"])
     attribution.check(method, question, model.layers, model.heads)
-    answer = attribution.method(method, options)(run.capture, run.grid, question, **options)
-    values = answer.values.float().cpu().numpy().reshape(run.grid.rows, run.grid.cols)
-    settings = {"model": model.name, **asked, **options}
-    return Heatmap(values, run.grid, run.frame, method, query=answer.query, settings=settings, image=image)
+    how = attribution.method(method, options)
+    forward = {name: asked[name] for name in ("attention_scale", "patch_size", "image_size")}
+    target = None
+    if method in attribution.TARGETED:
+        with probing(model, image, asked.get("target"), progress=progress, **forward) as probe:
+            answer = how(probe, question, **options)
+            grid, frame, target = probe.grid, probe.frame, probe.target
+    else:
+        run = run or model.run(image, **forward)
+        answer = how(run.capture, run.grid, question, **options)
+        grid, frame = run.grid, run.frame
+    values = answer.values.float().cpu().numpy().reshape(grid.rows, grid.cols)
+    kept = {name: value for name, value in asked.items() if name in attribution.ASKED[method] or name in forward}
+    settings = {"model": model.name, **kept, **_not_default(method, options)}
+    more: dict[str, Any] = {"query": answer.query, "signed": answer.signed, "settings": settings, "image": image}
+    more["facts"] = _facts(model.module)
+    if run is not None and run.logits is not None:
+        more["facts"]["predictions"] = model.top(run)
+    return Heatmap(values, grid, frame, method, target, **more)
+
+
+def _not_default(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that change what the method does by itself: captions name them."""
+    own = inspect.signature(attribution.METHODS[method]).parameters
+    return {name: value for name, value in options.items() if value != own[name].default}
+
+
+def _facts(module: nn.Module) -> dict[str, Any]:
+    one = next(module.parameters())
+    dtype = str(one.dtype).removeprefix("torch.")
+    return {"weights": fingerprints.of_weights(module), "device": one.device.type, "dtype": dtype}
 
 
 def _token(

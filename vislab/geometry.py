@@ -159,8 +159,10 @@ class Heatmap:
 
     values: (rows, cols) float32, finite. method: "cls", "rollout", … target: what was explained, in words, or None.
     settings: the keywords of `explain` that made it. image: (H, W, 3) uint8, the source image, or None. query: the
-    attending token in words ("CLS", "patch (3, 4)", "mean of all queries", …). Shows itself over its image as the last
-    expression of a notebook cell.
+    attending token in words ("CLS", "patch (3, 4)", "mean of all queries", …). facts: what the run told beside the map:
+    the fingerprint of its weights, dtype, device, and predictions [(label, probability), …] where it classifies.
+    signed: whether values below 0 speak against the target; such a map has two colours, which meet at 0. Shows itself
+    over its image as the last expression of a notebook cell.
     """
 
     values: np.ndarray
@@ -171,6 +173,8 @@ class Heatmap:
     settings: Mapping[str, Any] = field(default_factory=dict)
     image: np.ndarray | None = None
     query: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    signed: bool = False
 
     def __post_init__(self) -> None:
         values = np.array(self.values, dtype=np.float32)

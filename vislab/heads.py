@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .attribution import encoder
 from .geometry import Grid
+from .reading import encoder
 from .sites import AttentionRefused, Capture, Site
 
 _ROWS = 2**18  # attention values of one head looked at in a survey, about

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 100_000_000
 MAX_DOWNLOAD = 100_000_000
 DOWNLOAD_SECONDS = 20
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}  # of pictures in a folder
 
 # Pillow hands these to a program or the operating system to draw: a picture from anywhere must start neither.
 _DRAWINGS = {"EPS", "WMF"}

@@ -8,21 +8,24 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from . import attribution, heads, render
+from . import attribution, heads, reading, render
 from .geometry import Heatmap
 from .images import samples
 from .models import KNOWN, Model
 from .runs import Kept
+from .settings import COLORMAPS
+
+if TYPE_CHECKING:
+    from .detection import Detections
 
 Message = tuple[dict[str, Any], list[bytes]]
 
 STATIC = Path(__file__).parent / "static"
-COLORMAPS = ("viridis", "magma", "inferno", "plasma", "cividis", "turbo", "gray", "coolwarm")
 PHOTO_SIDE = 1280  # px, the longer side of the photograph as the browser gets it
 FEW_CLASSES = 12
 
@@ -75,11 +78,12 @@ def jpeg(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def about(scales: tuple[float, float]) -> Message:
+def about() -> Message:
     """What there is to choose from, and the colours."""
     tables = b"".join(render.colour_table(name).tobytes() for name in COLORMAPS)
-    lists = {"samples": list(samples()), "models": KNOWN, "methods": list(attribution.METHODS)}
-    return {"kind": "about", **lists, "colormaps": COLORMAPS, "scales": scales}, [tables]
+    asked = {name: sorted(parts) for name, parts in attribution.ASKED.items()}
+    lists = {"samples": list(samples()), "models": KNOWN, "methods": asked}
+    return {"kind": "about", **lists, "colormaps": COLORMAPS}, [tables]
 
 
 def view(pane: int, kept: Kept, heat: Heatmap, settings: Mapping[str, Any]) -> Message:
@@ -93,35 +97,41 @@ def view(pane: int, kept: Kept, heat: Heatmap, settings: Mapping[str, Any]) -> M
         "grid": [grid.rows, grid.cols, *grid.patch, grid.prefix, grid.suffix],
         "frame": [frame.source, frame.model, frame.scale, frame.offset],
         "query": heat.query,
+        "target": heat.target,
+        "signed": heat.signed,
+        "call": call(heat),
         "model": _described(model),
-        "rate": kept.rate,
         "classes": [] if kept.run.logits is None else model.top(kept.run, 5),
     }
     return content, [heat.values.tobytes()]
 
 
-def plain(kept: Kept, unmodified: Kept, settings: Mapping[str, Any]) -> Message:
-    """How the heads of the shown layer are, and what the unmodified model says, to hold both against."""
+def plain(kept: Kept, unmodified: Kept, settings: Mapping[str, Any], rate: float) -> Message:
+    """How the heads of the shown layer are, and what the unmodified model says, to hold both against.
+
+    rate: operations a second, for forecasts.
+    """
     model, run, chosen = unmodified.model, unmodified.run, settings["layer"]
     top = [] if run.logits is None else model.top(run, len(model.labels or ()))
     measures = {"own": _measures(kept, chosen), "measures": _measures(unmodified, chosen)}
-    return {"kind": "plain", "classes": dict(top), **measures}, []
+    return {"kind": "plain", "run": kept.number, "classes": dict(top), **measures, "rate": rate}, []
 
 
-def layer(kept: Kept, index: int, *, sums: bool = False) -> Message:
-    """A layer's queries and keys in 16 bits, and the logarithms of its rows' sums; or why they are not given."""
+def layer(kept: Kept, index: int, *, sums: bool = False, small: bool = False) -> Message:
+    """A layer's queries and keys in 16 bits, and the logarithms of its rows' sums; or why they are not given.
+
+    small: in 8 bits a channel: the strongest quarter takes 16, the next half 8, and the weakest are left out.
+    """
     try:
         q, k = _operands(kept, index)
     except (RuntimeError, ValueError) as error:
         return {"kind": "layer", "run": kept.number, "layer": index, "refused": str(error)}, []
-    content, buffers = _packed(kept, index, q, k, {np.int16: q.shape[2]})
+    dim = q.shape[2]
+    if small:
+        content, buffers = _packed(kept, index, *heads.by_strength(q, k), {np.int16: dim // 4, np.int8: dim // 2})
+    else:
+        content, buffers = _packed(kept, index, q, k, {np.int16: dim})
     return content, buffers + ([heads.log_sums(q, k).tobytes()] if sums else [])
-
-
-def small_layer(kept: Kept, index: int) -> Message:
-    """The same in 8 bits a channel: the strongest quarter takes 16, the next half 8, and the weakest are left out."""
-    q, k = heads.by_strength(*_operands(kept, index))
-    return _packed(kept, index, q, k, {np.int16: q.shape[2] // 4, np.int8: q.shape[2] // 2})
 
 
 def _packed(kept: Kept, index: int, q: np.ndarray, k: np.ndarray, widths: Mapping[type, int]) -> Message:
@@ -149,9 +159,31 @@ def atlas(kept: Kept) -> Message:
     return {"kind": "atlas", "run": kept.number, **numbers}, [seen.maps.astype("<f2").tobytes()]
 
 
-def page(title: str, state: Mapping[str, Any], messages: Sequence[Message], kept: Kept) -> str:
+def of_method(method: str, kept: Kept, heat: Heatmap | str) -> Message:
+    """A method's map of a run, beside others; or why there is none."""
+    content: dict[str, Any] = {"kind": "method", "method": method, "run": kept.number}
+    if isinstance(heat, str):
+        return content | {"refused": heat}, []
+    return content | {"signed": heat.signed, "target": heat.target}, [heat.values.tobytes()]
+
+
+def boxes(digest: str, found: Detections | None) -> Message:
+    """What a detector found in the image of that digest; None where it was not asked."""
+    each = [] if found is None else zip(found.xyxy.tolist(), found.label, found.score.tolist(), strict=True)
+    listed = [{"box": box, "label": label, "score": score} for box, label, score in each]
+    return {"kind": "boxes", "content": digest, "boxes": None if found is None else listed}, []
+
+
+def small_layers(panes: Sequence[tuple[Kept, Any]]) -> list[Message]:
+    """What a page holds: every layer of the first picture's run, and of another's the one that it shows."""
+    first, *others = panes
+    indices = [(first[0], index) for index in range(first[0].model.layers)]
+    indices += [(kept, layer % kept.model.layers) for kept, layer in others if kept is not first[0] and layer != "mean"]
+    return [layer(kept, index, small=True) for kept, index in indices]
+
+
+def page(title: str, state: Mapping[str, Any], messages: Sequence[Message], layers: Sequence[Message]) -> str:
     """One HTML file that needs neither network nor Python: the same face, fed with what a kernel would have said."""
-    layers = [small_layer(kept, index) for index in range(kept.model.layers)]
     held = {"state": dict(state), "messages": messages, "layers": layers}
     return PAGE.format(
         title=html.escape(title),
@@ -161,20 +193,27 @@ def page(title: str, state: Mapping[str, Any], messages: Sequence[Message], kept
     )
 
 
-def call(image: str, heat: Heatmap) -> str:
-    """The Python that makes a heatmap again."""
-    source = repr(image) if image not in samples() else f'vislab.samples()["{image}"]'
+def source(image: str) -> str:
+    """The Python that names an image."""
+    if not image:
+        return "…  # your photograph"
+    return (
+        f"vislab.load_image({image!r})" if image not in samples() else f'vislab.load_image(vislab.samples()["{image}"])'
+    )
+
+
+def call(heat: Heatmap) -> str:
+    """The Python that makes a heatmap of `image` again."""
     given = {"method": heat.method} | dict(heat.settings)
     usual = {"layer": -1, "head": "mean", "query": "cls", "attention_scale": 1.0, "model": "embedded"}
     changed = {name: value for name, value in given.items() if value is not None and usual.get(name) != value}
     how = ", ".join(f"{name}={value!r}" for name, value in changed.items())
-    first = f"image = vislab.load_image({source})" if image else "image = …  # your photograph"
-    return f"{first}\nheat = vislab.explain(image, {how})"
+    return f"vislab.explain(image, {how})"
 
 
 def _operands(kept: Kept, index: int) -> tuple[np.ndarray, np.ndarray]:
     capture = kept.run.capture
-    return heads.operands(capture, attribution.encoder(capture, kept.run.grid)[index])
+    return heads.operands(capture, reading.encoder(capture, kept.run.grid)[index])
 
 
 def _described(model: Model) -> dict[str, Any]:

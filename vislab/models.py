@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
 import socket
@@ -9,7 +10,7 @@ import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,16 @@ _CLS = _PREFIX[:3]
 _REGISTERS = ("register_tokens", "reg_token")
 
 ImageSize = int | tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An image as a model's input. pixels: (1, 3, height, width); arguments: what the module takes beside them."""
+
+    pixels: Tensor
+    grid: Grid
+    frame: Frame
+    arguments: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,17 +146,47 @@ class Model:
         attention_scale: float | Mapping[int, float] = 1.0,
     ) -> Run:
         """One forward of an image, (H, W, 3) uint8, under capture; the model is afterwards what it was."""
-        grid, size = self.grid(image_size, patch_size), self._size(image_size)
-        self._fits(grid)
-        watched = capture(self.module, attention_scale=self._scales(attention_scale))
-        pixels, frame = self.preprocessing(image, size)
-        pixels = pixels.to(self.device, self.dtype)
-        patched = self._patched(patch_size)
-        with self._lock, torch.no_grad(), _evaluating(self.module), patched, watched as cap:
-            output = self.module(pixels, **self._arguments(size, grid))
+        with (
+            self.prepared(image, image_size=image_size, patch_size=patch_size) as given,
+            torch.no_grad(),
+            self.captured(attention_scale) as cap,
+        ):
+            output = self.module(given.pixels, **given.arguments)
         logits = getattr(output, "logits", output)
         known = isinstance(logits, Tensor) and self.labels is not None and logits.shape == (1, len(self.labels))
-        return Run(cap, grid, frame, logits[0].float() if known else None)
+        return Run(cap, given.grid, given.frame, logits[0].float() if known else None)
+
+    @contextmanager
+    def prepared(
+        self,
+        image: np.ndarray,
+        *,
+        image_size: ImageSize | None = None,
+        patch_size: int | None = None,
+        gradients: bool = False,
+    ) -> Iterator[Prepared]:
+        """The module made ready for an image, in evaluation mode and at work for nobody else; afterwards what it was.
+
+        gradients: whether they will be taken; the weights are then frozen, and gradients are on whatever surrounds it.
+        """
+        grid, size = self.grid(image_size, patch_size), self._size(image_size)
+        self._fits(grid, gradients=gradients)
+        with ExitStack() as stack:
+            stack.enter_context(self._lock)
+            if gradients:
+                stack.enter_context(torch.inference_mode(False))
+                stack.enter_context(torch.enable_grad())
+                stack.enter_context(_frozen(self.module))
+            stack.enter_context(_evaluating(self.module))
+            pixels, frame = self.preprocessing(image, size)
+            stack.enter_context(self._patched(patch_size))
+            yield Prepared(pixels.to(self.device, self.dtype), grid, frame, self._arguments(size, grid))
+
+    def captured(
+        self, attention_scale: float | Mapping[int, float] = 1.0, *, gradients: bool = False
+    ) -> AbstractContextManager[Capture]:
+        """`capture` of the module, with a scale by layer counted from either end."""
+        return capture(self.module, attention_scale=self._scales(attention_scale), gradients=gradients)
 
     def predict(
         self,
@@ -163,10 +204,44 @@ class Model:
         run = self.run(load_image(image), image_size=image_size, patch_size=patch_size, attention_scale=attention_scale)
         return self.top(run, top)
 
+    def logits(self, pixels: Tensor, *, image_size: ImageSize | None = None, patch_size: int | None = None) -> Tensor:
+        """Plain forwards, nothing captured. pixels: (n, 3, h, w) from `preprocessing` -> (n, classes) float32.
+
+        Raises ValueError for a model without a classifier.
+        """
+        arguments = self._arguments(self._size(image_size), self.grid(image_size, patch_size))
+        pixels = pixels.to(self.device, self.dtype)
+        with self._lock, torch.no_grad(), _evaluating(self.module), self._patched(patch_size):
+            output = self.module(pixels, **arguments)
+        logits = getattr(output, "logits", output)
+        headless = not isinstance(logits, Tensor) or logits.ndim != 2 or getattr(self.module, "num_classes", 1) == 0
+        if headless or (self.labels is not None and logits.shape[1] != len(self.labels)):
+            raise ValueError(self._names_nothing())
+        return logits.float()
+
+    def class_index(self, target: str | int) -> int:
+        """The index of a class, given by its label or its index. Raises ValueError for one that is not there."""
+        if self.labels is None:
+            if isinstance(target, int) and target >= 0:
+                return target
+            raise ValueError(f"{self.name} has no names for classes: give an index, not {target!r}")
+        if target in self.labels:
+            return self.labels.index(str(target))
+        if isinstance(target, int) and 0 <= target < len(self.labels):
+            return target
+        near = difflib.get_close_matches(str(target), self.labels, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"{self.name} knows no class {target!r}: give a label or an index from 0 to {len(self.labels) - 1}{hint}"
+        )
+
+    def _names_nothing(self) -> str:
+        return f"{self.name} has no classifier: it sees, but names nothing. Try vislab.load('embedded')"
+
     def top(self, run: Run, count: int = 5) -> list[tuple[str, float]]:
         """The most probable classes of a run that was made."""
         if run.logits is None or self.labels is None:
-            raise ValueError(f"{self.name} has no classifier: it sees, but names nothing. Try vislab.load('embedded')")
+            raise ValueError(self._names_nothing())
         best = run.logits.softmax(0).topk(min(count, len(self.labels)))
         return [(self.labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
@@ -219,24 +294,25 @@ class Model:
             arguments["noise"] = torch.arange(grid.patches, device=self.device, dtype=torch.float32)[None]
         return arguments
 
-    def forecast(self, grid: Grid) -> int:
+    def forecast(self, grid: Grid, *, gradients: bool = False) -> int:
         """Bytes that a forward under capture needs beside the weights, at most and roughly.
 
-        Queries and keys of every layer are kept, where one projection makes them with the values too; the activations
-        of a few layers live at a time. Relative position bias, where there is one, is kept whole.
+        Queries and keys of every layer are kept, where one projection makes them with the values too, and for gradients
+        all that the backward pass reads; the activations of a few layers live at a time. Relative position bias, where
+        there is one, is kept whole.
         """
         value = torch.finfo(self.dtype).bits // 8
         config = getattr(self.module, "config", None)
         biased = any(getattr(config, f"use_{which}relative_position_bias", False) for which in ("", "shared_"))
         bias = attention_memory(grid.tokens, self.heads, self.layers + 6, value) if biased else 0
-        return grid.tokens * self.dim * value * (3 * self.layers + 40) + bias
+        return grid.tokens * self.dim * value * ((12 if gradients else 3) * self.layers + 40) + bias
 
-    def _fits(self, grid: Grid) -> None:
-        free, needed = _free_memory(self.device), self.forecast(grid)
+    def _fits(self, grid: Grid, *, gradients: bool = False) -> None:
+        free, needed = free_memory(self.device), self.forecast(grid, gradients=gradients)
         if needed <= free:
             return
         patch, rows = grid.patch, math.isqrt(grid.patches)
-        while rows and self.forecast(Grid(rows, rows, patch, self.prefix, self.suffix)) > free:
+        while rows and self.forecast(Grid(rows, rows, patch, self.prefix, self.suffix), gradients=gradients) > free:
             rows -= 1
         fits = f"take an image_size of at most {rows * patch[0]} px, or larger patches" if rows else "none would fit"
         raise MemoryError(
@@ -244,7 +320,7 @@ class Model:
         )
 
 
-def _free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     import psutil
@@ -262,6 +338,19 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """The module's parameters without gradients; then those that had one have it again."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def _family(module: nn.Module) -> str:

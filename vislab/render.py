@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .geometry import Frame, Heatmap
+from .detection import Detections
+from .geometry import Frame, Grid, Heatmap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,16 @@ Range = tuple[float, float]
 Normalise = Literal["map", "absolute"] | Range
 
 INK, WHITE = (31, 31, 31), (255, 255, 255)
+# Of matplotlib, those with two ends and a middle; the same reversed.
+DIVERGING = {
+    *("PiYG", "PRGn", "BrBG", "PuOr", "RdGy", "RdBu", "RdYlBu", "RdYlGn", "Spectral", "coolwarm", "bwr", "seismic"),
+    *("berlin", "managua", "vanimo"),
+}
+# The keywords of `explain` that all methods share; what else is in a heatmap's settings is an option of its method.
+ASKED = {
+    *("model", "detector", "box", "method", "layer", "head", "query", "target"),
+    *("attention_scale", "patch_size", "image_size"),
+}
 SHOWN_SIDE = (400, 720)  # px, the photo's long side in a notebook: below it is enlarged, above it reduced
 
 
@@ -53,13 +64,14 @@ def overlay(
 
     A source pixel takes the patch that its centre falls in; `smooth` interpolates bilinearly between patch centres.
     Pixels the model never saw (cropped away, left over at the border) keep the photo, as do those below `threshold`, a
-    fraction of the colour range. normalise: see `colour_range`. With `ax` it is drawn there too, in source pixels.
+    fraction of the colour range, or, where 0 is in its middle, of the way from 0 to its ends. normalise: see
+    `colour_range`; colormap: see `colours_of`. With `ax` it is drawn there too, in source pixels.
 
     ValueError: an image of another size than the heatmap's source, an unknown colormap, numbers outside 0..1.
     """
     check(image, heat, opacity=opacity, threshold=threshold)
-    table = colour_table(colormap)
     span = colour_range(heat, normalise)
+    table = colours_of(span, colormap)
     rows = _pixel_cells(heat, 0)
     cols = _pixel_cells(heat, 1)
     seen = (_within(rows, heat.grid.rows), _within(cols, heat.grid.cols))
@@ -68,11 +80,22 @@ def overlay(
     if canvas[seen].size:
         share = fraction(sample(heat.values, rows[seen[0]], cols[seen[1]], smooth=smooth), span)
         blend = cv2.addWeighted(canvas[seen], 1 - opacity, colours(share, table), opacity, 0)
-        canvas[seen] = blend if threshold <= 0 else np.where(share[..., None] < threshold, canvas[seen], blend)
+        weak = hidden(share, span, threshold)[..., None]
+        canvas[seen] = blend if threshold <= 0 else np.where(weak, canvas[seen], blend)
     if detections is not None:
-        canvas = _with_boxes(canvas, detections)
+        canvas = with_boxes(canvas, detections)
     if ax is not None:
         ax.imshow(canvas, extent=(0, canvas.shape[1], canvas.shape[0], 0))
+    return canvas
+
+
+def painted(image: np.ndarray, colours: np.ndarray, grid: Grid, frame: Frame) -> np.ndarray:
+    """Each patch in a colour of its own, colours: (rows, cols, 3) uint8, over its source image -> (H, W, 3) uint8."""
+    order = Heatmap(np.arange(grid.patches).reshape(grid.rows, grid.cols), grid, frame, "order")
+    rows, cols = _pixel_cells(order, 0), _pixel_cells(order, 1)
+    seen = (_within(rows, grid.rows), _within(cols, grid.cols))
+    canvas = np.array(image)
+    canvas[seen] = colours[np.ix_(rows[seen[0]].astype(int), cols[seen[1]].astype(int))]
     return canvas
 
 
@@ -80,16 +103,21 @@ def colour_range(heats: Heatmap | Sequence[Heatmap], normalise: Normalise = "map
     """The values at the two ends of the colours -> (low, high).
 
     "map": from the lowest to the highest value shown, shared when several heatmaps are given; patches that lie wholly
-    outside the photo (letterbox padding) do not count. "absolute": 0..1. A pair is taken as it is. A constant map has
+    outside the photo (letterbox padding) do not count. "absolute": 0..1. Where a map is signed, 0 is in the middle:
+    both ends are equally far from it, and "absolute" is -1..1. A pair is taken as it is. Another constant map has
     low == high, and is drawn in the lowest colour.
     """
     if isinstance(normalise, str):
+        heats = [heats] if isinstance(heats, Heatmap) else heats
+        signed = any(heat.signed for heat in heats)
         if normalise == "absolute":
-            return 0.0, 1.0
+            return (-1.0 if signed else 0.0), 1.0
         if normalise != "map":
             raise ValueError(f'no normalisation {normalise!r}: take "map", "absolute", or a pair (low, high)')
-        shown = [_shown_values(heat) for heat in ([heats] if isinstance(heats, Heatmap) else heats)]
-        return float(min(values.min() for values in shown)), float(max(values.max() for values in shown))
+        shown = [_shown_values(heat) for heat in heats]
+        low, high = float(min(values.min() for values in shown)), float(max(values.max() for values in shown))
+        end = max(-low, high) or 1.0
+        return (-end, end) if signed else (low, high)
     low, high = (float(end) for end in normalise)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"a colour range runs from a lower to a higher number, not from {low:g} to {high:g}")
@@ -133,6 +161,26 @@ def colour_table(name: str) -> np.ndarray:
     return np.rint(colormaps[name](np.arange(256) / 255)[:, :3] * 255).astype(np.uint8)
 
 
+def colours_of(span: Range, colormap: str) -> np.ndarray:
+    """The colours of a range, lowest first -> (256, 3) uint8.
+
+    They are the colormap's, but where 0 is in the middle of the range only a diverging one will do: then they are
+    "coolwarm", unless the colormap is such a one.
+    """
+    table = colour_table(colormap)
+    return colour_table("coolwarm") if centred(span) and colormap.removesuffix("_r") not in DIVERGING else table
+
+
+def centred(span: Range) -> bool:
+    """Whether 0 is in the middle of a colour range, as it is for signed maps."""
+    return span[0] == -span[1] < 0
+
+
+def hidden(share: np.ndarray, span: Range, threshold: float) -> np.ndarray:
+    """Where a map is weak: share, in 0..1 of its colour range, lies below the threshold -> bool, of the same shape."""
+    return (np.abs(2 * share - 1) if centred(span) else share) < threshold
+
+
 def colour_ticks(span: Range, count: int = 5) -> tuple[list[float], list[str], str]:
     """Round numbers for a colour bar -> (values, their labels, "×10⁻³" or whatever the labels leave out)."""
     from matplotlib.ticker import MaxNLocator
@@ -161,9 +209,10 @@ def describe(heat: Heatmap) -> list[str]:
     phrases = [
         heat.method,
         f"of {heat.target}" if heat.target else "",
-        str(known.get("model", "")),
+        str(known.get("model") or known.get("detector") or ""),
         *(f"{name} {_words(known[name])}" for name in ("layer", "head") if known.get(name) is not None),
         f"query {heat.query or _words(known.get('query'))}" if heat.query or known.get("query") is not None else "",
+        *(f"{name} {_words(value)}" for name, value in known.items() if name not in ASKED and value is not None),
         f"attention scale {_words(scale)}" if scale not in (None, 1, 1.0) else "",
         f"patch {'×'.join(map(str, dict.fromkeys(heat.grid.patch)))} px",
         str(heat.grid),
@@ -184,12 +233,13 @@ def figure_array(heat: Heatmap) -> np.ndarray:
     bar_left = edge + width + 12
     top = edge + (18 if factor else 0)
     right = bar_left + bar + 7 + math.ceil(max(small.getlength(text) for text in [*labels, factor]))
-    lines = wrapped([*describe(heat), "colours per map"], max(right, 380) - edge, small)
+    display = "colours per map" + (", 0 in the middle" if centred(span) else "")
+    lines = wrapped([*describe(heat), display], max(right, 380) - edge, small)
     below = top + bar_height + 10
 
     page = Image.new("RGB", (max(right, 380) + edge, below + 18 * len(lines) + edge - 4), WHITE)
     page.paste(Image.fromarray(picture), (edge, top))
-    ramp = colours(np.linspace(1 if span[0] < span[1] else 0, 0, bar_height)[:, None], colour_table("viridis"))
+    ramp = colours(np.linspace(1 if span[0] < span[1] else 0, 0, bar_height)[:, None], colours_of(span, "viridis"))
     page.paste(Image.fromarray(ramp.repeat(bar, axis=1)), (bar_left, top))
     draw = ImageDraw.Draw(page)
     for value, label in zip(values, labels, strict=True):
@@ -199,6 +249,29 @@ def figure_array(heat: Heatmap) -> np.ndarray:
     draw.text((bar_left, top - 7), factor, INK, small, anchor="ls")
     for number, line in enumerate(lines):
         draw.text((edge, below + 18 * number), line, INK, small, anchor="la")
+    return np.asarray(page)
+
+
+def boxes_array(boxes: Detections) -> np.ndarray:
+    """What a notebook shows of detections: boxes on their photo (on white if it has none), a caption -> RGB uint8."""
+    photo = boxes.image if boxes.image is not None else np.full((*boxes.frame.source, 3), 255, np.uint8)
+    height, width = _shown_size(boxes.frame.source)
+    scale = np.tile((width / photo.shape[1], height / photo.shape[0]), 2)
+    picture = with_boxes(_resized(photo, (height, width)), replace(boxes, xyxy=boxes.xyxy * scale, image=None))
+    return captioned(picture, [str(boxes)])
+
+
+def captioned(picture: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
+    """picture: (H, W, 3) uint8 -> the same at a notebook's size, with phrases in lines below it."""
+    edge, small = 10, font(12)
+    picture = _resized(picture, _shown_size((picture.shape[0], picture.shape[1])))
+    height, width = picture.shape[:2]
+    lines = wrapped(phrases, max(width, 380), small)
+    page = Image.new("RGB", (max(width, 380) + 2 * edge, height + 2 * edge + 6 + 18 * len(lines)), WHITE)
+    page.paste(Image.fromarray(picture), (edge, edge))
+    draw = ImageDraw.Draw(page)
+    for number, line in enumerate(lines):
+        draw.text((edge, edge + height + 10 + 18 * number), line, INK, small, anchor="la")
     return np.asarray(page)
 
 
@@ -290,21 +363,28 @@ def _words(value: object) -> str:
 def _at_shown_size(heat: Heatmap) -> Heatmap:
     """The same heatmap over a photo of a size that suits a notebook."""
     height, width = heat.frame.source
-    smallest, largest = SHOWN_SIDE
-    long = max(height, width)
-    zoom = largest / long if long > largest else max(1, smallest // long)
-    size = (max(1, round(height * zoom)), max(1, round(width * zoom)))
+    size = _shown_size((height, width))
     if size == (height, width):
         return heat
-    image = heat.image
-    if image is not None:
-        way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
-        image = cv2.resize(image, size[::-1], interpolation=way)
+    image = None if heat.image is None else _resized(heat.image, size)
     scale = (heat.frame.scale[0] * height / size[0], heat.frame.scale[1] * width / size[1])
     return replace(heat, frame=Frame(size, heat.frame.model, scale, heat.frame.offset), image=image)
 
 
-def _with_boxes(image: np.ndarray, boxes: Boxes) -> np.ndarray:
+def _shown_size(source: tuple[int, int]) -> tuple[int, int]:
+    """The (height, width) at which a notebook shows a photo."""
+    smallest, largest = SHOWN_SIDE
+    long = max(source)
+    zoom = largest / long if long > largest else max(1, smallest // long)
+    return max(1, round(source[0] * zoom)), max(1, round(source[1] * zoom))
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    way = cv2.INTER_AREA if size < image.shape[:2] else cv2.INTER_CUBIC
+    return cv2.resize(image, size[::-1], interpolation=way)
+
+
+def with_boxes(image: np.ndarray, boxes: Boxes) -> np.ndarray:
     """Boxes as white lines cased in black, labels white on black: legible on a photo and on every colormap."""
     height, width = image.shape[:2]
     line = max(1, round(min(height, width) / 320))
@@ -315,7 +395,7 @@ def _with_boxes(image: np.ndarray, boxes: Boxes) -> np.ndarray:
     for x0, y0, x1, y1 in corners:
         draw.rectangle((x0 - line, y0 - line, x1 + line, y1 + line), outline=(0, 0, 0, 190), width=3 * line)
         draw.rectangle((x0, y0, x1, y1), outline=WHITE, width=line)
-    for (x0, y0, _, _), text in zip(corners, box_labels(boxes), strict=True):
+    for (x0, y0, _, _), text in reversed(list(zip(corners, box_labels(boxes), strict=True))):  # the first on top
         wide, high = math.ceil(face.getlength(text)) + 8, sum(face.getmetrics()) + 2
         left = max(0, min(x0 - line, width - wide))
         top = y0 - line - high if y0 - line >= high else max(0, min(y0 + line, height - high))

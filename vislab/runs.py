@@ -1,7 +1,8 @@
-"""Runs that are remembered: going back to settings seen before costs no forward."""
+"""Runs that are remembered, and the thread that makes the newest wanted: one forward at a time, left off for newer."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -9,11 +10,85 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
+from torch.overrides import TorchFunctionMode
 
 from .geometry import Grid, attention_flops
 from .models import Model, Run
+
+
+class Superseded(Exception):
+    """Work was left off, because something newer is wanted."""
+
+
+class Unless(TorchFunctionMode):
+    """Inside the block, this thread leaves off between two torch functions once stop() is true: Superseded is raised.
+
+    Nothing is put on the model, so nothing can stay there. It is raised once: what tidies up after it may use torch.
+    """
+
+    def __init__(self, stop: Callable[[], bool]) -> None:
+        super().__init__()
+        self.stop = stop
+        self.left = False
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if not self.left and self.stop():
+            self.left = True
+            raise Superseded
+        return func(*args, **(kwargs or {}))
+
+
+class Newest:
+    """A thread that does what is wanted, one thing at a time; of what is wanted meanwhile only the newest remains.
+
+    work: does one thing, and may leave off with Superseded when there is `newer`; fail: told what else went wrong.
+    """
+
+    def __init__(self, work: Callable[[Any], None], fail: Callable[[Exception], None]) -> None:
+        self.newer: Any = None  # what is wanted beyond what is being done
+        self._work, self._fail = work, fail
+        self._error: Exception | None = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def want(self, what: Any) -> None:
+        """Do this, whatever was wanted before."""
+        with self._lock:
+            self.newer = what
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Until all that was wanted is done. Raises what went wrong last, or TimeoutError (seconds)."""
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while (thread := self._thread) is not None:
+            thread.join(None if end == math.inf else max(0.0, end - time.monotonic()))
+            if time.monotonic() >= end and self._thread is not None:
+                raise TimeoutError(f"the lab was still at work after {timeout:g} s")
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                what, self.newer = self.newer, None
+                if what is None:
+                    self._thread = None
+                    return
+                self._error = None
+            try:
+                self._work(what)
+            except Superseded:
+                continue
+            except Exception as error:
+                self._error = error
+                self._fail(error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +105,9 @@ class Kept:
         """What its queries and keys take."""
         return self.run.grid.tokens * self.model.dim * self.model.layers * 2 * self.model.dtype.itemsize
 
-    @property
-    def rate(self) -> float:
-        """Operations a second, for a forecast of other token counts on this machine."""
-        return forward_flops(self.model, self.run.grid.tokens) / self.seconds
-
 
 class Runs:
-    """The runs last used, bounded in bytes; `forwards` counts those that were made."""
+    """The runs last used, bounded in bytes, and how fast forwards are; `forwards` counts those that were made."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -45,6 +115,7 @@ class Runs:
         self._kept: OrderedDict[Any, Kept] = OrderedDict()
         self._lock = threading.Lock()
         self._numbers = count(1)
+        self._rates: WeakKeyDictionary[Model, list[float]] = WeakKeyDictionary()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -64,13 +135,15 @@ class Runs:
         digest: str,
         *,
         starting: Callable[[Grid], None] = lambda grid: None,
+        stop: Callable[[], bool] = lambda: False,
         attention_scale: float = 1.0,
         **sizes: Any,
     ) -> tuple[Kept, bool]:
         """The run of an image under these settings -> (run, whether a forward was made).
 
-        digest: of the image's content. starting: told the grid before a forward. Others are `Model.run`'s. To make
-        room, runs not used for longest are dropped; the newest always stays.
+        digest: of the image's content. starting: told the grid before a forward. stop: asked during a forward whether
+        to leave it off, by raising Superseded. Others are `Model.run`'s. To make room, runs not used for longest are
+        dropped; the newest always stays.
         """
         grid = model.grid(**sizes)
         key = (model, digest, str(grid), grid.patch, attention_scale)
@@ -79,15 +152,37 @@ class Runs:
                 self._kept.move_to_end(key)
                 return self._kept[key], False
         starting(grid)
-        start = time.perf_counter()
-        run = model.run(image, attention_scale=attention_scale, **sizes)
-        seconds = time.perf_counter() - start
+        run, seconds = self._timed(model, image, stop, attention_scale=attention_scale, **sizes)
         with self._lock:
-            self.forwards += 1
             self._kept[key] = kept = Kept(next(self._numbers), model, run, seconds)
             while self.bytes > self.limit and len(self._kept) > 1:
                 self._kept.popitem(last=False)
         return kept, True
+
+    def rate(self, model: Model, image: np.ndarray, *, stop: Callable[[], bool] = lambda: False) -> float:
+        """Operations a second of the model's fastest forward, for forecasts of others on this machine.
+
+        The first forward in a process pays for much beside itself: where there was no other, one more is made.
+        """
+        while len(self._rates.get(model, ())) < 2:
+            self._timed(model, image, stop)
+        return max(self._rates[model])
+
+    def rollout_seconds(self, kept: Kept) -> float:
+        """How long the rollout of a run takes, about: q·kᵀ of every layer once more, half of its attention."""
+        flops = attention_flops(kept.run.grid.tokens, kept.model.dim, kept.model.layers) / 2
+        return flops / max(self._rates[kept.model])
+
+    def _timed(self, model: Model, image: np.ndarray, stop: Callable[[], bool], **how: Any) -> tuple[Run, float]:
+        start = time.perf_counter()
+        with Unless(stop):
+            run = model.run(image, **how)
+        seconds = time.perf_counter() - start
+        with self._lock:
+            self.forwards += 1
+            rates = [*self._rates.get(model, ()), forward_flops(model, run.grid.tokens) / seconds]
+            self._rates[model] = sorted(rates)[-2:]
+        return run, seconds
 
 
 def forward_flops(model: Model, tokens: int) -> int:

@@ -13,13 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from .calls import (
+    AreaCall,
     Call,
+    Differentiable,
     FusedCall,
     Fusion,
     ProjectedCall,
     WeightsCall,
     carried,
+    carried_positive,
     exactly,
+    queries_read,
     versions,
     wide,
 )
@@ -48,6 +52,9 @@ class Site:
     _calls: int = field(default=0, repr=False)
     _versions: tuple[int, ...] = field(default=(), repr=False)
     _batches: frozenset[int] | None = field(default=None, repr=False)  # of the model's input; None: not known
+    _differentiable: bool = field(default=False, repr=False)
+    _result: Tensor | None = field(default=None, repr=False)  # in the graph: where the gradient is to be taken
+    _gradient: Tensor | None = field(default=None, repr=False)
 
     @property
     def refused(self) -> str | None:
@@ -68,7 +75,7 @@ class Site:
 
     @refused.setter
     def refused(self, reason: str) -> None:
-        self._refused, self._call, self._check, self._confirm = reason, None, None, None
+        self._refused, self._call, self._check, self._confirm, self._result = reason, None, None, None, None
 
     def _read(self) -> Call:
         if self.refused is not None:
@@ -80,7 +87,7 @@ class Site:
             )
         return self._call
 
-    def _keep(self, call: Call) -> None:
+    def _keep(self, call: Call, result: Tensor | None) -> None:
         batch = call.shape[0]
         if self._batches is not None and batch != 1 and batch not in self._batches:
             self.refused = (
@@ -88,6 +95,7 @@ class Site:
             )
         else:
             self._call, self._versions, self._refused = call, versions(call), None
+            self._result = result if self._differentiable and result is not None and result.requires_grad else None
 
     @property
     def batch(self) -> int:
@@ -106,6 +114,12 @@ class Site:
     def keys(self) -> int:
         """Attended tokens."""
         return self._read().shape[3]
+
+    @property
+    def areas(self) -> int:
+        """Into how many areas, consecutive chunks of the tokens, attention is confined; nearly always 1."""
+        call = self._read()
+        return call.areas if isinstance(call, AreaCall) else 1
 
     @property
     def self_attention(self) -> bool:
@@ -129,6 +143,7 @@ class Site:
 
     def _operands(self) -> FusedCall:
         call = self._read()
+        call = call.unfolded() if isinstance(call, AreaCall) else call
         if isinstance(call, WeightsCall):
             raise AttentionRefused(
                 f"{self.name} ({self.kind}) makes its attention without a fused call: its weights can be read, "
@@ -140,13 +155,17 @@ class Site:
 class Capture:
     """What the attention sites of a module did in its last forward under `capture`; readable after the block."""
 
-    def __init__(self, root: nn.Module, scale: float | Mapping[int, float], watched: int) -> None:
+    def __init__(
+        self, root: nn.Module, scale: float | Mapping[int, float], watched: int, differentiable: bool = False
+    ) -> None:
         self._root = type(root).__name__
         self._watched = watched
         self._scale = scale
+        self._differentiable = differentiable
         self._thread = threading.get_ident()
         self._sites: dict[str, Site] = {}
         self._running = False
+        self._scored = False
         self._batches: frozenset[int] | None = None
 
     # ---- reading ----
@@ -217,20 +236,117 @@ class Capture:
         if not 0 <= residual <= 1 or not 0 <= discard < 1:
             raise ValueError(f"residual runs from 0 to 1 and discard from 0 to below 1, not {residual} and {discard}")
         chain = self._chain(sites)
-        calls = [site._read() for site in chain]
-        batch, _, tokens, _ = calls[-1].shape
-        dtype, device = wide(calls[-1].dtype), calls[-1].device
-        if isinstance(query, Tensor):
-            if query.shape != (tokens,):
-                raise ValueError(f"weights over the queries need shape ({tokens},), not {tuple(query.shape)}")
-            row = query.to(device, dtype).expand(batch, tokens)
-        else:
-            row = torch.zeros(batch, tokens, dtype=dtype, device=device)
-            row[:, _token(query, tokens)] = 1
-        with exactly(device):
-            for site, call in zip(reversed(chain), reversed(calls), strict=True):
-                row = residual * row + (1 - residual) * _finite(carried(call, row, head, discard, prefix), site.name)
+        row = _first_row(chain[-1], query)
+        with exactly(row.device):
+            for site in reversed(chain):
+                taken = carried(site._read(), row, head, discard, prefix)
+                row = residual * row + (1 - residual) * _finite(taken, site.name)
         return row
+
+    # ---- gradients ----
+
+    def differentiate(self, score: Tensor) -> None:
+        """Keep the gradient of a score at the attention of all sites, for `gradient`, `relevance` and `grad_rollout`.
+
+        score: one number that the forward under `capture(…, gradients=True)` made. Its graph is freed, and no parameter
+        gets a gradient. Raises ValueError where there is no gradient to take.
+        """
+        if not self._differentiable:
+            raise ValueError("this capture keeps no gradients: open it as capture(module, gradients=True)")
+        if score.numel() != 1:
+            raise ValueError(f"a score is one number, not a tensor of shape {tuple(score.shape)}: choose one of them")
+        if not score.requires_grad:
+            raise ValueError(
+                "the score has no gradient: the model ran under torch.no_grad or torch.inference_mode, or detaches it"
+            )
+        results = {site: site._result for site in self._sites.values() if site._result is not None}
+        for site in self._sites.values():
+            site._result = site._gradient = None
+        found = torch.autograd.grad(score.reshape(()), [*results.values()], allow_unused=True) if results else []
+        if all(gradient is None for gradient in found):
+            raise ValueError(f"the score depends on none of the sites: {_listed(self._sites) or 'none was captured'}")
+        for site, gradient in zip(results, found, strict=True):
+            call, site._gradient = site._call, gradient
+            if gradient is not None and isinstance(call, ProjectedCall):
+                site._gradient = call.at_heads(gradient)
+        self._scored = True
+
+    def gradient(self, site: str | int | Site, query: Query = 0) -> Tensor:
+        """The gradient of the score at a query's attention, dA = dO·Vᵀ, made when asked for; see `differentiate`.
+
+        site, query and shapes as of `attention`; 0 where the score does not depend on the site.
+        """
+        site = self.site(site)
+        call, index = self._differentiated(site), _rows(query, site.queries)
+        with exactly(call.device):
+            if site._gradient is None:
+                rows = torch.zeros_like(call.attention(index))
+            else:
+                rows = _finite(call.gradient(site._gradient, index), site.name)
+        return rows if isinstance(query, slice | Sequence) else rows[:, :, 0]
+
+    def queries_read(self, site: str | int | Site) -> Tensor:
+        """Which queries' outputs at a site the score depends on. -> (batch, queries) bool; see `differentiate`."""
+        site = self.site(site)
+        call = self._differentiated(site)
+        if site._gradient is None:
+            return torch.zeros(call.shape[0], call.shape[2], dtype=torch.bool, device=call.device)
+        return queries_read(site._gradient)
+
+    def relevance(self, query: int | Tensor = 0, *, sites: Sequence[str | int | Site] | None = None) -> Tensor:
+        """Relevance of all tokens to the score, through one query: its row of the relevance matrix, in O(n) memory.
+
+        query, sites: as of `rollout` -> (batch, n). The row starts as the query alone and is carried from the last
+        layer to the first, r <- r + r·Ā with Ā = mean over the heads of (A ∘ dA)⁺, made in blocks of rows that are
+        dropped at once.
+
+        Source: Chefer, Gur & Wolf 2021 (Generic Attention-model Explainability), eqs. 5 and 6.
+        """
+        return self._through_gradients(query, sites, lambda row, taken: row + taken, normalised=False)
+
+    def grad_rollout(
+        self, query: int | Tensor = 0, *, sites: Sequence[str | int | Site] | None = None, residual: float = 0.5
+    ) -> Tensor:
+        """Rollout through attention weighted by the positive part of its gradient, in O(n) memory.
+
+        query, sites, residual: as of `rollout` -> (batch, n), rows sum to 1. As `relevance`, but each row of Ā is
+        divided by its sum, and the residual path has its share: v <- residual·v + (1 - residual)·v·Ā. A token without
+        any positive gradient keeps what it carries.
+
+        Source: the weights are those of `relevance`, the walk is that of Abnar & Zuidema 2020.
+        """
+        if not 0 <= residual <= 1:
+            raise ValueError(f"residual runs from 0 to 1, not {residual}")
+        return self._through_gradients(
+            query, sites, lambda row, taken: residual * row + (1 - residual) * taken, normalised=True
+        )
+
+    def _through_gradients(
+        self,
+        query: int | Tensor,
+        sites: Sequence[str | int | Site] | None,
+        step: Callable[[Tensor, Tensor], Tensor],
+        *,
+        normalised: bool,
+    ) -> Tensor:
+        chain = self._chain(sites)
+        calls = [self._differentiated(site) for site in chain]
+        row = _first_row(chain[-1], query)
+        with exactly(row.device):
+            for site, call in zip(reversed(chain), reversed(calls), strict=True):
+                if site._gradient is not None:  # else the score does not depend on it
+                    taken = carried_positive(call, site._gradient, row, normalised=normalised)
+                    row = step(row, _finite(taken, site.name))
+        return row
+
+    def _differentiated(self, site: Site) -> Differentiable:
+        """The call of a site whose gradient was taken, or can be said to be 0."""
+        call = site._read()
+        if isinstance(call, AreaCall):
+            raise AttentionRefused(f"gradients are not followed through the areas of {site.name!r} ({site.kind})")
+        if not self._scored:
+            raise ValueError("no score was given: call differentiate(score) after the forward")
+        return call
 
     def _chain(self, sites: Sequence[str | int | Site] | None) -> list[Site]:
         if sites is not None:
@@ -270,7 +386,7 @@ class Capture:
     # ---- recording ----
 
     def _begin(self, given: Iterable[Any]) -> None:
-        self._running = True
+        self._running, self._scored = True, False
         self._batches = _batches(given)
         self._sites.clear()
 
@@ -281,11 +397,26 @@ class Capture:
     def _enter(self, name: str, module: nn.Module) -> tuple[Site, float]:
         """The site about to run and its attention scale; what it did in an earlier forward is forgotten."""
         if name not in self._sites or not self._running:  # called on its own, each call is a forward
-            self._sites[name] = Site(name, type(module).__name__, _batches=self._batches)
+            kind, differentiable = type(module).__name__, self._differentiable
+            self._sites[name] = Site(name, kind, _batches=self._batches, _differentiable=differentiable)
         scale = self._scale
         if isinstance(scale, Mapping):
             scale = scale.get(list(self._sites).index(name), 1.0)
         return self._sites[name], float(scale)
+
+
+def _first_row(site: Site, query: int | Tensor) -> Tensor:
+    """What a walk through the layers starts with at its last site: one query, or weights over them -> (batch, n)."""
+    call = site._read()
+    batch, _, tokens, _ = call.shape
+    dtype = wide(call.dtype)
+    if isinstance(query, Tensor):
+        if query.shape != (tokens,):
+            raise ValueError(f"weights over the queries need shape ({tokens},), not {tuple(query.shape)}")
+        return query.to(call.device, dtype).expand(batch, tokens)
+    row = torch.zeros(batch, tokens, dtype=dtype, device=call.device)
+    row[:, _token(query, tokens)] = 1
+    return row
 
 
 def _rows(query: Any, count: int) -> slice | Tensor:

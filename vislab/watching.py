@@ -2,7 +2,8 @@
 
 Queries meet keys in one call: `scaled_dot_product_attention`, or an explicit softmax where a module has no fused
 attention. `capture` watches that call inside each attention module and keeps what went into it: queries and keys after
-projection, normalisation and rotation, with scale and mask. That is O(n) memory, no family needs an adapter, and any
+projection, normalisation and rotation, with scale and mask (of an explicit softmax its result, unless it is taken of
+nothing but a product, which then is that of queries and keys). That is O(n) memory, no family needs an adapter, and any
 row of attention can be computed again when someone asks for it.
 """
 
@@ -15,7 +16,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,10 +26,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .calls import (
+    AreaCall,
     Call,
     FusedCall,
     ProjectedCall,
     WeightsCall,
+    batch_first,
     exactly,
     kept_mask,
     multi_head_mask,
@@ -54,8 +57,12 @@ class _Tap(TorchFunctionMode):
         self.module = module
         self.sites = [site for site, _ in entered]
         self.scale = math.prod(scale for _, scale in entered)
+        self.differentiable = any(site._differentiable for site in self.sites)
         self.bias_kv = isinstance(module, nn.MultiheadAttention) and (module.bias_k is not None or module.add_zero_attn)
         self.weights: Tensor | None = None
+        self.product: tuple[Tensor, Tensor, Tensor] | None = None  # of two matrices and its factors, if done just now
+        self.call: FusedCall | WeightsCall | None = None  # what the softmax was taken of
+        self.result: Tensor | None = None  # the softmax's own
         self.casts: list[Tensor] = []  # the softmax's result as it may weigh the values, in whichever dtype
 
     def __torch_function__(
@@ -71,11 +78,18 @@ class _Tap(TorchFunctionMode):
         if self.weights is not None and func in _PRODUCT:
             self._product(func, args)
         output = func(*args, **kwargs)
+        self.product = (output, *args[:2]) if func in _PRODUCT and func is not torch.einsum else None
         if self.weights is not None and func in _CASTS and self._weighs(args[0]):
             self.casts.append(output)
         return output
 
-    def _record(self, call: Call | None, why: str | None = None) -> None:
+    def _begin_graph(self, result: Tensor) -> Tensor:
+        """A result that the gradient is taken at; where nothing before it has one, the graph begins here."""
+        if self.differentiable and torch.is_grad_enabled() and not torch.is_inference(result):
+            result.requires_grad_()
+        return result
+
+    def _record(self, call: Call | None, why: str | None = None, result: Tensor | None = None) -> None:
         for site in self.sites:
             site._calls += 1
             if site._calls > 1:
@@ -83,7 +97,7 @@ class _Tap(TorchFunctionMode):
             elif why is not None:
                 site.refused = why
             elif call is not None:
-                site._keep(call)
+                site._keep(call, result)
 
     def _unverified(self, call: FusedCall | ProjectedCall, width: int) -> bool:
         """Whether this module is yet to be verified on calls of this form: then it is, once."""
@@ -131,6 +145,7 @@ class _Tap(TorchFunctionMode):
             scale = own * self.scale
         more = {"enable_gqa": True} if enable_gqa else {}
         output = F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **more)
+        self._begin_graph(output)
         if dropout_p > 0:
             self._record(None, "its dropout is active: call eval() on the model first")
         elif query.ndim != 4 or query.shape[0] != key.shape[0] or query.shape[1] % key.shape[1]:
@@ -138,8 +153,9 @@ class _Tap(TorchFunctionMode):
             self._record(None, f"queries and keys have shapes {shapes}, not (batch, heads, tokens, dim)")
         else:
             with exactly(query.device):
-                call = FusedCall(query.detach(), key.detach(), own * self.scale, kept_mask(attn_mask), is_causal)
-                self._record(call)
+                mask, values = kept_mask(attn_mask), value.detach() if self.differentiable else None
+                call = FusedCall(query.detach(), key.detach(), own * self.scale, mask, is_causal, values)
+                self._record(call, result=output)
                 if self._unverified(call, query.shape[-1]):
                     self._verify(call, value.detach(), _joined(output.detach()), _joined)
         return output
@@ -163,37 +179,49 @@ class _Tap(TorchFunctionMode):
             if biases[0] is not None:
                 a["in_proj_bias"] = torch.cat([biases[0] * self.scale, *biases[1:]])
         output = F.multi_head_attention_forward(*given.args, **given.kwargs)
+        self._begin_graph(output[0])
         if self.bias_kv or a["static_k"] is not None or a["static_v"] is not None:
             self._record(None, "it adds keys of its own (add_bias_kv or add_zero_attn)")
         elif a["training"] and a["dropout_p"] > 0:
             self._record(None, "its dropout is active: call eval() on the model first")
         else:
             with exactly(a["query"].device):
-                query, key, value = (_batch_first(a[name]) for name in ("query", "key", "value"))
+                query, key, value = (batch_first(a[name]) for name in ("query", "key", "value"))
                 mask = multi_head_mask(a["attn_mask"], a["key_padding_mask"], heads, query.dtype)
-                projections = (weights[0].detach(), weights[1].detach())
-                offsets = (None, None) if biases[0] is None else (biases[0].detach(), biases[1].detach())
+                projections = tuple(w.detach() for w in weights)
+                offsets = tuple(None if b is None else b.detach() for b in biases)
                 call = ProjectedCall(query, key, projections, offsets, heads, mask, self.scale)
-                self._record(call)
+                if self.differentiable:
+                    call = replace(call, value=value, out=a["out_proj_weight"].detach())
+                self._record(call, result=output[0])
                 if self._unverified(call, width):
                     values = F.linear(value, weights[2], biases[2]).unflatten(-1, (heads, -1)).transpose(1, 2)
                     weight, bias = a["out_proj_weight"], a["out_proj_bias"]
                     dtype = wide(weight.dtype)
                     bias = None if bias is None else bias.to(dtype)
                     then = functools.partial(_projected, weight=weight.to(dtype), bias=bias)
-                    self._verify(call, values, _batch_first(output[0]), then)
+                    self._verify(call, values, batch_first(output[0]), then)
         return output
 
     def _softmax(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.scale != 1:
+        bare, self.product = self.product, None
+        if bare is not None and (not args or args[0] is not bare[0] or bare[1].ndim != 4 or bare[2].ndim != 4):
+            bare = None
+        if self.scale != 1 and bare is None:
             raise AttentionRefused(
                 f"the attention of {self.sites[0].name!r} ({self.sites[0].kind}) cannot be scaled: it makes its own "
                 "softmax. Load the model with fused attention (transformers: attn_implementation='sdpa')"
             )
+        if self.scale != 1:
+            args = (args[0] * self.scale, *args[1:])
         output = func(*args, **kwargs)
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if isinstance(output, Tensor) and output.ndim == 4 and dim in (-1, 3):
+            self.result = self._begin_graph(output)
             self.weights = output.detach()
+            self.call = WeightsCall(self.weights)
+            if bare is not None and not self.differentiable:  # the gradient is taken at the weights
+                self.call = FusedCall(bare[1].detach(), bare[2].detach().mT, self.scale)
             self.casts = [self.weights]
             self._record(None, "its softmax is changed before it weighs the values (active dropout, talking heads)")
         return output
@@ -201,6 +229,7 @@ class _Tap(TorchFunctionMode):
     def _product(self, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """A product over the keys with the softmax's own result proves that it is the attention."""
         assert self.weights is not None
+        assert self.call is not None
         if func is torch.einsum:
             proven = self._einsum(*args)
         else:
@@ -209,8 +238,13 @@ class _Tap(TorchFunctionMode):
         if proven:
             for site in self.sites:
                 if site._calls == 1:
-                    site._keep(WeightsCall(self.weights))
-            self.weights, self.casts = None, []
+                    site._keep(self._on_map(self.call), self.result)
+            self.weights, self.call, self.result, self.casts = None, None, None, []
+
+    def _on_map(self, call: FusedCall | WeightsCall) -> Call:
+        """The call with areas put back on their map: YOLO12's modules say how many, and hold them in the batch."""
+        areas = getattr(self.module, "area", 1)
+        return AreaCall(call, areas) if type(areas) is int and areas > 1 and call.shape[0] % areas == 0 else call
 
     def _einsum(self, equation: Any, *operands: Any) -> bool:
         """Whether an einsum sums the weights over their keys, together with the values', and over nothing else."""
@@ -244,12 +278,6 @@ def _projected(heads: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.linear(_joined(heads), weight, bias)
 
 
-def _batch_first(x: Tensor) -> Tensor:
-    """(tokens, batch, width), or (tokens, width) -> (batch, tokens, width)."""
-    x = x.detach()
-    return x[None] if x.ndim == 2 else x.transpose(0, 1)
-
-
 @dataclass(eq=False)
 class _Watch:
     """Who watches a module, and the `forward` of its own instance (nearly always None) that is to be put back."""
@@ -266,7 +294,9 @@ _lock = threading.RLock()
 
 
 @contextmanager
-def capture(module: nn.Module, *, attention_scale: float | Mapping[int, float] = 1.0) -> Iterator[Capture]:
+def capture(
+    module: nn.Module, *, attention_scale: float | Mapping[int, float] = 1.0, gradients: bool = False
+) -> Iterator[Capture]:
     """Keep what the attention sites of any torch module do in the forwards inside the block.
 
     The module runs as it is, in its own dtype and with its fused attention (nn.MultiheadAttention without its inference
@@ -274,7 +304,8 @@ def capture(module: nn.Module, *, attention_scale: float | Mapping[int, float] =
     attention_scale: factor s of q·kᵀ in softmax(s·q·kᵀ/√d + bias), a real intervention, above
     0; for all sites, or {index in execution order: s}. Each site is verified on some rows of its first forward:
     attention recomputed from its queries and keys must give its own output. A site that fails is refused by name when
-    read; one that is to be scaled and makes its own softmax, at once.
+    read; one that is to be scaled and makes its own softmax, at once. gradients: keep what `Capture.differentiate`
+    needs, the values and the graph; where neither input nor weights require one, it begins at the first attention.
 
     The last forward counts. Only the thread that opened the capture is recorded. Captures may be nested, and closed in
     any order; each reports what the model really used, the others' interventions included.
@@ -289,7 +320,7 @@ def capture(module: nn.Module, *, attention_scale: float | Mapping[int, float] =
     if any(isinstance(m, torch.jit.ScriptModule) for m in (module, *targets.values())):
         raise TypeError("a TorchScript module runs where nothing can watch it: give the module that it was made from")
     _check_scale(attention_scale, len(targets))
-    recording = Capture(module, attention_scale, watched=len(targets))
+    recording = Capture(module, attention_scale, watched=len(targets), differentiable=gradients)
     try:
         with _lock:
             _watch(module).roots.append(recording)

@@ -1,41 +1,34 @@
-"""The Lab: a notebook widget that keeps the settings, runs one forward at a time and hands the rest to the browser."""
+"""The Lab: a notebook widget that runs one forward at a time and shows what comes of it; the page does the rest."""
 
 from __future__ import annotations
 
 import base64
 import functools
-import hashlib
-import math
 import tempfile
 import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
-import numpy as np
 import traitlets
 
 from . import attribution, compose, export, messages, render
 from .geometry import Heatmap
 from .images import load_image, samples
-from .models import Model
-from .runs import Kept, Runs
+from .runs import Kept, Newest, Runs, Superseded, Unless
+from .settings import FAINTEST, FORWARD, READING, Settings, named
 
-NORMALISE = ("map", "shared", "absolute")
-SCALES = (0.1, 4.0)
+if TYPE_CHECKING:
+    from .detection import Detections
+
 CACHE_BYTES = 512 * 2**20
 QUIET = 1.0  # seconds without a change after which the still picture is made anew
+SOON = 0.05  # seconds: a rollout that takes longer is preceded by what is ready at once
 
-FORWARD = ("model", "patch_size", "image_size", "attention_scale")  # what a forward depends on, beside the image
-READING = ("method", "layer", "head", "query")  # what is read from the same forward
+USUAL = {"layer": -1, "head": "mean", "query": "cls", "target": None}  # in place of what a method does not take
 UNMODIFIED = {"patch_size": None, "image_size": None, "attention_scale": 1.0}
-COMPARABLE = (*FORWARD, *READING[:3])
-DISPLAY = ("opacity", "colormap", "smooth", "normalise", "threshold", "grid", "incoming", "confidence")
-SETTINGS = ("image", *FORWARD, *READING, "compare", "before", "detections", *DISPLAY)
 
 RUNS = Runs(CACHE_BYTES)
 
@@ -50,25 +43,24 @@ class Shown:
     made: bool
 
 
-def _named(value: Any, _: Any = None) -> Any:
-    """An image or a model by its name; what has none stays in Python."""
-    if isinstance(value, str | Path):
-        return str(value)
-    return value.name if isinstance(value, Model) else ""
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a detector found in an image, or the words in which it failed."""
+
+    digest: str
+    detector: Any
+    detections: Detections | None = None
+    failed: str | None = None
 
 
-def _trait(kind: Any, **tags: Any) -> Any:
-    return kind.tag(sync=True, **tags)
-
-
-class Lab(anywidget.AnyWidget):
+class Lab(Settings, anywidget.AnyWidget):
     """Explore where a Vision Transformer looks, live, in JupyterLab or Notebook 7.
 
-    image: what `load_image` takes, or the name of a sample; by default the first of them. model: what `load` takes.
-    state: another lab's `state`. Every control is an attribute, validated when set: image, model, patch_size,
-    image_size, attention_scale (0.1 to 4), method, layer, head, query ("cls" or (x, y) in source pixels), compare
-    (settings of the second picture), before, detections ([{"box": (x0, y0, x1, y1), "label": …, "score": …}], source
-    pixels), opacity, colormap, smooth, normalise, threshold, grid, incoming, confidence.
+    image: what `load_image` takes, or the name of a sample; by default the first of them. state: another lab's `state`.
+    settings: any of the controls, each also an attribute, validated when set: model (what `load` takes), patch_size,
+    image_size, attention_scale (0.1 to 4), method, layer, head, query ("cls" or (x, y) in source pixels), target (of
+    the methods for one class), compare (settings of the second picture), before, detector (what `detect` takes, or
+    None), confidence, opacity, colormap, smooth, normalise, threshold, grid, incoming.
 
     Raises TraitError, in words, for a value that is impossible; what goes wrong later stands in the lab's status line.
 
@@ -80,85 +72,29 @@ class Lab(anywidget.AnyWidget):
     _esm = messages.STATIC / "lab.js"
     _css = messages.STATIC / "lab.css"
 
-    _photo = _trait(traitlets.Bytes(b""))
-    _source = _trait(traitlets.List())
-    _content = _trait(traitlets.Unicode())
+    _photo = traitlets.Bytes(b"").tag(sync=True)
+    _source = traitlets.List().tag(sync=True)
+    _content = traitlets.Unicode().tag(sync=True)
 
-    image = _trait(traitlets.Any(), to_json=_named)
-    model = _trait(traitlets.Any("embedded"), to_json=_named)
-    patch_size = _trait(traitlets.Any(None, allow_none=True))
-    image_size = _trait(traitlets.Any(None, allow_none=True))
-    attention_scale = _trait(traitlets.Float(1.0))
-    method = _trait(traitlets.Enum(list(attribution.METHODS), "rollout"))
-    layer = _trait(traitlets.Any(-1))
-    head = _trait(traitlets.Any("mean"))
-    query = _trait(traitlets.Any("cls"))
-    compare = _trait(traitlets.Dict())
-    before = _trait(traitlets.Bool(True))
-    detections = _trait(traitlets.List(traitlets.Dict()))
-    opacity = _trait(traitlets.Float(0.6, min=0, max=1))
-    colormap = _trait(traitlets.Enum(messages.COLORMAPS, "viridis"))
-    smooth = _trait(traitlets.Bool(False))
-    normalise = _trait(traitlets.Enum(NORMALISE, "map"))
-    threshold = _trait(traitlets.Float(0.0, min=0, max=1))
-    grid = _trait(traitlets.Bool(False))
-    incoming = _trait(traitlets.Bool(False))
-    confidence = _trait(traitlets.Float(0.25, min=0, max=1))
-
-    def __init__(self, image: Any = None, *, model: Any = None, state: Mapping[str, Any] | None = None) -> None:
-        self._lock = threading.Lock()
-        self._wanted: dict[str, Any] | None = None
-        self._thread: threading.Thread | None = None
-        self._failed: Exception | None = None
-        self._ready: Model | None = None
-        self._shown: Shown | None = None
+    def __init__(self, image: Any = None, *, state: Mapping[str, Any] | None = None, **settings: Any) -> None:
+        self._worker = Newest(self._show, self._failed)
+        self._panes: list[Shown | None] = [None, None]
         self._plain: Kept | None = None
+        self._rate = 0.0
+        self._found: Found | None = None
+        self._unfolded = False  # whether the page shows every method's map
+        self._maps: dict[Any, Shown] = {}
         self._handle: Any = None
         self._greet = False
         self._timer = threading.Timer(0, int)
-        self._pixels = np.zeros((1, 1, 3), np.uint8)
-        self._digest = ""
         super().__init__()
-        given = dict(state or {})
+        given = dict(state or {}) | settings
         if image is not None or given.get("image") in (None, ""):
             given["image"] = next(iter(samples())) if image is None else image
-        if model is not None:
-            given["model"] = model
         self.state = given
-        self.observe(self._changed, names=["image", *FORWARD, *READING, "compare", "before"])
+        self.observe(self._changed, names=["image", *FORWARD, *READING, "compare", "before", "detector"])
         self.on_msg(self._asked)
         self._want()
-
-    # ---- settings ----
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """All settings as a plain dict: `Lab(state=…)` makes the lab again, `lab.state = {…}` changes several at once.
-
-        A photograph or a model that has no name is not in it: pass it again.
-        """
-        return {name: _named(value) if name in ("image", "model") else value for name, value in self._settings()}
-
-    @state.setter
-    def state(self, values: Mapping[str, Any]) -> None:
-        for name in values:
-            if name not in SETTINGS:
-                raise ValueError(f"the lab has no setting {name!r}: it has {', '.join(SETTINGS)}")
-        with self.hold_trait_notifications():
-            for name, value in values.items():
-                setattr(self, name, value)
-
-    def _settings(self) -> Iterator[tuple[str, Any]]:
-        return ((name, getattr(self, name)) for name in SETTINGS)
-
-    @traitlets.validate("image")
-    def _image_is_there(self, proposal: Any) -> Any:
-        value = proposal["value"]
-        with _in_words():
-            pixels = load_image(samples().get(value, value) if isinstance(value, str) else value)
-        self._pixels = pixels
-        self._digest = hashlib.blake2b(pixels.tobytes() + repr(pixels.shape).encode(), digest_size=16).hexdigest()
-        return value
 
     @traitlets.observe("image")
     def _paint(self, _: Any) -> None:
@@ -166,90 +102,7 @@ class Lab(anywidget.AnyWidget):
             self._content, self._source = self._digest, list(self._pixels.shape[:2])
             self._photo = messages.jpeg(self._pixels)
 
-    @traitlets.validate("model")
-    def _model_is_one(self, proposal: Any) -> Any:
-        value = proposal["value"]
-        if isinstance(value, str | Path | Model):
-            return value
-        with _in_words():
-            return compose._model(value)  # a bare module becomes one Model, once
-
-    @traitlets.validate("patch_size", "image_size")
-    def _sizes_fit(self, proposal: Any) -> Any:
-        value = tuple(proposal["value"]) if isinstance(proposal["value"], list) else proposal["value"]
-        name = proposal["trait"].name
-        numbers = value if isinstance(value, tuple) else (value,)
-        pair = name == "image_size" and isinstance(value, tuple) and len(value) == 2
-        if value is not None and not ((pair or len(numbers) == 1) and all(_whole(n) and n > 0 for n in numbers)):
-            raise traitlets.TraitError(f"{name} is a whole number of pixels above 0, or None, not {value!r}")
-        sizes = {"patch_size": self.patch_size, "image_size": self.image_size, name: value}
-        if self._ready is not None and _named(self._ready) == _named(self.model):
-            with _in_words():
-                self._ready.grid(sizes["image_size"], sizes["patch_size"])
-        return value
-
-    @traitlets.validate("attention_scale")
-    def _scale_is_possible(self, proposal: Any) -> float:
-        low, high = SCALES
-        if not low <= proposal["value"] <= high:
-            raise traitlets.TraitError(
-                f"attention_scale runs from {low} to {high:g} , where 1 is the trained model; not {proposal['value']}"
-            )
-        return proposal["value"]
-
-    @traitlets.validate("layer")
-    def _layer_exists(self, proposal: Any) -> Any:
-        return self._index("layer", proposal["value"], ("mean",), "layers")
-
-    @traitlets.validate("head")
-    def _head_exists(self, proposal: Any) -> Any:
-        return self._index("head", proposal["value"], ("mean", "max", "min"), "heads")
-
-    def _index(self, name: str, value: Any, words: tuple[str, ...], of: str) -> Any:
-        known = self._ready is not None and _named(self._ready) == _named(self.model)
-        number = getattr(self._ready, of) if known else math.inf
-        if value in words or (_whole(value) and -number <= value < number):
-            return value
-        raise traitlets.TraitError(
-            f"{name} is {', '.join(map(repr, words))} or an index{f' below {number}' if known else ''}, not {value!r}"
-        )
-
-    @traitlets.validate("query")
-    def _query_is_a_place(self, proposal: Any) -> Any:
-        value = proposal["value"]
-        if value == "cls":
-            return value
-        try:
-            x, y = (float(v) for v in value)
-        except (TypeError, ValueError):
-            x = y = math.nan
-        if not (0 <= x <= self._pixels.shape[1] and 0 <= y <= self._pixels.shape[0]):
-            height, width = self._pixels.shape[:2]
-            raise traitlets.TraitError(f"query is 'cls' or a point (x, y) in the {width}×{height} px, not {value!r}")
-        return (x, y)
-
-    @traitlets.validate("compare")
-    def _compare_is_known(self, proposal: Any) -> Any:
-        for name in proposal["value"]:
-            if name not in COMPARABLE:
-                raise traitlets.TraitError(f"{name!r} cannot be compared: there are {', '.join(COMPARABLE)}")
-        return proposal["value"]
-
-    @traitlets.validate("detections")
-    def _boxes_are_boxes(self, proposal: Any) -> Any:
-        for one in proposal["value"]:
-            if len(one.get("box", ())) != 4:
-                raise traitlets.TraitError(f"a detection has a 'box' (x0, y0, x1, y1) in source pixels, not {one!r}")
-        return proposal["value"]
-
     def _changed(self, change: Any) -> None:
-        # Rollout fuses the heads: one head alone is read from one layer.
-        if change["name"] == "head" and _whole(self.head) and self.method == "rollout":
-            self.method = "cls"
-        elif change["name"] == "method" and self.method == "rollout" and (_whole(self.head) or self.layer == "mean"):
-            self.state = {"head": "mean", "layer": -1 if self.layer == "mean" else self.layer}
-        elif change["name"] == "layer" and self.layer == "mean" and self.method == "rollout":
-            self.method = "cls"
         if change["name"] == "image":
             self.query = "cls"
         self._want()
@@ -267,95 +120,155 @@ class Lab(anywidget.AnyWidget):
     @property
     def heatmap(self) -> Heatmap | None:
         """The heatmap on the screen, or None before the first."""
-        return None if self._shown is None else self._shown.heat
+        return None if self._panes[0] is None else self._panes[0].heat
+
+    @property
+    def detections(self) -> Detections | None:
+        """What the detector found, down to the confidence shown; None without a detector, or where it failed."""
+        if self._found is None or self._found.detections is None:
+            return None
+        return self._found.detections.above(max(self.confidence, FAINTEST))
 
     def wait(self, timeout: float | None = None) -> Lab:
-        """Until what was asked for is on the screen -> the lab. Raises what went wrong, or TimeoutError (seconds)."""
-        end = math.inf if timeout is None else time.monotonic() + timeout
-        while (thread := self._thread) is not None:
-            thread.join(None if end == math.inf else max(0.0, end - time.monotonic()))
-            if time.monotonic() >= end and self._thread is not None:
-                raise TimeoutError(f"the lab was still at work after {timeout:g} s")
-        if self._failed is not None:
-            raise self._failed
+        """Until what was asked for is on the screen -> the lab. Raises what went wrong, or TimeoutError (seconds).
+
+        A detector's failure does not count: it stands in the status line.
+        """
+        self._worker.wait(timeout)
         return self
 
     def _want(self) -> None:
         """The settings of now are wanted, whatever was wanted before."""
-        with self._lock:
-            self._wanted = dict(self._settings()) | {"pixels": self._pixels, "digest": self._digest}
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, daemon=True)
-                self._thread.start()
+        self._worker.want(dict(self._settings()) | {"pixels": self._pixels, "digest": self._digest})
 
-    def _work(self) -> None:
-        """Until nothing is wanted any more: make the newest wanted view. What fails leaves the last good one."""
-        while True:
-            with self._lock:
-                wanted, self._wanted = self._wanted, None
-                if wanted is None:
-                    self._thread = None
-                    return
-                self._failed = None
-            try:
-                if self._greet:  # here, so that two threads do not import frameworks at the same time
-                    self._greet = False
-                    self.send(*messages.about(SCALES))
-                self._show(wanted)
-            except Exception as error:
-                with self._lock:
-                    self._failed = error
-                self._say("error", str(error) or type(error).__name__)
+    def _failed(self, error: Exception) -> None:
+        """What fails leaves the last good view."""
+        self._say("error", str(error) or type(error).__name__)
 
     def _show(self, wanted: dict[str, Any]) -> None:
-        """The view, what stands beside it, what it is held against; each dropped once something newer is wanted."""
-        self._ready = compose._model(wanted["model"])
-        shown = self._made(wanted)
-        if self._wanted is not None:
-            return
-        self._shown = shown
-        self._send_view(0, shown)
+        """The view, what stands beside it, what it is held against, boxes; left off once something newer is wanted."""
+        greeted = self._greet
+        if greeted:  # here, so that two threads do not import frameworks at the same time
+            self._greet = False
+            self.send(*messages.about())
+        self._ready = compose.model_of(wanted["model"])
+        kept, made = self._run(wanted)
+        slow = wanted["method"] == "rollout" and RUNS.rollout_seconds(kept) > SOON
+        if slow and self._seen(wanted, kept) is None:
+            self._put(0, self._read(wanted | {"method": "cls"}, kept, made))
+            self._say("computing", f"rollout through {kept.model.layers} layers")
+        shown = self._read(wanted, kept, made)
+        self._put(0, shown)
+        beside = self._beside(wanted)
+        self._put(1, self._read(wanted | beside, *self._run(wanted | beside)) if beside else None)
+        self._plain = self._run(wanted | UNMODIFIED)[0]
+        self._rate = RUNS.rate(kept.model, wanted["pixels"], stop=self._is_overtaken)
+        self.send(*messages.plain(kept, self._plain, wanted, self._rate))
+        self._detect(wanted)
+        if self._unfolded:
+            self._every_method(wanted, kept)
+        if self._found is not None and self._found.failed is not None:
+            self._say("error", f"The map is ready, but no boxes: {self._found.failed}")
+        else:
+            self._say("ready", f"{kept.seconds * 1000:.0f} ms" if made else "" if greeted else "remembered")
+        self._settle()
+
+    def _put(self, pane: int, shown: Shown | None) -> None:
+        if self._is_overtaken():
+            raise Superseded
+        self._panes[pane] = shown
+        self.send(*self._view(pane, shown) if shown else ({"kind": "view", "pane": pane, "run": None}, []))
+
+    def _is_overtaken(self) -> bool:
+        return self._worker.newer is not None
+
+    @staticmethod
+    def _beside(wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings in which the second picture differs; none where there is no second picture."""
         second = wanted["compare"] or ({"attention_scale": 1.0} if wanted["before"] else {})
-        beside = {name: value for name, value in second.items() if wanted[name] != value}
-        self._send_view(1, self._made(wanted | beside) if beside else None)
-        if self._wanted is None:
-            self._plain = self._run(wanted | UNMODIFIED)[0]
-            self.send(*messages.plain(shown.kept, self._plain, wanted))
-            self._say("ready", f"{shown.kept.seconds * 1000:.0f} ms" + ("" if shown.made else ", remembered"))
-            self._settle()
+        return {name: value for name, value in second.items() if wanted[name] != value}
 
     def _run(self, wanted: Mapping[str, Any]) -> tuple[Kept, bool]:
-        model = compose._model(wanted["model"])
+        """The run of these settings, remembered or made; left off where a newer one needs another."""
+
+        def stop() -> bool:
+            newer = self._worker.newer
+            return newer is not None and any(newer[name] != wanted[name] for name in ("digest", *FORWARD))
+
+        model = compose.model_of(wanted["model"])
         how = {name: wanted[name] for name in FORWARD[1:]}
         saying = functools.partial(self._say, "computing")
-        return RUNS.run(model, wanted["pixels"], wanted["digest"], starting=saying, **how)
+        return RUNS.run(model, wanted["pixels"], wanted["digest"], starting=saying, stop=stop, **how)
 
-    def _made(self, wanted: dict[str, Any]) -> Shown:
-        kept, made = self._run(wanted)
+    def _read(self, wanted: Mapping[str, Any], kept: Kept, made: bool) -> Shown:
+        """The heatmap of a run; left off once anything newer is wanted."""
+
+        def progress(done: int, total: int) -> None:
+            self._say("computing", f"{wanted['method'].replace('_', ' ')}: {done} of {total}")
+
+        seen = self._seen(wanted, kept)
+        if seen is not None:
+            return replace(seen, made=made)
         model, run, token, method = kept.model, kept.run, None, wanted["method"]
-        if wanted["query"] != "cls":
+        takes = attribution.ASKED["attention" if method == "cls" else method]
+        if wanted["query"] != "cls" and "query" in takes:
             cell = run.grid.cell_at(*run.frame.to_model(*wanted["query"]))
             if cell is None:
                 raise ValueError(f"{model.name} sees nothing at the pinned point {wanted['query']}: pin another patch")
             token = run.grid.token(*cell)
             method = "attention" if method == "cls" else method
-        asked = {name: wanted[name] for name in (*READING[1:], *FORWARD[1:])}
-        heat = compose.heatmap(model, run, wanted["pixels"], method=method, token=token, asked=asked, options={})
-        settings = {name: wanted[name] for name in (*FORWARD, *READING)} | {"model": _named(wanted["model"])}
-        return Shown(settings, kept, heat, made)
+        asked = {name: wanted[name] if name in takes else usual for name, usual in USUAL.items()}
+        asked |= {name: wanted[name] for name in FORWARD[1:]}
+        how: dict[str, Any] = {"method": method, "token": token, "asked": asked, "options": {}}
+        with Unless(self._is_overtaken):
+            heat = compose.heatmap(model, run, wanted["pixels"], **how, progress=progress)
+        return Shown(_told(wanted), kept, heat, made)
+
+    def _seen(self, wanted: Mapping[str, Any], kept: Kept) -> Shown | None:
+        """What a pane shows already of these settings."""
+        return next((one for one in self._panes if one and one.kept is kept and one.settings == _told(wanted)), None)
+
+    def _detect(self, wanted: Mapping[str, Any]) -> None:
+        """Find boxes, where they are not yet found, and tell the page. A detector that fails harms nothing else."""
+        digest, detector = wanted["digest"], wanted["detector"]
+        found = self._found
+        if detector is None:
+            found = None
+        elif found is None or (found.digest, found.detector) != (digest, detector):
+            if self._is_overtaken():
+                raise Superseded
+            self._say("computing", f"detector {named(detector)}")
+            try:
+                found = Found(digest, detector, compose.detect(wanted["pixels"], detector, confidence=FAINTEST))
+            except Exception as error:
+                found = Found(digest, detector, failed=str(error) or type(error).__name__)
+        self._found = found
+        self.send(*messages.boxes(digest, found.detections if found else None))
+
+    def _every_method(self, wanted: Mapping[str, Any], kept: Kept) -> None:
+        """Each method's map of a run, one after the other; those that were made stay until another run is shown."""
+        asked = {**wanted, "layer": -1, "head": "mean"}
+        made = {key: shown for key, shown in self._maps.items() if shown.kept is kept}
+        self._maps = made
+        for method in attribution.METHODS:
+            if method == "attention":  # as "cls", or of the pinned patch
+                continue
+            key = (method, wanted["query"], wanted["target"])
+            try:
+                if key not in made:
+                    made[key] = self._read(asked | {"method": method}, kept, False)
+                self.send(*messages.of_method(method, kept, made[key].heat))
+            except (ValueError, RuntimeError) as error:
+                self.send(*messages.of_method(method, kept, str(error)))
 
     # ---- to the browser ----
 
     def _say(self, state: str, words: object) -> None:
         self.send({"kind": "status", "state": state, "words": str(words)})
 
-    def _send_view(self, pane: int, shown: Shown | None) -> None:
-        self.send(*self._view(pane, shown) if shown else ({"kind": "view", "pane": pane, "run": None}, []))
-
     def _view(self, pane: int, shown: Shown) -> messages.Message:
         content, buffers = messages.view(pane, shown.kept, shown.heat, shown.settings)
-        call = messages.call(_named(self.image), shown.heat)
-        return content | {"content": self._digest, "call": call}, buffers
+        return content | {"content": self._digest, "source": messages.source(named(self.image))}, buffers
 
     def _look(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("opacity", "colormap", "smooth", "threshold")}
@@ -365,7 +278,7 @@ class Lab(anywidget.AnyWidget):
         try:
             getattr(self, f"_on_{content['kind']}")(content, buffers)
         except Exception as error:
-            self._say("error", str(error) or type(error).__name__)
+            self._failed(error)
 
     def _on_hello(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
         self._greet = True
@@ -379,6 +292,11 @@ class Lab(anywidget.AnyWidget):
         if (kept := RUNS.numbered(content["run"])) is not None:
             self.send(*messages.atlas(kept))
 
+    def _on_methods(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
+        self._unfolded = bool(content["open"])
+        if self._unfolded:
+            self._want()
+
     def _on_upload(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
         self.image = load_image(bytes(buffers[0]))
 
@@ -390,26 +308,30 @@ class Lab(anywidget.AnyWidget):
     # ---- what stays ----
 
     def save(self, path: str | Path) -> Path:
-        """Write what is shown, in the format of the path's suffix -> its path.
+        """Write what is shown, both pictures where there are two, in the format of the path's suffix -> its path.
 
         .html is one page, without need of a network or Python, where pointing at patches, layers, heads, scale and
         display still work; the others are `vislab.save`'s.
         """
-        shown, path = self.wait()._shown, Path(path)
-        assert shown is not None
-        assert shown.heat.image is not None
-        assert self._plain is not None
+        panes, path = [shown for shown in self.wait()._panes if shown is not None], Path(path)
         if path.suffix.lower() != ".html":
-            return export.save(path, shown.heat.image, shown.heat, **self._look())
+            heats = [shown.heat for shown in panes]
+            look = self._look() | {"normalise": self.normalise, "detections": self.detections}
+            return export.save(path, self._pixels, heats[0] if len(heats) == 1 else heats, **look)
+        assert self._plain is not None
+        first = panes[0]
         own = {name: getattr(self, name) for name in ("_photo", "_source", "_content")}
         state = own | {name: value for name, value in self.state.items() if value is not None}
+        state |= {"compare": self._beside(self.state) if len(panes) > 1 else {}, "before": False}
         told = [
-            messages.about(SCALES),
-            self._view(0, shown),
-            messages.plain(shown.kept, self._plain, shown.settings),
-            messages.atlas(shown.kept),
+            messages.about(),
+            *(self._view(pane, shown) for pane, shown in enumerate(panes)),
+            messages.plain(first.kept, self._plain, first.settings, self._rate),
+            messages.boxes(self._digest, self.detections),
+            messages.atlas(first.kept),
         ]
-        path.write_text(messages.page(f"vislab: {shown.heat.method}", state, told, shown.kept), encoding="utf-8")
+        layers = messages.small_layers([(shown.kept, shown.settings["layer"]) for shown in panes])
+        path.write_text(messages.page(f"vislab: {first.heat.method}", state, told, layers), encoding="utf-8")
         return path
 
     def _ipython_display_(self) -> None:
@@ -422,10 +344,9 @@ class Lab(anywidget.AnyWidget):
             self._handle = display(self._still(), raw=True, display_id=True)
 
     def _still(self) -> dict[str, Any]:
-        shown = self._shown
-        photo = self._pixels
-        if shown is not None and shown.heat.image is not None:
-            photo = render.overlay(shown.heat.image, shown.heat, **self._look())
+        photo, heat = self._pixels, self.heatmap
+        if heat is not None and heat.image is not None:
+            photo = render.overlay(heat.image, heat, detections=self.detections, **self._look())
         return {"image/jpeg": base64.b64encode(messages.jpeg(photo)).decode(), "text/plain": "the lab's last view"}
 
     def _settle(self) -> None:
@@ -435,14 +356,6 @@ class Lab(anywidget.AnyWidget):
         self._timer.start()
 
 
-@contextmanager
-def _in_words() -> Iterator[None]:
-    """Errors of the engine as the trait errors that widgets expect, in the same words."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        raise traitlets.TraitError(str(error)) from error
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _told(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings behind a picture, as the page is told them."""
+    return {name: wanted[name] for name in (*FORWARD, *READING)} | {"model": named(wanted["model"])}

@@ -29,6 +29,7 @@ LAYERS, HEADS, WIDTH, PATCH = 12, 12, 768, 16
 SIZES, LARGE = (224, 384, 640), (1024, 2048)  # pixels a side
 SECONDS, ROUNDS = 20, 31  # a comparison ends when either is reached
 BASELINE = {"vislab": "plain", "eager": "plain", "fast-vit-rollout": "plain timm"}
+GRADIENTS = {"relevance": "relevance of a class", "grad_rollout": "rollout weighted by gradients"}
 FRAMEWORKS = ("torch", "torchvision", "transformers", "timm", "ultralytics", "matplotlib", "cv2")
 IMPORT = f"""
 import sys, time
@@ -41,6 +42,9 @@ Time ({clock}) is the ratio to the plain forward with fused attention. The eager
 `attn_implementation="eager"` and `output_attentions=True`, and multiplies the maps of all layers. fast-vit-rollout
 reads what enters modules named `attn_drop`, which the ViT of transformers does not have: it runs on timm's ViT-B/16 of
 the same shape, with `discard_ratio` 0 and, as it needs, without fused attention; its baseline is timm's fused forward.
+
+Methods of gradients are held against a forward with fused attention and a backward pass to the pixels, weights frozen;
+their eager recipe keeps the maps of all layers and their gradients by autograd.
 """
 
 
@@ -85,6 +89,51 @@ def runs_of_transformers(task: str, size: int) -> Runs:
     return {"plain": forward, "vislab": with_vislab, "eager": with_eager}
 
 
+def runs_of_gradients(task: str, size: int) -> Runs:
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification
+
+    import vislab
+
+    config = ViTConfig(num_hidden_layers=LAYERS, num_attention_heads=HEADS, hidden_size=WIDTH, patch_size=PATCH)
+    model = ViTForImageClassification(config).eval().requires_grad_(False)
+    pixels = torch.rand(1, 3, size, size)
+
+    def forward(attention: str = "sdpa", pixels: torch.Tensor = pixels, **options: bool) -> Any:
+        if model.config._attn_implementation != attention:
+            model.set_attn_implementation(attention)
+        return model(pixels, interpolate_pos_encoding=True, **options)
+
+    @torch.enable_grad()
+    def plain() -> torch.Tensor:
+        given = pixels.clone().requires_grad_()
+        return torch.autograd.grad(forward(pixels=given).logits[0, 0], given)[0]
+
+    @torch.enable_grad()
+    def with_vislab() -> torch.Tensor:
+        with vislab.capture(model, gradients=True) as cap:
+            score = forward().logits[0, 0]
+        cap.differentiate(score)
+        return cap.relevance() if task == "relevance" else cap.grad_rollout()
+
+    @torch.enable_grad()
+    def with_eager() -> torch.Tensor:
+        said = forward("eager", pixels.clone().requires_grad_(), output_attentions=True)
+        identity = result = torch.eye(tokens(size))
+        for layer, gradient in zip(
+            said.attentions, torch.autograd.grad(said.logits[0, 0], said.attentions), strict=True
+        ):
+            weights = (layer * gradient).detach().relu_()[0].mean(0)
+            if task == "relevance":
+                result = result + weights @ result
+            else:
+                sums = weights.sum(-1, keepdim=True)
+                result = (torch.where(sums > 0, weights / sums, identity) + identity) / 2 @ result
+        return result[:1]
+
+    return {"plain": plain, "vislab": with_vislab, "eager": with_eager}
+
+
 def runs_of_timm(size: int) -> Runs:
     import timm
     import torch
@@ -114,7 +163,12 @@ def child(what: str, name: str, task: str, size: int, busy: bool) -> dict[str, f
         torch.set_num_threads(1)
     clock = time.process_time if busy else time.perf_counter
     with torch.no_grad():
-        runs = runs_of_timm(size) if "timm" in name or name == "fast-vit-rollout" else runs_of_transformers(task, size)
+        if task in GRADIENTS:
+            runs = runs_of_gradients(task, size)
+        elif "timm" in name or name == "fast-vit-rollout":
+            runs = runs_of_timm(size)
+        else:
+            runs = runs_of_transformers(task, size)
         if what == "peak":
             runs[name]()
             unit = 1 if sys.platform == "darwin" else 1024
@@ -149,10 +203,12 @@ def asked(what: str, name: str, task: str, size: int) -> dict[str, float]:
 def cells(name: str, task: str, size: int) -> list[str]:
     """Time and extra memory of one way to do the task."""
     if name != "vislab":
-        needed = (LAYERS * HEADS + 4) * tokens(size) ** 2 * 4
+        maps = 4 if task in GRADIENTS else 1  # before and after the softmax, and the gradients of both
+        needed = (maps * LAYERS * HEADS + 4) * tokens(size) ** 2 * 4
         if needed > 0.9 * psutil.virtual_memory().available:
             return ["cannot run", f"needs {shown(needed)}"]
-    extra = peak(name, task, size) - peak(BASELINE[name], "", size)
+    baseline = peak(BASELINE[name], task if task in GRADIENTS else "", size)
+    extra = peak(name, task, size) - baseline
     return [f"{asked('time', name, task, size)['time']:.2f}", shown(extra)]
 
 
@@ -198,6 +254,11 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     for task, size in [("cls", sizes[0]), *(("rollout", size) for size in sizes)]:
         print(row(task, size), flush=True)
+    print("\n| | tokens | time | extra memory | eager: time | memory |\n|---|---|---|---|---|---|", flush=True)
+    for task in GRADIENTS:
+        for size in sizes:
+            columns = [GRADIENTS[task], f"{tokens(size):,}", *cells("vislab", task, size), *cells("eager", task, size)]
+            print(f"| {' | '.join(columns)} |", flush=True)
     print(NOTES.format(clock="processor time of one thread" if options.busy else "wall time"))
 
 

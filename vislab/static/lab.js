@@ -167,13 +167,24 @@ function neighbours(i, count, fine) {
   return [first, Math.min(first + 1, count - 1), at - first];
 }
 
-/** Values -> RGBA through a table of 256 RGB colours; below `threshold`, a fraction of the range, transparent. */
-export function coloured(values, [low, high], table, threshold = 0) {
+/** The two ends of the colours of some values; where values below 0 speak against something, 0 is in the middle. */
+export function endsOf(lists, signed) {
+  const [low, high] = span(lists.flatMap((values) => span(values))), end = Math.max(-low, high) || 1;
+  return signed ? [-end, end] : [low, high];
+}
+export const centred = ([low, high]) => low === -high && low < 0;
+
+/**
+ * Values -> RGBA through a table of 256 RGB colours; what is weak is transparent: below `threshold`, a fraction of the
+ * range, or, where 0 is in its middle, of the way from 0 to its ends.
+ */
+export function coloured(values, range, table, threshold = 0) {
+  const [low, high] = range, both = centred(range);
   const out = new Uint8ClampedArray(values.length * 4), by = high > low ? 1 / (high - low) : 0;
   for (let i = 0, o = 0; i < values.length; i++, o += 4) {
     const share = Math.min(Math.max((values[i] - low) * by, 0), 1), c = 3 * Math.min(Math.floor(share * 256), 255);
     out[o] = table[c]; out[o + 1] = table[c + 1]; out[o + 2] = table[c + 2];
-    out[o + 3] = share < threshold ? 0 : 255;
+    out[o + 3] = (both ? Math.abs(2 * share - 1) : share) < threshold ? 0 : 255;
   }
   return out;
 }
@@ -255,10 +266,10 @@ export function change(now, before, digits, unit = "") {
 /** Tick labels with the decimals that tell them apart. */
 export function tickLabels(values) {
   const step = values.length > 1 ? values[1] - values[0] : Math.abs(values[0]) || 1;
-  if (step < 1e-4) return values.map((v) => v.toExponential(1).replace("e-", "e−"));
+  if (step < 1e-4) return values.map((v) => v.toExponential(1).replaceAll("-", "−"));
   let decimals = Math.max(0, -Math.floor(Math.log10(step)));
   if (Math.abs(step * 10 ** decimals - Math.round(step * 10 ** decimals)) > 1e-6) decimals++;
-  return values.map((v) => v.toFixed(decimals));
+  return values.map((v) => v.toFixed(decimals).replace("-", "−"));
 }
 
 // ---- the page ----
@@ -266,9 +277,17 @@ export function tickLabels(values) {
 const HIGHEST = [540, 0.58]; // px, and share of the window: how high a photograph may stand
 const MEMORY = 192e6; // bytes of queries and keys kept in the page
 const PATCHES = [4, 64], INPUTS = [64, 1024]; // px, the ends of the sliders
-const READ = ["method", "layer", "head", "query"];
 const FORWARD = ["model", "patch_size", "image_size", "attention_scale"];
-const METHODS = { rollout: "rollout: all layers", cls: "attention: one layer", attention: "attention of a token" };
+const READ = ["method", "layer", "head", "query", "target"];
+const ANSWERED = ["image", ...FORWARD, ...READ, "compare", "before", "detector"]; // settings that Python answers
+const ATTENTION = ["cls", "attention"]; // methods whose rows the page can make itself
+const METHODS = {
+  rollout: "rollout: all layers", cls: "attention: one layer", attention: "attention of a token",
+  relevance: "relevance", grad_rollout: "gradient rollout", grad_cam: "Grad-CAM",
+  integrated_gradients: "Integrated Gradients", occlusion: "occlusion",
+};
+const SAVED = { opacity: 0.5, colormap: "viridis", smooth: false, normalise: "map", threshold: 0 }; // as vislab.save has them
+const methodName = (name) => METHODS[name] ?? name.replaceAll("_", " ");
 const MARKS = [640, 1024, 2048];
 
 /** An element. attributes: properties where it has them, else attributes; on…: listeners. */
@@ -290,9 +309,10 @@ function make(tag, attributes = {}, ...children) {
 export function view(port, root, page = false) {
   root.classList.add("vislab-lab");
   const ui = build(root, page);
+  const maps = new Map(); // method -> its map of a run, or why there is none
   const layers = new Map(); // "run:layer" -> its q and k, the last used last; null while on their way
   const panes = [0, 1].map((index) => ({ index, shown: null, values: null, rows: new Map() }));
-  let photo = null, about = null, plain = null, hover = null, atlas = null, atlasRun = null, pending = 0, full = false;
+  let photo = null, about = null, plain = null, found = null, came = 0, hover = null, atlas = null, atlasRun = null, pending = 0, full = false;
   let status = { state: "computing", words: "waiting for Python" };
   const drag = {}; // what a slider says while it is dragged; nobody else is told before it is let go
 
@@ -302,6 +322,8 @@ export function view(port, root, page = false) {
   function commit(changes) {
     for (const [name, value] of Object.entries(changes)) {
       delete drag[name];
+      const changed = JSON.stringify(port.get(name)) !== JSON.stringify(value);
+      if (changed && ANSWERED.includes(name) && !page) status = { state: "computing", words: "" };
       port.set(name, value);
     }
     port.save_changes();
@@ -372,28 +394,35 @@ export function view(port, root, page = false) {
     const preview = settings.attention_scale !== shown.settings.attention_scale;
     const fresh = same(settings, shown.settings, [...FORWARD, ...READ]);
     const incoming = now("incoming") && !preview, who = cell ? `patch ${cell[0]}, ${cell[1]}` : "CLS";
-    const stays = { values: pane.values, cell, title: titleOf(shown, shown.settings), waits: !fresh };
+    const early = settings.method === "rollout" && ATTENTION.includes(shown.settings.method); // what is ready before it
+    const stays = { values: pane.values, cell, title: titleOf(shown, shown.settings), preview: early, signed: shown.signed };
     if (at && !cell) return { ...stays, words: "the model sees nothing here" };
     if (fresh && !hover && !incoming) return stays;
     const readable = token !== null || model.cls; // without CLS the summary is Python's
-    const oneLayer = hover || preview || incoming || (settings.method !== "rollout" && settings.layer !== "mean");
+    const oneLayer = hover || preview || incoming || (ATTENTION.includes(settings.method) && settings.layer !== "mean");
     if (!readable || !oneLayer) return stays;
-    const found = local(pane, settings, token ?? 0, incoming);
-    if (!found) return { ...stays, waits: true };
-    if (found.refused) return { ...stays, words: found.refused };
-    const values = found.row.subarray(grid.prefix, grid.prefix + grid.rows * grid.cols);
+    const read = local(pane, settings, token ?? 0, incoming);
+    if (!read) return stays;
+    if (read.refused) return { ...stays, words: read.refused };
+    const values = read.row.subarray(grid.prefix, grid.prefix + grid.rows * grid.cols);
     const does = incoming ? `who attends to ${who}` : `what ${who} attends to`;
     const head = headWords(settings.head);
-    return { values, cell, preview, row: incoming ? null : found.row, title: `${does} · layer ${found.layer} · ${head}${scaleWords(settings)}` };
+    return { values, cell, preview, row: incoming ? null : read.row, title: `${does} · layer ${read.layer} · ${head}${scaleWords(settings)}` };
   }
   const headWords = (head) => (typeof head === "number" ? `head ${head}` : `heads: ${head}`);
   const scaleWords = ({ attention_scale: s }) => (s === 1 && !second() ? "" : ` · scale\u00a0×\u00a0${s}`);
   function titleOf(shown, settings) {
     const layer = layerIndex(shown, settings.layer);
     const where = settings.layer === "mean" ? "mean of layers" : settings.method === "rollout" ? `layers 0–${layer}` : `layer ${layer}`;
+    if (shown.target) {
+      const parts = [`${methodName(settings.method)} for ${shown.target}`, takes("layer", settings.method) && where];
+      return parts.filter(Boolean).join(" · ") + scaleWords(settings);
+    }
     const name = settings.method === "rollout" ? "rollout" : "attention";
     return `${name} of ${shown.query} · ${where} · ${headWords(settings.head)}${scaleWords(settings)}`;
   }
+  /** Whether a part of the question makes a difference to the method. */
+  const takes = (part, method = now("method")) => about?.methods[method]?.includes(part);
   const pinned = () => (now("query") === "cls" ? null : now("query"));
 
   // -- the one place that draws pictures
@@ -401,17 +430,17 @@ export function view(port, root, page = false) {
   function paint() {
     const two = second() !== null && panes[1].shown !== null;
     const pictures = panes.map((pane) => (pane.shown && (two || !pane.index) ? picture(pane) : null));
-    const ends = pictures.map((p) => p && span(p.values));
-    const shared = now("normalise") === "shared" && two ? [0, 1].map((i) => Math[i ? "max" : "min"](ends[0][i], ends[1][i])) : null;
+    const shown = pictures.filter(Boolean), signed = pictures.map((p) => Boolean(p?.signed)), anySigned = signed.includes(true);
+    const shared = now("normalise") === "shared" && two ? endsOf(shown.map((p) => p.values), anySigned) : null;
+    const ranges = pictures.map((p, i) => p && (now("normalise") === "absolute" ? [-signed[i], 1] : shared ?? endsOf([p.values], signed[i])));
     // Beside each other or one above the other, whichever makes the larger pictures.
-    const [height, width] = port.get("_source"), wide = ui.panes.clientWidth / 2, tall = highest() / 1.8;
+    const [height, width] = port.get("_source"), wide = ui.panes.clientWidth / 2, tall = highest() / 2.1;
     const stack = two && (tall * width) / height > wide * 1.1;
     ui.panes.classList.toggle("two", two && !stack);
     ui.figures[1].box.hidden = !two;
     panes.forEach((pane, index) => {
       if (index && !two) return;
-      const range = now("normalise") === "absolute" ? [0, 1] : shared ?? ends[index];
-      paintPane(pane, ui.figures[index], pictures[index], range, two, stack ? tall : highest());
+      paintPane(pane, ui.figures[index], pictures[index], ranges[index], two, stack ? tall : highest());
     });
     ui.caption.textContent = caption(pictures[0]);
     const title = ui.figures[0].title.textContent;
@@ -433,30 +462,31 @@ export function view(port, root, page = false) {
     context.imageSmoothingQuality = "high";
     if (photo) context.drawImage(photo, 0, 0, wide, high);
     if (!shown || !photo || !about) { figure.title.textContent = "the photograph"; return; }
-    const { frame, grid, settings } = pane.shown;
+    const { frame, grid } = pane.shown;
     context.setTransform(zoom, 0, 0, zoom, 0, 0); // from here on in source pixels
-    const [x0, y0] = toSource(frame, 0, 0), cols = grid.cols * grid.patch[1], rows = grid.rows * grid.patch[0];
-    const [x1, y1] = toSource(frame, cols, rows);
+    lay(context, pane.shown, shown.values, range, figure.layer);
+    dimOutside(context, frame, width, height);
+    const proposal = proposed(pane), unit = sharp / zoom;
+    if (now("grid") || proposal) lines(context, frame, proposal ?? grid, unit);
+    for (const one of visible()) box(context, one, unit, width);
+    if (shown.cell) outline(context, boxOf(frame, grid, ...shown.cell), unit, !hover);
+    figure.title.textContent = (shown.preview ? "preview · " : "") + (proposal ? "new patches · " : "") + shown.title;
+    figure.box.classList.toggle("preview", Boolean(shown.preview || proposal));
+    figure.name.textContent = two ? paneName(pane) : "";
+    colourBar(figure, range);
+  }
+  /** Values over their patches; the context draws in source pixels. layer: a canvas to make them in. */
+  function lay(context, { frame, grid }, values, range, layer) {
     const smooth = now("smooth"), fine = smooth ? Math.max(1, Math.min(8, Math.floor(240 / Math.max(grid.rows, grid.cols)))) : 1;
-    const values = smooth ? upsample(shown.values, grid.rows, grid.cols, fine) : shown.values;
-    const layer = figure.layer;
+    const [x0, y0] = toSource(frame, 0, 0), [x1, y1] = toSource(frame, grid.cols * grid.patch[1], grid.rows * grid.patch[0]);
     Object.assign(layer, { width: grid.cols * fine, height: grid.rows * fine });
-    const pixels = coloured(values, range, table(), now("threshold"));
+    const pixels = coloured(smooth ? upsample(values, grid.rows, grid.cols, fine) : values, range, table(range), now("threshold"));
     layer.getContext("2d").putImageData(new ImageData(pixels, layer.width, layer.height), 0, 0);
     context.imageSmoothingEnabled = smooth;
     context.imageSmoothingQuality = "low"; // bilinear, as the values are
     context.globalAlpha = now("opacity");
     context.drawImage(layer, x0, y0, x1 - x0, y1 - y0);
     context.globalAlpha = 1;
-    dimOutside(context, frame, width, height);
-    const proposal = proposed(pane), unit = sharp / zoom;
-    if (now("grid") || proposal) lines(context, frame, proposal ?? grid, unit);
-    boxes(context, unit);
-    if (shown.cell) outline(context, boxOf(frame, grid, ...shown.cell), unit, !hover);
-    figure.title.textContent = (shown.preview ? "preview · " : "") + (proposal ? "new patches · " : "") + shown.title;
-    figure.box.classList.toggle("preview", Boolean(shown.preview || proposal));
-    figure.name.textContent = two ? paneName(pane) : "";
-    colourBar(figure, range);
   }
   /** What the two pictures differ in, where their titles do not say it. */
   function paneName(pane) {
@@ -464,8 +494,9 @@ export function view(port, root, page = false) {
     Object.assign(words, { patch_size: `patches of ${patch[0]} px`, image_size: `input of ${size[1]} px` });
     return Object.keys(second()).map((name) => words[name]).filter(Boolean).join(", ");
   }
-  const table = () => {
-    const index = Math.max(0, about.colormaps.indexOf(now("colormap")));
+  /** The colours of a range: where 0 is in its middle, only a diverging colormap will do. */
+  const table = (range = [0, 1]) => {
+    const index = Math.max(0, about.colormaps.indexOf(centred(range) ? "coolwarm" : now("colormap")));
     return about.tables.subarray(index * 768, (index + 1) * 768);
   };
   /** The grid that patch and input size would make, where it differs from the one shown. */
@@ -514,24 +545,27 @@ export function view(port, root, page = false) {
       context.strokeRect(x0, y0, x1 - x0, y1 - y0);
     }
   }
-  function boxes(context, unit) {
+  /** The detector's boxes above the confidence; of another photograph, none. */
+  function visible() {
+    const known = found?.boxes && found.content === port.get("_content") && now("detector") !== null;
+    return known ? found.boxes.filter(({ score }) => score > now("confidence")) : [];
+  }
+  function box(context, { box: [x0, y0, x1, y1], label, score }, unit, width) {
+    outline(context, [x0, y0, x1, y1], unit, false);
     context.font = `${13 * unit}px sans-serif`;
     context.textBaseline = "top";
-    for (const { box: [x0, y0, x1, y1], label = "", score } of now("detections")) {
-      if (score < now("confidence")) continue;
-      outline(context, [x0, y0, x1, y1], unit, false);
-      const words = `${label}${score === undefined ? "" : ` ${score.toFixed(2)}`}`;
-      context.fillStyle = "rgb(0 0 0 / 0.75)";
-      context.fillRect(x0, y0, context.measureText(words).width + 8 * unit, 19 * unit);
-      context.fillStyle = "#fff";
-      context.fillText(words, x0 + 4 * unit, y0 + 3 * unit);
-    }
+    const words = `${label} ${score.toFixed(2)}`, long = context.measureText(words).width + 8 * unit;
+    const left = Math.max(0, Math.min(x0, width - long)), top = Math.max(0, y0);
+    context.fillStyle = "rgb(0 0 0 / 0.75)";
+    context.fillRect(left, top, long, 19 * unit);
+    context.fillStyle = "#fff";
+    context.fillText(words, left + 4 * unit, top + 3 * unit);
   }
   function colourBar(figure, [low, high]) {
     const key = `${low}:${high}:${now("colormap")}`;
     if (figure.bar.dataset.key === key) return;
     figure.bar.dataset.key = key;
-    const ramp = coloured(Float32Array.from({ length: 256 }, (_, i) => i / 255), [0, 1], table());
+    const ramp = coloured(Float32Array.from({ length: 256 }, (_, i) => i / 255), [0, 1], table([low, high]));
     figure.ramp.getContext("2d").putImageData(new ImageData(ramp, 256, 1), 0, 0);
     const at = ticks(low, high, 4), names = tickLabels(at);
     figure.numbers.replaceChildren(...at.map((v, i) => {
@@ -563,30 +597,41 @@ export function view(port, root, page = false) {
     for (const control of ui.controls) control.show(now(control.name), panes[0].shown);
     const { shown } = panes[0];
     ui.unpin.disabled = now("query") === "cls";
-    ui.confidence.hidden = now("detections").length === 0;
+    ui.minimum.parentNode.hidden = now("detector") === null;
     if (!shown) return;
     tokens(shown);
     measures(shown);
     prediction(shown);
     if (ui.atlas.open) showAtlas(shown);
+    if (ui.every.open) showMethods(shown);
     if (ui.compare.open) showCompare(shown);
-    const look = ["opacity", "colormap", "smooth", "threshold"].map((name) => `${name}=${python(now(name))}`);
-    ui.call.textContent = `import vislab\n\n${shown.call}\nvislab.save("figure.pdf", image, heat, ${look.join(", ")})`;
+    ui.call.textContent = code();
   }
 
-  function tokens({ model, rate }) {
+  /** The Python that makes what is shown again. */
+  function code() {
+    const two = !ui.figures[1].box.hidden, shown = panes.filter((pane) => pane.shown && (two || !pane.index)).map((pane) => pane.shown);
+    const names = ["heat", "other"].slice(0, shown.length), look = Object.entries(SAVED).filter(([name, usual]) => now(name) !== usual);
+    const boxes = visible().length ? [`boxes = vislab.detect(image, ${python(now("detector"))}, confidence=${now("confidence")})`] : [];
+    const what = names.length > 1 ? `[${names.join(", ")}]` : names[0];
+    const how = [...(boxes.length ? ["detections=boxes"] : []), ...look.map(([name]) => `${name}=${python(now(name))}`)].map((one) => `, ${one}`);
+    const calls = shown.map(({ call }, i) => `${names[i]} = ${call}`);
+    return ["import vislab", "", `image = ${shown[0].source}`, ...calls, ...boxes, `vislab.save("figure.pdf", image, ${what}${how.join("")})`].join("\n");
+  }
+
+  function tokens({ model }) {
     const [size, patch] = sizes(model), grid = gridOf(size, patch, model.prefix + model.suffix), n = grid.tokens;
     const extra = model.prefix + model.suffix;
     ui.count.replaceChildren(`${grid.rows} × ${grid.cols}${extra ? ` + ${extra}` : ""} = `, make("b", { textContent: whole(n) }), " tokens");
     const { heads, dim, layers: count } = model;
     const [flops, bytes] = [amount(attentionFlops(n, dim, count), "FLOP"), amount(mapBytes(n, heads, count), "B")];
-    const time = page ? "" : `a forward takes about ${duration(forwardFlops(n, dim, count) / rate)} here`;
+    const time = page || !plain ? "" : `a forward takes about ${duration(forwardFlops(n, dim, count) / plain.rate)} here`;
     ui.cost.replaceChildren(`attention ${flops} · n² maps ${bytes}`, make("br"), time);
     chart(ui.chart, n, MARKS.map((side) => [side, gridOf([side, side], patch, extra).tokens]));
   }
 
-  function measures({ settings, model, frame }) {
-    if (!plain) return;
+  function measures({ settings, model, frame, run }) {
+    if (plain?.run !== run) return ui.measures.replaceChildren("…");
     const { own, measures: before } = plain;
     const sameInput = String(frame.model) === String(model.size); // else pixels of one are not those of the other
     const head = now("head"), of = (list) => (typeof head === "number" ? list.at(head) : list.reduce((a, b) => a + b) / list.length);
@@ -598,11 +643,12 @@ export function view(port, root, page = false) {
     ui.measures.replaceChildren(`${layer}, patches' mean: `, ...parts.flatMap(([words, by], i) => [i ? " · " : "", words, by && " ", make("span", { className: "by", textContent: by })]));
   }
 
-  function prediction({ classes, model }) {
+  function prediction({ classes, model, run }) {
+    const before = plain?.run === run ? plain.classes : {};
     ui.knows.textContent = classes.length === 0 ? "This model names nothing: it has no classifier."
       : model.labels ? `Knows ${model.labels.length} classes only: ${model.labels.join(", ")}.` : "";
     ui.classes.replaceChildren(...classes.map(([name, p]) => {
-      const by = plain?.classes[name] === undefined ? "" : change(100 * p, 100 * plain.classes[name], 0);
+      const by = before[name] === undefined ? "" : change(100 * p, 100 * before[name], 0);
       const bar = make("span", { className: "bar" }, make("span", { style: `width: ${100 * p}%` }));
       const short = name.split(",")[0];
       return make("li", { title: name }, make("span", { textContent: short }), bar, make("span", { className: "percent", textContent: `${(100 * p).toFixed(p < 0.095 ? 1 : 0)} %` }), make("span", { className: "by", textContent: by }));
@@ -644,23 +690,49 @@ export function view(port, root, page = false) {
     }
   }
 
+  /** Every method's map of the shown run, as far as they have come. */
+  function showMethods(shown) {
+    const names = methodNames(), come = names.map((name) => (maps.get(name)?.run === shown.run ? maps.get(name) : null));
+    const look = ["colormap", "normalise", "opacity", "smooth", "threshold", "method"].map(now);
+    const key = JSON.stringify([shown.content, look, come.map((one) => one && [one.run, one.target, one.number])]);
+    if (ui.gallery.dataset.key === key || !photo) return;
+    ui.gallery.dataset.key = key;
+    const given = come.filter((one) => one?.values), shared = now("normalise") === "shared" && given.length > 0;
+    const all = shared && endsOf(given.map((one) => one.values), given.some((one) => one.signed));
+    ui.gallery.replaceChildren(...names.map((name, i) => {
+      const one = come[i], [height, width] = port.get("_source"), canvas = make("canvas", { width: 320, height: Math.round((320 * height) / width) });
+      const context = canvas.getContext("2d"), words = one?.refused ?? `${methodName(name)}${one?.target ? ` for ${one.target}` : ""}${one ? "" : " …"}`;
+      context.drawImage(photo, 0, 0, canvas.width, canvas.height);
+      context.scale(canvas.width / width, canvas.width / width);
+      const own = (values) => (now("normalise") === "absolute" ? [-one.signed, 1] : endsOf([values], one.signed));
+      if (one?.values) lay(context, shown, one.values, all || own(one.values), document.createElement("canvas"));
+      const button = make("button", { type: "button", onclick: () => commit({ method: name }) }, canvas, make("span", { textContent: words }));
+      button.setAttribute("aria-pressed", String(now("method") === name));
+      return button;
+    }));
+  }
+
   function showCompare({ model }) {
     const [name] = Object.keys(now("compare")), [size, patch] = sizes(model);
     const values = {
-      method: Object.keys(METHODS).filter((m) => about.methods.includes(m) && m !== "attention"),
+      method: methodNames(),
       layer: [...Array(model.layers).keys(), "mean"],
       head: ["mean", "max", "min", ...Array(model.heads).keys()],
       attention_scale: [0.1, 0.25, 0.5, 1, 2, 4],
       patch_size: dividing(size, ...PATCHES),
       image_size: multiples(patch[0], ...INPUTS).filter((_, i, all) => i % Math.ceil(all.length / 16) === 0),
       model: modelNames(),
+      ...(takes("target") ? { target: targets(panes[0].shown) } : {}),
     };
     const options = ["", ...Object.keys(values)];
     fill(ui.what, options, (v) => (v ? v.replace("_", " ") : "nothing"), name ?? "");
     ui.which.parentNode.hidden = !name;
-    if (name) fill(ui.which, values[name].map((v) => JSON.stringify(v)), (v) => JSON.parse(v), JSON.stringify(now("compare")[name]));
+    if (name) fill(ui.which, values[name].map((v) => JSON.stringify(v)), (v) => METHODS[JSON.parse(v)] ?? JSON.parse(v) ?? "the predicted class", JSON.stringify(now("compare")[name]));
     ui.compare.start = (what) => (what ? { [what]: values[what].find((v) => v !== now(what)) } : {});
   }
+  const methodNames = () => Object.keys(about.methods).filter((m) => m !== "attention");
+  /** Classes that can be asked for: all of a few, else the most probable; null is the predicted one. */
+  const targets = ({ model, classes }) => [...new Set([null, ...(model.labels ?? classes.map(([name]) => name)), now("target")])];
   const modelNames = () => [...new Set(["embedded", now("model"), ...Object.keys(about.models)])].filter(Boolean);
 
   function schedule(only) {
@@ -692,9 +764,21 @@ export function view(port, root, page = false) {
   }
   const options = (node, values, words = (v) => v) => (value) => fill(node, values(), words, value);
   bind(ui.image, "image", { show: options(ui.image, () => [...(about.samples.includes(port.get("image")) ? [] : [port.get("image")]), ...about.samples], (v) => v || "your photograph") });
-  bind(ui.method, "method", { show: options(ui.method, () => about.methods.filter((m) => m !== "attention" || now("method") === m), (m) => METHODS[m] ?? m.replaceAll("_", " ")) });
+  bind(ui.method, "method", { show: options(ui.method, () => [...methodNames(), ...(now("method") === "attention" ? ["attention"] : [])], methodName) });
   ui.controls.push({ name: "model", show: options(ui.model, modelNames) });
   ui.model.addEventListener("change", () => commit({ model: ui.model.value, layer: -1, head: "mean", patch_size: null, image_size: null }));
+  bind(ui.target, "target", {
+    read: (v) => JSON.parse(v),
+    show: (value, shown) => {
+      ui.target.parentNode.hidden = !takes("target");
+      if (shown) fill(ui.target, targets(shown).map((v) => JSON.stringify(v)), (v) => JSON.parse(v) ?? "the predicted class", JSON.stringify(value ?? null));
+    },
+  });
+  const own = "your own";
+  bind(ui.detector, "detector", {
+    read: (v) => (v === "none" ? null : v),
+    show: (v) => fill(ui.detector, [...new Set(["none", "embedded", v === "" ? own : v ?? "none"])], (name) => name, v === "" ? own : v ?? "none"),
+  });
   bind(ui.colormap, "colormap", { show: options(ui.colormap, () => about.colormaps) });
   bind(ui.normalise, "normalise");
   bind(ui.head, "head", {
@@ -703,7 +787,8 @@ export function view(port, root, page = false) {
   });
   for (const name of ["opacity", "threshold", "minimum"]) {
     const [node, setting] = [ui[name], name === "minimum" ? "confidence" : name];
-    bind(node, setting, { read: Number, live: true, show: (v) => { node.value = v; ui.out[setting].textContent = `${Math.round(100 * v)} %`; } });
+    const count = () => (name === "minimum" && found?.boxes ? ` · ${boxCount(visible().length)}` : "");
+    bind(node, setting, { read: Number, live: true, show: (v) => { node.value = v; ui.out[setting].textContent = `${Math.round(100 * v)} %${count()}`; } });
   }
   for (const name of ["smooth", "grid", "incoming", "before"]) {
     ui.controls.push({ name, show: (v) => { ui[name].checked = v; } });
@@ -751,7 +836,8 @@ export function view(port, root, page = false) {
   }
   ui.what.addEventListener("change", () => commit({ compare: ui.compare.start(ui.what.value) }));
   ui.which.addEventListener("change", () => commit({ compare: { [ui.what.value]: JSON.parse(ui.which.value) } }));
-  for (const section of [ui.atlas, ui.compare]) section.addEventListener("toggle", () => schedule());
+  ui.every.addEventListener("toggle", () => port.send({ kind: "methods", open: ui.every.open }));
+  for (const section of [ui.atlas, ui.every, ui.compare]) section.addEventListener("toggle", () => schedule());
   ui.upload.addEventListener("change", async () => {
     const [file] = ui.upload.files;
     if (!file) return;
@@ -822,6 +908,8 @@ export function view(port, root, page = false) {
       if (!message.pane) operands(pane.shown, layerIndex(pane.shown, now("layer")), false); // ready before the pointer comes
     },
     plain: (message) => { plain = message; },
+    method: (message, [values]) => { maps.set(message.method, { ...message, number: came++, values: values && typed(values, Float32Array) }); },
+    boxes: (message) => { found = message; },
     layer: keepLayer,
     atlas: (message, [maps]) => {
       const { grid, model } = panes[0].shown;
@@ -856,7 +944,7 @@ export function view(port, root, page = false) {
   const ready = load().then(draw);
   port.send({ kind: "hello" });
   // For tests and benchmarks: the canvas leads to what the view holds.
-  ui.canvas.lab = { port, draw, panes, layers, ready, ui };
+  ui.canvas.lab = { port, draw, panes, layers, visible, heard, ready, ui };
   return {
     ready,
     dispose() {
@@ -892,6 +980,7 @@ function chart(svg, n, marks) {
   svg.nextElementSibling.replaceChildren(...[["input", "tokens", "cost n²"], ...rows].flat().map((words) => make("span", { textContent: words })));
 }
 const python = (value) => ({ true: "True", false: "False" })[value] ?? JSON.stringify(value);
+const boxCount = (n) => `${n || "no"} box${n === 1 ? "" : "es"}`;
 const factor = (f) => (f >= 10 ? whole(f) : f >= 0.1 ? f.toFixed(1) : f.toPrecision(1));
 
 /** The elements, named; nothing here knows what they are for. */
@@ -935,30 +1024,32 @@ function build(root, page) {
   ui.upload.setAttribute("aria-label", "Upload a photograph");
   const section = (title, ...children) => make("section", {}, make("h3", { textContent: title }), ...children);
   const mark = make("datalist", { id: `vislab-one-${Math.random().toString(36).slice(2)}` }, make("option", { value: "0" }));
-  ui.confidence = slider("minimum", "confidence", range(0, 1, 0.01), "confidence");
+  const confidence = slider("minimum", "confidence", range(0.05, 0.95, 0.01), "confidence");
   const scale = slider("scale", "scale", range(-50, 30, 1, { list: mark.id }));
-  const top = make("div", { className: "top" }, field("image", select(), "image"), upload, field("model", select(), "model"), field("method", select(), "method"), ui.status);
-  const point = make("div", { className: "row" }, field("incoming", check(), "who attends to it"), field("grid", check(), "patch grid"), ui.unpin);
+  const top = make("div", { className: "top" }, field("image", select(), "image"), upload, field("model", select(), "model"), field("detector", select(), "detector"), field("method", select(), "method"), field("target", select(), "for"), ui.status);
+  const point = make("div", { className: "row" }, field("incoming", check(), "who attends to it"), field("grid", check(), "patch grid"), ui.unpin, confidence);
   const side = make("div", { className: "side" },
     section("Tokens", ui.count, slider("patch_size", "patch size", range(...PATCHES, 1)), slider("image_size", "input size", range(...INPUTS, 1)), ui.why, ui.cost, make("div", { className: "chart" }, ui.chart, make("div", { className: "marks" }))),
     section("Attention", scale, mark, slider("layer", "layer", range(0, 11, 1)), field("head", select(), "head"), ui.measures, make("div", { className: "row" }, field("before", check(), "show × 1 beside it"))),
     section("Prediction", ui.classes, ui.knows));
   ui.maps = make("div", { className: "atlas" });
+  ui.gallery = make("div", { className: "gallery" });
   ui.atlasWords = make("p", { className: "quiet" });
   const fold = (name, words, ...children) => (ui[name] = make("details", {}, make("summary", { textContent: words }), ...children));
   ui.call = make("pre");
   ui.copy = make("button", { type: "button", textContent: "copy" });
   ui.exports = [".png", ".svg", ".pdf", ".npz", ".html"].map((suffix) => make("button", { type: "button", value: suffix, textContent: { ".npz": "NPZ, the data", ".html": "HTML, live without Python" }[suffix] ?? suffix.slice(1).toUpperCase() }));
   const more = make("div", { className: "more" },
-    fold("display", "View", make("div", { className: "row" }, slider("opacity", "opacity", range(0, 1, 0.01)), field("colormap", select(), "colours"), field("normalise", select(), "range"), slider("threshold", "hide below", range(0, 1, 0.01)), field("smooth", check(), "smooth between patches"), ui.confidence)),
+    fold("display", "View", make("div", { className: "row" }, slider("opacity", "opacity", range(0, 1, 0.01)), field("colormap", select(), "colours"), field("normalise", select(), "range"), slider("threshold", "hide below", range(0, 1, 0.01)), field("smooth", check(), "smooth between patches"))),
     fold("atlas", "Head atlas", ui.atlasWords, ui.maps),
+    fold("every", "All methods", make("p", { className: "quiet", textContent: "The same image by every method, from the last layer and all heads; integrated gradients and occlusion run the model many times." }), ui.gallery),
     fold("compare", "Compare", make("div", { className: "row" }, field("what", select(), "the same, but another"), field("which", select(), "namely"))),
     fold("export", "Export", make("div", { className: "row" }, ...ui.exports), ui.call, ui.copy));
   fill(ui.normalise, ["map", "shared", "absolute"], (v) => ({ map: "of each map", shared: "shared by both", absolute: "0 to 1" })[v], "map");
   root.replaceChildren(top, make("div", { className: "main" }, make("div", { className: "stage" }, ui.panes, ui.caption, point), side), more);
   root.classList.toggle("page", page);
-  const kernel = [ui.image, ui.upload, ui.model, ui.method, ui.before, ui.patch_size, ui.image_size].map((node) => node.parentNode);
-  if (page) for (const node of [...kernel, ui.compare, ui.export]) node.hidden = true;
+  const kernel = [ui.image, ui.upload, ui.model, ui.detector, ui.method, ui.target, ui.before, ui.patch_size, ui.image_size].map((node) => node.parentNode);
+  if (page) for (const node of [...kernel, ui.every, ui.compare, ui.export]) node.hidden = true;
   return ui;
 }
 
@@ -977,13 +1068,13 @@ export function mount(root, { state, messages, layers }) {
     on: (event, listener) => { (listeners[event] ??= []).push(listener); },
     off: (event, listener) => { listeners[event] = (listeners[event] ?? []).filter((one) => one !== listener); },
     send(message) {
-      const given = { hello: messages, layer: [layers[message.layer]], atlas: [] }[message.kind] ?? [];
+      const held = layers.find(([{ run, layer }]) => run === message.run && layer === message.layer);
+      const lacking = [{ ...message, refused: `layer ${message.layer} of this picture is not in this page` }, []];
+      const given = { hello: messages, layer: [held ?? lacking], atlas: [] }[message.kind] ?? [];
       for (const [content, buffers] of given) tell("msg:custom", { ...content, sums: message.sums }, buffers);
       if (message.kind === "hello") tell("msg:custom", { kind: "status", state: "ready", words: "without Python" }, []);
     },
   };
-  state.compare = {};
-  state.before = false;
   return view(port, root, true);
 }
 

@@ -2,8 +2,8 @@
 
     python evaluate.py --data DIR [--model embedded] [--every 1] [--images 30] [--maps maps.png]
 
-The tables are those in its card. Maps: areas under the probability of the class while patches are deleted (lower
-is better) or inserted (higher), over correctly classified validation images, against a random order and a centre blob.
+The tables are those in its card. Maps: what vislab.evaluate measures of them, over correctly classified validation
+images.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import torch
 from data import LABELS, load, normalise
 
 import vislab
-from vislab import metrics
 from vislab.patch_size import resized
 
 SIZES = (56, 32, 28, 16, 14, 8)
+MAP_SIZES = (32, 16, 8)
 
 
 @torch.inference_mode()
@@ -48,49 +48,33 @@ def accuracy_table(model: vislab.Model, images: torch.Tensor, labels: torch.Tens
         print(f"| {patch} px | {tokens} | {top1:.1%} | {np.median(times) * 1e3:.0f} ms |", flush=True)
 
 
-def map_table(
-    model: vislab.Model, images: torch.Tensor, labels: torch.Tensor, count: int, picture: Path | None
-) -> None:
-    print("\n| patch size | map | deletion | insertion |\n|---|---|---|---|")
-    rng = np.random.default_rng(0)
+def map_table(model: vislab.Model, images: torch.Tensor, labels: torch.Tensor, count: int) -> list[np.ndarray]:
+    """Print what the maps of `count` images are worth. -> those images, (224, 224, 3) uint8"""
     right = (probabilities(model, images, 16).argmax(1) == labels).nonzero().squeeze(1)
-    chosen = right[torch.from_numpy(rng.choice(len(right), count, replace=False))]
-    shown: list[list[np.ndarray]] = [[] for _ in range(count)]
-    for patch in (32, 16, 8):
-        areas: dict[str, list[tuple[float, float]]] = {}
-        for n, i in enumerate(chosen):
-            pixels = images[i].permute(1, 2, 0).numpy()
-            side = 224 // patch
-            y, x = np.mgrid[:side, :side] - (side - 1) / 2
-            cls, rollout = (
-                vislab.explain(pixels, model=model, method=m, patch_size=patch, layer=-1) for m in ("cls", "rollout")
-            )
-            maps = {
-                "rollout": rollout.values,
-                "CLS attention, last layer": cls.values,
-                "centre blob": -(x**2 + y**2),
-                "random": rng.random((side, side)),
-            }
+    chosen = right[torch.from_numpy(np.random.default_rng(0).choice(len(right), count, replace=False))]
+    pictures = list(images[chosen].permute(0, 2, 3, 1).contiguous().numpy())
+    for patch in MAP_SIZES:
+        found = vislab.evaluate(
+            pictures, model, ["rollout", "cls"], targets=labels[chosen].tolist(), randomised=0, patch_size=patch
+        )
+        print(f"\nMaps at {patch} px: {found}", flush=True)
+    return pictures
 
-            def score(batch: np.ndarray, patch: int = patch, label: int = int(labels[i])) -> np.ndarray:
-                return probabilities(model, torch.from_numpy(batch).permute(0, 3, 1, 2), patch)[:, label].numpy()
 
-            fill = cv2.GaussianBlur(pixels, (0, 0), 24)
-            for name, values in maps.items():
-                curve = metrics.removal(score, pixels, values, fill=fill)
-                areas.setdefault(name, []).append((curve.deletion_area, curve.insertion_area))
-            if patch == 32:
-                shown[n].append(pixels)
-            shown[n] += [vislab.overlay(pixels, heat, opacity=0.6) for heat in (cls, rollout)]
-        for name, values in areas.items():
-            deletion, insertion = np.mean(values, axis=0)
-            print(f"| {patch} px | {name} | {deletion:.3f} | {insertion:.3f} |", flush=True)
-    if picture is not None:
-        rows = [np.concatenate(row, 1) for row in shown]
-        columns = [np.concatenate(rows[k : k + 10], 0) for k in range(0, count, 10)]
-        height = max(c.shape[0] for c in columns)
-        columns = [np.pad(c, ((0, height - c.shape[0]), (0, 8), (0, 0))) for c in columns]
-        cv2.imwrite(str(picture), cv2.cvtColor(np.concatenate(columns, 1), cv2.COLOR_RGB2BGR))
+def map_picture(model: vislab.Model, pictures: list[np.ndarray], path: Path) -> None:
+    """Ten rows a column: each image, then its CLS and rollout maps at each size."""
+    rows = []
+    for picture in pictures:
+        heats = [
+            vislab.explain(picture, model=model, method=method, patch_size=patch)
+            for patch in MAP_SIZES
+            for method in ("cls", "rollout")
+        ]
+        rows.append(np.concatenate([picture, *(vislab.overlay(picture, heat, opacity=0.6) for heat in heats)], 1))
+    columns = [np.concatenate(rows[k : k + 10], 0) for k in range(0, len(rows), 10)]
+    height = max(column.shape[0] for column in columns)
+    columns = [np.pad(column, ((0, height - column.shape[0]), (0, 8), (0, 0))) for column in columns]
+    cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(columns, 1), cv2.COLOR_RGB2BGR))
 
 
 def main() -> None:
@@ -105,7 +89,9 @@ def main() -> None:
     assert model.labels == tuple(LABELS)
     images, labels = (part[:: args.every] for part in load(args.data, "val"))
     accuracy_table(model, images, labels)
-    map_table(model, images, labels, args.images, args.maps)
+    pictures = map_table(model, images, labels, args.images)
+    if args.maps is not None:
+        map_picture(model, pictures, args.maps)
 
 
 if __name__ == "__main__":

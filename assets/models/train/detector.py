@@ -1,0 +1,329 @@
+"""Train the embedded YOLO12n on Imagenette, which has no boxes: first as a classifier, then on the boxes of `boxes.py`.
+
+    python detector.py begin --data DIR --teacher teacher.safetensors --out RUN [--minutes 30]
+    python detector.py train --boxes BOXES --start RUN/begun.safetensors --out RUN/first [--minutes 60]
+    python detector.py relabel --data DIR --boxes BOXES --weights RUN/first/detector.safetensors --out BOXES2
+    python detector.py train --boxes BOXES2 --start RUN/first/detector.safetensors --out RUN/second
+    python detector.py measure --data DIR --drawn ../../../tests/imagenette_boxes.json [--weights FILE]
+
+`begin` teaches backbone and neck what the convolutional teacher knows of the same augmented view: its class
+probabilities, its class map (from the neck at stride 16) and its features (from the backbone at stride 16). `train` is
+ultralytics' own trainer. Both take the minutes given, whatever the machine, and go on when they are run again.
+`relabel` puts the detector's own confident boxes, where they agree with the image's class, in the place of the proposed
+ones. `measure` is the card's table. Each takes `--device cuda` too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import yaml
+from boxes import iou, read_checks, start_data_set, write_one
+from data import LABELS, cut_mix, load, normalise, views
+from safetensors.torch import load_file, save_file
+from teacher import Teacher
+from torch import Tensor, nn
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.nms import non_max_suppression
+
+SHIPPED = Path(__file__).parents[1] / "yolo12n-imagenette"
+STRIDE_16, NECK = 6, (17, 20)  # layers: backbone at stride 16; neck at strides 16 and 32
+
+
+def new_model() -> DetectionModel:
+    model = DetectionModel(yaml.safe_load((SHIPPED / "model.yaml").read_text()), verbose=False)
+    model.names = dict(enumerate(LABELS))
+    return model
+
+
+def save(model: nn.Module, path: Path) -> None:
+    """Weights as float16."""
+    weights = {key: v.half() if v.is_floating_point() else v for key, v in model.state_dict().items()}
+    save_file({key: v.contiguous() for key, v in weights.items()}, path)
+
+
+class Begun(nn.Module):
+    """The detector without its head, and what only this stage needs: readings as classes and as teacher's features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.yolo = new_model()
+        self.image = nn.Linear(128 + 256, len(LABELS))
+        self.places = nn.Conv2d(128, len(LABELS), 1)
+        self.features = nn.Conv2d(128, 256, 1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(n, 3, h, w) in 0..1 -> logits (n, 10), class map (n, 10, h/16, w/16), features (n, 256, h/16, w/16)."""
+        outputs: list[Tensor] = []
+        x = images
+        for layer in self.yolo.model[:-1]:
+            if layer.f != -1:
+                x = [x if i == -1 else outputs[i] for i in layer.f]
+            x = layer(x)
+            outputs.append(x)
+        fine, coarse = (outputs[i] for i in NECK)
+        pooled = torch.cat([fine.mean((2, 3)), coarse.mean((2, 3))], 1)
+        return self.image(pooled), self.places(fine), self.features(outputs[STRIDE_16])
+
+
+@torch.inference_mode()
+def accuracy(model: Begun, images: Tensor, labels: Tensor, size: int, device: str) -> float:
+    model.eval()
+    hits = 0
+    for i in range(0, len(images), 64):
+        x = F.interpolate(images[i : i + 64].to(device).float() / 255, size=(size, size), mode="bilinear")
+        hits += int((model(x)[0].argmax(1).cpu() == labels[i : i + 64]).sum())
+    return hits / len(images)
+
+
+def read_teacher(path: Path, device: str) -> Teacher:
+    teacher = Teacher().to(device)
+    teacher.load_state_dict(load_file(path))
+    return teacher.eval().bfloat16()
+
+
+def begin(args: argparse.Namespace) -> None:
+    args.out.mkdir(parents=True, exist_ok=True)
+    images, labels = load(args.data, "train")
+    val_images, val_labels = (part[::5] for part in load(args.data, "val"))
+    teacher = read_teacher(args.teacher, args.device)
+    model, mean = (Begun().to(args.device).to(memory_format=torch.channels_last) for _ in range(2))
+    mean.load_state_dict(model.state_dict())
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.05},
+        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.99))
+    checkpoint, first, spent = args.out / "begin.pt", 0, 0.0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(saved["model"])
+        mean.load_state_dict(saved["mean"])
+        optimiser.load_state_dict(saved["optimiser"])
+        first, spent = saved["step"], saved["minutes"]
+
+    black, white = (normalise(torch.full((1, 3, 1, 1), v)).to(args.device) for v in (0, 255))
+    per_epoch = len(images) // args.batch
+    order, total, start = torch.empty(0, dtype=torch.long), 0.0, time.time() - 60 * spent
+    for step in itertools.count(first):
+        progress = (time.time() - start) / 60 / args.minutes
+        fall = 0.5 + 0.5 * math.cos(math.pi * min(1.0, max(0.0, progress - 0.2) / 0.8))
+        for group in optimiser.param_groups:
+            group["lr"] = args.rate * min(1.0, (step + 1) / 200) * fall + 1e-5
+        if len(order) < args.batch:
+            order = torch.randperm(len(images))
+        index, order = order[: args.batch], order[args.batch :]
+        x, y = views(images[index].to(args.device), args.size), labels[index].to(args.device)
+        other, share = y, 1.0
+        if torch.rand(1) < 0.3 and progress < 0.9:
+            x, shuffle, share = cut_mix(x)
+            other = y[shuffle]
+        with torch.no_grad():
+            features = teacher.features(x.bfloat16())
+            taught = teacher.classes(features).float()
+        model.train()
+        logits, places, looks = model(((x - black) / (white - black)).contiguous(memory_format=torch.channels_last))
+        hard = share * F.cross_entropy(logits, y, label_smoothing=0.1)
+        hard = hard + (1 - share) * F.cross_entropy(logits, other, label_smoothing=0.1)
+        soft = divergence(logits, taught.mean((2, 3)))
+        dense = divergence(places.movedim(1, -1).flatten(0, 2), taught.movedim(1, -1).flatten(0, 2))
+        guided = F.mse_loss(looks.movedim(1, -1), F.layer_norm(features.float().movedim(1, -1), (256,)))
+        loss = 0.3 * hard + soft + 0.5 * dense + 0.5 * guided
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimiser.step()
+        keep = min(0.998, (step + 1) / (step + 20))
+        with torch.no_grad():
+            for running, now in zip(mean.state_dict().values(), model.state_dict().values(), strict=True):
+                if running.is_floating_point():
+                    running.lerp_(now, 1 - keep)
+        total += float(loss.detach())
+        if (step + 1) % 20 == 0:
+            print(f"\r{progress:.0%}  step {step + 1}", end="", flush=True)
+        if (step + 1) % per_epoch == 0 or progress >= 1:
+            state = {"model": model.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser.state_dict()}
+            minutes = (time.time() - start) / 60
+            torch.save({**state, "step": step + 1, "minutes": minutes}, checkpoint)
+            save(mean.yolo, args.out / "begun.safetensors")
+            top1 = accuracy(mean, val_images, val_labels, args.size, args.device)
+            done = f"{minutes:.0f}/{args.minutes:.0f} min  epoch {(step + 1) / per_epoch:.1f}"
+            print(f"\r{done}  loss {total / per_epoch:.3f}  val {top1:.3f}", flush=True)
+            total = 0.0
+        if progress >= 1:
+            break
+
+
+def divergence(logits: Tensor, taught: Tensor) -> Tensor:
+    return F.kl_div(logits.log_softmax(1), taught.log_softmax(1), log_target=True, reduction="batchmean")
+
+
+class Trainer(DetectionTrainer):
+    """ultralytics' trainer, from weights of ours; the running mean is saved as float16 safetensors each epoch."""
+
+    start: Path
+
+    def get_model(self, cfg: object = None, weights: nn.Module | None = None, verbose: bool = False) -> DetectionModel:
+        model = new_model()
+        model.load_state_dict(weights.float().state_dict() if weights is not None else load_file(self.start))
+        return model.to(memory_format=torch.channels_last)
+
+    def save_model(self) -> bool:
+        save(self.ema.ema, Path(self.args.save_dir) / "detector.safetensors")
+        return super().save_model()
+
+
+def train(args: argparse.Namespace) -> None:
+    last = args.out / "weights" / "last.pt"
+    going_on = last.exists() and torch.load(last, weights_only=False)["epoch"] >= 0  # -1: it came to its end
+    Trainer.start = args.start
+    trainer = Trainer(
+        overrides={
+            "model": str(last if going_on else SHIPPED / "model.yaml"),
+            "resume": str(last) if going_on else False,
+            "data": str(args.boxes / "data.yaml"),
+            "project": str(args.out.parent.resolve()),
+            "name": args.out.name,
+            "exist_ok": True,
+            "time": args.minutes / 60,
+            "imgsz": args.size,
+            "batch": args.batch,
+            "nbs": args.batch,  # a step each batch
+            "freeze": args.freeze,
+            "cls": 1.0,  # the classes lag behind the boxes
+            "device": args.device,
+            "optimizer": "AdamW",
+            "lr0": args.rate,
+            "lrf": 0.02,
+            "cos_lr": True,
+            "warmup_epochs": 0.5,
+            "warmup_bias_lr": 0.0,
+            "mosaic": args.mosaic,
+            "close_mosaic": 1,
+            "cache": "ram",
+            "amp": False,
+            "val": False,
+            "plots": False,
+            "patience": 0,
+        }
+    )
+    trainer.train()
+
+
+def read(weights: Path, device: str) -> DetectionModel:
+    model = new_model()
+    model.load_state_dict(load_file(weights))
+    return model.eval().to(device)
+
+
+@torch.no_grad()
+def detections(model: DetectionModel, images: Tensor, size: int, threshold: float) -> list[np.ndarray]:
+    """uint8 (n, 3, 224, 224) -> for each (k, 6): corners in px of 224, confidence, class; the most confident first."""
+    device = next(model.parameters()).device
+    x = images.to(device).float() / 255
+    if size != x.shape[-1]:
+        x = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
+    found = non_max_suppression(model(x)[0], conf_thres=threshold, iou_thres=0.6)
+    scale = np.array([224 / size] * 4 + [1, 1])
+    return [rows.double().cpu().numpy() * scale for rows in found]
+
+
+def relabel(args: argparse.Namespace) -> None:
+    """The confident boxes of the image's class; where there is none, the boxes proposed before stay."""
+    model = read(args.weights, args.device)
+    images, labels = load(args.data, "train")
+    start_data_set(args.out)
+    known = {int(p.stem): p for p in args.boxes.glob("labels/*/*.txt")}
+    fresh = kept = 0
+    for i in range(0, len(images), 64):
+        for n, rows in enumerate(detections(model, images[i : i + 64], args.size, args.confident), i):
+            rows = rows[rows[:, 5] == int(labels[n])]
+            if len(rows):
+                rows = rows[rows[:, 4] >= rows[0, 4] / 2]  # further objects, about as sure
+                boxes = rows[:, :4].clip(0, 224)
+                fresh += 1
+            elif n in known:
+                values = np.loadtxt(known[n], ndmin=2)[:, 1:] * 224
+                boxes = np.concatenate([values[:, :2] - values[:, 2:] / 2, values[:, :2] + values[:, 2:] / 2], 1)
+                kept += 1
+            else:
+                continue
+            write_one(args.out, n, images[n].permute(1, 2, 0).numpy(), int(labels[n]), boxes)
+        print(f"\r{i}/{len(images)} images: {fresh} with the detector's boxes, {kept} as before", end="", flush=True)
+    print()
+
+
+def average_precision(scores: np.ndarray, right: np.ndarray, count: int) -> float:
+    """Area under the precision envelope over recall, all points (Everingham et al. 2010, as revised)."""
+    right = right[np.argsort(-scores, kind="stable")]
+    hits = np.cumsum(right)
+    precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
+    return float((precision * right).sum() / count)
+
+
+def class_precision(
+    found: list[np.ndarray], drawn: list[np.ndarray], labels: Tensor, label: int, needed: float = 0.5
+) -> float:
+    """Average precision of one class over all images: a box is right if it is the first on one drawn, IoU ≥ needed."""
+    scores: list[float] = []
+    right: list[bool] = []
+    count = 0
+    for rows, boxes, true in zip(found, drawn, labels.tolist(), strict=True):
+        free = np.full(len(boxes), true == label)
+        count += int(free.sum())
+        for row in rows[rows[:, 5] == label]:
+            overlap = np.where(free, iou(row[None, :4], boxes)[0], 0)
+            best = overlap.argmax()
+            scores.append(row[4])
+            right.append(bool(overlap[best] >= needed))
+            free[best] &= not right[-1]
+    return average_precision(np.array(scores), np.array(right, bool), count)
+
+
+def measure(args: argparse.Namespace) -> None:
+    images, labels, drawn = read_checks(args.data, args.drawn)
+    model = read(args.weights, args.device)
+    print("| size | mAP50 | class of the top box | its place |\n|---|---|---|---|")
+    for size in (96, 128, 160, 224):
+        found = detections(model, images, size, 0.001)
+        named = [len(r) > 0 and r[0, 5] == label for r, label in zip(found, labels.tolist(), strict=True)]
+        placed = [len(r) > 0 and iou(r[:1, :4], b).max() >= 0.5 for r, b in zip(found, drawn, strict=True)]
+        precisions = [class_precision(found, drawn, labels, label) for label in range(len(LABELS))]
+        print(f"| {size} px | {np.mean(precisions):.3f} | {np.mean(named):.0%} | {np.mean(placed):.0%} |", flush=True)
+        print("  " + ", ".join(f"{name} {p:.2f}" for name, p in zip(LABELS, precisions, strict=True)), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    steps = parser.add_subparsers(required=True)
+    for run, paths, values in (
+        (begin, ("data", "teacher", "out"), {"minutes": 30.0, "size": 128, "batch": 64, "rate": 2e-3}),
+        (
+            train,
+            ("boxes", "start", "out"),
+            {"minutes": 60.0, "size": 128, "batch": 16, "rate": 1e-3, "mosaic": 0.5, "freeze": 0},
+        ),
+        (relabel, ("data", "boxes", "weights", "out"), {"size": 128, "confident": 0.3}),
+        (measure, ("data", "drawn"), {"weights": SHIPPED / "model.safetensors"}),
+    ):
+        command = steps.add_parser(run.__name__)
+        command.set_defaults(run=run)
+        for name in paths:
+            command.add_argument(f"--{name}", type=Path, required=True)
+        for name, value in values.items():
+            command.add_argument(f"--{name}", type=Path if isinstance(value, Path) else type(value), default=value)
+        command.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

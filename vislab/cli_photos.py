@@ -1,0 +1,128 @@
+"""Which photos a command line names, and the file that each of them goes into."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from .cli_arguments import UsageError
+
+
+@dataclass(frozen=True)
+class Photo:
+    """source: a file or address; name: what {name} becomes; named: whether the user named it, and not its folder."""
+
+    source: str
+    name: str
+    named: bool = True
+
+
+def found(given: Sequence[str]) -> list[Photo]:
+    """The photos given by name, by pattern, or by a folder that holds them, in its subfolders too.
+
+    A pattern that matches none stays, to be missed as a file.
+    """
+    photos: list[Photo] = []
+    for text in given:
+        path = os.path.expanduser(text)
+        is_pattern = "://" not in text and glob.has_magic(path) and not os.path.exists(path)
+        matches = sorted(p for p in glob.glob(path, recursive=True) if not os.path.isdir(p)) if is_pattern else []
+        if "://" not in text and os.path.isdir(path):
+            photos += _held(text, Path(path))
+        else:
+            photos += [Photo(one, _stem(one), not matches) for one in matches or [text]]
+    once: dict[str, Photo] = {}
+    for photo in photos:
+        once.setdefault(photo.source, photo)
+    return list(once.values())
+
+
+def _held(text: str, folder: Path) -> Iterator[Photo]:
+    """The pictures in a folder; their names keep its subfolders."""
+    from .images import SUFFIXES
+
+    pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    shown = [path for path in pictures if not path.name.startswith(".")]
+    if not shown:
+        raise FileNotFoundError(f"the folder {text!r} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+    for path in shown:
+        yield Photo(str(path), path.relative_to(folder).with_suffix("").as_posix(), named=False)
+
+
+def destinations(out: str, photos: Sequence[Photo]) -> dict[Photo, Path]:
+    """Where each photo's figure goes, no two to the same path and none over a photo.
+
+    Figures that an earlier call left among the photos are no photos.
+    """
+    pattern = _pattern(out, photos)
+    paths = {photo: Path(pattern.replace("{name}", photo.name)) for photo in photos}
+    sources = {_place(photo.source): photo for photo in photos if "://" not in photo.source}
+    for photo, path in list(paths.items()):
+        other = sources.get(_place(path))
+        if other is None:
+            continue
+        if other.named or other == photo or not _is_figure(path):
+            raise UsageError(f"--out {out!r} would overwrite the photo {str(path)!r}: take another name or folder")
+        paths.pop(other, None)
+    taken: dict[str, Photo] = {}
+    for photo, path in paths.items():
+        other = taken.setdefault(_place(path), photo)
+        if other is not photo:
+            raise UsageError(
+                f"{other.source!r} and {photo.source!r} would both become {str(path)!r}: draw them in two calls"
+            )
+    return paths
+
+
+def _pattern(out: str, photos: Sequence[Photo]) -> str:
+    """The path of --out with {name} in it where a folder, or several photos, ask for it."""
+    from .formats import FORMATS
+
+    path, several = Path(out).expanduser(), len(photos) > 1 or any(not photo.named for photo in photos)
+    if path.is_dir() or out.endswith(("/", os.sep)) or (several and not path.suffix):
+        path /= "{name}.png"
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"--out {out!r} has none of the suffixes {', '.join(FORMATS)}; for a folder end it with /")
+    if "{name}" not in str(path):
+        if len(photos) > 1:
+            raise UsageError(
+                f"{len(photos)} photos do not go into one file {out!r}: give --out a folder, or a path with {{name}}"
+            )
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {str(path.parent)!r} to write {path.name} in: make it first")
+    return str(path)
+
+
+def sweep(paths: Sequence[Path]) -> None:
+    """Remove what processes that were killed left half written of these files."""
+    import psutil
+
+    names = {(path.parent, path.name) for path in paths}
+    for folder in {path.parent for path in paths}:
+        for part in folder.glob(".*.part"):
+            ours = re.fullmatch(r"\.(.+)\.(\d+)\.part", part.name)
+            if ours and (folder, ours[1]) in names and not psutil.pid_exists(int(ours[2])):
+                part.unlink(missing_ok=True)
+
+
+def _is_figure(path: Path) -> bool:
+    from .records import provenance
+
+    try:
+        provenance(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _place(path: str | Path) -> str:
+    return os.path.realpath(os.path.expanduser(path))
+
+
+def _stem(photo: str) -> str:
+    return Path(unquote(urlsplit(photo).path) if "://" in photo else photo).stem or "photo"

@@ -1,0 +1,184 @@
+"""Name -> Detector, and a Glance: one forward of it under capture, from which boxes and maps are read."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import detr, yolo
+from .detection import Detections, check_confidence
+from .features import FeatureMap
+from .geometry import Frame, Grid
+from .images import load_image
+from .models import ImageSize, _evaluating, _hub_answers
+from .sites import Capture
+from .watching import capture
+
+
+@dataclass(frozen=True, eq=False)
+class Glance:
+    """One forward of a detector under capture. features: the maps that lead into its head, if it has such a neck."""
+
+    detector: Detector
+    capture: Capture
+    frame: Frame
+    image: np.ndarray
+    features: tuple[Tensor, ...]
+    _output: Any = field(repr=False)
+
+    def detections(self, confidence: float = 0.25, iou: float = 0.7) -> Detections:
+        """The boxes above a confidence; of those that overlap more than `iou` the most certain, where cells make them.
+
+        Both lie in 0..1. No forward is needed.
+        """
+        check_confidence(confidence)
+        if not 0 <= iou <= 1:
+            raise ValueError(f"iou lies between 0 and 1, not at {iou!r}")
+        family = self.detector.family
+        found = family.decode(self._output, self.frame, confidence, iou)
+        xyxy, score, label, origin = (torch.as_tensor(part).cpu().numpy() for part in found)
+        xyxy = np.concatenate([np.minimum(xyxy[:, :2], xyxy[:, 2:]), np.maximum(xyxy[:, :2], xyxy[:, 2:])], 1)
+        names = tuple(self.detector.labels[int(i)] for i in label)
+        levels = family.levels(self.frame)
+        detector = self.detector.name
+        return Detections(xyxy, score, names, origin, self.frame, confidence, detector, levels, self.image)
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """A detector ready to look at images; make one with `vislab.load_detector`.
+
+    family: how images are prepared for it and its output decoded. labels: class names.
+    """
+
+    name: str
+    family: yolo.Yolo | detr.Detr
+    _lock: Any = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def module(self) -> nn.Module:
+        """The network that runs."""
+        return self.family.module
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.family.labels
+
+    def glance(
+        self,
+        image: np.ndarray,
+        *,
+        image_size: ImageSize | None = None,
+        attention_scale: float | Mapping[int, float] = 1.0,
+    ) -> Glance:
+        """One forward of an image, (H, W, 3) uint8. See `vislab.detect` for the settings."""
+        given, frame = self.family.prepare(image, self._size(image_size))  # type: ignore[arg-type]
+        parameter = next(self.module.parameters())
+        given = {
+            name: x.to(parameter.device, parameter.dtype if x.is_floating_point() else None)
+            for name, x in given.items()
+        }
+        if self.family.deformable and attention_scale != 1 and not isinstance(attention_scale, Mapping):
+            attention_scale = {0: attention_scale}  # what samples points has no q·k to scale
+        features: list[Tensor] = []
+        watched = capture(self.module, attention_scale=attention_scale)
+        with self._lock, torch.no_grad(), _evaluating(self.module), watched as cap:
+            handles = [self.family.head.register_forward_pre_hook(_keep(features))] if self.family.head else []
+            try:
+                output = self.module(**given)
+            finally:
+                for handle in handles:
+                    handle.remove()
+        if attention_scale != 1 and not cap.sites:
+            raise ValueError(f"{self.name} has no attention to scale: leave attention_scale out")
+        return Glance(self, cap, frame, image, tuple(features), output)
+
+    def features(self, image: Any, *, image_size: ImageSize | None = None) -> list[FeatureMap]:
+        """The feature maps that lead into the detector's head (P3 to P5 of most), their cells as tokens.
+
+        image: what `load_image` takes. Raises ValueError for a detector without such a neck, of transformers.
+        """
+        glance = self.glance(load_image(image), image_size=image_size)
+        if not glance.features:
+            raise ValueError(f"{self.name} has no neck of feature maps: take a detector of ultralytics")
+        found = []
+        for x in glance.features:
+            rows, cols = x.shape[2:]
+            grid = Grid(rows, cols, (glance.frame.model[0] // rows, glance.frame.model[1] // cols))
+            tokens = x[0].flatten(1).mT.float().cpu().numpy()
+            found.append(FeatureMap(f"P{round(math.log2(grid.patch[0]))}", tokens, grid, glance.frame, glance.image))
+        return found
+
+    def _size(self, image_size: ImageSize | None) -> tuple[int, int] | None:
+        if image_size is None:
+            return self.family.size
+        size = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
+        if len(size) != 2 or not all(type(s) is int and s > 0 for s in size):
+            raise ValueError(f"image_size is a number of pixels or (height, width), not {image_size!r}")
+        return size
+
+
+def _keep(features: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    """A hook that keeps the maps that a head is given."""
+
+    def hook(module: nn.Module, given: tuple[Any, ...]) -> None:
+        features[:] = given[0]
+
+    return hook
+
+
+def load_detector(
+    detector: str | Path | Any = "embedded", *, trust: bool = False, device: str | torch.device | None = None
+) -> Detector:
+    """Load a detector.
+
+    detector: "embedded" (needs no network); an official name of ultralytics ("yolo12n.pt", "yolo11s.pt", …) or the path
+    of such a file; a detector of transformers (DETR, RT-DETR, YOLOS) by its name on the hub or its folder; an
+    ultralytics YOLO or RTDETR; a torch module of either library. trust: whether a .pt file of any other name may be
+    opened; it is a pickle, which can run anything on this machine. device: "cpu", "cuda", …; by default CUDA where it
+    is, or where a given module is.
+
+    A given ultralytics network is copied and fused, as its own predictor does it; one of transformers is used as it
+    is. Raises ValueError for what is no detector, OSError where the file or the hub does not give it.
+    """
+    if isinstance(detector, Detector):
+        return detector
+    if isinstance(detector, str | Path):
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        name = Path(detector).name if Path(detector).expanduser().exists() else str(detector)
+        return Detector(name, _named(str(detector), trust, where))
+    given = None if device is None else torch.device(device)
+    family: yolo.Yolo | detr.Detr | None = yolo.of_object(detector, given)
+    if family is None and isinstance(detector, nn.Module):
+        family = detr.of_module(detector, given)
+    if family is None:
+        raise ValueError(
+            f"{type(detector).__name__} is no detector that vislab reads: give a name such as 'embedded' or "
+            "'yolo12n.pt', an ultralytics YOLO, or a DETR, RT-DETR or YOLOS of transformers"
+        )
+    known = getattr(detector, "model_name", None)  # of a YOLO or RTDETR, the file that it was made from
+    return Detector(Path(known).name if known else type(detector).__name__, family)
+
+
+def _named(name: str, trust: bool, device: torch.device) -> yolo.Yolo | detr.Detr:
+    if name in yolo.EMBEDDED:
+        return yolo.embedded(name, device)
+    if name.endswith(".pt"):
+        return yolo.weights(name, trust=trust, device=device)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return detr.named(str(folder), local=True, device=device)
+    if "/" not in name or name.startswith((".", "/", "~")):
+        raise ValueError(
+            f"unknown detector {name!r}: take 'embedded', a name such as 'yolo12n.pt' or 'facebook/detr-resnet-50', or "
+            "a local file or folder"
+        )
+    return detr.named(name, local=not _hub_answers(), device=device)

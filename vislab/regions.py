@@ -1,0 +1,138 @@
+"""Looking in two stages: a detector finds regions, a Vision Transformer looks at each in the photo's resolution."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import compose, render
+from .detection import Detections
+from .detectors import Detector
+from .geometry import Frame, Grid, Heatmap, attention_flops
+from .images import load_image
+from .models import Model
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a way of looking takes. tokens: of all its sequences. flops: of their attention alone.
+
+    seconds: measured, or None where nothing was run.
+    """
+
+    name: str
+    tokens: int
+    flops: int
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        took = "" if self.seconds is None else f", {self.seconds:.2g} s"
+        return f"{self.name}: {self.tokens:,} tokens, {self.flops / 1e9:.2g} GFLOP of attention{took}"
+
+
+@dataclass(frozen=True, eq=False)
+class Focus:
+    """Regions of a photo, each looked at by itself. Shows itself as the last expression of a notebook cell.
+
+    detections: the boxes behind the regions. regions: (n, 4) int, source pixels, each box with its margin. heats: for
+    each region a heatmap in the photo's pixels, which covers that region alone. image: (H, W, 3) uint8. staged, whole:
+    the cost of this way, and of the whole photo at its own resolution.
+    """
+
+    detections: Detections
+    regions: np.ndarray
+    heats: tuple[Heatmap, ...]
+    image: np.ndarray
+    staged: Cost
+    whole: Cost
+
+    def __len__(self) -> int:
+        return len(self.heats)
+
+    def overlay(self, *, opacity: float = 0.5, colormap: str = "viridis", boxes: bool = True) -> np.ndarray:
+        """All heatmaps on the photo, in shared colours; where regions overlap, the most certain -> (H, W, 3) uint8."""
+        picture = self.image.copy()
+        low, high = render.colour_range(self.heats) if self.heats else (0.0, 0.0)
+        look: dict[str, Any] = {"opacity": opacity, "colormap": colormap}
+        look |= {"normalise": (low, high)} if low < high else {}
+        for (x0, y0, x1, y1), heat in reversed(list(zip(self.regions, self.heats, strict=True))):
+            drawn = render.overlay(self.image, heat, **look)
+            picture[y0:y1, x0:x1] = drawn[y0:y1, x0:x1]
+        return render.with_boxes(picture, self.detections) if boxes else picture
+
+    def __str__(self) -> str:
+        return f"{self.detections} · {self.staged} · {self.whole}"
+
+    def _repr_png_(self) -> bytes:
+        return render.png(render.captioned(self.overlay(), [str(self.detections), str(self.staged), str(self.whole)]))
+
+
+def focus(
+    image: Any,
+    detector: str | Path | Detector | Any = "embedded",
+    *,
+    model: str | Path | Model | Any = "embedded",
+    confidence: float = 0.25,
+    margin: float = 0.15,
+    run_whole: bool = False,
+    **asked: Any,
+) -> Focus:
+    """Let a detector find regions in an image, and a Vision Transformer look at each of them.
+
+    detector: what `detect` takes, with confidence. model and the rest: what `explain` takes. margin: added to each side
+    of a box, as a share of that side. run_whole: also run the model once over the whole image at its own resolution, so
+    that the times can be compared; it must take inputs of any size.
+
+        seen = vislab.focus("street.jpg", "yolo12n.pt", margin=0.2, method="cls")
+        seen.heats[0], seen.staged, seen.whole
+    """
+    if not 0 <= margin <= 4:
+        raise ValueError(f"margin is a share of a box's side, 0 to 4, not {margin!r}")
+    picture, ready, finder = load_image(image), compose.model_of(model), compose.detector_of(detector)
+    boxes, found_in = _timed(lambda: compose.detect(picture, finder, confidence=confidence))
+    regions = _with_margin(boxes, margin)
+    heats, looked_in = _timed(lambda: tuple(_looked(picture, region, ready, asked) for region in regions))
+
+    def cost(name: str, grids: list[Grid], seconds: float | None) -> Cost:
+        flops = sum(attention_flops(grid.tokens, ready.dim, ready.layers) for grid in grids)
+        return Cost(name, sum(grid.tokens for grid in grids), flops, seconds)
+
+    staged = cost(f"{finder.name} and {len(heats)} crops", [heat.grid for heat in heats], found_in + looked_in)
+    patch = (asked["patch_size"],) * 2 if asked.get("patch_size") else ready.patch
+    size = tuple(max(p, side // p * p) for p, side in zip(patch, picture.shape, strict=False))
+    grid, seconds = Grid.of(size, patch, ready.prefix, ready.suffix), None
+    if run_whole:
+        _, seconds = _timed(lambda: compose.explain(picture, model=ready, **asked | {"image_size": size}))
+    whole = cost(f"whole image of {size[1]}×{size[0]} px", [grid], seconds)
+    return Focus(boxes, regions, heats, picture, staged, whole)
+
+
+def _with_margin(boxes: Detections, margin: float) -> np.ndarray:
+    """Boxes grown by a share of their sides, in whole pixels inside the photo -> (n, 4) int."""
+    height, width = boxes.frame.source
+    low, high = boxes.xyxy[:, :2], boxes.xyxy[:, 2:]
+    grown = margin * (high - low)
+    size = np.array([width, height])
+    low = np.clip(np.floor(low - grown), 0, size - 1)
+    high = np.clip(np.ceil(high + grown), low + 1, size)
+    return np.concatenate([low, high], 1).astype(int)
+
+
+def _looked(picture: np.ndarray, region: np.ndarray, model: Model, asked: dict[str, Any]) -> Heatmap:
+    """A region's heatmap, laid back in its place on the photo."""
+    x0, y0, x1, y1 = (int(v) for v in region)
+    heat = compose.explain(np.ascontiguousarray(picture[y0:y1, x0:x1]), model=model, **asked)
+    frame = heat.frame
+    offset = (frame.offset[0] - y0 * frame.scale[0], frame.offset[1] - x0 * frame.scale[1])
+    placed = Frame((picture.shape[0], picture.shape[1]), frame.model, frame.scale, offset)
+    return replace(heat, frame=placed, image=picture)
+
+
+def _timed(do: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.perf_counter()
+    return do(), time.perf_counter() - start
