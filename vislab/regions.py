@@ -102,7 +102,8 @@ def focus(
         flops = sum(attention_flops(grid.tokens, ready.dim, ready.layers) for grid in grids)
         return Cost(name, sum(grid.tokens for grid in grids), flops, seconds)
 
-    staged = cost(f"{finder.name} and {len(heats)} crops", [heat.grid for heat in heats], found_in + looked_in)
+    crops = f"{len(heats)} crop" + "s" * (len(heats) != 1)
+    staged = cost(f"{finder.name} and {crops}", [heat.grid for heat in heats], found_in + looked_in)
     patch = (asked["patch_size"],) * 2 if asked.get("patch_size") else ready.patch
     size = tuple(max(p, side // p * p) for p, side in zip(patch, picture.shape, strict=False))
     grid, seconds = Grid.of(size, patch, ready.prefix, ready.suffix), None
