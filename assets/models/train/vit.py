@@ -135,7 +135,7 @@ def at_patches(maps: Tensor, patch: int, kept: Tensor) -> Tensor:
 
 
 def with_heads(model: ViTForImageClassification) -> nn.ModuleDict:
-    """The model and what only training needs: readings of the patch tokens, as classes and as the teacher's features."""
+    """The model and what only training needs: readings of the patches as classes and as the teacher's features."""
     return nn.ModuleDict({"vit": model, "patches": nn.Linear(192, len(LABELS)), "features": nn.Linear(192, 256)})
 
 
