@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import importlib.metadata
 import json
 import os
 import re
@@ -17,6 +19,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import vislab
 
@@ -252,6 +256,39 @@ def test_import_loads_no_framework() -> None:
     script = f"import sys, vislab; dir(vislab); print(*(name for name in {heavy} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def installed_with(requirements: list[str]) -> set[str]:
+    """The distributions that requirements bring, with those that these require in turn."""
+    found: set[str] = set()
+    todo = [Requirement(requirement) for requirement in requirements]
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if name not in found and wanted:
+            found.add(name)
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                todo += map(Requirement, importlib.metadata.requires(name) or [])
+    return found
+
+
+def test_what_the_code_imports_is_installed_with_it() -> None:
+    """A machine that happens to hold more must not hide a requirement that nobody declared."""
+    homes = importlib.metadata.packages_distributions()
+    own = {"vislab", *sys.stdlib_module_names, *(path.stem for path in ROOT.glob("tests/*.py"))}
+    extras = PROJECT["optional-dependencies"]
+    for files, declared in (
+        (PACKAGE.glob("*.py"), [*PROJECT["dependencies"], "timm"]),  # whoever has a model of timm's has timm
+        (ROOT.glob("tests/*.py"), PROJECT["dependencies"] + extras["test"]),
+    ):
+        there = installed_with(declared)
+        for path in files:
+            for name, line in imports(path.read_text(encoding="utf-8")):
+                top = name.split(".")[0]
+                if top and top not in own:
+                    brought = {canonicalize_name(home) for home in homes.get(top, [])}
+                    assert brought & there, f"{path.name}:{line} imports {top}, which no requirement brings"
 
 
 def test_given_packages_are_dependencies() -> None:
