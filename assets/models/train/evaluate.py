@@ -1,6 +1,6 @@
 """Measure the embedded ViT as it ships: accuracy, tokens and time by patch size, and what its maps are worth.
 
-    python evaluate.py --data DIR [--model embedded] [--every 1] [--images 30] [--maps maps.png]
+    python evaluate.py --data DIR [--model embedded] [--every 1] [--sizes 16 8] [--images 30] [--maps maps.png]
 
 The tables are those in its card. Maps: what vislab.evaluate measures of them, over correctly classified validation
 images.
@@ -35,9 +35,9 @@ def probabilities(model: vislab.Model, images: torch.Tensor, patch: int) -> torc
     return torch.cat(parts).float().softmax(1).cpu()
 
 
-def accuracy_table(model: vislab.Model, images: torch.Tensor, labels: torch.Tensor) -> None:
+def accuracy_table(model: vislab.Model, images: torch.Tensor, labels: torch.Tensor, sizes: list[int]) -> None:
     print("| patch size | tokens | top-1 | time per image |\n|---|---|---|---|")
-    for patch in SIZES:
+    for patch in sizes:
         top1 = float((probabilities(model, images, patch).argmax(1) == labels).float().mean())
         times = []
         for image in images[:12]:
@@ -82,14 +82,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--every", type=int, default=1, help="take every n-th validation image only")
-    parser.add_argument("--images", type=int, default=30, help="images for the maps")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="patch sizes of the table of accuracy")
+    parser.add_argument("--images", type=int, default=30, help="images for the maps, 0 for none")
     parser.add_argument("--maps", type=Path, help="a picture of the maps: image, then CLS and rollout at 32, 16, 8 px")
     args = parser.parse_args()
     model = vislab.load(args.model)
     assert model.labels == tuple(LABELS)
     images, labels = (part[:: args.every] for part in load(args.data, "val"))
-    accuracy_table(model, images, labels)
-    pictures = map_table(model, images, labels, args.images)
+    accuracy_table(model, images, labels, args.sizes)
+    pictures = map_table(model, images, labels, args.images) if args.images else []
     if args.maps is not None:
         map_picture(model, pictures, args.maps)
 
