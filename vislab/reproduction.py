@@ -112,7 +112,7 @@ def _found(digest: str, size: Mapping[str, int], figure: Path) -> np.ndarray:
                 if {*opened.size} != {high, wide}:
                     continue
             image = load_image(candidate)
-        except (OSError, ValueError):
+        except (OSError, ValueError, ImportError):  # ultralytics' opener asks for a package that may be missing
             continue
         if of_image(image) == digest:
             return image
