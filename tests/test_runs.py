@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextvars import ContextVar, copy_context
 
 import numpy as np
 import pytest
@@ -146,6 +147,32 @@ def test_of_what_is_wanted_meanwhile_the_newest_is_done() -> None:
     go.set()
     worker.wait(30)
     assert done == [4]
+
+
+def test_work_runs_in_the_context_of_who_wanted_it() -> None:
+    """Whoever the thread that does it was begun for."""
+    asked_by: ContextVar[str] = ContextVar("asked_by")
+    done: list[str] = []
+    go, began = threading.Event(), threading.Event()
+
+    def work(succeeds: bool) -> None:
+        began.set()
+        assert go.wait(30)
+        done.append(asked_by.get())
+        assert succeeds
+
+    def want(who: str, succeeds: bool) -> None:
+        asked_by.set(who)
+        worker.want(succeeds)
+
+    worker = Newest(work, lambda error: done.append(f"{asked_by.get()} is told"))
+    copy_context().run(want, "a cell", True)
+    assert began.wait(30)
+    copy_context().run(want, "the page", False)
+    go.set()
+    with pytest.raises(AssertionError):
+        worker.wait(30)
+    assert done == ["a cell", "the page", "the page is told"]
 
 
 def test_what_fails_is_told_and_what_comes_after_is_done() -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -46,12 +47,15 @@ class Unless(TorchFunctionMode):
 class Newest:
     """A thread that does what is wanted, one thing at a time; of what is wanted meanwhile only the newest remains.
 
-    work: does one thing, and may leave off with Superseded when there is `newer`; fail: told what else went wrong.
+    work: does one thing, and may leave off with Superseded when there is `newer`; fail: told what else went wrong. Both
+    run in the context of who wanted it: a Jupyter kernel sends what a page says next to where the context of the last
+    message to it points, and a thread without one is given the latest of all, which may point to what has ended since.
     """
 
     def __init__(self, work: Callable[[Any], None], fail: Callable[[Exception], None]) -> None:
         self.newer: Any = None  # what is wanted beyond what is being done
         self._work, self._fail = work, fail
+        self._context = Context()
         self._error: Exception | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -59,7 +63,7 @@ class Newest:
     def want(self, what: Any) -> None:
         """Do this, whatever was wanted before."""
         with self._lock:
-            self.newer = what
+            self.newer, self._context = what, copy_context()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, daemon=True)
                 self._thread.start()
@@ -77,18 +81,18 @@ class Newest:
     def _run(self) -> None:
         while True:
             with self._lock:
-                what, self.newer = self.newer, None
+                what, context, self.newer = self.newer, self._context, None
                 if what is None:
                     self._thread = None
                     return
                 self._error = None
             try:
-                self._work(what)
+                context.run(self._work, what)
             except Superseded:
                 continue
             except Exception as error:
                 self._error = error
-                self._fail(error)
+                context.run(self._fail, error)
 
 
 @dataclass(frozen=True, eq=False)

@@ -942,18 +942,13 @@ export function view(port, root, page = false) {
   const size = new ResizeObserver(changed);
   for (const node of [root, ui.panes]) size.observe(node);
   const ready = load().then(draw);
-  // Asked again until it is answered: a kernel that is still busy with the cell may lose the first.
-  let asked = 0;
-  const greet = () => { if (about || asked++ > 20) clearInterval(greeting); else port.send({ kind: "hello" }); };
-  const greeting = setInterval(greet, 3000);
-  greet();
+  port.send({ kind: "hello" });
   // For tests and benchmarks: the canvas leads to what the view holds.
   ui.canvas.lab = { port, draw, panes, layers, visible, heard, ready, ui };
   return {
     ready,
     dispose() {
       cancelAnimationFrame(pending);
-      clearInterval(greeting);
       size.disconnect();
       port.off("msg:custom", heard);
       port.off("change", changed);
