@@ -7,7 +7,7 @@ import sys
 import warnings
 
 from .cli_arguments import METHODS, load_model, report, whole
-from .cli_photos import found
+from .cli_photos import found, photos_argument
 
 EVALUATE_EPILOG = """\
 examples:
@@ -21,12 +21,7 @@ then 1.
 
 
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "photos",
-        nargs="+",
-        metavar="PHOTO",
-        help="image file, folder of them, http(s) address, or pattern such as 'photos/*.jpg'",
-    )
+    photos_argument(parser)
     parser.add_argument(
         "--methods",
         type=_methods,

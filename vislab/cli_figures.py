@@ -26,7 +26,7 @@ from .cli_arguments import (
     share,
     whole,
 )
-from .cli_photos import destinations, found, sweep
+from .cli_photos import destinations, found, photos_argument, sweep
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,12 +56,7 @@ class PhotoError(Exception):
 
 
 def figure_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "photos",
-        nargs="+",
-        metavar="PHOTO",
-        help="image file, folder of them, http(s) address, or pattern such as 'photos/*.jpg'",
-    )
+    photos_argument(parser)
     parser.add_argument(
         "--out",
         required=True,

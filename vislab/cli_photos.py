@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import glob
 import os
 import re
@@ -20,6 +21,15 @@ class Photo:
     source: str
     name: str
     named: bool = True
+
+
+def photos_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="image file, folder of them, http(s) address, or pattern such as 'photos/*.jpg'",
+    )
 
 
 def found(given: Sequence[str]) -> list[Photo]:

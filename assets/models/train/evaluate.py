@@ -1,9 +1,10 @@
 """Measure the embedded ViT as it ships: accuracy, tokens and time by patch size, and what its maps are worth.
 
-    python evaluate.py --data DIR [--model embedded] [--every 1] [--sizes 16 8] [--images 30] [--maps maps.png]
+    python evaluate.py --data DIR [--model embedded] [--every 1] [--sizes 16 8]
+    python evaluate.py --data DIR --sizes --images 40 --map-sizes 16 [--methods cls relevance] [--maps maps.png]
 
-The tables are those in its card. Maps: what vislab.evaluate measures of them, over correctly classified validation
-images.
+The tables are those in its card and in the README. Maps: what vislab.evaluate measures of them, over validation images
+that are classified correctly.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import vislab
 from vislab.patch_size import resized
 
 SIZES = (56, 32, 28, 16, 14, 8)
-MAP_SIZES = (32, 16, 8)
+METHODS = ("cls", "rollout", "relevance", "grad_rollout", "grad_cam")
 
 
 @torch.inference_mode()
@@ -48,26 +49,20 @@ def accuracy_table(model: vislab.Model, images: torch.Tensor, labels: torch.Tens
         print(f"| {patch} px | {tokens} | {top1:.1%} | {np.median(times) * 1e3:.0f} ms |", flush=True)
 
 
-def map_table(model: vislab.Model, images: torch.Tensor, labels: torch.Tensor, count: int) -> list[np.ndarray]:
-    """Print what the maps of `count` images are worth. -> those images, (224, 224, 3) uint8"""
+def some(model: vislab.Model, images: torch.Tensor, labels: torch.Tensor, count: int) -> tuple[list, list[int]]:
+    """Images that are classified correctly, (224, 224, 3) uint8, and their classes."""
     right = (probabilities(model, images, 16).argmax(1) == labels).nonzero().squeeze(1)
     chosen = right[torch.from_numpy(np.random.default_rng(0).choice(len(right), count, replace=False))]
-    pictures = list(images[chosen].permute(0, 2, 3, 1).contiguous().numpy())
-    for patch in MAP_SIZES:
-        found = vislab.evaluate(
-            pictures, model, ["rollout", "cls"], targets=labels[chosen].tolist(), randomised=0, patch_size=patch
-        )
-        print(f"\nMaps at {patch} px: {found}", flush=True)
-    return pictures
+    return list(images[chosen].permute(0, 2, 3, 1).contiguous().numpy()), labels[chosen].tolist()
 
 
-def map_picture(model: vislab.Model, pictures: list[np.ndarray], path: Path) -> None:
-    """Ten rows a column: each image, then its CLS and rollout maps at each size."""
+def map_picture(model: vislab.Model, pictures: list[np.ndarray], sizes: list[int], path: Path) -> None:
+    """Ten rows a column: each image, then its CLS and rollout maps at each patch size."""
     rows = []
     for picture in pictures:
         heats = [
             vislab.explain(picture, model=model, method=method, patch_size=patch)
-            for patch in MAP_SIZES
+            for patch in sizes
             for method in ("cls", "rollout")
         ]
         rows.append(np.concatenate([picture, *(vislab.overlay(picture, heat, opacity=0.6) for heat in heats)], 1))
@@ -82,17 +77,24 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--every", type=int, default=1, help="take every n-th validation image only")
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="patch sizes of the table of accuracy")
-    parser.add_argument("--images", type=int, default=30, help="images for the maps, 0 for none")
-    parser.add_argument("--maps", type=Path, help="a picture of the maps: image, then CLS and rollout at 32, 16, 8 px")
+    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="patch sizes of the table of accuracy")
+    parser.add_argument("--images", type=int, default=0, help="images for the maps (default: none)")
+    parser.add_argument("--map-sizes", type=int, nargs="+", default=(32, 16, 8), help="patch sizes of the maps")
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="methods that make the maps")
+    parser.add_argument("--maps", type=Path, help="a picture of the maps: each image, then its maps at each size")
     args = parser.parse_args()
     model = vislab.load(args.model)
     assert model.labels == tuple(LABELS)
     images, labels = (part[:: args.every] for part in load(args.data, "val"))
-    accuracy_table(model, images, labels, args.sizes)
-    pictures = map_table(model, images, labels, args.images) if args.images else []
-    if args.maps is not None:
-        map_picture(model, pictures, args.maps)
+    if args.sizes:
+        accuracy_table(model, images, labels, args.sizes)
+    if args.images:
+        pictures, targets = some(model, images, labels, args.images)
+        for patch in args.map_sizes:
+            found = vislab.evaluate(pictures, model, args.methods, targets=targets, randomised=0, patch_size=patch)
+            print(f"\nMaps at {patch} px: {found}", flush=True)
+        if args.maps is not None:
+            map_picture(model, pictures, args.map_sizes, args.maps)
 
 
 if __name__ == "__main__":
