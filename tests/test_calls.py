@@ -74,8 +74,8 @@ def test_rows_are_those_of_a_dense_softmax(mask: str, key_heads: int) -> None:
     assert torch.allclose(call.attention(slice(None)).double(), expected, atol=1e-5, rtol=0)
     rows = torch.tensor([5, 0, TOKENS - 1])
     assert torch.allclose(call.attention(rows).double(), expected[:, :, rows], atol=1e-5, rtol=0)
-    part = call.attention(rows, slice(1, 2), slice(2, 4))
-    assert torch.allclose(part.double(), expected[1:2, 2:4][:, :, rows], atol=1e-5, rtol=0)
+    part = call.attention(rows, slice(1, 2))
+    assert torch.allclose(part.double(), expected[1:2, :, rows], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("queries", [1, 7, TOKENS])

@@ -265,7 +265,7 @@ def test_the_target_is_the_predicted_class_by_default(vit: Model) -> None:
     for method in attribution.TARGETED:
         heat = explained(vit, method)
         assert heat.target == vit.labels[best]
-        function = [] if method == "token_contribution" else [lambda output: output.logits[0, best]]
+        function = [] if method in OF_TOKENS else [lambda output: output.logits[0, best]]
         for target in (best, vit.labels[best], *function):
             assert explained(vit, method, target=target).values == pytest.approx(heat.values, rel=1e-5, abs=1e-9)
         other = explained(vit, method, target=(best + 1) % 5)
@@ -377,6 +377,12 @@ def test_contributions_of_tokens_are_the_classifier_read_on_each(vit: Model) -> 
     assert heat.values.ravel() == pytest.approx(expected.numpy(), rel=1e-5)
 
 
+def test_contributions_through_both_are_their_mean(vit: Model) -> None:
+    both, cls, tokens = (explained(vit, f"{through}_contribution") for through in ("both", "cls", "token"))
+    assert both.signed
+    assert both.values == pytest.approx((cls.values + tokens.values) / 2, rel=1e-6)
+
+
 def test_contributions_of_tokens_sum_to_the_score_of_a_model_that_averages_them() -> None:
     timm = pytest.importorskip("timm")
     model = timm.models.VisionTransformer(
@@ -387,6 +393,8 @@ def test_contributions_of_tokens_sum_to_the_score_of_a_model_that_averages_them(
     with torch.no_grad():
         assert float(heat.values.sum()) == pytest.approx(float(logits_of(model, pixels_of(model))[0, 4]), rel=1e-5)
 
+
+OF_TOKENS = {"token_contribution", "both_contribution"}  # they read the classifier on each token: no other target
 
 REFUSED: list[tuple[Callable[[Any], nn.Module], str, Any, type[Exception], str]] = [
     (
@@ -452,7 +460,7 @@ def test_every_method_answers_on_every_classifier(name: str) -> None:
     before = tiny.fingerprint(module)
     model = models.load(module)
     for method in attribution.TARGETED:
-        if method == "cls_contribution" and query != "CLS":
+        if method in ("cls_contribution", "both_contribution") and query != "CLS":
             continue
         options = {"steps": 4} if method == "integrated_gradients" else {}
         heat = explained(model, method, target=1, **options)
@@ -510,7 +518,7 @@ def failing(output: Any) -> Tensor:
 def test_nothing_is_left_on_the_model_after_a_bad_target(
     method: str, target: Any, error: type[BaseException], words: str | None
 ) -> None:
-    if callable(target) and method == "token_contribution":
+    if callable(target) and method in OF_TOKENS:
         error, words = ValueError, "target is a class, not a function"
     module = tiny.make("ViT classifier").train()
     module.vit.layers[0].requires_grad_(False)
@@ -530,7 +538,7 @@ def test_a_model_without_a_classifier_wants_a_function() -> None:
     def length(output: Any) -> Tensor:
         return output.last_hidden_state[:, 0].norm()
 
-    for method in set(attribution.TARGETED) - {"token_contribution"}:
+    for method in set(attribution.TARGETED) - OF_TOKENS:
         heat = explained(model, method, target=length)
         assert heat.target == "length"
         assert np.ptp(heat.values) > 0

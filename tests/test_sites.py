@@ -565,7 +565,9 @@ def test_an_attention_that_cannot_be_scaled_stops_the_forward() -> None:
 
 @pytest.mark.parametrize("scale", [0, -1, math.nan, math.inf, "2", None, True, {0: 0}, {0: "a"}])
 def test_a_scale_that_is_none_is_refused(scale: Any) -> None:
-    with pytest.raises(ValueError, match=r"attention_scale must be .*above 0 and finite, not .*1 is the trained"):
+    with pytest.raises(
+        ValueError, match=r"attention_scale must be a number above 0 and finite, not .*1 is the trained"
+    ):
         read(vit(), attention_scale=scale)
 
 

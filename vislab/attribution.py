@@ -23,6 +23,7 @@ METHODS: Mapping[str, Callable[..., Answer]] = {
     "occlusion": gradients.occlusion,
     "cls_contribution": gradients.cls_contribution,
     "token_contribution": gradients.token_contribution,
+    "both_contribution": gradients.both_contribution,
 }
 # What of a question makes a difference to a method.
 ASKED: Mapping[str, frozenset[str]] = {
@@ -36,6 +37,7 @@ ASKED: Mapping[str, frozenset[str]] = {
     "occlusion": frozenset({"target"}),
     "cls_contribution": frozenset({"target"}),
     "token_contribution": frozenset({"target"}),
+    "both_contribution": frozenset({"target"}),
 }
 # Methods that answer for one class: they are given a Probe, where the others read a Capture.
 TARGETED = tuple(name for name in METHODS if "target" in ASKED[name])

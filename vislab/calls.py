@@ -52,11 +52,11 @@ class FusedCall:
         """Whether the logits are q·kᵀ alone and lie on the CPU."""
         return self.mask is None and not self.causal and self.device.type == "cpu"
 
-    def bias(self, rows: slice | Tensor, batch: slice, heads: slice) -> Tensor | None:
+    def bias(self, rows: slice | Tensor, batch: slice) -> Tensor | None:
         """What is added to the logits of those rows, broadcastable to (batch, heads, rows, keys)."""
         bias = None
         if self.mask is not None:
-            full = self.mask.expand(*self.shape[:2], *self.mask.shape[-2:])[batch, heads]
+            full = self.mask.expand(*self.shape[:2], *self.mask.shape[-2:])[batch]
             full = full[:, :, rows] if full.shape[2] > 1 else full
             bias = additive(full, wide(self.q.dtype))
         if self.causal:
@@ -67,29 +67,23 @@ class FusedCall:
             bias = hidden if bias is None else bias + hidden
         return bias
 
-    def attention(self, rows: slice | Tensor, batch: slice = slice(None), heads: slice = slice(None)) -> Tensor:
+    def attention(self, rows: slice | Tensor, batch: slice = slice(None)) -> Tensor:
         dtype = wide(self.q.dtype)
-        q = self.q[batch, heads][:, :, rows].to(dtype)
-        k = repeat_heads(self.k, self.shape[1])[batch, heads].to(dtype)
+        q = self.q[batch][:, :, rows].to(dtype)
+        k = repeat_heads(self.k[batch], self.shape[1]).to(dtype)
         logits = (q * self.scale) @ k.mT
-        bias = self.bias(rows, batch, heads)
+        bias = self.bias(rows, batch)
         if bias is None:
             return logits.softmax(-1)
         nothing = bias.isneginf().all(-1, keepdim=True)  # such a query attends to nothing, as in the fused call
         return (logits + bias).softmax(-1).masked_fill(nothing, 0)
 
-    def gradient(
-        self, given: Tensor, rows: slice | Tensor, batch: slice = slice(None), heads: slice = slice(None)
-    ) -> Tensor:
-        """The gradient at rows of the attention.
-
-        given: at the heads' outputs, (batch, heads, queries, dim), or, where no values are kept, at the attention.
-        """
-        if self.v is None:
-            return given[batch, heads][:, :, rows].to(wide(given.dtype))
+    def gradient(self, given: Tensor, rows: slice | Tensor, batch: slice = slice(None)) -> Tensor:
+        """The gradient at rows of the attention. given: at the heads' outputs, (batch, heads, queries, dim)."""
+        assert self.v is not None
         dtype = wide(self.v.dtype)
-        values = repeat_heads(self.v, self.shape[1])[batch, heads]
-        return given[batch, heads][:, :, rows].to(dtype) @ values.to(dtype).mT
+        values = repeat_heads(self.v[batch], self.shape[1])
+        return given[batch][:, :, rows].to(dtype) @ values.to(dtype).mT
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +133,8 @@ class ProjectedCall:
     def _by_head(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def attention(self, rows: slice | Tensor, batch: slice = slice(None), heads: slice = slice(None)) -> Tensor:
-        return self.project().attention(rows, batch, heads)
+    def attention(self, rows: slice | Tensor) -> Tensor:
+        return self.project().attention(rows)
 
     def gradient(self, given: Tensor, rows: slice | Tensor) -> Tensor:
         return self.project().gradient(given, rows)
@@ -165,14 +159,12 @@ class WeightsCall:
         batch, heads, queries, keys = self.weights.shape
         return batch, heads, queries, keys
 
-    def attention(self, rows: slice | Tensor, batch: slice = slice(None), heads: slice = slice(None)) -> Tensor:
-        return self.weights[batch, heads][:, :, rows]
+    def attention(self, rows: slice | Tensor, batch: slice = slice(None)) -> Tensor:
+        return self.weights[batch][:, :, rows]
 
-    def gradient(
-        self, given: Tensor, rows: slice | Tensor, batch: slice = slice(None), heads: slice = slice(None)
-    ) -> Tensor:
+    def gradient(self, given: Tensor, rows: slice | Tensor, batch: slice = slice(None)) -> Tensor:
         """The gradient at rows of the attention. given: at the attention itself."""
-        return given[batch, heads][:, :, rows]
+        return given[batch][:, :, rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,14 +190,14 @@ class AreaCall:
         batch, heads, tokens, _ = self.inner.shape
         return batch // self.areas, heads, tokens * self.areas, tokens * self.areas
 
-    def attention(self, rows: slice | Tensor, batch: slice = slice(None), heads: slice = slice(None)) -> Tensor:
+    def attention(self, rows: slice | Tensor, batch: slice = slice(None)) -> Tensor:
         folded, _, size, _ = self.inner.shape
         index = torch.arange(size * self.areas, device=self.device)[rows]
         parts = []
         for area in range(self.areas):
             own = range(area, folded, self.areas)[batch]
             inside = index[index // size == area] - area * size
-            block = self.inner.attention(inside, slice(own.start, own.stop, own.step), heads)
+            block = self.inner.attention(inside, slice(own.start, own.stop, own.step))
             parts.append(F.pad(block, (area * size, (self.areas - 1 - area) * size)))
         by_area = torch.sort(index // size, stable=True).indices
         return torch.cat(parts, 2)[:, :, by_area.argsort()]
@@ -293,8 +285,7 @@ def carried(call: Call, row: Tensor, head: Fusion, discard: float, prefix: int) 
         if head == "mean" and discard == 0 and isinstance(call, FusedCall) and call.plain:
             out[b] = _carried_plain(call, b, index, row[b, index])
             continue
-        size = max(1, (_BLOCK if row.device.type == "cpu" else 64 * _BLOCK) // (call.shape[1] * row.shape[1]))
-        for rows in index.split(size):
+        for rows in index.split(_rows_at_a_time(call, row.device)):
             block = call.attention(rows, slice(b, b + 1)).to(row.dtype)[0]
             fused = block.mean(0) if head == "mean" else block.amax(0) if head == "max" else block.amin(0)
             if discard:
@@ -312,9 +303,7 @@ def carried_positive(call: Differentiable, given: Tensor, row: Tensor, *, normal
     """
     if isinstance(call, ProjectedCall):
         call = call.project()
-    _, heads, _, keys = call.shape
-    size = max(1, (_BLOCK if row.device.type == "cpu" else 64 * _BLOCK) // (heads * keys))
-    out = row.new_zeros(len(row), keys)
+    out, size = row.new_zeros(len(row), call.shape[3]), _rows_at_a_time(call, row.device)
     for b in range(len(row)):
         one = slice(b, b + 1)
         for rows in row[b].nonzero().squeeze(1).split(size):
@@ -326,6 +315,12 @@ def carried_positive(call: Differentiable, given: Tensor, row: Tensor, *, normal
                 weights = torch.where(sums > 0, weights / sums, 0)
             out[b] += weights @ fused.to(row.dtype)
     return out
+
+
+def _rows_at_a_time(call: Call, device: torch.device) -> int:
+    """How many rows of attention, of all heads, are made in one block."""
+    _, heads, _, keys = call.shape
+    return max(1, (_BLOCK if device.type == "cpu" else 64 * _BLOCK) // (heads * keys))
 
 
 def queries_read(given: Tensor) -> Tensor:
@@ -349,7 +344,7 @@ def _carried_plain(call: FusedCall, b: int, index: Tensor, weights: Tensor) -> T
     q = call.q[b] if len(index) == count else call.q[b, :, index]
     k = repeat_heads(call.k[b : b + 1], heads)[0]
     for h in range(0, heads, group):
-        queries = q[h : h + group].to(dtype) * (call.scale * math.log2(math.e))  # torch's exp2 is 4 times its exp
+        queries = q[h : h + group].to(dtype) * (call.scale * math.log2(math.e))  # torch's exp2 is faster than its exp
         keys = k[h : h + group].to(dtype)
         keys = (keys - keys.mean(1, keepdim=True)).mT
         for start in range(0, len(index), size):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # As vislab.attribution and vislab.models have them, which would load torch before --help is shown.
 METHODS = (
     *("rollout", "cls", "attention", "relevance", "grad_rollout", "grad_cam", "integrated_gradients", "occlusion"),
-    *("cls_contribution", "token_contribution"),
+    *("cls_contribution", "token_contribution", "both_contribution"),
 )
 ROLLOUT_OPTIONS = ("start", "residual", "discard")
 DTYPES = ("float32", "bfloat16", "float16", "float64")

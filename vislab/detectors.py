@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,12 +92,9 @@ class Detector:
         features: list[Tensor] = []
         watched = capture(self.module, attention_scale=attention_scale)
         with self._lock, torch.no_grad(), _evaluating(self.module), watched as cap:
-            handles = [self.family.head.register_forward_pre_hook(_keep(features))] if self.family.head else []
-            try:
+            head = self.family.head
+            with head.register_forward_pre_hook(_keep(features)) if head is not None else nullcontext():
                 output = self.module(**given)
-            finally:
-                for handle in handles:
-                    handle.remove()
         if attention_scale != 1 and not cap.sites:
             raise ValueError(f"{self.name} has no attention to scale: leave attention_scale out")
         return Glance(self, cap, frame, image, tuple(features), output)

@@ -21,7 +21,7 @@ Target = str | int | Callable[[Any], Tensor] | None
 Progress = Callable[[int, int], None]
 
 _NODES = 16  # of Gauss and Legendre, at which a path through the model is looked at
-_BATCH_TOKENS = 2048  # run at a time with gradients: 0.8 GB of activations in a ViT-B
+_BATCH_TOKENS = 2048  # run at a time with gradients, which bounds the activations that are kept
 
 
 class Probe:
@@ -96,8 +96,10 @@ class Probe:
 
         with tqdm(total=total, unit="run", delay=2, leave=False, disable=self._progress is not None) as bar:
             self._count = count
-            yield
-        self._count = int
+            try:
+                yield
+            finally:
+                self._count = int
 
     def _score(self, output: Any) -> Tensor:
         if self.of_function:
@@ -108,8 +110,8 @@ class Probe:
                 said = f"shape {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
                 raise ValueError(f"a target takes the model's output to one number in a tensor, not to {said}")
             return score.reshape(1)
-        logits = getattr(output, "logits", output)
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or getattr(self.model.module, "num_classes", 1) == 0:
+        logits = self.model.class_logits(output)
+        if logits is None:
             raise ValueError(
                 f"{self.model.name} has no classifier, so it has no class to explain: give target a function of its "
                 f"output ({type(output).__name__}) that makes one number of it, or take vislab.load('embedded')"
@@ -298,11 +300,14 @@ def token_contribution(probe: Probe, question: Question) -> Answer:
         alone = tokens[0, grid.patch_tokens, None].expand(-1, grid.prefix + 1 + grid.suffix, -1)
         return alone if isinstance(output, Tensor) else (alone, *output[1:])
 
-    handle = last.register_forward_hook(one_by_one)
-    try:
+    with last.register_forward_hook(one_by_one):
         return Answer(probe.scores(probe.pixels) / grid.patches, signed=True)
-    finally:
-        handle.remove()
+
+
+def both_contribution(probe: Probe, question: Question) -> Answer:
+    """What each patch adds to the score through CLS and through average pooling: the mean of the two. Signed."""
+    through = [method(probe, question).values for method in (token_contribution, cls_contribution)]
+    return Answer(torch.stack(through).mean(0), signed=True)
 
 
 def _block(module: nn.Module, path: str) -> str:
@@ -323,11 +328,8 @@ def _first_token_scaled(attention: nn.Module, shares: Tensor) -> Iterator[None]:
         tokens = torch.cat([tokens[:, :1] * shares[:, None, None], tokens[:, 1:]], 1)
         return tokens if isinstance(output, Tensor) else (tokens, *output[1:])
 
-    handle = attention.register_forward_hook(scaled)
-    try:
+    with attention.register_forward_hook(scaled):
         yield
-    finally:
-        handle.remove()
 
 
 def _check_tokens(tokens: Tensor, grid: Grid) -> None:
@@ -356,8 +358,5 @@ def _seen_as_image(attention: nn.Module, grid: Grid) -> Iterator[nn.Module]:
         swap = {id(tokens): replaced}  # queries, keys and values of nn.MultiheadAttention are one tensor
         return tuple(swap.get(id(x), x) for x in args), {name: swap.get(id(x), x) for name, x in kwargs.items()}
 
-    handle = attention.register_forward_pre_hook(through, with_kwargs=True)
-    try:
+    with attention.register_forward_pre_hook(through, with_kwargs=True):
         yield seen
-    finally:
-        handle.remove()

@@ -152,9 +152,8 @@ class Model:
             self.captured(attention_scale) as cap,
         ):
             output = self.module(given.pixels, **given.arguments)
-        logits = getattr(output, "logits", output)
-        known = isinstance(logits, Tensor) and self.labels is not None and logits.shape == (1, len(self.labels))
-        return Run(cap, given.grid, given.frame, logits[0].float() if known else None)
+        logits = None if self.labels is None else self.class_logits(output)
+        return Run(cap, given.grid, given.frame, None if logits is None else logits[0].float())
 
     @contextmanager
     def prepared(
@@ -213,11 +212,17 @@ class Model:
         pixels = pixels.to(self.device, self.dtype)
         with self._lock, torch.no_grad(), _evaluating(self.module), self._patched(patch_size):
             output = self.module(pixels, **arguments)
-        logits = getattr(output, "logits", output)
-        headless = not isinstance(logits, Tensor) or logits.ndim != 2 or getattr(self.module, "num_classes", 1) == 0
-        if headless or (self.labels is not None and logits.shape[1] != len(self.labels)):
+        logits = self.class_logits(output)
+        if logits is None:
             raise ValueError(self._names_nothing())
         return logits.float()
+
+    def class_logits(self, output: Any) -> Tensor | None:
+        """The logits of classes in what the module returned, (n, classes); None for a model without a classifier."""
+        logits = getattr(output, "logits", output)
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or getattr(self.module, "num_classes", 1) == 0:
+            return None  # timm calls a model that returns features one of 0 classes
+        return logits if self.labels is None or logits.shape[1] == len(self.labels) else None
 
     def class_index(self, target: str | int) -> int:
         """The index of a class, given by its label or its index. Raises ValueError for one that is not there."""
