@@ -21,6 +21,8 @@ def yolo(name: str) -> YOLO:
     """An ultralytics detector of random weights: "yolo12n", "yolov8n", …"""
     torch.manual_seed(0)
     made = YOLO(f"{name}.yaml")
+    if name.startswith("yoloe"):
+        made.set_classes(["here", "there", "nowhere"], torch.randn(1, 3, made.model.model[-1].embed))
     settle(made.model)
     return made
 
@@ -37,6 +39,9 @@ def settle(network: nn.Module) -> None:
         network(nn.functional.interpolate(torch.rand(8, 3, 16, 20), scale_factor=8))
         network.eval()
         head = network.model[-1]
+        for contrast in getattr(head, "cv4", []):  # of YOLOE: classes are vectors that it compares with
+            contrast.bias.fill_(-2)
+            contrast.logit_scale.fill_(1)
         for classifier in [*head.cv3, *getattr(head, "one2one_cv3", [])]:
             classifier[-1].weight.normal_(0, 3 * classifier[-1].in_channels ** -0.5)
             classifier[-1].bias.fill_(-2)
@@ -60,14 +65,15 @@ def detr(**settings: Any) -> nn.Module:
     return roughened(hf.DetrForObjectDetection(config))
 
 
-def hf_rtdetr() -> nn.Module:
+def hf_rtdetr(version: str = "") -> nn.Module:
+    """version: "" or "V2"."""
     torch.manual_seed(0)
     backbone = hf.RTDetrResNetConfig(**STAGES, layer_type="basic", out_features=["stage2", "stage3", "stage4"])
     sizes: dict[str, Any] = {"encoder_in_channels": [8, 16, 16], "decoder_in_channels": [32] * 3}
-    config = hf.RTDetrConfig(
+    config = getattr(hf, f"RTDetr{version}Config")(
         backbone_config=backbone, encoder_hidden_dim=32, num_queries=9, anchor_image_size=None, **sizes, **SMALL
     )
-    return roughened(hf.RTDetrForObjectDetection(config))
+    return roughened(getattr(hf, f"RTDetr{version}ForObjectDetection")(config))
 
 
 def yolos(**settings: Any) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,13 @@ from torch import nn
 import vislab
 from vislab import detr
 
-MAKERS = {"detr": detecting.detr, "rt_detr": detecting.hf_rtdetr, "yolos": detecting.yolos}
+MAKERS: dict[str, Callable[..., nn.Module]] = {
+    "detr": detecting.detr,
+    "rt_detr": detecting.hf_rtdetr,
+    "rt_detr_v2": partial(detecting.hf_rtdetr, "V2"),
+    "yolos": detecting.yolos,
+}
+ATTENDING = {name: MAKERS[name] for name in ("detr", "yolos")}  # each layer's attention is what the network reports
 SIZE = (96, 160)
 
 
@@ -62,7 +69,7 @@ def test_images_keep_their_aspect_and_their_frame() -> None:
         assert frame.to_model(0, 0) == (0, 0)
 
 
-@pytest.mark.parametrize("make", [detecting.detr, detecting.yolos])
+@pytest.mark.parametrize("make", ATTENDING.values(), ids=ATTENDING)
 def test_attention_is_what_the_eager_network_reports(make: Callable[..., nn.Module]) -> None:
     glance = vislab.load_detector(make()).glance(detecting.PHOTO, image_size=SIZE)
     given, _ = glance.detector.family.prepare(detecting.PHOTO, SIZE)

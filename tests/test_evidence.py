@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import math
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import detecting
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import nn
 
 import vislab
 from vislab import evidence
@@ -101,6 +106,21 @@ def test_layers_are_named_numbered_or_meant(yolo12: Glance) -> None:
         evidence.heatmap(yolo12, point=(5, 5), layer="model.1")
 
 
+@pytest.mark.parametrize("shape", [(96, 120), (90, 90)])
+def test_areas_are_what_attention_keeps_to(shape: tuple[int, int]) -> None:
+    """Those that a square photo is cut into end in the middle of a row."""
+    detector = vislab.load_detector(detecting.yolo("yolo12n"))
+    glance = detector.glance(np.ascontiguousarray(np.resize(detecting.PHOTO, (*shape, 3))), image_size=160)
+    for place in evidence.places(glance):
+        assert place.areas.shape == (place.grid.rows, place.grid.cols)
+        rows = glance.capture.attention(place.site, slice(None))[0].amin(0)
+        area = torch.from_numpy(place.areas.ravel())
+        assert torch.equal(rows > 0, area[:, None] == area)
+    first = evidence.places(glance)[0].areas
+    assert len(np.unique(first)) == 4
+    assert (first != first[:, :1]).any() == (shape == (90, 90))
+
+
 @pytest.mark.parametrize("name", ["yolo11n", "yolo26n"])
 def test_other_attention_is_read_likewise(name: str) -> None:
     glance = glance_of(detecting.yolo(name))
@@ -177,10 +197,79 @@ def test_deformable_attention_is_refused_with_the_reason(make: Any) -> None:
         evidence.heatmap(glance, box=0, method="grad_cam")
 
 
+@pytest.mark.parametrize("make", [detecting.rtdetr, detecting.hf_rtdetr, partial(detecting.hf_rtdetr, "V2")])
+@pytest.mark.parametrize("layer", [0, -1])
+def test_points_are_those_that_a_boxs_query_samples(make: Any, layer: int) -> None:
+    """Maps read at these points by hand, and weighed with their weights, give what the module itself makes of them."""
+    detector = vislab.load_detector(make())
+    sampling = [m for name, m in detector.module.named_modules() if hasattr(m, "sampling_offsets")][layer]
+    for part in (sampling.sampling_offsets, sampling.attention_weights):  # ultralytics' begin without any
+        nn.init.normal_(part.weight, std=0.1)
+    given: dict[str, torch.Tensor] = {}
+    sampling.value_proj.register_forward_hook(lambda _, args, made: given.__setitem__("values", made[0]))
+    sampling.output_proj.register_forward_pre_hook(lambda _, args: given.__setitem__("mixed", args[0][0]))
+    glance = detector.glance(detecting.PHOTO, image_size=SIZE)
+    boxes = glance.detections(0.001)
+    for box in (0, len(boxes) - 1):
+        points = evidence.points(glance, box, layer=layer)
+        assert points.strides == (8, 16, 32)
+        assert points.weight.sum((1, 2)) == pytest.approx(1)
+        maps = given["values"].unflatten(1, (sampling.n_heads, -1)).split([12 * 20, 6 * 10, 3 * 5])
+        mixed = 0
+        for level, stride in enumerate(points.strides):
+            one = maps[level].unflatten(0, (SIZE[0] // stride, -1)).double().numpy()
+            for head in range(sampling.n_heads):
+                for (x, y), weight in zip(points.xy[head, level], points.weight[head, level], strict=True):
+                    column, row = x * 160 / 120 / stride - 0.5, y * 96 / 72 / stride - 0.5  # 72 × 120 px, stretched
+                    read = np.zeros((sampling.n_heads, one.shape[3]))
+                    read[head] = weight * bilinear(one[:, :, head], row, column)
+                    mixed = mixed + read
+        expected = given["mixed"][int(boxes.origin[box])].numpy()
+        assert np.ravel(mixed) == pytest.approx(expected, abs=1e-5 * float(np.abs(expected).max()))
+        assert np.array_equal(points.box.xyxy, boxes[box].xyxy)
+        assert points.query.startswith(f"box {box}: {boxes.label[box]}")
+
+
+def bilinear(values: np.ndarray, row: float, column: float) -> np.ndarray:
+    """values: (rows, cols, n), 0 beyond its border, between the four cells around a position counted in cells."""
+    found = np.zeros(values.shape[2])
+    for r in (math.floor(row), math.floor(row) + 1):
+        for c in (math.floor(column), math.floor(column) + 1):
+            if 0 <= r < values.shape[0] and 0 <= c < values.shape[1]:
+                found += (1 - abs(row - r)) * (1 - abs(column - c)) * values[r, c]
+    return found
+
+
+def test_points_lie_on_the_photo_in_the_size_of_their_weights() -> None:
+    glance = glance_of(detecting.hf_rtdetr())
+    points = evidence.points(glance, 0)
+    weight = np.zeros_like(points.weight)
+    weight[1, 2, 0] = 1
+    xy = np.full_like(points.xy, -1000.0)
+    xy[1, 2, 0] = (60, 40)
+    alone = replace(points, xy=xy, weight=weight, box=replace(points.box, xyxy=np.array([[0, 0, 9, 9]])))
+    picture = alone.overlay()
+    changed = np.argwhere((picture != detecting.PHOTO).any(2)[12:, 12:]) + 12
+    assert changed.mean(0) == pytest.approx([40, 60], abs=0.6)
+    assert tuple(picture[40, 60]) == (255, 0, 255)  # magenta: the third map
+    assert Image.open(io.BytesIO(alone._repr_png_())).size[0] > 120
+    assert "orange 0% at stride 8, deepskyblue 0% at stride 16, magenta 25% at stride 32" in str(alone)
+
+
+def test_points_are_of_deformable_attention_alone(yolo12: Glance) -> None:
+    with pytest.raises(ValueError, match=r"yolo12n\.yaml samples no points"):
+        evidence.points(yolo12, 0)
+    glance = glance_of(detecting.hf_rtdetr())
+    with pytest.raises(ValueError, match="layers run from 0 to 1"):
+        evidence.points(glance, 0, layer=2)
+    with pytest.raises(IndexError, match="no box 99"):
+        evidence.points(glance, 99)
+
+
 # ---- gradients ----
 
 
-@pytest.mark.parametrize("name", ["yolov8n", "yolo12n"])
+@pytest.mark.parametrize("name", ["yolov8n", "yolo12n", "yoloe-11n"])
 def test_grad_cam_is_that_of_the_whole_network(name: str) -> None:
     """Held against gradients through the network itself, from the box's score to the maps that its head is given."""
     glance = glance_of(detecting.yolo(name))

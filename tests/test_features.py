@@ -20,14 +20,16 @@ def detector() -> vislab.Detector:
     return vislab.load_detector(detecting.yolo("yolo12n"))
 
 
-def test_maps_are_those_that_the_head_is_given(detector: vislab.Detector) -> None:
+@pytest.mark.parametrize("name", ["yolo12n", "yoloe-11n"])
+def test_maps_are_those_that_the_head_is_given(name: str) -> None:
+    detector = vislab.load_detector(detecting.yolo(name))
     seen: list[torch.Tensor] = []
     handle = detector.module.model[-1].register_forward_pre_hook(lambda _, given: seen.extend(given[0]))
     maps = detector.features(detecting.PHOTO, image_size=(96, 160))
     handle.remove()
     assert [one.name for one in maps] == ["P3", "P4", "P5"]
     assert [(one.grid.rows, one.grid.cols) for one in maps] == [(12, 20), (6, 10), (3, 5)]
-    for one, own in zip(maps, seen, strict=True):
+    for one, own in zip(maps, seen[:3], strict=True):
         assert one.tokens.shape == (one.grid.patches, own.shape[1])
         for row, col in ((0, 0), (1, 2), (one.grid.rows - 1, one.grid.cols - 1)):
             assert np.array_equal(one.tokens[one.grid.token(row, col)], own[0, :, row, col].numpy())

@@ -16,7 +16,7 @@ import torch
 from tiny import fingerprint
 from ultralytics import YOLO
 from ultralytics.nn.modules.block import AAttn, Attention
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import DetectionModel, YOLOEModel
 
 import vislab
 from vislab import yolo
@@ -25,6 +25,9 @@ from vislab.geometry import Heatmap
 from vislab.sites import AttentionRefused
 from vislab.watching import capture
 
+NETWORKS = ["yolo12n", "yolo11n", "yolo26n", "yoloe-11n", "yoloe-11n-seg", "yolov10n", "yolov8n"]
+BOXED = [*NETWORKS, "rtdetr"]  # boxes are those of predict
+ATTENDING = [*(f"yolo12{scale}" for scale in "nsmlx"), "yolo11n", "yolo26n", "yoloe-11n"]  # attention is exact
 SHAPES = [(72, 120), (150, 90), (97, 33), (128, 128), (61, 300)]
 ROOT = Path(__file__).parents[1]
 
@@ -33,7 +36,7 @@ def photo(height: int, width: int) -> np.ndarray:
     return cv2.resize(detecting.PHOTO, (width, height))
 
 
-@pytest.fixture(scope="module", params=["yolo12n", "yolo11n", "yolo26n", "yolov10n", "yolov8n"])
+@pytest.fixture(scope="module", params=NETWORKS)
 def network(request: pytest.FixtureRequest) -> YOLO:
     network = detecting.yolo(request.param)
     network.predict(photo(*SHAPES[0]), imgsz=160, verbose=False)  # sets torch's number of threads: rounding changes
@@ -141,11 +144,11 @@ def test_a_given_network_is_left_as_it_is() -> None:
 # ---- attention ----
 
 
-@pytest.mark.parametrize("name", ["yolo12n", "yolo12s", "yolo12m", "yolo12l", "yolo12x", "yolo11n", "yolo26n"])
+@pytest.mark.parametrize("name", ATTENDING)
 def test_recomputed_attention_gives_each_modules_output(name: str) -> None:
     """The values weighed with it, position encoding and projection done by hand, at a non-square input."""
     torch.manual_seed(0)
-    network = DetectionModel(f"{name}.yaml", nc=3, verbose=False)
+    network = (YOLOEModel if name.startswith("yoloe") else DetectionModel)(f"{name}.yaml", nc=3, verbose=False)
     detecting.settle(network)
     modules = {n: part for n, part in network.named_modules() if isinstance(part, AAttn | Attention)}
     seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -315,6 +318,13 @@ def test_a_strangers_file_needs_trust(file: Path) -> None:
     assert detector.family.size == (96, 96)
     ours = vislab.load_detector(detecting.yolo("yolo11n")).glance(detecting.PHOTO, image_size=96)
     assert np.array_equal(detector.glance(detecting.PHOTO).detections().xyxy, ours.detections().xyxy)
+
+
+def test_a_yoloe_that_leaves_cells_out_is_refused() -> None:
+    network = detecting.yolo("yoloe-11n")
+    network.model.model[-1].lrpc = torch.nn.ModuleList()
+    with pytest.raises(ValueError, match="a prompt-free YOLOE leaves cells out"):
+        vislab.load_detector(network)
 
 
 class Bomb:

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from . import detr, yolo
 from .detection import Detections, check_confidence
@@ -26,13 +28,19 @@ from .watching import capture
 
 @dataclass(frozen=True, eq=False)
 class Glance:
-    """One forward of a detector under capture. features: the maps that lead into its head, if it has such a neck."""
+    """One forward of a detector under capture.
+
+    features: the maps that lead into its head, if it has such a neck, and the classes of YOLOE. samples: of each layer
+    of deformable attention, where its queries sample the maps, (heads, queries, maps, points, 2), (x, y) in shares of
+    the input, and the weights of the samples, (heads, queries, maps, points).
+    """
 
     detector: Detector
     capture: Capture
     frame: Frame
     image: np.ndarray
     features: tuple[Tensor, ...]
+    samples: tuple[tuple[Tensor, Tensor], ...]
     _output: Any = field(repr=False)
 
     def detections(self, confidence: float = 0.25, iou: float = 0.7) -> Detections:
@@ -91,13 +99,14 @@ class Detector:
             attention_scale = {0: attention_scale}  # what samples points has no q·k to scale
         features: list[Tensor] = []
         watched = capture(self.module, attention_scale=attention_scale)
-        with self._lock, torch.no_grad(), _evaluating(self.module), watched as cap:
+        sampling = _Sampling() if self.family.deformable else nullcontext()
+        with self._lock, torch.no_grad(), _evaluating(self.module), watched as cap, sampling as seen:
             head = self.family.head
             with head.register_forward_pre_hook(_keep(features)) if head is not None else nullcontext():
                 output = self.module(**given)
         if attention_scale != 1 and not cap.sites:
             raise ValueError(f"{self.name} has no attention to scale: leave attention_scale out")
-        return Glance(self, cap, frame, image, tuple(features), output)
+        return Glance(self, cap, frame, image, tuple(features), seen.layers() if seen else (), output)
 
     def features(self, image: Any, *, image_size: ImageSize | None = None) -> list[FeatureMap]:
         """The feature maps that lead into the detector's head (P3 to P5 of most), their cells as tokens.
@@ -109,6 +118,8 @@ class Detector:
             raise ValueError(f"{self.name} has no neck of feature maps: take a detector of ultralytics")
         found = []
         for x in glance.features:
+            if x.ndim < 4:  # YOLOE's head is given its classes beside the maps
+                continue
             rows, cols = x.shape[2:]
             grid = Grid(rows, cols, (glance.frame.model[0] // rows, glance.frame.model[1] // cols))
             tokens = x[0].flatten(1).mT.float().cpu().numpy()
@@ -122,6 +133,37 @@ class Detector:
         if len(size) != 2 or not all(type(s) is int and s > 0 for s in size):
             raise ValueError(f"image_size is a number of pixels or (height, width), not {image_size!r}")
         return size
+
+
+class _Sampling(TorchFunctionMode):
+    """Keeps where deformable attention samples its maps: a softmax of weights, then one grid_sample for each map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._weights: Tensor | None = None
+        self._seen: list[tuple[Tensor, list[Tensor]]] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func in (F.softmax, torch.softmax, Tensor.softmax):
+            self._weights = output
+        elif func is F.grid_sample:
+            if self._weights is not None:
+                self._seen.append((self._weights, []))
+                self._weights = None
+            if self._seen:
+                self._seen[-1][1].append(args[1])
+        return output
+
+    def layers(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """See `Glance`: of the weights (1, queries, heads, maps·points) and grids (heads, queries, points, 2) seen."""
+        found = []
+        for weights, grids in self._seen:
+            points = (torch.stack(grids, 2) + 1) / 2  # grid_sample counts from -1 to 1, from edge to edge
+            found.append((points, weights[0].transpose(0, 1).reshape(points.shape[:-1])))
+        return tuple(found)
 
 
 def _keep(features: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:

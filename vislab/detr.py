@@ -93,11 +93,13 @@ def of_module(module: nn.Module, device: torch.device | None = None) -> Detr | N
     config: Any = getattr(module, "config", None)
     if not type(module).__name__.endswith("ForObjectDetection") or config is None:
         return None
+    from transformers import RTDetrConfig
     from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
 
     if config.model_type not in _SOFTMAX + _SIGMOID:
         raise ValueError(f"{type(module).__name__} is none of the families read here: {', '.join(_SOFTMAX + _SIGMOID)}")
-    return _made(module, IMAGE_PROCESSOR_MAPPING[type(config)]["torchvision"](), device)
+    family = RTDetrConfig if config.model_type == "rt_detr_v2" else type(config)  # the second has none of its own
+    return _made(module, IMAGE_PROCESSOR_MAPPING[family]["torchvision"](), device)
 
 
 def named(name: str, *, local: bool, device: torch.device) -> Detr:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw
 
 from .detection import Detections
 from .detectors import Glance
@@ -17,6 +19,7 @@ from .sites import Site
 
 Layer = int | str | Literal["mean"]
 METHODS = ("attention", "grad_cam")
+_COLOURS = ("orange", "deepskyblue", "magenta", "lime")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,57 @@ class Place:
     site: Site
     grid: Grid
     of_boxes: bool
+
+    @property
+    def areas(self) -> np.ndarray:
+        """Which area each cell lies in -> (rows, cols) int: runs of cells, row-major, that attend to themselves alone.
+
+        0 everywhere but in YOLO12's first sites.
+        """
+        cells = np.arange(self.grid.patches).reshape(self.grid.rows, self.grid.cols)
+        return cells * self.site.areas // self.grid.patches
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Where the query behind a box samples the feature maps: deformable attention has points instead of a map.
+
+    xy: (heads, maps, points, 2), source pixels; a point may lie outside the image. weight: (heads, maps, points), those
+    of a head sum to 1. strides: px of the detector's input, one a map. box: that of the query. Shows itself over its
+    image as the last expression of a notebook cell.
+    """
+
+    xy: np.ndarray
+    weight: np.ndarray
+    strides: tuple[int, ...]
+    box: Detections
+    query: str
+
+    def overlay(self) -> np.ndarray:
+        """The points on the photo, a colour for each map, their areas as their weights -> (H, W, 3) uint8."""
+        assert self.box.image is not None
+        picture = Image.fromarray(self.box.image)
+        draw = ImageDraw.Draw(picture)
+        x0, y0, x1, y1 = (float(v) for v in self.box.xyxy[0])
+        draw.rectangle((x0, y0, x1, y1), outline="white", width=2)
+        largest = float(np.clip(min(x1 - x0, y1 - y0) / 14, 3, max(3, min(picture.size) / 40)))
+        order = np.argsort(-self.weight, axis=None)  # small ones on top
+        for head, level, point in zip(*np.unravel_index(order, self.weight.shape), strict=True):
+            x, y = (float(v) for v in self.xy[head, level, point])
+            r = max(1, largest * float(self.weight[head, level, point] / self.weight.max()) ** 0.5)
+            draw.ellipse((x - r, y - r, x + r, y + r), fill=_COLOURS[level % len(_COLOURS)], outline="black")
+        return np.asarray(picture)
+
+    def __str__(self) -> str:
+        heads, _, points = self.weight.shape
+        shares = zip(_COLOURS, self.strides, self.weight.sum((0, 2)) / heads, strict=False)
+        told = ", ".join(f"{colour} {share:.0%} at stride {stride}" for colour, stride, share in shares)
+        return f"{self.query}: {heads} heads of {points} points a map; {told}"
+
+    def _repr_png_(self) -> bytes:
+        from . import render
+
+        return render.png(render.captioned(self.overlay(), [str(self)]))
 
 
 def places(glance: Glance) -> list[Place]:
@@ -76,6 +130,25 @@ def heatmap(
     grid = chosen[0].grid
     values = rows.reshape(grid.rows, grid.cols).numpy()
     return Heatmap(values, grid, glance.frame, "attention", query=where, image=glance.image)
+
+
+def points(glance: Glance, box: int, *, layer: int = -1) -> Points:
+    """Where the query behind a box of RT-DETR samples the feature maps, and with which weights.
+
+    box: index among the boxes by falling score. layer: of the decoder, -1 the last. Raises ValueError for a detector
+    without deformable attention. Source: Zhu et al. 2021 (Deformable DETR), eq. 3.
+    """
+    if not glance.samples:
+        raise ValueError(f"{glance.detector.name} samples no points: vislab.explain(…, box={box}) draws a map of it")
+    boxes = _boxes(glance, box)
+    origin = int(boxes.origin[box])
+    layer = layer_index(layer, len(glance.samples))
+    where, weight = (part[:, origin].cpu().double().numpy() for part in glance.samples[layer])
+    frame = glance.frame
+    xy = (where * frame.model[::-1] - frame.offset[::-1]) / frame.scale[::-1]
+    strides = tuple(grid.patch[0] for grid in glance.detector.family.maps(frame))[-where.shape[1] :]
+    name = f"{_named(boxes, box)}, query {origin}, decoder layer {layer}"
+    return Points(xy, weight, strides, boxes[box], name)
 
 
 def grad_cam(glance: Glance, box: int | None, *, layer: Layer = -1, head: Head = "mean") -> Heatmap:
@@ -131,8 +204,8 @@ def _chosen(glance: Glance, boxes: Detections | None, layer: Layer) -> Sequence[
     if not answering and by_queries and family.deformable:
         raise ValueError(
             f"the boxes of {detector.name} are made by deformable attention, which samples a few points of the maps "
-            "and weighs them without queries meeting keys: there is no map of it. query=(x, y) reads the attention of "
-            "its encoder at a point"
+            "and weighs them without queries meeting keys: there is no map of it. vislab.evidence.points draws them; "
+            "query=(x, y) reads the attention of its encoder at a point"
         )
     if not answering:
         instead = "method='grad_cam' explains a box's score" if boxes is not None else "ask about a box: box=0"

@@ -351,12 +351,16 @@ def _attention_modules(root: nn.Module) -> dict[str, nn.Module]:
     for name, module in root.named_modules():
         if inside and name.startswith(inside):
             continue  # nn.MultiheadAttention attends itself, with the parts inside it
-        children = {child for child, _ in module.named_children()}
-        if re.search(r"att(entio)?n", type(module).__name__, re.IGNORECASE) or any(p <= children for p in _PROJECTIONS):
+        if _called_attention(type(module)) or any(parts <= module._modules.keys() for parts in _PROJECTIONS):
             found[name] = module
         if isinstance(module, nn.MultiheadAttention):
             inside += (name + "." if name else "",)
     return {name: m for name, m in found.items() if not any(n != name and _within(n, name) for n in found)}
+
+
+@functools.cache
+def _called_attention(kind: type) -> bool:
+    return re.search(r"att(entio)?n", kind.__name__, re.IGNORECASE) is not None
 
 
 def _within(name: str, outer: str) -> bool:

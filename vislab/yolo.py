@@ -32,7 +32,8 @@ from .images import assets
 
 EMBEDDED = {"embedded": "yolo12n-imagenette"}
 RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
-_CELLS, _QUERIES = ("Detect", "v10Detect"), ("RTDETRDecoder",)  # heads whose boxes are made by cells, and by queries
+# Heads whose boxes are made by cells (YOLOE's with masks beside them), and by queries.
+_CELLS, _QUERIES = ("Detect", "v10Detect", "YOLOEDetect", "YOLOESegment"), ("RTDETRDecoder",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +91,17 @@ class Yolo:
 
     def decode(self, output: Any, frame: Frame, confidence: float, iou: float) -> Found:
         """The boxes that ultralytics' own predictor gives, in its order, with the cell or query behind each."""
-        prediction, raw = output[0].clone(), output[1]  # decoding writes into it
+        prediction, raw = output
+        prediction = (prediction[0] if isinstance(prediction, tuple) else prediction).clone()  # decoding writes into it
         if self.deformable:
             return self._of_queries(prediction, raw, frame, confidence)
         from ultralytics.utils.nms import non_max_suppression
         from ultralytics.utils.ops import scale_boxes
 
         ends = bool(self.module.end2end)  # a network fused for NMS-free boxes; others have none after fusing
-        [found], [cell] = non_max_suppression(prediction, confidence, iou, end2end=ends, return_idxs=True)
+        given: dict[str, Any] = {"nc": len(self.labels), "end2end": ends, "return_idxs": True}
+        given["agnostic"] = type(self.head).__name__.startswith("YOLOE")  # boxes of two classes suppress each other too
+        [found], [cell] = non_max_suppression(prediction, confidence, iou, **given)
         if ends:
             scores = raw["one2one"]["scores"].permute(0, 2, 1).sigmoid()
             cell = self.head.get_topk_index(scores, self.head.max_det)[2][0, cell]
@@ -199,6 +203,11 @@ def _made(module: Any, size: int | Sequence[int], device: torch.device | None) -
         raise ValueError(
             f"its head is {head}, and vislab reads boxes of {', '.join(_CELLS + _QUERIES)}: take a detection model, "
             "such as 'yolo12n.pt'"
+        )
+    if hasattr(module.model[-1], "lrpc"):
+        raise ValueError(
+            "a prompt-free YOLOE leaves cells out before it makes boxes, and its boxes then name no cells: take one "
+            "with classes, such as 'yoloe-11s-seg.pt' after set_classes"
         )
     with _silence():
         # end2end: as predict() asks by default, NMS where the network has a head for it

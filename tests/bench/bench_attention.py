@@ -1,8 +1,9 @@
 """Time and memory of reading attention, against the plain forward pass of the same model; prints Markdown.
 
-The model is a ViT-B/16 with random weights, float32, on the CPU. Runs alternate with plain forwards, and the median
-of the ratios of neighbours counts. Extra memory is the difference of two peaks, each of a fresh process that makes the
-model and runs it once. This process loads nothing heavy: its children's peaks would begin with it.
+The model is a ViT-B/16 with random weights, float32, on the CPU; a detector is held against its own predict(). Runs
+alternate with plain forwards, and the median of the ratios of neighbours counts. Extra memory is the difference of two
+peaks, each of a fresh process that makes the model and runs it once. This process loads nothing heavy: its children's
+peaks would begin with it.
 
     python tests/bench/bench_attention.py [--sizes 224 384 640 | --all] [--busy]
 """
@@ -27,8 +28,11 @@ Runs = dict[str, Callable[[], Any]]
 
 LAYERS, HEADS, WIDTH, PATCH = 12, 12, 768, 16
 SIZES, LARGE = (224, 384, 640), (1024, 2048)  # pixels a side
+DETECTED = 640  # pixels a side
 SECONDS, ROUNDS = 20, 31  # a comparison ends when either is reached
 BASELINE = {"vislab": "plain", "eager": "plain", "fast-vit-rollout": "plain timm"}
+BASELINE |= {"capture": "predict", "maps": "predict"}
+DETECTOR = {"capture": "predict() with all sites captured", "maps": "then the maps of one box, all sites"}
 GRADIENTS = {"relevance": "relevance of a class", "grad_rollout": "rollout weighted by gradients"}
 FRAMEWORKS = ("torch", "torchvision", "transformers", "timm", "ultralytics", "matplotlib", "cv2")
 IMPORT = f"""
@@ -45,6 +49,8 @@ the same shape, with `discard_ratio` 0 and, as it needs, without fused attention
 
 Methods of gradients are held against a forward with fused attention and a backward pass to the pixels, weights frozen;
 their eager recipe keeps the maps of all layers and their gradients by autograd.
+
+The detector is the embedded YOLO12n at {size} px, in ultralytics' own predict(), boxes and all.
 """
 
 
@@ -154,6 +160,38 @@ def runs_of_timm(size: int) -> Runs:
     }
 
 
+def runs_of_detector(size: int) -> Runs:
+    import copy
+
+    import vislab
+    from vislab import evidence, yolo
+
+    yolo.quietly()
+    from ultralytics import YOLO
+
+    photo = vislab.load_image(vislab.samples()["cathedral"])
+    detector = vislab.load_detector("embedded", device="cpu")
+    network = YOLO("yolo12n.yaml")
+    network.model = copy.deepcopy(detector.module)
+
+    def predict() -> Any:
+        return network.predict(photo[..., ::-1], imgsz=size, verbose=False)
+
+    predict()
+    runs = network.predictor.model.backend.model  # a copy that predict() makes of its own
+    glance = detector.glance(photo, image_size=size)
+    sites = len(evidence.places(glance))
+
+    def captured() -> Any:
+        with vislab.capture(runs):
+            return predict()
+
+    def maps() -> Any:
+        return [evidence.heatmap(glance, box=0, layer=layer) for layer in range(sites)]
+
+    return {"predict": predict, "capture": captured, "maps": maps}
+
+
 def child(what: str, name: str, task: str, size: int, busy: bool) -> dict[str, float]:
     """time: the median ratio of `name` to its plain forward; peak: of memory, in bytes, after one run of `name`."""
     import torch
@@ -165,6 +203,9 @@ def child(what: str, name: str, task: str, size: int, busy: bool) -> dict[str, f
     with torch.no_grad():
         if task in GRADIENTS:
             runs = runs_of_gradients(task, size)
+        elif task == "detector":
+            runs = runs_of_detector(size)
+            torch.set_num_threads(1 if busy else torch.get_num_threads())  # predict() sets it too
         elif "timm" in name or name == "fast-vit-rollout":
             runs = runs_of_timm(size)
         else:
@@ -173,11 +214,14 @@ def child(what: str, name: str, task: str, size: int, busy: bool) -> dict[str, f
             runs[name]()
             unit = 1 if sys.platform == "darwin" else 1024
             return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+        times: list[float] = []
         ratios: list[float] = []
         begin = time.perf_counter()
         while len(ratios) <= ROUNDS and (time.perf_counter() - begin < SECONDS or not ratios):
-            ratios.append(seconds(runs[name], clock) / seconds(runs[BASELINE[name]], clock))
+            times.append(seconds(runs[name], clock))
+            ratios.append(times[-1] / seconds(runs[BASELINE[name]], clock))
         result = {"time": statistics.median(ratios[1:] or ratios)}  # the first warms up
+        result["seconds"] = statistics.median(times[1:] or times)
         if name == "eager":
             result["difference"] = float((runs["eager"]() - runs["vislab"]()).abs().max())
         return result
@@ -259,7 +303,11 @@ def main() -> None:
         for size in sizes:
             columns = [GRADIENTS[task], f"{tokens(size):,}", *cells("vislab", task, size), *cells("eager", task, size)]
             print(f"| {' | '.join(columns)} |", flush=True)
-    print(NOTES.format(clock="processor time of one thread" if options.busy else "wall time"))
+    print("\n| | of predict() | ms |\n|---|---|---|")
+    for name, title in DETECTOR.items():
+        found = asked("time", name, "detector", DETECTED)
+        print(f"| {title} | {found['time']:.3f} | {1e3 * found['seconds']:.1f} |", flush=True)
+    print(NOTES.format(clock="processor time of one thread" if options.busy else "wall time", size=DETECTED))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Propose boxes for images that have only a class: where the teacher sees the class, sharpened by GrabCut.
+"""Propose boxes for images that have only a class: where two networks see the class, sharpened by GrabCut.
 
     python boxes.py --data DIR --teacher teacher.safetensors --out BOXES [--device cuda]
     python boxes.py --data DIR --teacher teacher.safetensors --check ../../../tests/imagenette_boxes.json
 
-The teacher's class map is spread over places that look alike (a random walk over its features: Ahn & Kwak 2018) and
-cut at half its height; GrabCut, seeded by it, draws the outline. Boxes on which both agree go into a data set for
-ultralytics: BOXES/{images,labels}/{train,val} and BOXES/data.yaml. `--check` compares proposals with boxes drawn by
-hand, which nothing is learned from.
+The heat is the mean of two maps: the teacher's class map, spread over places that look alike (a random walk over its
+features: Ahn & Kwak 2018), and the embedded ViT's relevance of the class. It is cut at a share of its height; GrabCut,
+seeded by it, draws the outline. Boxes on which both agree go into a data set for ultralytics:
+BOXES/{images,labels}/{train,val} and BOXES/data.yaml. `--check` compares proposals with boxes drawn by hand, which
+nothing is learned from.
 """
 
 from __future__ import annotations
@@ -28,18 +29,36 @@ from safetensors.torch import load_file
 from teacher import Teacher
 from torch import Tensor
 
+import vislab
+
 SIZE = 160  # px the teacher is given; it was trained at 96 and 128
 GRID = 14  # places a side on which its map is spread
 STEPS = 3  # of the random walk
 SIDE = 84  # px a side of the segmentation
-CUT, SURE, NONE = 0.5, 0.75, 0.25  # share of the map's height: inside the box; certainly object; certainly not
+PATCH = 14  # px, of the ViT's relevance
+CUT, SURE, NONE = 0.4, 0.75, 0.25  # share of the map's height: inside the box; certainly object; certainly not
 PEAK = 0.7  # a further object's heat reaches this height
 AGREE = 0.6  # IoU of the two boxes
 
 
+def heats(teacher: Teacher, vit: vislab.Model, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Where both networks see each image's class. -> heat (n, SIDE, SIDE), 1 at its height; how sure one is (n,)"""
+    seen, sure = class_maps(teacher, images, labels)
+    heat = seen + torch.stack([relevance(vit, x, int(y)) for x, y in zip(images, labels, strict=True)])
+    return heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-6), sure
+
+
+def relevance(vit: vislab.Model, image: Tensor, label: int) -> Tensor:
+    """uint8 (3, 224, 224) -> (SIDE, SIDE), 1 at its height."""
+    pixels = image.permute(1, 2, 0).contiguous().numpy()
+    found = vislab.explain(pixels, model=vit, method="relevance", patch_size=PATCH, target=label).values
+    heat = cv2.GaussianBlur(cv2.resize(found, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC), (0, 0), 3)
+    return torch.from_numpy((heat / heat.max()).clip(0))
+
+
 @torch.inference_mode()
-def heats(teacher: Teacher, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each image's class is seen: its logit above the others' mean, spread over like places.
+def class_maps(teacher: Teacher, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the teacher sees each image's class: its logit above the others' mean, spread over like places.
 
     uint8 (n, 3, 224, 224), (n,) -> heat (n, SIDE, SIDE), 1 at its height; probability of the class (n,)
     """
@@ -121,9 +140,9 @@ def read_checks(data: Path, boxes: Path) -> tuple[Tensor, Tensor, list[np.ndarra
     return images, labels, [np.array(b, float).reshape(-1, 4) for b in drawn.values()]
 
 
-def check(teacher: Teacher, data: Path, drawn: Path) -> None:
+def check(teacher: Teacher, vit: vislab.Model, data: Path, drawn: Path) -> None:
     images, labels, boxes = read_checks(data, drawn)
-    heat, _ = heats(teacher, images, labels)
+    heat, _ = heats(teacher, vit, images, labels)
     best: list[float] = []
     for image, h, theirs in zip(images, heat, boxes, strict=True):
         ours = propose(image.permute(1, 2, 0).numpy(), h.numpy())
@@ -134,7 +153,7 @@ def check(teacher: Teacher, data: Path, drawn: Path) -> None:
     print(f"{share:.0%} of their first boxes reach an IoU of 0.5 with one drawn; mean IoU {mean:.2f}")
 
 
-def write(teacher: Teacher, images: Tensor, labels: Tensor, out: Path) -> None:
+def write(teacher: Teacher, vit: vislab.Model, images: Tensor, labels: Tensor, out: Path) -> None:
     """Images in random order, so that a part serves too; goes on where it stopped.
 
     Every 150th goes to `val`, which ultralytics' trainer asks for and nothing depends on.
@@ -145,7 +164,7 @@ def write(teacher: Teacher, images: Tensor, labels: Tensor, out: Path) -> None:
     order, kept = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)), 0
     for i in range(first, len(images), 64):
         index = order[i : i + 64]
-        heat, sure = heats(teacher, images[index], labels[index])
+        heat, sure = heats(teacher, vit, images[index], labels[index])
         for n, h, p in zip(index.tolist(), heat, sure, strict=True):
             pixels = images[n].permute(1, 2, 0).numpy()
             found = propose(pixels, h.numpy()) if p > 0.5 else np.empty((0, 4))
@@ -189,11 +208,11 @@ def main() -> None:
     args = parser.parse_args()
     teacher = Teacher().to(args.device)
     teacher.load_state_dict(load_file(args.teacher))
-    teacher = teacher.eval().bfloat16()
+    teacher, vit = teacher.eval().bfloat16(), vislab.load("embedded", device=args.device)
     if args.check:
-        check(teacher, args.data, args.check)
+        check(teacher, vit, args.data, args.check)
     else:
-        write(teacher, *load(args.data, "train"), args.out)
+        write(teacher, vit, *load(args.data, "train"), args.out)
 
 
 if __name__ == "__main__":
