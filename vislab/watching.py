@@ -351,7 +351,8 @@ def _attention_modules(root: nn.Module) -> dict[str, nn.Module]:
     for name, module in root.named_modules():
         if inside and name.startswith(inside):
             continue  # nn.MultiheadAttention attends itself, with the parts inside it
-        if _called_attention(type(module)) or any(parts <= module._modules.keys() for parts in _PROJECTIONS):
+        parts = set(module._modules.keys())
+        if _called_attention(type(module)) or any(projections <= parts for projections in _PROJECTIONS):
             found[name] = module
         if isinstance(module, nn.MultiheadAttention):
             inside += (name + "." if name else "",)
