@@ -217,6 +217,18 @@ def run_all(page: Page, seconds: float = 240) -> None:
     assert not failures, failures[0]
 
 
+def execute(page: Page, code: str) -> None:
+    """Run code in the notebook's kernel, once it has heard all that the page said; what it shows is not shown."""
+    page.evaluate(
+        f"""async (code) => {{
+            {NOTEBOOK}
+            const reply = await panel.sessionContext.session.kernel.requestExecute({{ code }}).done;
+            if (reply.content.status !== 'ok') throw new Error(reply.content.evalue);
+        }}""",
+        code,
+    )
+
+
 def code_cells(page: Page) -> list[dict[str, Any]]:
     """The code cells as the notebook's model holds them (source and outputs), joined by the `pictures` that the page
     shows of each: (natural width, natural height, shown width), px."""

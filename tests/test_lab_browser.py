@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import labkit
 import numpy as np
 import pytest
+from PIL import Image
 
 import vislab
+from vislab import attribution, runs
+from vislab.evaluation import kept_score
 from vislab.widgets import Lab
 
 if TYPE_CHECKING:
@@ -59,6 +62,21 @@ CONTRAST = """() => {
     return [...texts].filter(e => e.textContent.trim() && e.getClientRects().length && !e.disabled && ratio(e) < 4.5)
         .map(e => `${ratio(e).toFixed(2)} ${e.outerHTML}`);
 }"""
+
+
+# In the kernel: forwards that have begun wait until they may go.
+HELD = """
+import threading
+from vislab.models import Model
+began, go, run = threading.Event(), threading.Event(), Model.run
+
+def held(self, *given, **how):
+    began.set()
+    assert go.wait(60)
+    return run(self, *given, **how)
+
+Model.run = held
+"""
 
 
 class Session:
@@ -245,8 +263,61 @@ def test_sliders(lab: Session, run: Any) -> None:
     assert len(lab.sent) == sent + 1  # the trait in Python
 
 
+def test_forwards(lab: Session, run: Any) -> None:
+    """While one runs, the page lives and something newer may be wanted; those without patches are made once."""
+
+    def scale(step: int) -> None:
+        lab.control("scale").evaluate(f"e => {{ e.value = {step}; e.dispatchEvent(new Event('change')); }}")
+
+    lab.until("[...lab.layers.values()].some(held => held)")
+    labkit.execute(lab.page, HELD)
+    lab("(lab.came = [], lab.port.on('msg:custom', m => m.kind === 'view' && m.run && lab.came.push(m)), true)")
+    scale(-20)
+    labkit.execute(lab.page, "assert began.wait(60)")
+    lab.until("lab.ui.status.textContent === 'computing · 14 × 14 + 1 = 197 tokens'")
+    lab.page.mouse.move(*lab.over(6, 7))
+    lab.until("lab.ui.figures[0].title.textContent.startsWith('preview · what patch 6, 7 attends to')")
+    lab.page.mouse.move(5, 5)
+    scale(15)
+    labkit.execute(lab.page, "go.set()")
+    lab.until("pane.shown.settings.attention_scale === 2")
+    lab.ready()
+    assert set(lab("lab.came.map(view => view.settings.attention_scale)")) == {2, 1}  # and × 1 beside it
+    wanted = vislab.explain(vislab.samples()["church"], attention_scale=2.0).values
+    assert lab.values() == pytest.approx(wanted, rel=1e-3)
+    scale(0)
+    lab.until("pane.shown.settings.attention_scale === 1")
+    lab.ready()
+
+    lab.fold("All methods")
+    lab.until("!lab.ui.play.disabled")
+    lab.fold("All methods")  # what is still to be made is left off
+    lab.ready()
+    lab.fold("All methods")
+    lab.until("!lab.ui.play.disabled")
+    labkit.execute(lab.page, "")  # after which all is sent that waited for the kernel
+    sent = len(lab.sent)
+    whole = lab("lab.ui.without.toDataURL()")
+    model = vislab.load("embedded")
+    pixels, _ = model.preprocessing(vislab.load_image(vislab.samples()["church"]))
+    score = kept_score(model, pixels, model.class_index("church"))
+    kept, nothing = score(np.array([np.ones((14, 14)), np.zeros((14, 14))], bool))
+    assert lab("lab.ui.removed.firstChild.data") == f"0 of 196 patches gone: church {100 * kept:.0f} %"
+    lab.page.locator(".vislab-lab").get_by_role("button", name="play", exact=True).click()
+    lab.until("Number(lab.ui.step.value) === 28 && lab.ui.play.textContent === 'play'")
+    assert lab("lab.ui.removed.firstChild.data") == f"196 of 196 patches gone: church {100 * nothing:.0f} %"
+    assert lab("lab.ui.without.toDataURL()") != whole
+    lab.control("patches gone").focus()
+    lab.page.keyboard.press("Home")
+    lab.until("lab.ui.removed.firstChild.data.startsWith('0 of')")
+    assert lab("lab.ui.without.toDataURL()") == whole
+    assert len(lab.sent) == sent
+    lab.fold("All methods")
+    lab.ready()
+
+
 def test_detector(lab: Session) -> None:
-    """The detector's boxes, sifted by their confidence in the page alone; where it fails, the map stays."""
+    """The detector's boxes, each by itself, and sifted in the page alone; where it fails, the map stays."""
     found = vislab.detect(vislab.samples()["church"], confidence=0.05)
     visible = np.float32(lab("lab.visible().map(({ box }) => box)")).reshape(-1, 4)
     assert np.allclose(visible, found.above(lab("lab.port.get('confidence')")).xyxy, atol=0.1)
@@ -257,6 +328,22 @@ def test_detector(lab: Session) -> None:
         pixels = lab.pixels()
         col, row = round(x / 1024 * pixels.shape[1]), round(y / 683 * pixels.shape[0])
         return bool((pixels[row - 1 : row + 2, col - 1 : col + 2].min(-1) > 240).any())
+
+    before = lab.pixels()
+    lab.control("each box by itself").check()
+    lab.until("lab.ui.figures[0].title.textContent.endsWith('each box by itself')")
+    lab.ready()
+    seen = vislab.focus(vislab.samples()["church"], confidence=lab("lab.port.get('confidence')"))
+    x0, y0, x1, y1 = (np.float64(seen.regions[0]) * before.shape[1] / 1024).round().astype(int)
+    shown = np.array(Image.fromarray(seen.overlay(boxes=False)).resize(before.shape[1::-1]), int)[y0:y1, x0:x1]
+    apart = [np.abs(picture[y0:y1, x0:x1] - shown).mean() for picture in (lab.pixels(), before)]
+    assert apart[0] < 0.7 * apart[1], apart
+    words = [f"embedded and 1 crop: {seen.staged.tokens} tokens", f"1024×672 px: {seen.whole.tokens:,} tokens, about"]
+    assert all(one in lab.text(".caption") for one in words)
+    lab.control("each box by itself").uncheck()
+    lab.until("lab.ui.figures[0].title.textContent.startsWith('rollout of CLS')")
+    lab.ready()
+    assert np.array_equal(lab.pixels(), before)
 
     boxes = [{"box": [100, 150, 700, 600], "label": "church", "score": 0.9}]
     boxes += [{"box": [650, 20, 1010, 200], "label": "kite", "score": 0.2}]
@@ -288,8 +375,10 @@ def test_detector(lab: Session) -> None:
 def test_choices(lab: Session) -> None:
     """Image, head, atlas, comparison, errors in words, and readable in both themes."""
     page = lab.page
+    before = lab("pane.shown.content")
     lab.control("image").select_option("rocket")
-    lab.until("lab.port.get('image') === 'rocket' && pane.shown?.content === lab.port.get('_content')")
+    lab.until(f"pane.shown && pane.shown.content !== '{before}'")
+    lab.ready()
     wanted = vislab.explain(vislab.samples()["rocket"]).values
     assert lab.values() == pytest.approx(wanted, rel=1e-3)
     page.locator(".vislab-lab input[type=file]").set_input_files(vislab.samples()["coffee"])
@@ -398,8 +487,12 @@ def test_it_stays_small_and_leaves_a_picture(lab: Session, server: Server) -> No
 
 
 @pytest.fixture
-def exported(tmp_path: Path) -> Path:
+def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A page in whose lab patches were taken away, with few methods and in few steps."""
+    monkeypatch.setattr(attribution, "METHODS", {name: attribution.METHODS[name] for name in ("cls", "rollout")})
+    monkeypatch.setattr(runs, "STEPS", 4)
     lab = Lab("church", compare={"attention_scale": 0.5}, detector=None)
+    lab._asked(lab, {"kind": "methods", "open": True}, [])
     return lab.wait(240).save(tmp_path / "page.html")
 
 
@@ -434,6 +527,10 @@ def test_the_page_lives_without_network_and_python(browser: Browser, exported: P
         rows = np.float32(page.evaluate(f"() => {{ {LAB} return [...second.rows.rows]; }}")).reshape(exact.shape)
         assert np.abs(rows - exact).max() <= 0.02 * exact.max()
         page.mouse.move(1, 1)
+        page.locator(".vislab-lab summary", has_text="All methods").click()
+        page.get_by_role("button", name="play").click()
+        page.get_by_text("196 of 196 patches gone: church").wait_for()
+        assert page.locator(".vislab-lab .gallery button", has_text="deletion").count() == 3
         for label, key in [
             ("scale", "ArrowLeft"),
             ("layer", "ArrowLeft"),
@@ -446,6 +543,8 @@ def test_the_page_lives_without_network_and_python(browser: Browser, exported: P
             page.keyboard.press(key)
             views.append(shown())
         assert all(not np.array_equal(a, b) for a, b in pairwise(views))
+        page.get_by_text("Taking patches away runs the model, which this page does not hold").wait_for()
+        assert page.get_by_role("button", name="play").is_disabled()
         assert errors == []
         assert [url.partition(":")[0] for url in asked] == ["file", "blob"]
     finally:

@@ -76,7 +76,7 @@ def test_views_are_json_beside_their_numbers(kept: Kept) -> None:
 
 def test_atlas_holds_every_head(kept: Kept) -> None:
     content, [maps] = messages.atlas(kept)
-    assert np.frombuffer(maps, "<f2").size == 12 * 3 * 196
+    assert np.frombuffer(maps, "<f4").size == 12 * 3 * 196
     assert np.shape(content["entropy"]) == (12, 3)
 
 

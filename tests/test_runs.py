@@ -69,6 +69,14 @@ def test_the_newest_stays_even_alone(model: Model) -> None:
     assert runs.numbered(kept.number) is kept
 
 
+def test_what_was_asked_is_made_once_and_only_the_last_is_kept(model: Model) -> None:
+    kept, made = seen(Runs(1), model)[0], []
+    for asked in (1, 2, 1, *range(3, 103), 102, 1):
+        assert kept.once(asked, lambda asked=asked: made.append(asked) or -asked) == -asked
+    assert made == [*range(1, 103), 1]
+    assert len(kept.made) == 100
+
+
 def test_the_forecast_counts_what_a_forward_does(model: Model) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 

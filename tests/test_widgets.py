@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from vislab.detection import Detections
 from vislab.geometry import Frame, Grid, attention_flops, attention_memory
 from vislab.models import Model
 from vislab.runs import Runs, forward_flops
-from vislab.settings import SETTINGS
+from vislab.settings import FAINTEST, SETTINGS
 from vislab.widgets import Lab
 
 SCRIPT = Path(widgets.__file__).parent / "static" / "lab.js"
@@ -50,7 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, float]]:
             raise OSError("no such detector")
         found = ([[10, 20, 300, 200], [5, 5, 50, 60]], [0.9, 0.3], ("dog", "ball"), [0, 1])
         frame = Frame.letterbox(image.shape[:2], (640, 640))
-        return Detections(*found, frame, confidence, str(detector))
+        return Detections(*found, frame, FAINTEST, str(detector)).above(confidence)
 
     monkeypatch.setattr(compose, "detect", detect, raising=False)
     return calls
@@ -85,7 +86,7 @@ def test_the_first_view_is_the_rollout_of_the_photograph(lab: Lab, told: list) -
     assert lab._source == [683, 1024]
     assert np.abs(vislab.load_image(bytes(lab._photo)).astype(int) - image).mean() < 3
     assert np.array_equal(lab.heatmap.values, vislab.explain(image).values)
-    assert kinds(told) == ["status", "view", "view", "plain", "status", "boxes", "status"]
+    assert kinds(told) == ["status", "view", "view", "plain", "status", "boxes", "closer", "status"]
     assert told[-1][0]["state"] == "ready"
 
 
@@ -331,6 +332,36 @@ def test_a_detector_that_fails_harms_nothing_else(lab: Lab, told: list, asked: l
     assert told[-1][0]["state"] == "ready"
 
 
+def test_each_box_is_looked_at_by_itself(lab: Lab, told: list, asked: list) -> None:
+    lab.state = {"two_stage": True, "method": "cls", "layer": 3, "query": (300.0, 200.0)}
+    told.clear()
+    ask(lab, "hello")
+    content, buffers = next((c, b) for c, b in told if c["kind"] == "closer")
+    seen = vislab.focus(vislab.samples()["church"], method="cls", layer=3)
+    assert len(seen) == len(buffers) == 2
+    for crop, values, heat in zip(content["crops"], buffers, seen.heats, strict=True):
+        assert np.array_equal(np.frombuffer(values, "<f4").reshape(14, 14), heat.values)
+        assert crop["frame"] == [heat.frame.source, heat.frame.model, heat.frame.scale, heat.frame.offset]
+    assert [cost["tokens"] for cost in content["costs"]] == [seen.staged.tokens, seen.whole.tokens]
+    assert all(cost["seconds"] > 0 for cost in content["costs"])
+    names = {"image": vislab.load_image(vislab.samples()["church"]), "vislab": vislab}
+    assert np.array_equal(eval(content["call"], names).heats[0].values, seen.heats[0].values)
+
+    times = len(asked)
+    lab.confidence = 0.5
+    lab.wait(60)
+    assert len(told[-2][1]) == 1
+    lab.confidence = 0.25
+    lab.wait(60)
+    assert len(told[-2][1]) == 2
+    assert len(asked) == times + 1  # what was seen costs nothing
+    with pytest.raises(ValueError, match=r"as \.html, not \.pdf"):
+        lab.save("figure.pdf")
+    lab.detector = None
+    lab.wait(60)
+    assert told[-2][0]["crops"] is None
+
+
 def test_what_is_compared_need_not_take_the_same(lab: Lab) -> None:
     lab.state = {"method": "cls", "layer": 3, "head": 1, "compare": {"method": "grad_rollout"}}
     lab.wait(60)
@@ -360,22 +391,128 @@ def test_many_interactions_leave_nothing_behind(lab: Lab, runs: Runs) -> None:
 # ---- what the browser asks ----
 
 
-def test_every_method_is_shown_while_it_is_unfolded(lab: Lab, told: list, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Only four methods, and few steps of taking patches away; the pictures in each forward without patches."""
     methods = {name: attribution.METHODS[name] for name in ("cls", "rollout", "relevance", "grad_cam")}
     monkeypatch.setattr(attribution, "METHODS", methods)
+    monkeypatch.setattr("vislab.runs.STEPS", 4)
+    forwards, logits = [], Model.logits
+
+    def counted(self: Model, pixels: Any, **how: Any) -> Any:
+        forwards.append(len(pixels))
+        return logits(self, pixels, **how)
+
+    monkeypatch.setattr(Model, "logits", counted)
+    return forwards
+
+
+def test_every_method_is_shown_while_it_is_unfolded(lab: Lab, told: list, few: list[int]) -> None:
     lab.state = {"method": "cls", "layer": 3}
     ask(lab, "methods", open=True)
     sent = {content["method"]: (content, buffers) for content, buffers in told if content["kind"] == "method"}
-    assert set(sent) == set(methods)
-    for name, (content, [values]) in sent.items():
-        wanted = vislab.explain(vislab.samples()["church"], method=name)
-        assert np.allclose(np.frombuffer(values, "<f4").reshape(14, 14), wanted.values, atol=1e-6)
-        assert (content["signed"], content["target"]) == (wanted.signed, wanted.target)
+    assert set(sent) == {*attribution.METHODS, "random"}
+    photo = vislab.load_image(vislab.samples()["church"])
+    wanted = vislab.evaluate([photo], methods=list(attribution.METHODS), steps=4, randomised=0, progress=False)
+    for number, name in enumerate(attribution.METHODS):
+        content, [values] = sent[name]
+        heat = vislab.explain(photo, method=name)
+        assert np.allclose(np.frombuffer(values, "<f4").reshape(14, 14), heat.values, atol=1e-6)
+        assert (content["signed"], content["target"]) == (heat.signed, heat.target)
+        areas = [wanted.samples[measure][number, 0] for measure in ("deletion", "insertion")]
+        assert content["worth"] == pytest.approx(areas, rel=1e-4)
     ask(lab, "methods", open=False)
     told.clear()
     lab.layer = 4
     lab.wait(60)
-    assert "method" not in kinds(told)
+    assert {"method", "removal"}.isdisjoint(kinds(told))
+
+
+def removals(told: list) -> list[tuple[dict[str, Any], list[bytes]]]:
+    return [(content, buffers) for content, buffers in told if content["kind"] == "removal"]
+
+
+def test_patches_are_taken_away_in_the_order_of_the_shown_map(lab: Lab, told: list, few: list[int]) -> None:
+    lab.state = {"method": "grad_cam", "target": "golf ball", "attention_scale": 0.5}
+    ask(lab, "methods", open=True)
+    [(content, [gone, filled])] = removals(told)
+    assert content["settings"] == lab._panes[0].settings
+    assert content["target"] == "golf ball"
+    chance = dict(lab._panes[0].kept.model.top(lab._panes[0].kept.run, 10))["golf ball"]
+    assert content["deletion"][0] == pytest.approx(chance, rel=1e-4)
+    step = np.frombuffer(gone, "<u2").reshape(14, 14)
+    assert np.bincount(step.ravel()).tolist() == [0, 49, 49, 49, 49]
+    values = lab.heatmap.values
+    assert all(values[step == early].min() >= values[step == early + 1].max() for early in (1, 2, 3))
+    assert vislab.load_image(filled).shape == (224, 224, 3)
+
+
+def test_what_was_played_is_played_again_without_a_forward(lab: Lab, told: list, few: list[int]) -> None:
+    ask(lab, "methods", open=True)
+    made = len(few)
+    assert made > 0
+    [first] = removals(told)
+    lab.opacity = 0.3
+    ask(lab, "methods", open=True)
+    assert removals(told)[1] == first
+    lab.method = "relevance"  # which was tried beside the others
+    lab.wait(60)
+    assert removals(told)[2][0]["areas"] != first[0]["areas"]
+    assert len(few) == made
+
+
+def test_taking_patches_away_is_left_off_for_what_is_newer(
+    lab: Lab, told: list, few: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = Model.logits
+
+    def newer(self: Model, *args: Any, **how: Any) -> Any:
+        monkeypatch.setattr(Model, "logits", logits)
+        lab.layer = 3
+        return logits(self, *args, **how)
+
+    monkeypatch.setattr(Model, "logits", newer)
+    ask(lab, "methods", open=True)
+    assert [content["settings"]["layer"] for content, _ in removals(told)] == [3]
+    assert told[-1][0]["state"] == "ready"
+
+
+def test_an_export_does_not_wait_for_all_of_them(
+    lab: Lab, told: list, few: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, logits = threading.Event(), Model.logits
+
+    def slow(self: Model, *args: Any, **how: Any) -> Any:
+        began.set()
+        end = time.monotonic() + 30
+        while lab._worker.newer is None and time.monotonic() < end:
+            time.sleep(0.01)
+        monkeypatch.setattr(Model, "logits", logits)
+        return logits(self, *args, **how)
+
+    monkeypatch.setattr(Model, "logits", slow)
+    lab._asked(lab, {"kind": "methods", "open": True}, [])
+    assert began.wait(30)
+    lab._asked(lab, {"kind": "export", "suffix": ".npz"}, [])
+    assert "removal" not in kinds(told)[: kinds(told).index("file")]
+    lab.wait(60)
+    assert len(removals(told)) == 1
+
+
+def test_without_classes_there_is_nothing_to_lose(told: list, few: list[int]) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    module = ViTModel(
+        ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=8)
+    )
+    lab = Lab("church", model=module, detector=None).wait(60)
+    ask(lab, "methods", open=True)
+    assert "names nothing" in removals(told)[0][0]["refused"]
+    sent = {content["method"]: content for content, _ in told if content["kind"] == "method"}
+    assert sent["cls"]["worth"] is None
+    assert "random" not in sent
+    assert "classifier" in sent["relevance"]["refused"]
+    assert told[-1][0]["state"] == "ready"
 
 
 def ask(lab: Lab, kind: str, buffers: list[bytes] | None = None, **content: Any) -> None:
@@ -386,7 +523,7 @@ def ask(lab: Lab, kind: str, buffers: list[bytes] | None = None, **content: Any)
 def test_hello_is_answered_with_all_there_is(lab: Lab, told: list) -> None:
     told.clear()
     ask(lab, "hello")
-    assert kinds(told) == ["about", "view", "view", "plain", "boxes", "status"]
+    assert kinds(told) == ["about", "view", "view", "plain", "boxes", "closer", "status"]
     [tables] = told[0][1]
     assert tables[:768] == render.colour_table("viridis").tobytes()
     assert told[0][0]["samples"] == list(vislab.samples())
@@ -437,6 +574,25 @@ def test_the_page_holds_both_pictures(lab: Lab, tmp_path: Path, beside: dict[str
     assert {(view["run"], view["settings"]["layer"] % 12) for view in views} <= set(layers)
     assert [content["boxes"] for content, _ in held["messages"] if content["kind"] == "boxes"] == [found_boxes(lab)]
     assert len(text) <= 2_000_000
+
+
+def test_the_page_holds_what_was_played(lab: Lab, tmp_path: Path, few: list[int]) -> None:
+    def held() -> list[str]:
+        text = lab.save(tmp_path / "page.html").read_text(encoding="utf-8")
+        return [
+            content["kind"]
+            for content, _ in json.loads(re.search(r'id="held">(.*?)</script>', text, re.S)[1])["messages"]
+        ]
+
+    assert {"method", "removal"}.isdisjoint(held())
+    ask(lab, "methods", open=True)
+    made = len(few)
+    ask(lab, "methods", open=False)
+    assert (held().count("method"), held().count("removal")) == (5, 1)
+    lab.target = "tench"  # for which nothing was tried
+    lab.wait(60)
+    assert {"method", "removal"}.isdisjoint(held())
+    assert len(few) == made
 
 
 def found_boxes(lab: Lab) -> list[dict[str, Any]]:
@@ -526,17 +682,6 @@ def test_js_fusion(js: Any, qk: dict[str, np.ndarray], head: str | int) -> None:
     assert np.allclose(js(f"lab.fuse(rows, 3, 21, {json.dumps(head)})", rows=rows), wanted, atol=1e-6)
 
 
-def test_js_half_precision(js: Any) -> None:
-    values = np.array([0, 1, -2.5, 65504, 6e-8, 1e-5, 0.1, np.inf], "<f2")
-    bits = values.view(np.uint8).tolist()
-    for way in (
-        "lab.halves(new Uint8Array(bits))",
-        "new Uint16Array(new Uint8Array(bits).buffer).reduce((all, b) => [...all, lab.halfTable()[b]], [])",
-    ):
-        found = [np.inf if v is None else v for v in js(way, bits=bits)]
-        assert np.array_equal(np.array(found, "<f2"), values)
-
-
 def test_js_whole_numbers(js: Any) -> None:
     generator = np.random.default_rng(2)
     parts = [(2, 3), (1, 2)]
@@ -596,9 +741,11 @@ def test_js_smoothing(js: Any) -> None:
 def test_js_places(js: Any, frame: Frame) -> None:
     grid = Grid.of((224, 224), (16, 32), 1)
     given = {
-        "frame": {"scale": frame.scale, "offset": frame.offset},
+        "frame": {"model": frame.model, "scale": frame.scale, "offset": frame.offset},
         "grid": {"rows": grid.rows, "cols": grid.cols, "patch": grid.patch},
     }
+    x, y, width, height = js("lab.seenBy(frame)", **given)
+    assert np.allclose((x, y, x + width, y + height), frame.box_to_source((0, 0, *frame.model[::-1])))
     assert np.allclose(js("lab.boxOf(frame, grid, 3, 2)", **given), frame.box_to_source(grid.box(3, 2)))
     for point in [(10, 10), (300.5, 222.25), (599, 399), (5, 200)]:
         cell = grid.cell_at(*frame.to_model(*point))

@@ -7,6 +7,7 @@ import html
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,12 @@ from . import attribution, heads, reading, render
 from .geometry import Heatmap
 from .images import samples
 from .models import KNOWN, Model
-from .runs import Kept
+from .runs import Kept, Trial, forward_flops
 from .settings import COLORMAPS
 
 if TYPE_CHECKING:
     from .detection import Detections
+    from .regions import Focus
 
 Message = tuple[dict[str, Any], list[bytes]]
 
@@ -88,14 +90,13 @@ def about() -> Message:
 
 def view(pane: int, kept: Kept, heat: Heatmap, settings: Mapping[str, Any]) -> Message:
     """A heatmap with where it stands, and what the browser needs to count tokens and costs of other settings."""
-    model, grid, frame = kept.model, heat.grid, heat.frame
+    model = kept.model
     content = {
         "kind": "view",
         "pane": pane,
         "settings": dict(settings),
         "run": kept.number,
-        "grid": [grid.rows, grid.cols, *grid.patch, grid.prefix, grid.suffix],
-        "frame": [frame.source, frame.model, frame.scale, frame.offset],
+        **_placed(heat),
         "query": heat.query,
         "target": heat.target,
         "signed": heat.signed,
@@ -156,15 +157,27 @@ def atlas(kept: Kept) -> Message:
     """All heads of all layers."""
     seen = heads.survey(kept.run.capture, kept.run.grid, token=0 if kept.model.cls else None)
     numbers = {"entropy": seen.entropy.tolist(), "distance": seen.distance.tolist(), "queries": seen.queries}
-    return {"kind": "atlas", "run": kept.number, **numbers}, [seen.maps.astype("<f2").tobytes()]
+    return {"kind": "atlas", "run": kept.number, **numbers}, [seen.maps.astype("<f4").tobytes()]
 
 
-def of_method(method: str, kept: Kept, heat: Heatmap | str) -> Message:
-    """A method's map of a run, beside others; or why there is none."""
+def of_method(method: str, kept: Kept, heat: Heatmap | str, trial: Trial | None = None) -> Message:
+    """A method's map of a run, beside others, with what it is worth once that is known; or why there is none."""
     content: dict[str, Any] = {"kind": "method", "method": method, "run": kept.number}
     if isinstance(heat, str):
         return content | {"refused": heat}, []
-    return content | {"signed": heat.signed, "target": heat.target}, [heat.values.tobytes()]
+    worth = trial and [trial.curves.deletion_area, trial.curves.insertion_area]
+    return content | {"signed": heat.signed, "target": heat.target, "worth": worth}, [heat.values.tobytes()]
+
+
+def removal(kept: Kept, settings: Mapping[str, Any], trial: Trial | str) -> Message:
+    """What becomes of the class while patches are taken away in the order of a pane's map; or why it is not known."""
+    content: dict[str, Any] = {"kind": "removal", "run": kept.number, "settings": dict(settings)}
+    if isinstance(trial, str):
+        return content | {"refused": trial}, []
+    found = trial.curves
+    content |= {"target": trial.target, "share": found.share.tolist(), "deletion": found.deletion.tolist()}
+    content |= {"areas": [found.deletion_area, found.insertion_area]}
+    return content, [trial.gone.astype("<u2").tobytes(), jpeg(trial.filled)]
 
 
 def boxes(digest: str, found: Detections | None) -> Message:
@@ -172,6 +185,22 @@ def boxes(digest: str, found: Detections | None) -> Message:
     each = [] if found is None else zip(found.xyxy.tolist(), found.label, found.score.tolist(), strict=True)
     listed = [{"box": box, "label": label, "score": score} for box, label, score in each]
     return {"kind": "boxes", "content": digest, "boxes": None if found is None else listed}, []
+
+
+def closer(kept: Kept, settings: Mapping[str, Any], seen: Focus | None, detector: str | None, rate: float) -> Message:
+    """The heatmaps of the boxes by themselves, and what that took against the whole photograph at its own resolution.
+
+    rate: operations a second, for the forecast of the latter.
+    """
+    content: dict[str, Any] = {"kind": "closer", "run": kept.number, "settings": dict(settings), "crops": None}
+    if seen is None:
+        return content, []
+    crops = [{**_placed(heat), "signed": heat.signed} for heat in seen.heats]
+    forecast = replace(seen.whole, seconds=forward_flops(kept.model, seen.whole.tokens) / rate)
+    costs = [asdict(cost) for cost in (seen.staged, forecast)]
+    asked = f"vislab.focus(image, {detector!r}, confidence={seen.detections.confidence:g}"
+    made = call(seen.heats[0], asked) if seen.heats else f"{asked})"
+    return content | {"crops": crops, "costs": costs, "call": made}, [heat.values.tobytes() for heat in seen.heats]
 
 
 def small_layers(panes: Sequence[tuple[Kept, Any]]) -> list[Message]:
@@ -202,18 +231,24 @@ def source(image: str) -> str:
     )
 
 
-def call(heat: Heatmap) -> str:
-    """The Python that makes a heatmap of `image` again."""
+def call(heat: Heatmap, begun: str = "vislab.explain(image") -> str:
+    """The Python that makes a heatmap of `image` again. begun: the call up to where the heatmap's settings come in."""
     given = {"method": heat.method} | dict(heat.settings)
     usual = {"layer": -1, "head": "mean", "query": "cls", "attention_scale": 1.0, "model": "embedded"}
     changed = {name: value for name, value in given.items() if value is not None and usual.get(name) != value}
     how = ", ".join(f"{name}={value!r}" for name, value in changed.items())
-    return f"vislab.explain(image, {how})"
+    return f"{begun}, {how})"
 
 
 def _operands(kept: Kept, index: int) -> tuple[np.ndarray, np.ndarray]:
     capture = kept.run.capture
     return heads.operands(capture, reading.encoder(capture, kept.run.grid)[index])
+
+
+def _placed(heat: Heatmap) -> dict[str, Any]:
+    grid, frame = heat.grid, heat.frame
+    numbers = [grid.rows, grid.cols, *grid.patch, grid.prefix, grid.suffix]
+    return {"grid": numbers, "frame": [frame.source, frame.model, frame.scale, frame.offset]}
 
 
 def _described(model: Model) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Runs that are remembered, and the thread that makes the newest wanted: one forward at a time, left off for newer."""
+"""Runs that are remembered with what was made of them, and the thread that makes the newest wanted, one at a time."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import Context, copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,8 +17,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from torch.overrides import TorchFunctionMode
 
-from .geometry import Grid, attention_flops
+from . import evaluation, metrics
+from .geometry import Grid, Heatmap, attention_flops
 from .models import Model, Run
+
+STEPS = 28  # of a removal, as in `evaluate`
+PARTS = 8  # in which its forwards are made, telling how far they are
+MADE = 100  # results kept with a run
 
 
 class Superseded(Exception):
@@ -97,17 +103,32 @@ class Newest:
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """A run that is remembered. number: its name, never given twice. seconds: how long its forward took."""
+    """A run that is remembered. number: its name, never given twice. seconds: how long its forward took.
+
+    sizes, attention_scale: of the forward. made: results that took long, by what was asked.
+    """
 
     number: int
     model: Model
     run: Run
     seconds: float
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    attention_scale: float = 1.0
+    made: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
         """What its queries and keys take."""
         return self.run.grid.tokens * self.model.dim * self.model.layers * 2 * self.model.dtype.itemsize
+
+    def once(self, asked: Any, make: Callable[[], Any]) -> Any:
+        """What was made when this was asked before, or is made now; of many, the last are kept."""
+        if asked in self.made:
+            return self.made[asked]
+        self.made[asked] = found = make()
+        while len(self.made) > MADE:
+            self.made.pop(next(iter(self.made)), None)
+        return found
 
 
 class Runs:
@@ -158,7 +179,7 @@ class Runs:
         starting(grid)
         run, seconds = self._timed(model, image, stop, attention_scale=attention_scale, **sizes)
         with self._lock:
-            self._kept[key] = kept = Kept(next(self._numbers), model, run, seconds)
+            self._kept[key] = kept = Kept(next(self._numbers), model, run, seconds, sizes, attention_scale)
             while self.bytes > self.limit and len(self._kept) > 1:
                 self._kept.popitem(last=False)
         return kept, True
@@ -192,3 +213,72 @@ class Runs:
 def forward_flops(model: Model, tokens: int) -> int:
     """Operations of a forward, about: attention, and 24·n·d² a layer for projections and an MLP four times as wide."""
     return attention_flops(tokens, model.dim, model.layers) + 24 * tokens * model.dim**2 * model.layers
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What becomes of a class's probability while patches are taken away in a heatmap's order, and put back in it.
+
+    target: the class, in words. gone: (rows, cols) int, the step from which a patch is gone. filled: (h, w, 3) uint8,
+    the model's input as it is where patches are gone: blurred until its shapes are.
+    """
+
+    target: str
+    curves: metrics.Removal
+    gone: np.ndarray
+    filled: np.ndarray
+
+
+def trial(
+    kept: Kept,
+    image: np.ndarray,
+    heat: Heatmap,
+    target: str | int | None = None,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Trial:
+    """Remove a heatmap's patches from the image of a run, under its settings; `evaluate` has the same numbers.
+
+    target: class, by default the one that the run predicts. progress: told (done, total) in forwards. What was made of
+    this run before is given again. Raises ValueError for a model without a classifier.
+    """
+    model, run = kept.model, kept.run
+    if run.logits is None or model.labels is None:
+        raise ValueError(f"{model.name} names nothing: there is no probability to watch")
+    index = int(run.logits.argmax()) if target is None else model.class_index(target)
+    name = model.labels[index]
+
+    pixels, _ = model.preprocessing(image, model._size(kept.sizes.get("image_size")))
+    steps = min(STEPS, run.grid.patches)
+    gone = np.zeros((run.grid.rows, run.grid.cols), int)
+    score = evaluation.kept_score(model, pixels, index, **kept.sizes)
+
+    def scores(masks: np.ndarray) -> np.ndarray:
+        gone[:] = masks[: steps + 1].sum(0)  # those in which a patch is still there
+        found: list[np.ndarray] = []
+        for part in np.array_split(masks, min(PARTS, len(masks))):
+            progress(sum(map(len, found)), len(masks))
+            with _scaled(kept):
+                found.append(score(part))
+        return np.concatenate(found)
+
+    def filled() -> np.ndarray:
+        mean, std = (np.array(v)[:, None, None] for v in (model.preprocessing.mean, model.preprocessing.std))
+        shown = evaluation._filled(pixels[0], "blur").numpy() * std + mean
+        return (shown.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
+
+    def make() -> Trial:
+        curves = metrics.removal(scores, heat.values, steps=steps, rng=evaluation._rng(0, "ties", 0))
+        return Trial(name, curves, gone, kept.once("filled", filled))
+
+    return kept.once(("trial", index, heat.values.tobytes()), make)
+
+
+@contextmanager
+def _scaled(kept: Kept) -> Iterator[None]:
+    """This thread's forwards of the model inside it run under the run's attention scale, and nobody else's."""
+    if kept.attention_scale == 1:
+        yield
+    else:
+        with kept.model._lock, kept.model.captured(kept.attention_scale):
+            yield

@@ -26,7 +26,7 @@ FORWARD = ("model", "patch_size", "image_size", "attention_scale")  # what a for
 READING = ("method", "layer", "head", "query", "target")  # what is read from the same forward
 COMPARABLE = (*FORWARD, "method", "layer", "head", "target")
 DISPLAY = ("opacity", "colormap", "smooth", "normalise", "threshold", "grid", "incoming", "confidence")
-SETTINGS = ("image", *FORWARD, *READING, "compare", "before", "detector", *DISPLAY)
+SETTINGS = ("image", *FORWARD, *READING, "compare", "before", "detector", "two_stage", *DISPLAY)
 NAMED = ("image", "model", "detector")  # what may be an object without a name, which then stays in Python
 
 
@@ -62,6 +62,7 @@ class Settings(traitlets.HasTraits):
     compare = _trait(traitlets.Dict())
     before = _trait(traitlets.Bool(True))
     detector = _trait(traitlets.Any("embedded", allow_none=True), to_json=named)
+    two_stage = _trait(traitlets.Bool(False))
     opacity = _trait(traitlets.Float(0.6, min=0, max=1))
     colormap = _trait(traitlets.Enum(COLORMAPS, "viridis"))
     smooth = _trait(traitlets.Bool(False))

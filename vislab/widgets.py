@@ -6,28 +6,33 @@ import base64
 import functools
 import tempfile
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
+import numpy as np
 import traitlets
 
-from . import attribution, compose, export, messages, render
+from . import attribution, compose, export, messages, regions, render
 from .geometry import Heatmap
 from .images import load_image, samples
-from .runs import Kept, Newest, Runs, Superseded, Unless
+from .runs import Kept, Newest, Runs, Superseded, Trial, Unless, trial
+from .scores import RANDOM
 from .settings import FAINTEST, FORWARD, READING, Settings, named
 
 if TYPE_CHECKING:
     from .detection import Detections
+    from .regions import Focus
 
 CACHE_BYTES = 512 * 2**20
 QUIET = 1.0  # seconds without a change after which the still picture is made anew
 SOON = 0.05  # seconds: a rollout that takes longer is preceded by what is ready at once
 
-USUAL = {"layer": -1, "head": "mean", "query": "cls", "target": None}  # in place of what a method does not take
+LAST = {"layer": -1, "head": "mean"}  # where methods are beside each other
+USUAL = {**LAST, "query": "cls", "target": None}  # in place of what a method does not take
+ANSWERED = ["image", *FORWARD, *READING, "compare", "before", "detector", "two_stage", "confidence"]
 UNMODIFIED = {"patch_size": None, "image_size": None, "attention_scale": 1.0}
 
 RUNS = Runs(CACHE_BYTES)
@@ -35,12 +40,11 @@ RUNS = Runs(CACHE_BYTES)
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What a pane shows. made: whether a forward was needed."""
+    """What a pane shows."""
 
     settings: Mapping[str, Any]
     kept: Kept
     heat: Heatmap
-    made: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +64,8 @@ class Lab(Settings, anywidget.AnyWidget):
     settings: any of the controls, each also an attribute, validated when set: model (what `load` takes), patch_size,
     image_size, attention_scale (0.1 to 4), method, layer, head, query ("cls" or (x, y) in source pixels), target (of
     the methods for one class), compare (settings of the second picture), before, detector (what `detect` takes, or
-    None), confidence, opacity, colormap, smooth, normalise, threshold, grid, incoming.
+    None), two_stage (each box is looked at by itself), confidence, opacity, colormap, smooth, normalise, threshold,
+    grid, incoming.
 
     Raises TraitError, in words, for a value that is impossible; what goes wrong later stands in the lab's status line.
 
@@ -82,8 +87,9 @@ class Lab(Settings, anywidget.AnyWidget):
         self._plain: Kept | None = None
         self._rate = 0.0
         self._found: Found | None = None
+        self._closer: Focus | None = None  # each box by itself, where that is shown
         self._unfolded = False  # whether the page shows every method's map
-        self._maps: dict[Any, Shown] = {}
+        self._worth: dict[Any, Any] = {}  # what it was last told of them: of which run and question, and by method
         self._handle: Any = None
         self._greet = False
         self._timer = threading.Timer(0, int)
@@ -92,7 +98,7 @@ class Lab(Settings, anywidget.AnyWidget):
         if image is not None or given.get("image") in (None, ""):
             given["image"] = next(iter(samples())) if image is None else image
         self.state = given
-        self.observe(self._changed, names=["image", *FORWARD, *READING, "compare", "before", "detector"])
+        self.observe(self._changed, names=ANSWERED)
         self.on_msg(self._asked)
         self._want()
 
@@ -105,7 +111,8 @@ class Lab(Settings, anywidget.AnyWidget):
     def _changed(self, change: Any) -> None:
         if change["name"] == "image":
             self.query = "cls"
-        self._want()
+        if change["name"] != "confidence" or self.two_stage:  # else the boxes that are there are sifted
+            self._want()
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """What the browser set; a value that is refused is said in the status line, and the browser gets ours back."""
@@ -154,19 +161,20 @@ class Lab(Settings, anywidget.AnyWidget):
         self._ready = compose.model_of(wanted["model"])
         kept, made = self._run(wanted)
         slow = wanted["method"] == "rollout" and RUNS.rollout_seconds(kept) > SOON
-        if slow and self._seen(wanted, kept) is None:
-            self._put(0, self._read(wanted | {"method": "cls"}, kept, made))
+        if slow and _question(wanted) not in kept.made:
+            self._put(0, self._read(wanted | {"method": "cls"}, kept))
             self._say("computing", f"rollout through {kept.model.layers} layers")
-        shown = self._read(wanted, kept, made)
+        shown = self._read(wanted, kept)
         self._put(0, shown)
         beside = self._beside(wanted)
-        self._put(1, self._read(wanted | beside, *self._run(wanted | beside)) if beside else None)
+        self._put(1, self._read(wanted | beside, self._run(wanted | beside)[0]) if beside else None)
         self._plain = self._run(wanted | UNMODIFIED)[0]
         self._rate = RUNS.rate(kept.model, wanted["pixels"], stop=self._is_overtaken)
         self.send(*messages.plain(kept, self._plain, wanted, self._rate))
         self._detect(wanted)
+        self._look_closer(wanted, shown)
         if self._unfolded:
-            self._every_method(wanted, kept)
+            self._every_method(wanted, shown)
         if self._found is not None and self._found.failed is not None:
             self._say("error", f"The map is ready, but no boxes: {self._found.failed}")
         else:
@@ -200,33 +208,30 @@ class Lab(Settings, anywidget.AnyWidget):
         saying = functools.partial(self._say, "computing")
         return RUNS.run(model, wanted["pixels"], wanted["digest"], starting=saying, stop=stop, **how)
 
-    def _read(self, wanted: Mapping[str, Any], kept: Kept, made: bool) -> Shown:
-        """The heatmap of a run; left off once anything newer is wanted."""
+    def _read(self, wanted: Mapping[str, Any], kept: Kept) -> Shown:
+        """The heatmap of a run, remembered or made; left off once anything newer is wanted."""
 
-        def progress(done: int, total: int) -> None:
-            self._say("computing", f"{wanted['method'].replace('_', ' ')}: {done} of {total}")
+        def make() -> Heatmap:
+            model, run, token, method = kept.model, kept.run, None, wanted["method"]
+            takes = attribution.ASKED["attention" if method == "cls" else method]
+            if wanted["query"] != "cls" and "query" in takes:
+                cell = run.grid.cell_at(*run.frame.to_model(*wanted["query"]))
+                if cell is None:
+                    at = wanted["query"]
+                    raise ValueError(f"{model.name} sees nothing at the pinned point {at}: pin another patch")
+                token = run.grid.token(*cell)
+                method = "attention" if method == "cls" else method
+            asked = {name: wanted[name] if name in takes else usual for name, usual in USUAL.items()}
+            asked |= {name: wanted[name] for name in FORWARD[1:]}
+            how: dict[str, Any] = {"method": method, "token": token, "asked": asked, "options": {}}
+            with Unless(self._is_overtaken):
+                progress = self._progress(wanted["method"].replace("_", " "))
+                return compose.heatmap(model, run, wanted["pixels"], **how, progress=progress)
 
-        seen = self._seen(wanted, kept)
-        if seen is not None:
-            return replace(seen, made=made)
-        model, run, token, method = kept.model, kept.run, None, wanted["method"]
-        takes = attribution.ASKED["attention" if method == "cls" else method]
-        if wanted["query"] != "cls" and "query" in takes:
-            cell = run.grid.cell_at(*run.frame.to_model(*wanted["query"]))
-            if cell is None:
-                raise ValueError(f"{model.name} sees nothing at the pinned point {wanted['query']}: pin another patch")
-            token = run.grid.token(*cell)
-            method = "attention" if method == "cls" else method
-        asked = {name: wanted[name] if name in takes else usual for name, usual in USUAL.items()}
-        asked |= {name: wanted[name] for name in FORWARD[1:]}
-        how: dict[str, Any] = {"method": method, "token": token, "asked": asked, "options": {}}
-        with Unless(self._is_overtaken):
-            heat = compose.heatmap(model, run, wanted["pixels"], **how, progress=progress)
-        return Shown(_told(wanted), kept, heat, made)
+        return Shown(_told(wanted), kept, kept.once(_question(wanted), make))
 
-    def _seen(self, wanted: Mapping[str, Any], kept: Kept) -> Shown | None:
-        """What a pane shows already of these settings."""
-        return next((one for one in self._panes if one and one.kept is kept and one.settings == _told(wanted)), None)
+    def _progress(self, what: str) -> Callable[[int, int], None]:
+        return lambda done, total: self._say("computing", f"{what}: {done} of {total}")
 
     def _detect(self, wanted: Mapping[str, Any]) -> None:
         """Find boxes, where they are not yet found, and tell the page. A detector that fails harms nothing else."""
@@ -245,21 +250,58 @@ class Lab(Settings, anywidget.AnyWidget):
         self._found = found
         self.send(*messages.boxes(digest, found.detections if found else None))
 
-    def _every_method(self, wanted: Mapping[str, Any], kept: Kept) -> None:
-        """Each method's map of a run, one after the other; those that were made stay until another run is shown."""
-        asked = {**wanted, "layer": -1, "head": "mean"}
-        made = {key: shown for key, shown in self._maps.items() if shown.kept is kept}
-        self._maps = made
+    def _look_closer(self, wanted: Mapping[str, Any], shown: Shown) -> None:
+        """Each box that the detector found by itself, where that is asked for, by the method of the shown map."""
+        kept, detector, confidence = shown.kept, wanted["detector"], wanted["confidence"]
+
+        def make() -> Focus:
+            self._say("computing", "each box by itself")
+            takes = attribution.ASKED[wanted["method"]] - {"query"}
+            asked = {name: wanted[name] for name in (*FORWARD[1:], *takes)} | {"method": wanted["method"]}
+            with Unless(self._is_overtaken):
+                return regions.focus(wanted["pixels"], detector, model=kept.model, confidence=confidence, **asked)
+
+        self._closer = None
+        if wanted["two_stage"] and self._found is not None and self._found.failed is None:
+            self._closer = kept.once(("closer", detector, confidence, *_question(wanted)), make)
+        self.send(*self._closely(shown))
+
+    def _closely(self, shown: Shown) -> messages.Message:
+        return messages.closer(shown.kept, shown.settings, self._closer, named(self.detector), self._rate)
+
+    def _every_method(self, wanted: Mapping[str, Any], shown: Shown) -> None:
+        """What becomes of the class under the shown map; each method's map; and what becomes of it under those."""
+        kept = shown.kept
+        if self._worth.get("of") != (of := _asked_of(shown)):
+            self._worth = {"of": of}
+
+        def tell(message: messages.Message) -> None:
+            self._worth[message[0].get("method")] = message
+            self.send(*message)
+
+        def tried(what: str, heat: Heatmap) -> Trial:
+            progress = self._progress(f"{what}, forwards without patches")
+            with Unless(self._is_overtaken):
+                return trial(kept, wanted["pixels"], heat, wanted["target"], progress=progress)
+
+        refused = None
+        try:
+            tell(messages.removal(kept, shown.settings, tried("the shown map", shown.heat)))
+        except (ValueError, RuntimeError) as error:
+            refused = str(error)
+            tell(messages.removal(kept, shown.settings, refused))
+        heats: dict[str, Heatmap] = {}
         for method in attribution.METHODS:
             if method == "attention":  # as "cls", or of the pinned patch
                 continue
-            key = (method, wanted["query"], wanted["target"])
             try:
-                if key not in made:
-                    made[key] = self._read(asked | {"method": method}, kept, False)
-                self.send(*messages.of_method(method, kept, made[key].heat))
+                heats[method] = self._read({**wanted, **LAST, "method": method}, kept).heat
+                tell(messages.of_method(method, kept, heats[method]))
             except (ValueError, RuntimeError) as error:
-                self.send(*messages.of_method(method, kept, str(error)))
+                tell(messages.of_method(method, kept, str(error)))
+        if refused is None:
+            for method, heat in (heats | {RANDOM: _at_random(shown)}).items():
+                tell(messages.of_method(method, kept, heat, tried(method.replace("_", " "), heat)))
 
     # ---- to the browser ----
 
@@ -281,7 +323,7 @@ class Lab(Settings, anywidget.AnyWidget):
             self._failed(error)
 
     def _on_hello(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self._greet = True
+        self._greet, self._unfolded = True, False  # as a new page is
         self._want()
 
     def _on_layer(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
@@ -294,16 +336,23 @@ class Lab(Settings, anywidget.AnyWidget):
 
     def _on_methods(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
         self._unfolded = bool(content["open"])
-        if self._unfolded:
-            self._want()
+        self._want()  # folded, too: what is still to be made is left off
 
     def _on_upload(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
         self.image = load_image(bytes(buffers[0]))
 
     def _on_export(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = self.save(Path(folder) / f"vislab{content['suffix']}")
-            self.send({"kind": "file", "name": path.name}, [path.read_bytes()])
+        unfolded, self._unfolded = self._unfolded, False
+        try:
+            if unfolded:
+                self._want()  # what is made below the picture is left off meanwhile
+            with tempfile.TemporaryDirectory() as folder:
+                path = self.save(Path(folder) / f"vislab{content['suffix']}")
+                self.send({"kind": "file", "name": path.name}, [path.read_bytes()])
+        finally:
+            self._unfolded = unfolded
+            if unfolded:
+                self._want()
 
     # ---- what stays ----
 
@@ -315,6 +364,11 @@ class Lab(Settings, anywidget.AnyWidget):
         """
         panes, path = [shown for shown in self.wait()._panes if shown is not None], Path(path)
         if path.suffix.lower() != ".html":
+            if self._closer is not None:
+                raise ValueError(
+                    f"boxes that are looked at one by one are written as .html, not {path.suffix}: for a figure let go "
+                    "of two_stage, or take vislab.focus(…).overlay()"
+                )
             heats = [shown.heat for shown in panes]
             look = self._look() | {"normalise": self.normalise, "detections": self.detections}
             return export.save(path, self._pixels, heats[0] if len(heats) == 1 else heats, **look)
@@ -329,7 +383,10 @@ class Lab(Settings, anywidget.AnyWidget):
             messages.plain(first.kept, self._plain, first.settings, self._rate),
             messages.boxes(self._digest, self.detections),
             messages.atlas(first.kept),
+            self._closely(first),
         ]
+        if self._worth.get("of") == _asked_of(first):
+            told += [message for method, message in self._worth.items() if method != "of"]
         layers = messages.small_layers([(shown.kept, shown.settings["layer"]) for shown in panes])
         path.write_text(messages.page(f"vislab: {first.heat.method}", state, told, layers), encoding="utf-8")
         return path
@@ -345,7 +402,9 @@ class Lab(Settings, anywidget.AnyWidget):
 
     def _still(self) -> dict[str, Any]:
         photo, heat = self._pixels, self.heatmap
-        if heat is not None and heat.image is not None:
+        if self._closer is not None:
+            photo = self._closer.overlay(opacity=self.opacity, colormap=self.colormap)
+        elif heat is not None and heat.image is not None:
             photo = render.overlay(heat.image, heat, detections=self.detections, **self._look())
         return {"image/jpeg": base64.b64encode(messages.jpeg(photo)).decode(), "text/plain": "the lab's last view"}
 
@@ -359,3 +418,19 @@ class Lab(Settings, anywidget.AnyWidget):
 def _told(wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The settings behind a picture, as the page is told them."""
     return {name: wanted[name] for name in (*FORWARD, *READING)} | {"model": named(wanted["model"])}
+
+
+def _question(wanted: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What is read from a run, by which its heatmap is remembered."""
+    return tuple(wanted[name] for name in READING)
+
+
+def _asked_of(shown: Shown) -> tuple[Any, ...]:
+    """What all methods have in common that are shown beside each other."""
+    return shown.kept.number, shown.settings["query"], shown.settings["target"]
+
+
+def _at_random(shown: Shown) -> Heatmap:
+    """A map that knows nothing, to hold the others against."""
+    values = np.random.default_rng(0).random(shown.heat.values.shape)
+    return Heatmap(values, shown.heat.grid, shown.heat.frame, RANDOM)

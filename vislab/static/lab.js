@@ -10,25 +10,6 @@ export function typed(bytes, Type) {
   return new Type(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 }
 
-/** Half-precision numbers -> Float32Array. */
-export function halves(bytes) {
-  if (globalThis.Float16Array) return Float32Array.from(typed(bytes, Float16Array));
-  const table = halfTable();
-  return Float32Array.from(typed(bytes, Uint16Array), (bits) => table[bits]);
-}
-
-let HALF;
-export function halfTable() {
-  if (HALF) return HALF;
-  HALF = new Float32Array(65536);
-  for (let i = 0; i < 65536; i++) {
-    const sign = i & 0x8000 ? -1 : 1, exponent = (i >> 10) & 31, fraction = i & 1023;
-    if (exponent === 31) HALF[i] = fraction ? NaN : sign * Infinity;
-    else HALF[i] = sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -24 * fraction);
-  }
-  return HALF;
-}
-
 function dot(a, i, b, j, dim) {
   let s0 = 0, s1 = 0, s2 = 0, s3 = 0, d = 0;
   for (; d + 3 < dim; d += 4) {
@@ -249,6 +230,17 @@ export function boxOf(frame, grid, row, col) {
   return [...toSource(frame, col * w, row * h), ...toSource(frame, (col + 1) * w, (row + 1) * h)];
 }
 
+/** What the model sees of the photograph -> [x, y, width, height] in source pixels. */
+export function seenBy(frame) {
+  const [x0, y0] = toSource(frame, 0, 0), [x1, y1] = toSource(frame, frame.model[1], frame.model[0]);
+  return [x0, y0, x1 - x0, y1 - y0];
+}
+
+/** The grid and the frame of a heatmap, as Python tells them. */
+export function placed({ grid: [rows, cols, high, wide, prefix], frame: [, model, scale, offset] }) {
+  return { grid: { rows, cols, patch: [high, wide], prefix }, frame: { model, scale, offset } };
+}
+
 // ---- pure: words ----
 
 export const whole = (n) => Math.round(n).toLocaleString("en");
@@ -279,16 +271,19 @@ const MEMORY = 192e6; // bytes of queries and keys kept in the page
 const PATCHES = [4, 64], INPUTS = [64, 1024]; // px, the ends of the sliders
 const FORWARD = ["model", "patch_size", "image_size", "attention_scale"];
 const READ = ["method", "layer", "head", "query", "target"];
-const ANSWERED = ["image", ...FORWARD, ...READ, "compare", "before", "detector"]; // settings that Python answers
+const ANSWERED = ["image", ...FORWARD, ...READ, "compare", "before", "detector", "two_stage"]; // settings that Python answers
 const ATTENTION = ["cls", "attention"]; // methods whose rows the page can make itself
 const METHODS = {
   rollout: "rollout: all layers", cls: "attention: one layer", attention: "attention of a token",
   relevance: "relevance", grad_rollout: "gradient rollout", grad_cam: "Grad-CAM",
-  integrated_gradients: "Integrated Gradients", occlusion: "occlusion",
+  integrated_gradients: "Integrated Gradients", occlusion: "occlusion", random: "a random order",
+  cls_contribution: "contribution: CLS", token_contribution: "contribution: patches", both_contribution: "contribution: both",
 };
-const SAVED = { opacity: 0.5, colormap: "viridis", smooth: false, normalise: "map", threshold: 0 }; // as vislab.save has them
+const SAVED = { opacity: 0.6, colormap: "viridis", smooth: false, normalise: "map", threshold: 0 }; // as vislab.save has them
 const methodName = (name) => METHODS[name] ?? name.replaceAll("_", " ");
 const MARKS = [640, 1024, 2048];
+const DARK = "rgb(0 0 0 / 0.6)";
+const PACE = 150; // ms a step of a removal
 
 /** An element. attributes: properties where it has them, else attributes; on…: listeners. */
 function make(tag, attributes = {}, ...children) {
@@ -312,6 +307,8 @@ export function view(port, root, page = false) {
   const maps = new Map(); // method -> its map of a run, or why there is none
   const layers = new Map(); // "run:layer" -> its q and k, the last used last; null while on their way
   const panes = [0, 1].map((index) => ({ index, shown: null, values: null, rows: new Map() }));
+  let removal = null, step = 0, playing = 0; // what becomes of the class without patches, how far it is shown, its clock
+  let closer = null; // each box by itself
   let photo = null, about = null, plain = null, found = null, came = 0, hover = null, atlas = null, atlasRun = null, pending = 0, full = false;
   let status = { state: "computing", words: "waiting for Python" };
   const drag = {}; // what a slider says while it is dragged; nobody else is told before it is let go
@@ -323,7 +320,8 @@ export function view(port, root, page = false) {
     for (const [name, value] of Object.entries(changes)) {
       delete drag[name];
       const changed = JSON.stringify(port.get(name)) !== JSON.stringify(value);
-      if (changed && ANSWERED.includes(name) && !page) status = { state: "computing", words: "" };
+      const answered = ANSWERED.includes(name) || (name === "confidence" && now("two_stage"));
+      if (changed && answered && !page) status = { state: "computing", words: "" };
       port.set(name, value);
     }
     port.save_changes();
@@ -397,7 +395,7 @@ export function view(port, root, page = false) {
     const early = settings.method === "rollout" && ATTENTION.includes(shown.settings.method); // what is ready before it
     const stays = { values: pane.values, cell, title: titleOf(shown, shown.settings), preview: early, signed: shown.signed };
     if (at && !cell) return { ...stays, words: "the model sees nothing here" };
-    if (fresh && !hover && !incoming) return stays;
+    if (fresh && !hover && !incoming) return nearby(pane) ?? stays;
     const readable = token !== null || model.cls; // without CLS the summary is Python's
     const oneLayer = hover || preview || incoming || (ATTENTION.includes(settings.method) && settings.layer !== "mean");
     if (!readable || !oneLayer) return stays;
@@ -408,6 +406,15 @@ export function view(port, root, page = false) {
     const does = incoming ? `who attends to ${who}` : `what ${who} attends to`;
     const head = headWords(settings.head);
     return { values, cell, preview, row: incoming ? null : read.row, title: `${does} · layer ${read.layer} · ${head}${scaleWords(settings)}` };
+  }
+  /** Whether something from Python is about what a pane shows. */
+  const isOf = (told, { shown }) => told?.run === shown.run && same(told.settings, shown.settings, [...FORWARD, ...READ]);
+  /** Each box by itself, where that is wanted and there. */
+  function nearby(pane) {
+    if (!now("two_stage") || pane.index || !isOf(closer, pane)) return null;
+    const { crops, values, signed, costs } = closer, title = `${methodName(pane.shown.settings.method)} · each box by itself`;
+    const took = costs.map((cost, i) => `${cost.name}: ${whole(cost.tokens)} tokens, ${i ? "about " : ""}${duration(cost.seconds)}`);
+    return { crops, values, signed, cell: null, title, words: crops.length ? took.join(" · ") : "no box above the confidence: nothing to look at closer" };
   }
   const headWords = (head) => (typeof head === "number" ? `head ${head}` : `heads: ${head}`);
   const scaleWords = ({ attention_scale: s }) => (s === 1 && !second() ? "" : ` · scale\u00a0×\u00a0${s}`);
@@ -464,10 +471,16 @@ export function view(port, root, page = false) {
     if (!shown || !photo || !about) { figure.title.textContent = "the photograph"; return; }
     const { frame, grid } = pane.shown;
     context.setTransform(zoom, 0, 0, zoom, 0, 0); // from here on in source pixels
-    lay(context, pane.shown, shown.values, range, figure.layer);
-    dimOutside(context, frame, width, height);
     const proposal = proposed(pane), unit = sharp / zoom;
-    if (now("grid") || proposal) lines(context, frame, proposal ?? grid, unit);
+    if (shown.crops) {
+      context.fillStyle = DARK;
+      context.fillRect(0, 0, width, height);
+      for (const crop of shown.crops.toReversed()) layCrop(context, crop, range, figure.layer, unit);
+    } else {
+      lay(context, pane.shown, shown.values, range, figure.layer);
+      dimOutside(context, frame, width, height);
+      if (now("grid") || proposal) lines(context, frame, proposal ?? grid, unit);
+    }
     for (const one of visible()) box(context, one, unit, width);
     if (shown.cell) outline(context, boxOf(frame, grid, ...shown.cell), unit, !hover);
     figure.title.textContent = (shown.preview ? "preview · " : "") + (proposal ? "new patches · " : "") + shown.title;
@@ -487,6 +500,18 @@ export function view(port, root, page = false) {
     context.globalAlpha = now("opacity");
     context.drawImage(layer, x0, y0, x1 - x0, y1 - y0);
     context.globalAlpha = 1;
+  }
+  /** A part of the photograph that was looked at by itself, over whatever is there. */
+  function layCrop(context, crop, range, layer, unit) {
+    const [height, width] = port.get("_source"), { frame, grid } = crop;
+    context.save();
+    context.beginPath();
+    context.rect(...seenBy(frame));
+    context.clip();
+    context.drawImage(photo, 0, 0, width, height);
+    lay(context, crop, crop.values, range, layer);
+    if (now("grid")) lines(context, frame, grid, unit);
+    context.restore();
   }
   /** What the two pictures differ in, where their titles do not say it. */
   function paneName(pane) {
@@ -515,12 +540,12 @@ export function view(port, root, page = false) {
 
   /** What the model never saw lies in the dark. */
   function dimOutside(context, frame, width, height) {
-    const [x0, y0] = toSource(frame, 0, 0), [x1, y1] = toSource(frame, frame.model[1], frame.model[0]);
-    if (x0 <= 0.5 && y0 <= 0.5 && x1 >= width - 0.5 && y1 >= height - 0.5) return;
-    context.fillStyle = "rgb(0 0 0 / 0.6)";
+    const [x, y, wide, high] = seenBy(frame);
+    if (x <= 0.5 && y <= 0.5 && x + wide >= width - 0.5 && y + high >= height - 0.5) return;
+    context.fillStyle = DARK;
     context.beginPath();
     context.rect(0, 0, width, height);
-    context.rect(x0, y0, x1 - x0, y1 - y0);
+    context.rect(x, y, wide, high);
     context.fill("evenodd");
   }
   function lines(context, frame, grid, unit) {
@@ -598,12 +623,13 @@ export function view(port, root, page = false) {
     const { shown } = panes[0];
     ui.unpin.disabled = now("query") === "cls";
     ui.minimum.parentNode.hidden = now("detector") === null;
+    ui.two_stage.parentNode.hidden = page ? !closer : now("detector") === null;
     if (!shown) return;
     tokens(shown);
     measures(shown);
     prediction(shown);
     if (ui.atlas.open) showAtlas(shown);
-    if (ui.every.open) showMethods(shown);
+    if (ui.every.open) { showMethods(shown); showRemoval(shown); }
     if (ui.compare.open) showCompare(shown);
     ui.call.textContent = code();
   }
@@ -615,6 +641,7 @@ export function view(port, root, page = false) {
     const boxes = visible().length ? [`boxes = vislab.detect(image, ${python(now("detector"))}, confidence=${now("confidence")})`] : [];
     const what = names.length > 1 ? `[${names.join(", ")}]` : names[0];
     const how = [...(boxes.length ? ["detections=boxes"] : []), ...look.map(([name]) => `${name}=${python(now(name))}`)].map((one) => `, ${one}`);
+    if (nearby(panes[0])) return ["import vislab", "", `image = ${shown[0].source}`, `seen = ${closer.call}`, "seen.overlay()"].join("\n");
     const calls = shown.map(({ call }, i) => `${names[i]} = ${call}`);
     return ["import vislab", "", `image = ${shown[0].source}`, ...calls, ...boxes, `vislab.save("figure.pdf", image, ${what}${how.join("")})`].join("\n");
   }
@@ -692,24 +719,80 @@ export function view(port, root, page = false) {
 
   /** Every method's map of the shown run, as far as they have come. */
   function showMethods(shown) {
-    const names = methodNames(), come = names.map((name) => (maps.get(name)?.run === shown.run ? maps.get(name) : null));
+    const of = (name) => (maps.get(name)?.run === shown.run ? maps.get(name) : null);
+    const names = [...methodNames(), "random"].filter((name) => !page || of(name)), come = names.map(of);
     const look = ["colormap", "normalise", "opacity", "smooth", "threshold", "method"].map(now);
     const key = JSON.stringify([shown.content, look, come.map((one) => one && [one.run, one.target, one.number])]);
     if (ui.gallery.dataset.key === key || !photo) return;
     ui.gallery.dataset.key = key;
-    const given = come.filter((one) => one?.values), shared = now("normalise") === "shared" && given.length > 0;
+    const given = come.filter((one) => one?.values && one.method !== "random"), shared = now("normalise") === "shared" && given.length > 0;
     const all = shared && endsOf(given.map((one) => one.values), given.some((one) => one.signed));
+    const own = (one) => (one.method === "random" ? [0, 1] : all || (now("normalise") === "absolute" ? [-one.signed, 1] : endsOf([one.values], one.signed)));
     ui.gallery.replaceChildren(...names.map((name, i) => {
-      const one = come[i], [height, width] = port.get("_source"), canvas = make("canvas", { width: 320, height: Math.round((320 * height) / width) });
-      const context = canvas.getContext("2d"), words = one?.refused ?? `${methodName(name)}${one?.target ? ` for ${one.target}` : ""}${one ? "" : " …"}`;
-      context.drawImage(photo, 0, 0, canvas.width, canvas.height);
-      context.scale(canvas.width / width, canvas.width / width);
-      const own = (values) => (now("normalise") === "absolute" ? [-one.signed, 1] : endsOf([values], one.signed));
-      if (one?.values) lay(context, shown, one.values, all || own(one.values), document.createElement("canvas"));
-      const button = make("button", { type: "button", onclick: () => commit({ method: name }) }, canvas, make("span", { textContent: words }));
+      const one = come[i], words = one?.refused ?? `${methodName(name)}${one?.target ? ` for ${one.target}` : ""}${one ? "" : " …"}`;
+      const worth = (one?.worth ?? []).map((area, k) => `${["deletion", "insertion"][k]} ${area.toFixed(2)}`);
+      const { canvas, context } = photograph(320);
+      if (one?.values) lay(context, shown, one.values, own(one), document.createElement("canvas"));
+      const button = make("button", { type: "button", onclick: () => commit({ method: name }) }, canvas, make("span", { textContent: words }), ...worth.map((area) => make("span", { className: "quiet", textContent: area })));
       button.setAttribute("aria-pressed", String(now("method") === name));
+      button.setAttribute("aria-label", [words, ...worth].join(", "));
+      button.disabled = page || name === "random";
       return button;
     }));
+  }
+  /** The photograph on a canvas that is so many pixels wide; the context draws in source pixels. */
+  function photograph(wide, canvas = make("canvas")) {
+    const [height, width] = port.get("_source"), context = canvas.getContext("2d");
+    Object.assign(canvas, { width: wide, height: Math.round((wide * height) / width) });
+    context.scale(wide / width, wide / width);
+    if (photo) context.drawImage(photo, 0, 0, width, height);
+    return { canvas, context };
+  }
+
+  /** The photograph without the patches that are highest in the shown map, and what the model makes of it. */
+  function showRemoval(shown) {
+    const played = isOf(removal, panes[0]) && same(settingsOf(panes[0]), shown.settings, [...FORWARD, ...READ]) ? removal : null;
+    const ready = Boolean(played?.filled), { context } = photograph(640, ui.without), { frame, grid } = shown;
+    ui.play.disabled = ui.step.disabled = !ready;
+    ui.play.textContent = playing ? "pause" : "play";
+    ui.fall.parentNode.hidden = page && !ready;
+    if (!ready) {
+      pause();
+      ui.fall.replaceChildren();
+      ui.removed.textContent = played?.refused ?? (page ? "Taking patches away runs the model, which this page does not hold. It can be played for a map under which it was done in the Lab before the export." : "The model runs without more and more of the patches …");
+      return;
+    }
+    const { deletion, share, target, areas, gone, filled } = played, last = deletion.length - 1, patches = grid.rows * grid.cols;
+    step = Math.min(step, last);
+    context.beginPath();
+    gone.forEach((at, i) => {
+      const [x0, y0, x1, y1] = boxOf(frame, grid, Math.floor(i / grid.cols), i % grid.cols);
+      if (at <= step) context.rect(x0, y0, x1 - x0, y1 - y0);
+    });
+    context.save();
+    context.clip();
+    context.drawImage(filled, ...seenBy(frame));
+    context.restore();
+    dimOutside(context, frame, ...port.get("_source").toReversed());
+    const words = `${Math.round(share[step] * patches)} of ${patches} patches gone: ${target.split(",")[0]} ${(100 * deletion[step]).toFixed(0)} %`;
+    ui.removed.replaceChildren(words, make("br"), make("span", { className: "quiet", textContent: `area under the curve ${areas[0].toFixed(2)}, lower is better; put back in the same order ${areas[1].toFixed(2)}, higher is better` }));
+    Object.assign(ui.step, { max: last, value: step });
+    ui.step.setAttribute("aria-valuetext", words);
+    fall(ui.fall, deletion, share, step);
+    ui.fall.setAttribute("aria-label", `Probability of ${target} while patches are taken away: ${deletion.map((p) => `${(100 * p).toFixed(0)} %`).join(", ")}`);
+  }
+  function play() {
+    if (playing) return pause();
+    if (step >= Number(ui.step.max)) step = 0;
+    playing = setInterval(() => {
+      step++;
+      if (step >= Number(ui.step.max)) pause();
+      schedule();
+    }, PACE);
+  }
+  function pause() {
+    clearInterval(playing);
+    playing = 0;
   }
 
   function showCompare({ model }) {
@@ -770,7 +853,7 @@ export function view(port, root, page = false) {
   bind(ui.target, "target", {
     read: (v) => JSON.parse(v),
     show: (value, shown) => {
-      ui.target.parentNode.hidden = !takes("target");
+      ui.target.parentNode.hidden = page || !takes("target");
       if (shown) fill(ui.target, targets(shown).map((v) => JSON.stringify(v)), (v) => JSON.parse(v) ?? "the predicted class", JSON.stringify(value ?? null));
     },
   });
@@ -790,9 +873,8 @@ export function view(port, root, page = false) {
     const count = () => (name === "minimum" && found?.boxes ? ` · ${boxCount(visible().length)}` : "");
     bind(node, setting, { read: Number, live: true, show: (v) => { node.value = v; ui.out[setting].textContent = `${Math.round(100 * v)} %${count()}`; } });
   }
-  for (const name of ["smooth", "grid", "incoming", "before"]) {
-    ui.controls.push({ name, show: (v) => { ui[name].checked = v; } });
-    ui[name].addEventListener("change", () => commit({ [name]: ui[name].checked }));
+  for (const name of ["smooth", "grid", "incoming", "before", "two_stage"]) {
+    bind(ui[name], name, { read: () => ui[name].checked, show: (v) => { ui[name].checked = v; } });
   }
   bind(ui.scale, "attention_scale", {
     read: (v) => scaleAt(Number(v)), live: true,
@@ -836,7 +918,9 @@ export function view(port, root, page = false) {
   }
   ui.what.addEventListener("change", () => commit({ compare: ui.compare.start(ui.what.value) }));
   ui.which.addEventListener("change", () => commit({ compare: { [ui.what.value]: JSON.parse(ui.which.value) } }));
-  ui.every.addEventListener("toggle", () => port.send({ kind: "methods", open: ui.every.open }));
+  ui.every.addEventListener("toggle", () => { pause(); port.send({ kind: "methods", open: ui.every.open }); });
+  ui.play.addEventListener("click", () => { play(); schedule(); });
+  ui.step.addEventListener("input", () => { pause(); step = Number(ui.step.value); schedule(); });
   for (const section of [ui.atlas, ui.every, ui.compare]) section.addEventListener("toggle", () => schedule());
   ui.upload.addEventListener("change", async () => {
     const [file] = ui.upload.files;
@@ -902,18 +986,34 @@ export function view(port, root, page = false) {
       const pane = panes[message.pane];
       if (message.run === null) { pane.shown = null; return; }
       if (message.content !== port.get("_content")) return; // of the photograph before this one
-      const [rows, cols, high, wide, prefix] = message.grid, [, model, scale, offset] = message.frame;
-      pane.shown = { ...message, grid: { rows, cols, patch: [high, wide], prefix }, frame: { model, scale, offset } };
+      pane.shown = { ...message, ...placed(message) };
       pane.values = typed(values, Float32Array);
       if (!message.pane) operands(pane.shown, layerIndex(pane.shown, now("layer")), false); // ready before the pointer comes
     },
     plain: (message) => { plain = message; },
     method: (message, [values]) => { maps.set(message.method, { ...message, number: came++, values: values && typed(values, Float32Array) }); },
+    removal: (message, [gone, image]) => {
+      const key = JSON.stringify(message);
+      if (key === removal?.key) return; // told again
+      pause();
+      step = 0;
+      removal?.filled?.close();
+      const mine = removal = { ...message, key, gone: gone && typed(gone, Uint16Array) };
+      if (image) createImageBitmap(new Blob([image])).then((picture) => {
+        if (mine !== removal) return picture.close();
+        mine.filled = picture;
+        schedule();
+      });
+    },
+    closer: (message, buffers) => {
+      const crops = message.crops?.map((crop, i) => ({ ...placed(crop), signed: crop.signed, values: typed(buffers[i], Float32Array) }));
+      closer = crops && { ...message, crops, signed: crops.some((crop) => crop.signed), values: crops.length ? crops.flatMap((crop) => [...crop.values]) : [0] };
+    },
     boxes: (message) => { found = message; },
     layer: keepLayer,
     atlas: (message, [maps]) => {
       const { grid, model } = panes[0].shown;
-      atlas = { ...message, maps: halves(maps), grid, model };
+      atlas = { ...message, maps: typed(maps, Float32Array), grid, model };
     },
     file: (message, [bytes]) => {
       const link = make("a", { href: URL.createObjectURL(new Blob([bytes])), download: message.name });
@@ -948,12 +1048,14 @@ export function view(port, root, page = false) {
   return {
     ready,
     dispose() {
+      pause();
       cancelAnimationFrame(pending);
       size.disconnect();
       port.off("msg:custom", heard);
       port.off("change", changed);
       port.off("change:_photo", load);
       photo?.close();
+      removal?.filled?.close();
       layers.clear();
     },
   };
@@ -978,6 +1080,12 @@ function chart(svg, n, marks) {
   svg.setAttribute("aria-label", `Attention grows with the square of the tokens. Now ${whole(n)}; ${marks.map(([side, t]) => `${side} pixels would make ${whole(t)}`).join(", ")}.`);
   const rows = marks.map(([side, t]) => [`${side} px`, whole(t), `× ${factor((t / n) ** 2)}`]);
   svg.nextElementSibling.replaceChildren(...[["input", "tokens", "cost n²"], ...rows].flat().map((words) => make("span", { textContent: words })));
+}
+/** A probability against the share of patches that are gone: all of it faintly, and as far as it is shown. */
+function fall(svg, values, share, step) {
+  const at = (i) => `${(4 + 312 * share[i]).toFixed(1)} ${(126 - 120 * values[i]).toFixed(1)}`;
+  const path = (count) => `M${values.slice(0, count).map((_, i) => at(i)).join("L")}`, [x, y] = at(step).split(" ");
+  svg.innerHTML = `<path d="M4 6V126H316" class="axis"/><path d="${path(values.length)}" class="all"/><path d="${path(step + 1)}" class="shown"/><circle cx="${x}" cy="${y}" r="5" class="here"/>`;
 }
 const python = (value) => ({ true: "True", false: "False" })[value] ?? JSON.stringify(value);
 const boxCount = (n) => `${n || "no"} box${n === 1 ? "" : "es"}`;
@@ -1014,26 +1122,39 @@ function build(root, page) {
   ui.count = make("p", { className: "count" });
   ui.cost = make("p");
   ui.why = make("p", { className: "why", role: "status" });
-  ui.chart = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  ui.chart.setAttribute("viewBox", "0 0 220 72");
-  ui.chart.setAttribute("role", "img");
   ui.measures = make("p");
   ui.classes = make("ol");
   ui.knows = make("p", { className: "quiet" });
   const upload = make("label", { className: "button", title: "a photograph of your own" }, "upload", (ui.upload = make("input", { type: "file", accept: "image/*" })));
   ui.upload.setAttribute("aria-label", "Upload a photograph");
+  const drawing = (width, height) => {
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    svg.setAttribute("role", "img");
+    return svg;
+  };
   const section = (title, ...children) => make("section", {}, make("h3", { textContent: title }), ...children);
   const mark = make("datalist", { id: `vislab-one-${Math.random().toString(36).slice(2)}` }, make("option", { value: "0" }));
   const confidence = slider("minimum", "confidence", range(0.05, 0.95, 0.01), "confidence");
   const scale = slider("scale", "scale", range(-50, 30, 1, { list: mark.id }));
   const top = make("div", { className: "top" }, field("image", select(), "image"), upload, field("model", select(), "model"), field("detector", select(), "detector"), field("method", select(), "method"), field("target", select(), "for"), ui.status);
-  const point = make("div", { className: "row" }, field("incoming", check(), "who attends to it"), field("grid", check(), "patch grid"), ui.unpin, confidence);
+  const point = make("div", { className: "row" }, field("incoming", check(), "who attends to it"), field("grid", check(), "patch grid"), ui.unpin, confidence, field("two_stage", check(), "each box by itself"));
   const side = make("div", { className: "side" },
-    section("Tokens", ui.count, slider("patch_size", "patch size", range(...PATCHES, 1)), slider("image_size", "input size", range(...INPUTS, 1)), ui.why, ui.cost, make("div", { className: "chart" }, ui.chart, make("div", { className: "marks" }))),
+    section("Tokens", ui.count, slider("patch_size", "patch size", range(...PATCHES, 1)), slider("image_size", "input size", range(...INPUTS, 1)), ui.why, ui.cost, make("div", { className: "chart" }, (ui.chart = drawing(220, 72)), make("div", { className: "marks" }))),
     section("Attention", scale, mark, slider("layer", "layer", range(0, 11, 1)), field("head", select(), "head"), ui.measures, make("div", { className: "row" }, field("before", check(), "show × 1 beside it"))),
     section("Prediction", ui.classes, ui.knows));
   ui.maps = make("div", { className: "atlas" });
   ui.gallery = make("div", { className: "gallery" });
+  ui.without = make("canvas", { role: "img" });
+  ui.without.setAttribute("aria-label", "The photograph without the patches that are gone");
+  ui.play = make("button", { type: "button", textContent: "play" });
+  ui.removed = make("p");
+  ui.fall = drawing(320, 132);
+  const ends = (...words) => make("div", { className: "ends" }, ...words.map((one) => make("span", { textContent: one })));
+  const removed = make("div", { className: "removal" }, ui.without, make("div", {},
+    make("p", { textContent: "Take away the patches that are highest in the map above, and watch the class go. A patch that is gone shows the image blurred until its shapes are." }),
+    make("div", { className: "row" }, ui.play, field("step", range(0, 28, 1), "patches gone")), ui.removed,
+    make("div", { className: "fall" }, ends("100 %", "0 %"), ui.fall, make("span"), ends("no patch gone", "all gone"))));
   ui.atlasWords = make("p", { className: "quiet" });
   const fold = (name, words, ...children) => (ui[name] = make("details", {}, make("summary", { textContent: words }), ...children));
   ui.call = make("pre");
@@ -1042,14 +1163,14 @@ function build(root, page) {
   const more = make("div", { className: "more" },
     fold("display", "View", make("div", { className: "row" }, slider("opacity", "opacity", range(0, 1, 0.01)), field("colormap", select(), "colours"), field("normalise", select(), "range"), slider("threshold", "hide below", range(0, 1, 0.01)), field("smooth", check(), "smooth between patches"))),
     fold("atlas", "Head atlas", ui.atlasWords, ui.maps),
-    fold("every", "All methods", make("p", { className: "quiet", textContent: "The same image by every method, from the last layer and all heads; integrated gradients and occlusion run the model many times." }), ui.gallery),
+    fold("every", "All methods", removed, make("p", { className: "quiet", textContent: "The same image by every method, from the last layer and all heads. Below each, the area under the class's probability while patches are taken away in the map's order (deletion, lower is better) and put back (insertion, higher is better). A map worth believing beats a random order." }), ui.gallery),
     fold("compare", "Compare", make("div", { className: "row" }, field("what", select(), "the same, but another"), field("which", select(), "namely"))),
     fold("export", "Export", make("div", { className: "row" }, ...ui.exports), ui.call, ui.copy));
   fill(ui.normalise, ["map", "shared", "absolute"], (v) => ({ map: "of each map", shared: "shared by both", absolute: "0 to 1" })[v], "map");
   root.replaceChildren(top, make("div", { className: "main" }, make("div", { className: "stage" }, ui.panes, ui.caption, point), side), more);
   root.classList.toggle("page", page);
   const kernel = [ui.image, ui.upload, ui.model, ui.detector, ui.method, ui.target, ui.before, ui.patch_size, ui.image_size].map((node) => node.parentNode);
-  if (page) for (const node of [...kernel, ui.every, ui.compare, ui.export]) node.hidden = true;
+  if (page) for (const node of [...kernel, ui.compare, ui.export]) node.hidden = true;
   return ui;
 }
 
