@@ -34,7 +34,7 @@ def test_the_table_is_printed_and_written(capsys: pytest.CaptureFixture[str]) ->
     options: dict[str, Any] = {"fill": "mean", "steps": 4, "randomised": 1, "seed": 3}
     words = [f"--{name}={value}" for name, value in options.items()]
     files = ["--csv", "table.csv", "--figure", "curves.svg"]
-    status, out, err = call(capsys, "*.png", "--methods", "cls,rollout", *words, *files)
+    status, out, err = call(capsys, "*.png", "--methods", "cls, rollout", *words, *files)
     expected = vislab.evaluate(
         ["a.png", "b.png"], tiny.make("ViT classifier"), ["cls", "rollout"], progress=False, **options
     )
@@ -55,10 +55,10 @@ def test_a_photo_that_cannot_be_read_is_named_and_left_out(capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        ("a.png --methods cls,rolout", 2, "takes some of rollout, cls, .*not 'rolout'"),
+        ("a.png --methods cls,rolout", 2, "takes some of rollout, cls, .*not 'rolout': did you mean 'rollout'"),
         ("a.png --csv table.pdf", 2, r"ends with \.csv, not 'table\.pdf'"),
         ("a.png --figure curves.npz", 1, r"written as '\.npz'"),
-        ("a.png --figure nowhere/curves.pdf", 1, "no folder nowhere"),
+        ("a.png --figure nowhere/curves.pdf", 1, "no folder 'nowhere'"),
         ("a.png --randomised -1", 2, "randomised.*(expected|whole number)"),
         ("missing.png", 1, "none of the 1 images could be read"),
     ],

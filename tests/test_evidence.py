@@ -197,7 +197,11 @@ def test_deformable_attention_is_refused_with_the_reason(make: Any) -> None:
         evidence.heatmap(glance, box=0, method="grad_cam")
 
 
-@pytest.mark.parametrize("make", [detecting.rtdetr, detecting.hf_rtdetr, partial(detecting.hf_rtdetr, "V2")])
+SAMPLING = {"rtdetr": detecting.rtdetr, "rt_detr": detecting.hf_rtdetr}
+SAMPLING |= {"rt_detr_v2": partial(detecting.hf_rtdetr, "V2")}
+
+
+@pytest.mark.parametrize("make", SAMPLING.values(), ids=SAMPLING)
 @pytest.mark.parametrize("layer", [0, -1])
 def test_points_are_those_that_a_boxs_query_samples(make: Any, layer: int) -> None:
     """Maps read at these points by hand, and weighed with their weights, give what the module itself makes of them."""

@@ -48,7 +48,7 @@ def test_width_and_dpi_set_the_pixels(tmp_path: Path) -> None:
         ("f.pdf", {"image": heatmap()}, ValueError, r"vislab\.save\(path, image, heat\)"),
         ("f.pdf", {"heat": None}, ValueError, "or what vislab.panel made"),
         ("f.pdf", {"image": panel(heatmap())}, ValueError, "give heat to vislab.panel"),
-        ("none/f.png", {}, FileNotFoundError, "no folder .*none: make it first"),
+        ("none/f.png", {}, FileNotFoundError, "no folder .*none': make it first"),
         ("f.png", {"heat": []}, ValueError, "no heatmap"),
         ("f.png", {"image": photo((9, 9))}, ValueError, "pass the image that was explained"),
         ("f.npz", {"image": photo((9, 9))}, ValueError, "pass the image that was explained"),

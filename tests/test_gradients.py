@@ -508,7 +508,7 @@ def failing(output: Any) -> Tensor:
     ("target", "error", "words"),
     [
         ("LABEL_9", ValueError, "knows no class 'LABEL_9': .* did you mean 'LABEL_"),
-        (5, ValueError, "knows no class 5: give a label or an index from 0 to 4"),
+        (5, ValueError, "knows no class 5: give a label or an index from 0 to 4: it knows LABEL_0, .*LABEL_4"),
         (-1, ValueError, "knows no class -1"),
         (lambda output: output.logits, ValueError, r"to one number in a tensor, not to shape \(1, 5\)"),
         (lambda output: 3.0, ValueError, "to one number in a tensor, not to float"),

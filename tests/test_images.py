@@ -247,6 +247,8 @@ def test_other_files_are_refused(data: bytes, says: str, tmp_path: Path) -> None
 def test_paths_that_hold_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no file 'no\.png' .*samples"):
         load_image("no.png")
+    with pytest.raises(FileNotFoundError, match=r"'church' .* try vislab\.samples\(\)\['church'\]"):
+        load_image("church")
     with pytest.raises(IsADirectoryError, match=r"is a folder: give one image file"):
         load_image(tmp_path)
     with pytest.raises(FileNotFoundError, match="there is no file"):

@@ -39,7 +39,7 @@ def test_a_page_has_its_size_to_the_hundredth_of_a_millimetre(tmp_path: Path, wi
 
 
 @pytest.mark.parametrize("count", [1, 2, 6, 7, 12, 13])
-@pytest.mark.parametrize("source", [(32, 48), (200, 40)])
+@pytest.mark.parametrize("source", [(32, 48), (200, 40), (2, 700)])
 def test_nothing_overlaps_or_leaves_the_page(count: int, source: tuple[int, int]) -> None:
     heats = [heatmap(np.eye(2) * 1e-5 * (k + 1), source, head=k) for k in range(count)]
     nothing_overlaps(panels.panel(heats, smooth=True, threshold=0.1))

@@ -192,6 +192,8 @@ def test_extreme_photographs_are_seen(size: tuple[int, int], mode: Any) -> None:
 def test_a_photograph_too_long_to_cover_the_input_is_refused() -> None:
     with pytest.raises(ValueError, match="an image of 20000×1 px is too long for a model that sees the centre of it"):
         Preprocessing((224, 224), "crop")(np.zeros((1, 20_000, 3), np.uint8))
+    with pytest.raises(ValueError, match="20000×30000 px are more than any image may have: take a smaller image_size"):
+        Preprocessing((224, 224)).frame((50, 70), (30_000, 20_000))
 
 
 def test_preprocessing_that_cannot_be_followed_is_refused() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 from pictures import heatmap, photo
 
-from vislab import drawing, layout, pages, panels
+import vislab
+from vislab import cli_arguments, cli_figures, drawing, layout, pages, panels, render, settings
 
 NAMED = {"map": "per map", "row": "of a row", "column": "of a column", "shared": "shared", "absolute": "absolute"}
 BARS = {"map": 6, "row": 2, "column": 3}
@@ -93,6 +96,16 @@ def test_a_list_takes_titles_in_its_order_and_breaks_into_rows() -> None:
 def test_methods_options_are_in_the_caption_only_when_asked_for() -> None:
     assert "discard 0.5" in panels.panel(heatmap(discard=0.5)).caption
     assert "discard" not in panels.panel(heatmap()).caption
+
+
+def test_one_opacity_everywhere() -> None:
+    """What is seen in a notebook is what is written into a file, whichever function drew it."""
+    drawn = {vislab.overlay, vislab.panel, vislab.Focus.overlay, pages.Look}
+    command = cli_arguments.Parser()
+    cli_figures.figure_arguments(command)
+    defaults = {inspect.signature(one).parameters["opacity"].default for one in drawn}
+    defaults |= {command.get_default("opacity"), settings.Settings().opacity}
+    assert defaults == {render.OPACITY}
 
 
 def test_only_what_differs_from_the_defaults_is_asked() -> None:

@@ -6,15 +6,11 @@ import ast
 import contextlib
 import importlib.metadata
 import json
-import os
 import re
-import shlex
-import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,8 +27,6 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
-
-Visit = Callable[..., None]
 
 # Which rooms each room may import. Imports point one way: from later lines to earlier ones.
 ROOMS = {
@@ -75,7 +69,7 @@ ROOMS = {
     "batch": {"geometry", "fingerprints", "records"},
     "scores": {"metrics", "pages", "formats", "records"},
     "evaluation": {"geometry", "images", "models", "attribution", "metrics", "compose", "scores"},
-    "runs": {"geometry", "models"},
+    "runs": {"geometry", "models", "metrics", "evaluation"},
     "heads": {"geometry", "sites", "reading"},
     "settings": {"images", "models", "attribution", "detectors", "compose"},
     "messages": {
@@ -83,6 +77,7 @@ ROOMS = {
         "images",
         "models",
         "detection",
+        "regions",
         "runs",
         "heads",
         "reading",
@@ -91,8 +86,8 @@ ROOMS = {
         "settings",
     },
     "widgets": {
-        *("geometry", "images", "attribution", "detection", "render", "compose"),
-        *("export", "runs", "settings", "messages"),
+        *("geometry", "images", "attribution", "detection", "render", "compose", "regions"),
+        *("export", "scores", "runs", "settings", "messages"),
     },
     "cli_arguments": {"models"},
     "cli_photos": {"images", "formats", "records", "cli_arguments"},
@@ -100,7 +95,7 @@ ROOMS = {
         *("geometry", "images", "fingerprints", "render", "compose", "formats", "pages", "panels", "export"),
         *("batch", "cli_arguments", "cli_photos"),
     },
-    "cli_detect": {"images", "render", "compose", "cli_arguments"},
+    "cli_detect": {"images", "render", "compose", "formats", "cli_arguments"},
     "cli_models": {"geometry", "images", "models", "cli_arguments"},
     "cli_evaluate": {"evaluation", "scores", "cli_arguments", "cli_photos"},
     "cli": {"cli_arguments", "cli_figures", "cli_detect", "cli_models", "cli_evaluate"},
@@ -360,64 +355,3 @@ def test_wheel_holds_the_package_and_its_assets(tracked: list[Path], tmp_path: P
     wanted = {name for name in wanted if name.startswith(("vislab/", "assets/")) and not name.startswith(left_out)}
     assert "vislab/py.typed" in held
     assert held == {re.sub(r"^assets/", "vislab/assets/", name) for name in wanted}
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """The contents of a Markdown text's fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-
-
-def commands(text: str) -> list[list[str]]:
-    """The commands of a Markdown text's `sh` blocks, split at &&, in words; comments dropped."""
-    lines = "\n".join(blocks(text, "sh")).replace("\\\n", " ").splitlines()
-    parts = (part for line in lines for part in line.split(" && "))
-    return [words for part in parts if (words := shlex.split(part, comments=True))]
-
-
-@pytest.fixture
-def visit(tmp_path: Path) -> Visit:
-    """Run Python code in tmp_path, where of the checkout there are the assets only, and fail if it fails."""
-    (tmp_path / "assets").symlink_to(ROOT / "assets", target_is_directory=True)
-
-    def run(code: str, *arguments: str) -> None:
-        command = [sys.executable, "-c", code, *arguments]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-    return run
-
-
-def test_blocks_and_commands_are_found() -> None:
-    text = "```sh\nmake lab  # all\n\nvislab figure 'a b' \\\n  --out x.pdf\n```\n```python\nx = 1\n```\n"
-    assert blocks(text, "python") == ["x = 1\n"]
-    assert commands(text) == [["make", "lab"], ["vislab", "figure", "a b", "--out", "x.pdf"]]
-
-
-def test_readme_python_runs(visit: Visit, tmp_path: Path) -> None:
-    code = "\n".join(blocks(README, "python"))
-    written = re.findall(r'vislab\.save\("([^"]+)"', code)
-    assert written
-    visit(code)
-    assert all((tmp_path / name).stat().st_size > 0 for name in written)
-
-
-@pytest.mark.parametrize("words", commands(README), ids=" ".join)
-def test_readme_commands_work(words: list[str], visit: Visit, tmp_path: Path) -> None:
-    match words:
-        case ["vislab", *arguments]:
-            visit("import sys; from vislab.cli import main; sys.exit(main())", *arguments)
-            if "--out" in arguments:
-                assert (tmp_path / arguments[arguments.index("--out") + 1]).stat().st_size > 0
-        case ["make", target]:
-            make = shutil.which("make") or pytest.skip("no make")
-            done = subprocess.run([make, "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-        case ["conda", "env", "create", "-f", name]:
-            assert (ROOT / name).is_file()
-        case ["conda", "activate", name]:
-            assert name == ENVIRONMENT["name"]
-        case ["jupyter", "lab", folder]:
-            assert (ROOT / folder).is_dir()
-        case _:
-            pytest.fail(f"{' '.join(words)!r} stands in the README and nothing tries it")

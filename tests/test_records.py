@@ -91,6 +91,8 @@ def test_a_plain_picture_has_no_provenance(tmp_path: Path) -> None:
         records.provenance(tmp_path / "f.png")
     with pytest.raises(ValueError, match=r"'\.txt': use one of \.png"):
         records.provenance(tmp_path / "f.txt")
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*nowhere\.png"):
+        records.provenance(tmp_path / "nowhere.png")
     with pytest.raises(FileNotFoundError):
         records.provenance(tmp_path / "none.png")
 

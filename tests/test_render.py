@@ -279,6 +279,17 @@ def test_a_caption_says_what_is_shown() -> None:
     assert render.describe(heatmap(np.eye(2), settings={"query": "cls", "attention_scale": 1.0}))[1] == "query CLS"
 
 
+def test_a_caption_names_the_layers_that_were_read() -> None:
+    """Of rollout, which goes through all layers, none but the one it ends at, where that is not the last."""
+
+    def said(method: str, layer: object) -> list[str]:
+        heat = replace(heatmap(np.eye(2), settings={"layer": layer}), method=method)
+        return [phrase for phrase in render.describe(heat) if "layer" in phrase]
+
+    assert [said("cls", layer) for layer in (-1, 3, "mean")] == [["last layer"], ["layer 3"], ["layer mean"]]
+    assert [said("rollout", layer) for layer in (-1, 3)] == [[], ["up to layer 3"]]
+
+
 def test_lines_are_no_wider_than_asked() -> None:
     face = render.font(12)
     phrases = ["rollout", "an-organisation/a-model-with-a-long-name-and-no-space", "layer 11", "head mean"]

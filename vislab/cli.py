@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     tokens.add_argument("--json", action="store_true", help="for programs: bytes, pixels and operations as JSON")
     tokens.set_defaults(run=run_tokens)
 
-    text = "list the models that come with vislab and those known to work"
+    text = "list the models that come with vislab, and names to begin with"
     models = commands.add_parser("models", parents=[common], help=text, description=f"{text.capitalize()}.")
     models.set_defaults(run=run_models)
     return parser

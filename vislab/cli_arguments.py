@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
 import sys
 import traceback
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -32,7 +34,18 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} ({self.prog} --help explains)")
+        raise UsageError(f"{message}{_near(message)} ({self.prog} --help explains)")
+
+
+def _near(message: str) -> str:
+    """What was probably meant by a word that is none of argparse's choices."""
+    found = re.search(r"invalid choice: '(.+)' \(choose from (.+)\)", message)
+    return meant(found[1], re.findall(r"[\w-]+", found[2])) if found else ""
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, [*known], 1)
+    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def report(message: str, debug: bool) -> None:

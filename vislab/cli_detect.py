@@ -41,8 +41,11 @@ def run_detect(args: argparse.Namespace) -> int:
     if args.out and Path(args.out).suffix.lower() != ".png":
         raise UsageError(f"--out takes a .png, not {args.out!r}")
     from . import compose, render
+    from .formats import check_folder, write
     from .images import load_image
 
+    if args.out:
+        check_folder(Path(args.out))
     image = load_image(args.photo)
     settings = {name: getattr(args, name) for name in ("confidence", "image_size", "attention_scale", "trust")}
     boxes = compose.detect(image, args.detector, **settings)
@@ -55,5 +58,5 @@ def run_detect(args: argparse.Namespace) -> int:
         for score, label, box in rows:
             print(f"{score:.2f}  {label}  {' '.join(f'{v:.1f}' for v in box)}")
     if args.out:
-        Path(args.out).write_bytes(render.png(render.with_boxes(image, boxes)))
+        write(Path(args.out), render.png(render.with_boxes(image, boxes)))
     return 0

@@ -6,7 +6,7 @@ import argparse
 import sys
 import warnings
 
-from .cli_arguments import METHODS, load_model, report, whole
+from .cli_arguments import METHODS, load_model, meant, report, whole
 from .cli_photos import found, photos_argument
 
 EVALUATE_EPILOG = """\
@@ -72,10 +72,12 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 
 def _methods(text: str) -> list[str]:
-    names = text.split(",")
+    names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in METHODS:
-            raise argparse.ArgumentTypeError(f"takes some of {', '.join(METHODS)}, with commas between, not {name!r}")
+            raise argparse.ArgumentTypeError(
+                f"takes some of {', '.join(METHODS)}, with commas between, not {name!r}{meant(name, METHODS)}"
+            )
     return names
 
 

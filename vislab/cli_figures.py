@@ -131,8 +131,11 @@ def run_figure(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from .batch import table
-    from .formats import write
+    from .formats import check_folder, write
 
+    listed = Path(args.csv).expanduser() if args.csv else None
+    if listed:
+        check_folder(listed)  # before hours of work, not after
     sweep([one for path in paths.values() for one in (path, *_others(path, args))])
     batch = _Batch(args, options)
     hidden = len(paths) == 1 or not (sys.stderr.isatty() or len(paths) >= MANY)
@@ -151,8 +154,8 @@ def run_figure(args: argparse.Namespace) -> int:
                     print(path, flush=True)
             rows.append(row)
     finally:
-        if args.csv and rows:
-            write(Path(args.csv).expanduser(), table(rows))
+        if listed and rows:
+            write(listed, table(rows))
     failed = sum("error" in row for row in rows)
     if not hidden:
         drawn = len(rows) - failed - batch.kept

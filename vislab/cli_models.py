@@ -110,10 +110,11 @@ def run_models(args: argparse.Namespace) -> int:
 
     print("Embedded, needs no network:")
     _print_table({f"  {name}": _introduced(models.load(name, device="cpu")) for name in models.EMBEDDED})
-    print("\nKnown to work, downloaded when first used:")
+    print("\nTo begin with, of families that the tests go through; downloaded when first used:")
     _print_table({f"  {name}": words for name, words in models.KNOWN.items()})
     print("\nAny other model of these families works by its name on the hub, timm/NAME and torchvision/NAME included,")
     print("and any folder with its config.json and model.safetensors. What cannot be read exactly is refused by name.")
+    print("\nDetectors have a command of their own: vislab detect --help")
     return 0
 
 

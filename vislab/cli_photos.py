@@ -91,7 +91,7 @@ def destinations(out: str, photos: Sequence[Photo]) -> dict[Photo, Path]:
 
 def _pattern(out: str, photos: Sequence[Photo]) -> str:
     """The path of --out with {name} in it where a folder, or several photos, ask for it."""
-    from .formats import FORMATS
+    from .formats import FORMATS, check_folder
 
     path, several = Path(out).expanduser(), len(photos) > 1 or any(not photo.named for photo in photos)
     if path.is_dir() or out.endswith(("/", os.sep)) or (several and not path.suffix):
@@ -103,8 +103,7 @@ def _pattern(out: str, photos: Sequence[Photo]) -> str:
             raise UsageError(
                 f"{len(photos)} photos do not go into one file {out!r}: give --out a folder, or a path with {{name}}"
             )
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {str(path.parent)!r} to write {path.name} in: make it first")
+        check_folder(path)
     return str(path)
 
 

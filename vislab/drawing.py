@@ -14,7 +14,7 @@ from . import layout, render
 from .formats import PHOTO
 from .geometry import Heatmap
 from .layout import Bar, Place, Plan
-from .pages import INKS, SMALL, STYLE, Cell, Panel
+from .pages import INKS, SCREEN, SMALL, STYLE, Cell, Panel
 from .render import Boxes, Range
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-SCREEN = 144  # dpi, in a notebook
 SHARPEST = 600  # dpi of print: beyond it no printer shows more
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from . import drawing, render
-from .formats import FORMATS, WRITERS, numbers, write
+from .formats import FORMATS, WRITERS, check_folder, numbers, write
 from .geometry import Heatmap
 from .pages import Panel
 from .panels import panel
@@ -67,8 +67,7 @@ def _check(path: Path) -> None:
         raise ValueError("a page that still answers is written by the Lab: vislab.Lab(image).save('page.html')")
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"no figure is written as {path.suffix or path.name!r}: use one of {', '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent}: make it first, or save somewhere else")
+    check_folder(path)
 
 
 def _panel(image: np.ndarray | Panel, heat: Heatmap | Sequence[Heatmap] | None, options: dict[str, Any]) -> Panel:
@@ -83,7 +82,7 @@ def _panel(image: np.ndarray | Panel, heat: Heatmap | Sequence[Heatmap] | None, 
         raise ValueError("there is no heatmap to save: give one, or several, or what vislab.panel made")
     heats = [heat] if isinstance(heat, Heatmap) else list(heat)
     for one in heats:
-        render.check(image, one, opacity=options.get("opacity", 0.6), threshold=options.get("threshold", 0.0))
+        render.check(image, one)
     return panel([replace(one, image=image) for one in heats], **options)
 
 

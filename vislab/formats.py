@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 PHOTO = "photo-"  # begins the names of photos in SVG
 
 
+def check_folder(path: Path) -> None:
+    """FileNotFoundError where a path has no folder to be written into."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(path.parent)!r}: make it first, or save somewhere else")
+
+
 def write(path: Path, data: bytes) -> None:
     """All of it or nothing: written beside the path, then moved there."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")

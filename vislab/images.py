@@ -95,9 +95,8 @@ def _open(path: Path) -> IO[bytes]:
     if os.path.isdir(path):
         raise IsADirectoryError(f"{name} is a folder: give one image file, such as {_name(path / 'photo.jpg')}")
     if not os.path.exists(path):
-        raise FileNotFoundError(
-            f"there is no file {name} (looked in {Path.cwd()}): check the path, or try one of vislab.samples()"
-        )
+        sample = f"vislab.samples()[{str(path)!r}]" if str(path) in samples() else "one of vislab.samples()"
+        raise FileNotFoundError(f"there is no file {name} (looked in {Path.cwd()}): check the path, or try {sample}")
     if not os.path.isfile(path):
         raise ValueError(f"{name} is a device or a pipe: give an image file, or the bytes that you read from it")
     try:

@@ -135,6 +135,11 @@ class _Draft:
         level = 2.2 * max(length(label, SMALL * self.unit) for label in numbers)
         return max(NARROWEST, level if self.ways == "column" else 0.0)
 
+    @property
+    def lowest(self) -> float:
+        """Of an upright bar, mm: beside it two numbers stand."""
+        return 0.0 if self.ways == "column" else 2 * self.line
+
     def _across(self) -> None:
         """Left edges of the columns, and the page's width."""
         u, room = self.unit, (BAR_GAP + BAR + BAR_TEXT) * self.unit
@@ -162,7 +167,7 @@ class _Draft:
             y += self.line * max([int(self._has_factor(i)), *titles])
             self.tops.append(y)
             label = 0.0 if self.upright else self.line * len(self.stubs[i])
-            y += max(tall, label) + gap
+            y += max(tall, label, self.lowest) + gap
         self.height = y - gap
         self.pictures = {(i, j): self._picture(i, j) for i, j, _ in self.panel.filled()}
         self.bars = list(self._bars())
@@ -187,14 +192,14 @@ class _Draft:
     def _bars(self) -> Iterator[Bar]:
         """A bar at each picture, at the end of each row, under each column, or one for all."""
         gap, thick = BAR_GAP * self.unit, BAR * self.unit
-        bottom = self.tops[-1] + self.talls[-1]
+        bottom = self.tops[-1] + max(self.talls[-1], self.lowest)
         if self.ways == "map":
             for i, j, cell in self.barred:
                 x, y, wide, tall = self.pictures[i, j]
-                yield Bar((x + wide + gap, y, thick, tall), cell.span)
+                yield Bar((x + wide + gap, y, thick, max(tall, self.lowest)), cell.span)
         elif self.ways == "row":
             for i, span in {i: cell.span for i, _, cell in self.barred}.items():
-                yield Bar((self.right + gap, self.tops[i], thick, self.talls[i]), span)
+                yield Bar((self.right + gap, self.tops[i], thick, max(self.talls[i], self.lowest)), span)
         elif self.ways == "column":
             for j, span in {j: cell.span for _, j, cell in self.barred}.items():
                 yield Bar((self.lefts[j], self.height + gap, self.wides[j], thick), span, level=True)

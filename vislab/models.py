@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EMBEDDED = {"embedded": "vit-tiny-imagenette"}
+FEW = 20  # classes that a message lists
 
 # Names of published models whose families the tests verify, with what they teach.
 KNOWN = {
@@ -236,6 +237,7 @@ class Model:
             return target
         near = difflib.get_close_matches(str(target), self.labels, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = hint or (f": it knows {', '.join(self.labels)}" if len(self.labels) <= FEW else "")
         raise ValueError(
             f"{self.name} knows no class {target!r}: give a label or an index from 0 to {len(self.labels) - 1}{hint}"
         )

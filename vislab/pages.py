@@ -9,13 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 from .geometry import Heatmap
-from .render import Boxes, Range
+from .render import OPACITY, Boxes, Range
 
 Normalise = Literal["map", "row", "column", "shared", "absolute"] | Range
 Width = Literal["column", "page", "slide"] | float
 Theme = Literal["light", "dark"]
 
 FONT, SMALL = 7.0, 6.0  # points
+SCREEN = 144  # dpi, in a notebook
 STYLE = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "vislab"}  # text stays text; ids stay the same
 
 
@@ -37,7 +38,7 @@ INKS = {"light": ("black", "white"), "dark": ("#f2f2f2", "#121212")}  # of the t
 class Look:
     """How a figure is drawn: the heatmaps, and the page they stand on."""
 
-    opacity: float = 0.6
+    opacity: float = OPACITY
     colormap: str = "viridis"
     smooth: bool = False
     normalise: Normalise = "map"

@@ -12,7 +12,7 @@ from . import render
 from .fingerprints import of_image
 from .geometry import Heatmap
 from .pages import Cell, Look, Normalise, Panel, Theme, Width
-from .render import Boxes, Range
+from .render import OPACITY, Boxes, Range
 
 Content = Heatmap | np.ndarray | None
 
@@ -27,7 +27,7 @@ def panel(
     title: str | Sequence[str] | None = None,
     caption: str | None = None,
     detections: Boxes | None = None,
-    opacity: float = 0.6,
+    opacity: float = OPACITY,
     colormap: str = "viridis",
     smooth: bool = False,
     normalise: Normalise = "map",

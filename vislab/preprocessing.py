@@ -38,13 +38,15 @@ class Preprocessing:
     def frame(self, source: tuple[int, int], size: tuple[int, int] | None = None) -> Frame:
         """The transform that an image of `source` (height, width) undergoes.
 
-        Raises ValueError for an image so long that covering the input would take more pixels than any image may have.
+        Raises ValueError for an image so long, or an input so large, that it takes more pixels than any image may have.
         """
         size = size or self.size
         height, width = (round(side * self.edge) for side in size)
         if self.mode == "crop":
             ratio = max(height / source[0], width / source[1])
             height, width = (max(t, int(s * ratio + 1e-6)) for t, s in zip((height, width), source, strict=True))
+        if height * width > MAX_PIXELS and self.mode == "stretch":
+            raise ValueError(f"{width}×{height} px are more than any image may have: take a smaller image_size")
         if height * width > MAX_PIXELS:
             raise ValueError(
                 f"an image of {source[1]}×{source[0]} px is too long for a model that sees the centre of it resized to "

@@ -41,6 +41,8 @@ def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f"no provenance is kept in {path.suffix or path.name!r}: use one of {', '.join(READERS)}")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}: check the path")
     data = path.read_bytes()
     try:
         record = json.loads(reader(data))

@@ -54,7 +54,7 @@ class Focus:
     def __len__(self) -> int:
         return len(self.heats)
 
-    def overlay(self, *, opacity: float = 0.5, colormap: str = "viridis", boxes: bool = True) -> np.ndarray:
+    def overlay(self, *, opacity: float = render.OPACITY, colormap: str = "viridis", boxes: bool = True) -> np.ndarray:
         """All heatmaps on the photo, in shared colours; where regions overlap, the most certain -> (H, W, 3) uint8."""
         picture = self.image.copy()
         low, high = render.colour_range(self.heats) if self.heats else (0.0, 0.0)

@@ -24,6 +24,8 @@ Range = tuple[float, float]
 Normalise = Literal["map", "absolute"] | Range
 
 INK, WHITE = (31, 31, 31), (255, 255, 255)
+# From here on the highest colour over black is brighter than the lowest over white: maps are read in grey print too.
+OPACITY = 0.6
 # Of matplotlib, those with two ends and a middle; the same reversed.
 DIVERGING = {
     *("PiYG", "PRGn", "BrBG", "PuOr", "RdGy", "RdBu", "RdYlBu", "RdYlGn", "Spectral", "coolwarm", "bwr", "seismic"),
@@ -52,7 +54,7 @@ def overlay(
     image: np.ndarray,
     heat: Heatmap,
     *,
-    opacity: float = 0.5,
+    opacity: float = OPACITY,
     colormap: str = "viridis",
     detections: Boxes | None = None,
     smooth: bool = False,
@@ -210,7 +212,8 @@ def describe(heat: Heatmap) -> list[str]:
         heat.method,
         f"of {heat.target}" if heat.target else "",
         str(known.get("model") or known.get("detector") or ""),
-        *(f"{name} {_words(known[name])}" for name in ("layer", "head") if known.get(name) is not None),
+        _layer(heat.method, known.get("layer")),
+        f"head {_words(known['head'])}" if known.get("head") is not None else "",
         f"query {heat.query or _words(known.get('query'))}" if heat.query or known.get("query") is not None else "",
         *(f"{name} {_words(value)}" for name, value in known.items() if name not in ASKED and value is not None),
         f"attention scale {_words(scale)}" if scale not in (None, 1, 1.0) else "",
@@ -224,7 +227,7 @@ def figure_array(heat: Heatmap) -> np.ndarray:
     """What a notebook shows of a heatmap: on its photo (on white if it has none), colour bar, caption -> RGB uint8."""
     heat = _at_shown_size(heat)
     photo = heat.image if heat.image is not None else np.full((*heat.frame.source, 3), 255, np.uint8)
-    picture = overlay(photo, heat, opacity=0.5 if heat.image is not None else 1)
+    picture = overlay(photo, heat, opacity=OPACITY if heat.image is not None else 1)
     height, width = picture.shape[:2]
     span = colour_range(heat)
     values, labels, factor = colour_ticks(span, count=max(2, min(6, height // 60)))
@@ -280,7 +283,7 @@ def png(rgb: np.ndarray) -> bytes:
     return cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
 
 
-def check(image: np.ndarray, heat: Heatmap, *, opacity: float, threshold: float) -> None:
+def check(image: np.ndarray, heat: Heatmap, *, opacity: float = OPACITY, threshold: float = 0.0) -> None:
     """ValueError, in words, where a heatmap cannot be drawn over an image."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -352,6 +355,16 @@ def _shown_values(heat: Heatmap) -> np.ndarray:
         keep.append((source[1:] > 1e-6) & (source[:-1] < heat.frame.source[axis] - 1e-6))
     shown = heat.values[np.ix_(*keep)]
     return shown if shown.size else heat.values
+
+
+def _layer(method: str, layer: object) -> str:
+    """The layer that was read, or, of rollout, the last one that it goes through where that is not the model's last."""
+    last = layer == -1
+    if layer is None or (last and method == "rollout"):
+        return ""
+    if method == "rollout":
+        return f"up to layer {layer}"
+    return "last layer" if last else f"layer {layer}"
 
 
 def _words(value: object) -> str:

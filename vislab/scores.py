@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from .formats import WRITERS, write
+from .formats import WRITERS, check_folder, write
 from .metrics import mean_and_error
-from .pages import FONT, SMALL, STYLE
+from .pages import FONT, SCREEN, SMALL, STYLE
 from .records import versions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 RANDOM, CENTRE = BASELINES = ("random", "centre")
 # What each measure is and which way is better, as the notebook's table says it.
@@ -105,13 +105,13 @@ class Evaluation:
     def figure(self) -> Figure:
         """Mean curves of deletion, insertion and, where it was done, the randomisation check, with standard errors."""
         import matplotlib
-        from matplotlib.figure import Figure
 
         with matplotlib.rc_context():
             matplotlib.rcdefaults()  # the figure does not depend on the style set in the notebook
             matplotlib.rcParams.update(STYLE | {"font.size": FONT, "axes.linewidth": 0.5})
             panels = 3 if self.parts else 2
-            figure = Figure(figsize=(WIDE / 25.4 * (panels + 0.7) / 3.7, TALL / 25.4), layout="constrained")
+            size = (WIDE / 25.4 * (panels + 0.7) / 3.7, TALL / 25.4)
+            figure = _Curves(figsize=size, dpi=SCREEN, layout="constrained")
             axes: Sequence[Axes] = figure.subplots(1, panels)
             _draw_removal(axes[0], self, self.deletion, "Deletion, lower is better", "patches removed")
             _draw_removal(axes[1], self, self.insertion, "Insertion, higher is better", "patches put back")
@@ -152,7 +152,9 @@ class Evaluation:
         samples = self.samples
         head = ["", *(f"{MEASURES[measure][0]} (n = {values.shape[1]})" for measure, values in samples.items())]
         body = [[name, *(_cell(values[m]) for values in samples.values())] for m, name in enumerate(self.methods)]
-        lines = [" | ".join(cells) for cells in (head, ["---"] * len(head), *body)]
+        wide = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+        rule = ["-" * count for count in wide]
+        lines = [" | ".join(map(str.ljust, cells, wide)) for cells in (head, rule, *body)]
         return "\n".join([f"{self.caption}\n", *(f"| {line} |" for line in lines)])
 
     def _repr_html_(self) -> str:
@@ -168,6 +170,15 @@ class Evaluation:
         )
 
 
+class _Curves(Figure):
+    """A figure that shows itself in a notebook, where matplotlib's own are words until pyplot has drawn one."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=SCREEN)
+        return file.getvalue()
+
+
 def destination(path: str | os.PathLike[str]) -> Path:
     """Where `Evaluation.save` would write. Raises ValueError or FileNotFoundError where it could not."""
     path = Path(path)
@@ -176,14 +187,14 @@ def destination(path: str | os.PathLike[str]) -> Path:
             f"no evaluation is written as {path.suffix or path.name!r}: take .csv for the table, or "
             f"{', '.join(WRITERS)} for the figure"
         )
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent}: make it first, or save somewhere else")
+    check_folder(path)
     return path
 
 
 def _cell(samples: np.ndarray) -> str:
-    numbers = ("–" if np.isnan(value) else f"{value:.3f}".replace("-", "−") for value in mean_and_error(samples))
-    return " ± ".join(numbers)
+    """Mean ± standard error; of a single number, which has none, that number."""
+    numbers = [f"{value:.3f}".replace("-", "−") for value in mean_and_error(samples) if not np.isnan(value)]
+    return " ± ".join(numbers) or "–"
 
 
 def _html_table(head: Sequence[str], names: Sequence[str], body: Iterable[Iterable[np.ndarray]]) -> str:

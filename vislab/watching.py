@@ -352,7 +352,7 @@ def _attention_modules(root: nn.Module) -> dict[str, nn.Module]:
         if inside and name.startswith(inside):
             continue  # nn.MultiheadAttention attends itself, with the parts inside it
         parts = set(module._modules.keys())
-        if _called_attention(type(module)) or any(projections <= parts for projections in _PROJECTIONS):
+        if _named_attention(type(module).__name__) or any(projections <= parts for projections in _PROJECTIONS):
             found[name] = module
         if isinstance(module, nn.MultiheadAttention):
             inside += (name + "." if name else "",)
@@ -360,8 +360,8 @@ def _attention_modules(root: nn.Module) -> dict[str, nn.Module]:
 
 
 @functools.cache
-def _called_attention(kind: type) -> bool:
-    return re.search(r"att(entio)?n", kind.__name__, re.IGNORECASE) is not None
+def _named_attention(kind: str) -> bool:
+    return re.search(r"att(entio)?n", kind, re.IGNORECASE) is not None
 
 
 def _within(name: str, outer: str) -> bool:

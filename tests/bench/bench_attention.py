@@ -5,7 +5,7 @@ alternate with plain forwards, and the median of the ratios of neighbours counts
 peaks, each of a fresh process that makes the model and runs it once. This process loads nothing heavy: its children's
 peaks would begin with it.
 
-    python tests/bench/bench_attention.py [--sizes 224 384 640 | --all] [--busy]
+    python tests/bench/bench_attention.py [--sizes 224 384 640 | --all] [--busy] [--readme]
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ import argparse
 import functools
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 Runs = dict[str, Callable[[], Any]]
+
+README = Path(__file__).parents[2] / "README.md"
 
 LAYERS, HEADS, WIDTH, PATCH = 12, 12, 768, 16
 SIZES, LARGE = (224, 384, 640), (1024, 2048)  # pixels a side
@@ -286,28 +290,41 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="image sizes in pixels (%(default)s)")
     parser.add_argument("--all", action="store_true", help=f"also {LARGE}: minutes, and 12 GB for the eager recipe")
     parser.add_argument("--busy", action="store_true", help="processor time of one thread: for a machine at work")
+    parser.add_argument("--readme", action="store_true", help="put what is printed into README.md as well")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         what, name, task, size = options.child
         print(json.dumps(child(what, name, task, int(size), options.busy)))
         return
-    sizes = (*SIZES, *LARGE) if options.all else options.sizes
-    print(imported(), flush=True)
-    print("\n| | tokens | time | extra memory | q, k alone | eager: time | memory | fast-vit-rollout: time | memory |")
-    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    said: list[str] = []
+    for line in report((*SIZES, *LARGE) if options.all else options.sizes, options.busy):
+        print(line, flush=True)
+        said.append(line)
+    if options.readme:
+        text = README.read_text(encoding="utf-8")
+        block = "\n".join([*said, ""])
+        text = re.sub(r"(?s)(?<=<!-- bench -->\n).*(?=<!-- /bench -->)", lambda _: block, text)
+        README.write_text(text, encoding="utf-8")
+
+
+def report(sizes: Sequence[int], busy: bool) -> Iterator[str]:
+    """What is said, line by line, as soon as it is known."""
+    yield f"On {psutil.cpu_count()} processor cores. {imported()}\n"
+    yield "| | tokens | time | extra memory | q, k alone | eager: time | memory | fast-vit-rollout: time | memory |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for task, size in [("cls", sizes[0]), *(("rollout", size) for size in sizes)]:
-        print(row(task, size), flush=True)
-    print("\n| | tokens | time | extra memory | eager: time | memory |\n|---|---|---|---|---|---|", flush=True)
+        yield row(task, size)
+    yield "\n| | tokens | time | extra memory | eager: time | memory |\n|---|---|---|---|---|---|"
     for task in GRADIENTS:
         for size in sizes:
             columns = [GRADIENTS[task], f"{tokens(size):,}", *cells("vislab", task, size), *cells("eager", task, size)]
-            print(f"| {' | '.join(columns)} |", flush=True)
-    print("\n| | of predict() | ms |\n|---|---|---|")
+            yield f"| {' | '.join(columns)} |"
+    yield "\n| | of predict() | ms |\n|---|---|---|"
     for name, title in DETECTOR.items():
         found = asked("time", name, "detector", DETECTED)
-        print(f"| {title} | {found['time']:.3f} | {1e3 * found['seconds']:.1f} |", flush=True)
-    print(NOTES.format(clock="processor time of one thread" if options.busy else "wall time", size=DETECTED))
+        yield f"| {title} | {found['time']:.3f} | {1e3 * found['seconds']:.1f} |"
+    yield NOTES.format(clock="processor time of one thread" if busy else "wall time", size=DETECTED).rstrip()
 
 
 if __name__ == "__main__":
