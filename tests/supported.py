@@ -20,7 +20,7 @@ import test_patch_size
 import test_yolo
 import tiny
 
-from vislab import models
+from vislab import loading
 
 README = Path(__file__).parents[1] / "README.md"
 # The name in the table, and the names that tests call the family by; the first that fits.
@@ -67,7 +67,7 @@ def family_of(name: str, known: Mapping[str, str]) -> str:
 
 def marks_of_families() -> dict[str, Collection[str]]:
     """Column -> the families that its test goes through."""
-    resizable = [n for n in tiny.FAMILIES if models.load(tiny.make(n)).resizable]  # test_non_square_input_is_taken_…
+    resizable = [n for n in tiny.FAMILIES if loading.load(tiny.make(n)).resizable]  # test_non_square_input_is_taken_…
     tried: dict[str, Iterable[str]] = {
         "attention": families.FAMILIES,  # test_sites, test_gradients
         "heatmaps": tiny.FAMILIES,  # test_models

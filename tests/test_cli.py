@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import vislab
-from vislab import attribution, cli, cli_arguments, cli_figures, models
+from vislab import attribution, cli, cli_arguments, cli_figures, loading, models
 
 ROOT = Path(__file__).parents[1]
 CHURCH = str(vislab.samples()["church"])
@@ -31,17 +31,17 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test runs in an empty folder, on the CPU; the embedded model is loaded once for all of them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VISLAB_DEBUG", raising=False)
-    monkeypatch.setattr(models, "_fastest", lambda: "cpu")
-    named = models._named
+    monkeypatch.setattr(loading, "_fastest", lambda: "cpu")
+    named = loading._named
 
     def load_once(name: str) -> vislab.Model:
-        if name not in models.EMBEDDED:
+        if name not in loading.EMBEDDED:
             return named(name)
         if name not in LOADED:
             LOADED[name] = named(name)
         return LOADED[name]
 
-    monkeypatch.setattr(models, "_named", load_once)
+    monkeypatch.setattr(loading, "_named", load_once)
 
 
 @pytest.fixture
@@ -144,8 +144,8 @@ def test_several_photos_go_into_a_folder_that_is_made(
     photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads = []
-    load = models.load
-    monkeypatch.setattr(models, "load", lambda *args, **named: loads.append(args) or load(*args, **named))
+    load = loading.load
+    monkeypatch.setattr(loading, "load", lambda *args, **named: loads.append(args) or load(*args, **named))
     for name in ("b.jpg", "a.jpg"):
         (tmp_path / name).write_bytes(Path(photo).read_bytes())
     (tmp_path / "folder.jpg").mkdir()
@@ -217,7 +217,7 @@ def test_tokens_takes_the_model_as_it_is(photo: str, capsys: pytest.CaptureFixtu
 
 def test_models_lists_what_is_embedded_and_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
     listed = succeeds(capsys, "models")
-    for name in [*models.EMBEDDED, *models.KNOWN, *(LOADED["embedded"].labels or ())]:
+    for name in [*loading.EMBEDDED, *loading.KNOWN, *(LOADED["embedded"].labels or ())]:
         assert name in listed
     assert "by its name on the hub" in listed
 
@@ -227,7 +227,7 @@ def test_choices_are_those_of_the_engine() -> None:
     parameters = inspect.signature(attribution.METHODS["rollout"]).parameters.values()
     assert tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY) == cli_arguments.ROLLOUT_OPTIONS
     for name in cli_arguments.DTYPES:
-        assert models._dtype(name) == getattr(torch, name)
+        assert loading._dtype(name) == getattr(torch, name)
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,7 +280,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_wrong_command_line_is_status_2(
     arguments: str, said: str, photo: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     assert re.search(said, fails(capsys, 2, *arguments.split()))
 
 
@@ -356,7 +356,7 @@ def test_an_unforeseen_error_names_itself_and_the_way_on(
     def broken(*_: object, **__: object) -> None:
         raise AttributeError("no such\nthing")
 
-    monkeypatch.setattr(models, "load", broken)
+    monkeypatch.setattr(loading, "load", broken)
     said = fails(capsys, 1, "tokens", photo)
     assert "unexpected AttributeError: no such thing (--debug" in said
 

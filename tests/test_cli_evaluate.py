@@ -12,14 +12,14 @@ import tiny
 from PIL import Image
 
 import vislab
-from vislab import cli, cli_evaluate, models
+from vislab import cli, cli_evaluate, loading
 
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test runs in a folder of two photos, with a tiny model."""
     monkeypatch.chdir(tmp_path)
-    model = models.load(tiny.make("ViT classifier"))
+    model = loading.load(tiny.make("ViT classifier"))
     monkeypatch.setattr(cli_evaluate, "load_model", lambda args: model)
     for name, pixels in zip("ab", np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8), strict=True):
         Image.fromarray(pixels).save(f"{name}.png")

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import vislab
-from vislab import cli, cli_figures, models
+from vislab import cli, cli_figures, loading, models
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["a", "b", "c", "sub/d"]
@@ -26,9 +26,9 @@ LOADED: dict[str, vislab.Model] = {}
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four photos in a folder, one of them in a subfolder; the embedded model is loaded once for all tests."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(models, "_fastest", lambda: "cpu")
-    named = models._named
-    monkeypatch.setattr(models, "_named", lambda name: LOADED.get(name) or LOADED.setdefault(name, named(name)))
+    monkeypatch.setattr(loading, "_fastest", lambda: "cpu")
+    named = loading._named
+    monkeypatch.setattr(loading, "_named", lambda name: LOADED.get(name) or LOADED.setdefault(name, named(name)))
     for k, name in enumerate(NAMES):
         path = Path("photos", f"{name}.png")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 import vislab
-from vislab import compose, models
+from vislab import compose, loading
 from vislab.models import Model
 from vislab.preprocessing import Preprocessing
 from vislab.sites import AttentionRefused
@@ -26,7 +26,7 @@ PHOTO = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
 
 @pytest.fixture(scope="module")
 def vit() -> Model:
-    return models.load(tiny.make("ViT"))
+    return loading.load(tiny.make("ViT"))
 
 
 def test_a_heatmap_says_how_it_was_made(vit: Model) -> None:
@@ -76,7 +76,7 @@ def test_attention_at_a_point_is_the_row_of_its_patch(vit: Model, point: tuple[f
 @pytest.mark.parametrize("family", ["ViT", "DINOv3", "torchvision", "timm", "SigLIP vision"])
 def test_attention_scale_of_a_layer_is_scaled_queries(family: str) -> None:
     """Held against the same model with the weights of that layer's query projection scaled."""
-    model = models.load(tiny.make(family))
+    model = loading.load(tiny.make(family))
     layers = list(model.run(PHOTO).capture.sites)
     plain = vislab.explain(PHOTO, model=model, method="cls", layer=0)
     scaled = [vislab.explain(PHOTO, model=model, method="cls", layer=0, attention_scale={k: 3.0}) for k in (0, 1, -1)]

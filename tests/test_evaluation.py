@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import vislab
-from vislab import attribution, evaluation, models
+from vislab import attribution, evaluation, loading
 from vislab.evaluation import draw_anew, kept_score, model_parts
 from vislab.geometry import Heatmap
 from vislab.metrics import pointing
@@ -24,7 +24,7 @@ PHOTOS = list(np.random.default_rng(0).integers(0, 256, (6, 40, 48, 3), dtype=np
 
 @pytest.fixture(scope="module")
 def vit() -> Model:
-    return models.load(tiny.make("ViT classifier"))
+    return loading.load(tiny.make("ViT classifier"))
 
 
 def quick(model: Model, images: Any = PHOTOS, methods: Any = ("cls", "rollout"), **options: Any) -> vislab.Evaluation:
@@ -111,7 +111,7 @@ def test_the_target_given_is_held_fixed(vit: Model) -> None:
 
 
 def test_classes_need_no_names() -> None:
-    model = models.load(tiny.make("timm"))
+    model = loading.load(tiny.make("timm"))
     assert model.labels is None
     found = quick(model, PHOTOS[:2], targets=[7, 8])
     assert found.targets == ("class 7", "class 8")
@@ -205,7 +205,7 @@ def test_what_cannot_be_evaluated_is_refused(vit: Model) -> None:
     with pytest.raises(ValueError, match="16 patches are removed in 1 to 16 steps, not in 0"):
         quick(vit, steps=0)
     with pytest.raises(ValueError, match=r"no classifier"):
-        quick(models.load(tiny.make("ViT")))
+        quick(loading.load(tiny.make("ViT")))
 
 
 def test_a_mapping_of_images_is_taken_by_its_values(vit: Model) -> None:
@@ -278,7 +278,7 @@ def test_the_quarters_fill_the_grid(mode: Any, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("family", ["ViT classifier", "DeiT", "DINOv2", "CLIP vision", "BEiT", "torchvision", "timm"])
 def test_parts_are_all_parameters_from_the_top_down(family: str) -> None:
-    model = models.load(tiny.make(family))
+    model = loading.load(tiny.make(family))
     parts = model_parts(model, PHOTOS[0])
     assert list(parts) == ["head", "1", "0", "input"]
     named = [name for names in parts.values() for name in names]

@@ -17,7 +17,7 @@ from tiny import DINO, VIT, roughened
 from torch import Tensor, nn
 
 import vislab
-from vislab import attribution, calls, gradients, models
+from vislab import attribution, calls, gradients, loading
 from vislab.models import Model
 from vislab.reading import Question
 from vislab.sites import AttentionRefused, Capture
@@ -244,7 +244,7 @@ def test_a_refused_site_is_named() -> None:
 
 @pytest.fixture(scope="module")
 def vit() -> Model:
-    return models.load(tiny.make("ViT classifier"), dtype="float64")
+    return loading.load(tiny.make("ViT classifier"), dtype="float64")
 
 
 def pixels_of(model: Model) -> Tensor:
@@ -388,7 +388,7 @@ def test_contributions_of_tokens_sum_to_the_score_of_a_model_that_averages_them(
     model = timm.models.VisionTransformer(
         **SMALL, class_token=False, reg_tokens=2, global_pool="avg", fc_norm=False, num_classes=5
     )
-    model = models.load(roughened(model), dtype="float64")
+    model = loading.load(roughened(model), dtype="float64")
     heat = explained(model, "token_contribution", target=4)
     with torch.no_grad():
         assert float(heat.values.sum()) == pytest.approx(float(logits_of(model, pixels_of(model))[0, 4]), rel=1e-5)
@@ -458,7 +458,7 @@ def test_every_method_answers_on_every_classifier(name: str) -> None:
     make, query = CLASSIFIERS[name]
     module = roughened(make()).train()
     before = tiny.fingerprint(module)
-    model = models.load(module)
+    model = loading.load(module)
     for method in attribution.TARGETED:
         if method in ("cls_contribution", "both_contribution") and query != "CLS":
             continue
@@ -472,7 +472,7 @@ def test_every_method_answers_on_every_classifier(name: str) -> None:
 
 
 def test_the_walk_begins_at_the_pooling_heads_own_relevance() -> None:
-    model = models.load(tiny.make("timm, pooling head"), dtype="float64")
+    model = loading.load(tiny.make("timm, pooling head"), dtype="float64")
     heat = explained(model, "relevance", target=1)
     with model.captured(gradients=True) as cap:
         cap.differentiate(model.module(pixels_of(model))[0, 1])
@@ -530,7 +530,7 @@ def test_nothing_is_left_on_the_model_after_a_bad_target(
 
 
 def test_a_model_without_a_classifier_wants_a_function() -> None:
-    model = models.load(tiny.make("ViT"))
+    model = loading.load(tiny.make("ViT"))
     for target in (None, 3, "church"):
         with pytest.raises(ValueError, match=r"ViTModel has no classifier, .* give target a function of its output"):
             explained(model, "relevance", target=target)
@@ -545,12 +545,12 @@ def test_a_model_without_a_classifier_wants_a_function() -> None:
 
 
 def test_classes_without_names_are_known_by_index() -> None:
-    model = models.load(tiny.make("timm"))
+    model = loading.load(tiny.make("timm"))
     with pytest.raises(
         ValueError, match=r"has 1000 classes without names: target is an index from 0 to 999, .*, not 'x'"
     ):
         explained(model, "relevance", target="x")
-    headless = models.load(tiny.make("timm").requires_grad_(True))
+    headless = loading.load(tiny.make("timm").requires_grad_(True))
     headless.module.reset_classifier(0)
     with pytest.raises(ValueError, match="has no classifier"):
         explained(headless, "relevance")

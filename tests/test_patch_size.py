@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from timm.layers.patch_embed import resample_patch_embed
 from torch import Tensor, nn
 
-from vislab import models
+from vislab import loading
 from vislab.geometry import Grid
 from vislab.patch_size import RESIZABLE, interpolate_positions, patch_projection, pi_resize, resized
 from vislab.watching import capture
@@ -70,14 +70,14 @@ def test_positions_are_interpolated_as_transformers_does_it() -> None:
 
 
 def test_every_resizable_family_is_tested() -> None:
-    found = {models.load(tiny.make(name)).module.config.model_type for name in CHANGING}
+    found = {loading.load(tiny.make(name)).module.config.model_type for name in CHANGING}
     assert found == set(RESIZABLE)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (32, 48)], ids=["square", "non-square"])
 @pytest.mark.parametrize("family", CHANGING)
 def test_a_model_of_larger_patches_sees_in_upsampled_patches_what_it_saw(family: str, size: tuple[int, int]) -> None:
-    model = models.load(tiny.make(family), dtype="float64")
+    model = loading.load(tiny.make(family), dtype="float64")
     module = model.module.eval()
     pixels, grid = torch.randn(1, 3, *size, dtype=torch.float64), model.grid(size)
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_a_model_of_larger_patches_sees_in_upsampled_patches_what_it_saw(family:
 
 @pytest.mark.parametrize("family", CHANGING)
 def test_grid_and_attention_follow_the_patch_size(family: str) -> None:
-    model = models.load(tiny.make(family))
+    model = loading.load(tiny.make(family))
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     for size, patch in [((32, 32), 4), ((32, 64), 16), ((48, 80), 2), ((33, 44), 11)]:
         grid = model.grid(size, patch)
@@ -106,7 +106,7 @@ def test_grid_and_attention_follow_the_patch_size(family: str) -> None:
 @pytest.mark.parametrize("family", CHANGING)
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
 def test_the_model_is_afterwards_what_it_was(family: str, error: type[BaseException] | None) -> None:
-    module = models.load(tiny.make(family)).module
+    module = loading.load(tiny.make(family)).module
     weight, before = patch_projection(module).weight, tiny.fingerprint(module)
 
     def use() -> None:

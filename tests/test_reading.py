@@ -9,7 +9,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from vislab import models, reading
+from vislab import loading, reading
 from vislab.geometry import Grid
 from vislab.models import Model
 from vislab.reading import Question
@@ -21,7 +21,7 @@ HEADS = [0, 3, -1, "mean", "max", "min"]
 
 
 def captured(family: str, size: tuple[int, int] = (32, 48)) -> tuple[Model, Capture, Grid]:
-    model = models.load(tiny.make(family), dtype="float64")
+    model = loading.load(tiny.make(family), dtype="float64")
     size = size if model.resizable else model.preprocessing.size
     grid = model.grid(size)
     with torch.no_grad(), capture(model.module.eval()) as cap:
@@ -33,7 +33,7 @@ def captured(family: str, size: tuple[int, int] = (32, 48)) -> tuple[Model, Capt
 def vit() -> tuple[Capture, Grid, Tensor]:
     """A capture with its grid and the dense maps of the model's own eager attention, (layers, heads, n, n)."""
     torch.manual_seed(1)
-    model = models.load(tiny.make("DINOv2 with registers"), dtype="float64")
+    model = loading.load(tiny.make("DINOv2 with registers"), dtype="float64")
     module, pixels = model.module.eval(), torch.randn(1, 3, 32, 48, dtype=torch.float64)
     with torch.no_grad(), capture(module) as cap:
         module(pixels)

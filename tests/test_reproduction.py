@@ -14,7 +14,7 @@ from pictures import BOXES, heatmap, photo
 from PIL import Image
 
 import vislab
-from vislab import export, models, records, reproduction
+from vislab import export, loading, records, reproduction
 
 SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
 
@@ -23,9 +23,9 @@ SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "in
 def model(monkeypatch: pytest.MonkeyPatch) -> vislab.Model:
     """A tiny model with random weights, known by the name "tiny"."""
     config = hf.ViTConfig(**SIZE, image_size=32, patch_size=8, num_labels=3)
-    made = models._described("tiny", hf.ViTForImageClassification(config).eval(), None)
-    named = models._named
-    monkeypatch.setattr(models, "_named", lambda name: made if name == "tiny" else named(name))
+    made = loading._described("tiny", hf.ViTForImageClassification(config).eval(), None)
+    named = loading._named
+    monkeypatch.setattr(loading, "_named", lambda name: made if name == "tiny" else named(name))
     vislab.compose._loaded.cache_clear()
     return made
 
@@ -116,7 +116,7 @@ def test_other_versions_are_told(tmp_path: Path, model: vislab.Model, beside: np
 
 
 def test_what_only_python_knew_is_asked_for(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:
-    own = models._described("mine", model.module, None)
+    own = loading._described("mine", model.module, None)
     path = vislab.save(tmp_path / "f.npz", beside, vislab.explain(beside, model=own))
     with pytest.raises(ValueError, match=r"unknown model 'mine'.*model=…"):
         vislab.reproduce(path)

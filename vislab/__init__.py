@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .export import save
     from .geometry import Frame, Grid, Heatmap
     from .images import load_image, samples
-    from .models import Model, load
+    from .loading import load
+    from .models import Model
     from .panels import panel
     from .records import provenance
     from .regions import Focus, focus
@@ -71,7 +72,7 @@ _HOME = {
     "evaluate": "evaluation",
     "explain": "compose",
     "focus": "regions",
-    "load": "models",
+    "load": "loading",
     "load_detector": "detectors",
     "load_image": "images",
     "overlay": "render",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from .models import Model
 
-# As vislab.attribution and vislab.models have them, which would load torch before --help is shown.
+# As vislab.attribution and vislab.loading have them, which would load torch before --help is shown.
 METHODS = (
     *("rollout", "cls", "attention", "relevance", "grad_rollout", "grad_cam", "integrated_gradients", "occlusion"),
     *("cls_contribution", "token_contribution", "both_contribution"),
@@ -92,7 +92,7 @@ def model_arguments() -> Parser:
 
 
 def load_model(args: argparse.Namespace) -> Model:
-    from .models import load
+    from .loading import load
 
     return load(args.model, device=args.device, dtype=args.dtype)
 

@@ -106,12 +106,12 @@ def _print_table(rows: Mapping[str, str]) -> None:
 
 
 def run_models(args: argparse.Namespace) -> int:
-    from . import models
+    from . import loading
 
     print("Embedded, needs no network:")
-    _print_table({f"  {name}": _introduced(models.load(name, device="cpu")) for name in models.EMBEDDED})
+    _print_table({f"  {name}": _introduced(loading.load(name, device="cpu")) for name in loading.EMBEDDED})
     print("\nTo begin with, of families that the tests go through; downloaded when first used:")
-    _print_table({f"  {name}": words for name, words in models.KNOWN.items()})
+    _print_table({f"  {name}": words for name, words in loading.KNOWN.items()})
     print("\nAny other model of these families works by its name on the hub, timm/NAME and torchvision/NAME included,")
     print("and any folder with its config.json and model.safetensors. What cannot be read exactly is refused by name.")
     print("\nDetectors have a command of their own: vislab detect --help")

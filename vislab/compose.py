@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from . import attribution, detectors, evidence, fingerprints, models
+from . import attribution, detectors, evidence, fingerprints, loading
 from .detection import Detections, check_confidence
 from .detectors import Detector
 from .geometry import Heatmap
@@ -27,13 +27,13 @@ Query = Literal["cls"] | tuple[float, float]
 
 @lru_cache(maxsize=2)
 def _loaded(name: str) -> Model:
-    return models.load(name)
+    return loading.load(name)
 
 
 def model_of(model: str | Path | Model | Any) -> Model:
     if isinstance(model, Model):
         return model
-    return _loaded(str(model)) if isinstance(model, str | Path) else models.load(model)
+    return _loaded(str(model)) if isinstance(model, str | Path) else loading.load(model)
 
 
 @lru_cache(maxsize=2)

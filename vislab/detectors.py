@@ -21,7 +21,8 @@ from .detection import Detections, check_confidence
 from .features import FeatureMap
 from .geometry import Frame, Grid
 from .images import load_image
-from .models import ImageSize, _evaluating, _hub_answers
+from .loading import hub_answers
+from .models import ImageSize, evaluating
 from .sites import Capture
 from .watching import capture
 
@@ -100,7 +101,7 @@ class Detector:
         features: list[Tensor] = []
         watched = capture(self.module, attention_scale=attention_scale)
         sampling = _Sampling() if self.family.deformable else nullcontext()
-        with self._lock, torch.no_grad(), _evaluating(self.module), watched as cap, sampling as seen:
+        with self._lock, torch.no_grad(), evaluating(self.module), watched as cap, sampling as seen:
             head = self.family.head
             with head.register_forward_pre_hook(_keep(features)) if head is not None else nullcontext():
                 output = self.module(**given)
@@ -221,4 +222,4 @@ def _named(name: str, trust: bool, device: torch.device) -> yolo.Yolo | detr.Det
             f"unknown detector {name!r}: take 'embedded', a name such as 'yolo12n.pt' or 'facebook/detr-resnet-50', or "
             "a local file or folder"
         )
-    return detr.named(name, local=not _hub_answers(), device=device)
+    return detr.named(name, local=not hub_answers(), device=device)

@@ -17,7 +17,8 @@ from PIL import Image
 from . import attribution, heads, reading, render
 from .geometry import Heatmap
 from .images import samples
-from .models import KNOWN, Model
+from .loading import KNOWN
+from .models import Model
 from .runs import Kept, Trial, forward_flops
 from .settings import COLORMAPS
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from . import compose, drawing, models
+from . import compose, drawing, loading
 from .export import file_of
 from .fingerprints import of_image
 from .geometry import Heatmap
@@ -146,7 +146,7 @@ def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any) -> Heatmap
 
 
 def _model(name: str, dtype: str) -> Model:
-    return compose.model_of(name) if dtype == "float32" else models.load(name, dtype=dtype)
+    return compose.model_of(name) if dtype == "float32" else loading.load(name, dtype=dtype)
 
 
 def _restored(value: Any) -> Any:
