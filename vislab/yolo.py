@@ -159,15 +159,15 @@ def weights(name: str, *, trust: bool, device: torch.device | None = None) -> Yo
 
     path = Path(name).expanduser()
     official = path.name in GITHUB_ASSETS_NAMES
-    if not official and not trust:
-        raise ValueError(
-            f"{name} is a pickle, which can run anything on this machine when it is opened: if you trust whoever made "
-            "it, say trust=True. Official names such as 'yolo12n.pt' need no trust"
-        )
     if not path.is_file():
         if not official or path.parent != Path():
             raise OSError(f"there is no file {name}: check the path, or take an official name such as 'yolo12n.pt'")
         path = _fetched(name)
+    if not official and not trust:
+        raise ValueError(
+            f"{name} is a pickle, which can run anything on this machine when it is opened: if you trust whoever made "
+            "it, say trust=True (--trust in a terminal). Official names such as 'yolo12n.pt' need no trust"
+        )
     try:
         with _silence():
             checkpoint, _ = torch_safe_load(str(path), safe_only=not trust)
