@@ -47,7 +47,7 @@ def probabilities(model: Model, pixels: torch.Tensor) -> np.ndarray:
 def test_removed_patches_show_the_fill_and_the_others_the_image(vit: Model, fill: evaluation.Fill) -> None:
     pixels, _ = vit.preprocessing(PHOTOS[0])
     kept = np.random.default_rng(1).random((3, 4, 4)) < 0.5
-    nothing = evaluation._filled(pixels[0], fill)
+    nothing = evaluation.filled(pixels[0], fill)
     expected = pixels.repeat(3, 1, 1, 1)
     for n, row, col in zip(*np.nonzero(~kept), strict=True):
         patch = (slice(None), slice(8 * row, 8 * row + 8), slice(8 * col, 8 * col + 8))
@@ -59,19 +59,19 @@ def test_removed_patches_show_the_fill_and_the_others_the_image(vit: Model, fill
 
 def test_the_fills_are_a_blur_and_the_mean() -> None:
     pixels = torch.randn(3, 20, 30) + torch.tensor([1.0, 2.0, 3.0])[:, None, None]
-    mean, blur = (evaluation._filled(pixels, fill) for fill in ("mean", "blur"))
+    mean, blur = (evaluation.filled(pixels, fill) for fill in ("mean", "blur"))
     assert torch.allclose(mean, pixels.mean((1, 2))[:, None, None].expand(3, 20, 30))
     assert blur.shape == pixels.shape
     assert (blur.std((1, 2)) < 0.3 * pixels.std((1, 2))).all()
     flat = torch.full((3, 20, 30), 0.7)
-    assert torch.allclose(evaluation._filled(flat, "blur"), flat)
+    assert torch.allclose(evaluation.filled(flat, "blur"), flat)
     point = torch.zeros(3, 41, 41)
     point[:, 20, 20] = 1
-    spread = evaluation._filled(point, "blur")[0]
+    spread = evaluation.filled(point, "blur")[0]
     assert torch.allclose(spread, spread.T)
     assert float(spread[20, 24] / spread[20, 20]) == pytest.approx(np.exp(-((4 / 4.1) ** 2) / 2), rel=1e-4)
     with pytest.raises(ValueError, match="'blur' or 'mean', not 'black'"):
-        evaluation._filled(pixels, "black")  # type: ignore[arg-type]
+        evaluation.filled(pixels, "black")  # type: ignore[arg-type]
 
 
 def test_batches_give_what_single_forwards_give(vit: Model, monkeypatch: pytest.MonkeyPatch) -> None:

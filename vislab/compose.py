@@ -226,7 +226,7 @@ def _token(
     if not (math.isfinite(x) and math.isfinite(y)):
         raise ValueError(f"query is 'cls' or a point (x, y) in pixels of the image, not {query!r}")
     grid = model.grid(image_size, patch_size)
-    size = model.preprocessing.size if image_size is None else model._size(image_size)
+    size = model.input_size(image_size)
     frame = model.preprocessing.frame((shape[0], shape[1]), size)
     cell = grid.cell_at(*frame.to_model(x, y))
     if cell is None:

@@ -105,7 +105,7 @@ def evaluate(
     for number, source in enumerate(_progress(given, "image", progress)):
         try:
             image = load_image(source)
-            pixels, frame = ready.preprocessing(image, ready._size(image_size))
+            pixels, frame = ready.preprocessing(image, ready.input_size(image_size))
         except (OSError, ValueError) as error:
             skipped.append(f"image {number}: {error}")
             warnings.warn(f"left out {skipped[-1]}", stacklevel=2)
@@ -117,7 +117,7 @@ def evaluate(
         first += [image] if len(first) < randomised else []
     if not seen:
         raise ValueError(f"none of the {len(given)} images could be read: {'; '.join(skipped[:3]) or 'give some'}")
-    mosaics = _mosaics(seen, _rng(seed, "mosaics"))
+    mosaics = _mosaics(seen, rng(seed, "mosaics"))
     pointing = [_pointing(asked, mosaic) for mosaic in _progress(mosaics, "mosaic", progress)]
     parts, correlations = _randomisation(asked, list(zip(seen, first, strict=False)), progress)
     return Evaluation(
@@ -168,7 +168,7 @@ def _targets(model: Model, targets: Sequence[str | int] | None, count: int) -> l
     return [model.class_index(target) for target in targets]
 
 
-def _rng(seed: int, purpose: Literal["maps", "ties", "mosaics"], *key: int) -> np.random.Generator:
+def rng(seed: int, purpose: Literal["maps", "ties", "mosaics"], *key: int) -> np.random.Generator:
     """A source of chance of its own for each purpose and key, so that no number depends on what was drawn before."""
     return np.random.default_rng([seed, *purpose.encode(), *key])
 
@@ -193,7 +193,7 @@ def _maps(asked: _Asked, image: np.ndarray, target: int, *key: int) -> Maps:
         targeted: dict[str, Any] = {"target": target} if keywords["method"] in attribution.TARGETED else {}
         maps[name] = explain(image, model=asked.model, **(_sizes(asked) | targeted | dict(keywords))).values
     shape = asked.grid.rows, asked.grid.cols
-    return maps | {RANDOM: _rng(asked.seed, "maps", *key).random(shape), CENTRE: metrics.centre(*shape)}
+    return maps | {RANDOM: rng(asked.seed, "maps", *key).random(shape), CENTRE: metrics.centre(*shape)}
 
 
 def _agreement(maps: Maps) -> np.ndarray:
@@ -207,7 +207,7 @@ def _agreement(maps: Maps) -> np.ndarray:
 def _removed(asked: _Asked, pixels: Tensor, maps: Maps, target: int, number: int) -> list[metrics.Removal]:
     score = kept_score(asked.model, pixels, target, fill=asked.fill, **_sizes(asked))
     # ties fall alike for every method, so that a method's numbers do not depend on which others are there
-    fresh = (_rng(asked.seed, "ties", number) for _ in maps)
+    fresh = (rng(asked.seed, "ties", number) for _ in maps)
     return [metrics.removal(score, one, steps=asked.steps, rng=r) for one, r in zip(maps.values(), fresh, strict=True)]
 
 
@@ -226,7 +226,7 @@ def kept_score(
     """
     grid = model.grid(image_size, patch_size)
     whole = pixels.to(model.device, model.dtype)
-    removed = _filled(pixels[0], fill)[None].to(whole)
+    removed = filled(pixels[0], fill)[None].to(whole)
     # pixels that are left over at the right and bottom go with the last patch
     row, col = (
         (torch.arange(side, device=model.device) // patch).clamp(max=count - 1)
@@ -246,7 +246,7 @@ def kept_score(
     return score
 
 
-def _filled(pixels: Tensor, fill: Fill) -> Tensor:
+def filled(pixels: Tensor, fill: Fill) -> Tensor:
     """What the removed patches of an image show. pixels: (3, h, w) -> (3, h, w)"""
     if fill == "mean":
         return pixels.mean((1, 2), keepdim=True).expand_as(pixels)
@@ -289,7 +289,7 @@ def _pointing(asked: _Asked, mosaic: Sequence[_Seen]) -> list[float]:
     """Each method's mean over the four classes of a mosaic."""
     a, b, c, d = (one.quarter for one in mosaic)
     image = np.vstack([np.hstack([a, b]), np.hstack([c, d])])
-    size = asked.model._size(asked.image_size)
+    size = asked.model.input_size(asked.image_size)
     frame = asked.model.preprocessing.frame((image.shape[0], image.shape[1]), size)
     found = []
     for quarter, one in enumerate(mosaic):

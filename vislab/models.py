@@ -52,7 +52,7 @@ class Model:
     """A Vision Transformer ready to look at images; make one with `vislab.load`.
 
     patch: (height, width) px. prefix, suffix: tokens before and after the patches. cls: whether the first token is CLS.
-    labels: class names in the order of the logits, or None.
+    labels: class names in the order of the logits, or None. lock: held while the module is at work.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Model:
     layers: int
     heads: int
     dim: int
-    _lock: Any = field(default_factory=threading.RLock, repr=False)
+    lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -91,7 +91,7 @@ class Model:
 
         Raises ValueError for sizes that leave pixels over, with those near them that do not.
         """
-        size = self._size(image_size)
+        size = self.input_size(image_size)
         patch = self.patch if patch_size is None else (self._patch_size(patch_size), patch_size)
         grid = Grid.of(size, patch, self.prefix, self.suffix)
         if (image_size is not None or patch_size is not None) and any(s % p for s, p in zip(size, patch, strict=True)):
@@ -135,10 +135,10 @@ class Model:
 
         gradients: whether they will be taken; the weights are then frozen, and gradients are on whatever surrounds it.
         """
-        grid, size = self.grid(image_size, patch_size), self._size(image_size)
+        grid, size = self.grid(image_size, patch_size), self.input_size(image_size)
         self._fits(grid, gradients=gradients)
         with ExitStack() as stack:
-            stack.enter_context(self._lock)
+            stack.enter_context(self.lock)
             if gradients:
                 stack.enter_context(torch.inference_mode(False))
                 stack.enter_context(torch.enable_grad())
@@ -175,9 +175,9 @@ class Model:
 
         Raises ValueError for a model without a classifier.
         """
-        arguments = self._arguments(self._size(image_size), self.grid(image_size, patch_size))
+        arguments = self._arguments(self.input_size(image_size), self.grid(image_size, patch_size))
         pixels = pixels.to(self.device, self.dtype)
-        with self._lock, torch.no_grad(), evaluating(self.module), self._patched(patch_size):
+        with self.lock, torch.no_grad(), evaluating(self.module), self._patched(patch_size):
             output = self.module(pixels, **arguments)
         logits = self.class_logits(output)
         if logits is None:
@@ -220,7 +220,8 @@ class Model:
 
     # ---- sizes ----
 
-    def _size(self, image_size: ImageSize | None) -> tuple[int, int]:
+    def input_size(self, image_size: ImageSize | None = None) -> tuple[int, int]:
+        """(height, width) px of the input that is asked for. Raises ValueError for sizes that the model cannot take."""
         if image_size is None:
             return self.preprocessing.size
         size = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)

@@ -248,7 +248,7 @@ def trial(
     index = int(run.logits.argmax()) if target is None else model.class_index(target)
     name = model.labels[index]
 
-    pixels, _ = model.preprocessing(image, model._size(kept.sizes.get("image_size")))
+    pixels, _ = model.preprocessing(image, model.input_size(kept.sizes.get("image_size")))
     steps = min(STEPS, run.grid.patches)
     gone = np.zeros((run.grid.rows, run.grid.cols), int)
     score = evaluation.kept_score(model, pixels, index, **kept.sizes)
@@ -264,11 +264,11 @@ def trial(
 
     def filled() -> np.ndarray:
         mean, std = (np.array(v)[:, None, None] for v in (model.preprocessing.mean, model.preprocessing.std))
-        shown = evaluation._filled(pixels[0], "blur").numpy() * std + mean
+        shown = evaluation.filled(pixels[0], "blur").numpy() * std + mean
         return (shown.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
 
     def make() -> Trial:
-        curves = metrics.removal(scores, heat.values, steps=steps, rng=evaluation._rng(0, "ties", 0))
+        curves = metrics.removal(scores, heat.values, steps=steps, rng=evaluation.rng(0, "ties", 0))
         return Trial(name, curves, gone, kept.once("filled", filled))
 
     return kept.once(("trial", index, heat.values.tobytes()), make)
@@ -280,5 +280,5 @@ def _scaled(kept: Kept) -> Iterator[None]:
     if kept.attention_scale == 1:
         yield
     else:
-        with kept.model._lock, kept.model.captured(kept.attention_scale):
+        with kept.model.lock, kept.model.captured(kept.attention_scale):
             yield
