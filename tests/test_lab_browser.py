@@ -279,7 +279,7 @@ def test_forwards(lab: Session, run: Any) -> None:
     lab.until("lab.ui.figures[0].title.textContent.startsWith('preview · what patch 6, 7 attends to')")
     lab.page.mouse.move(5, 5)
     scale(15)
-    labkit.execute(lab.page, "go.set()")
+    labkit.execute(lab.page, "go.set(); Model.run = run")
     lab.until("pane.shown.settings.attention_scale === 2")
     lab.ready()
     assert set(lab("lab.came.map(view => view.settings.attention_scale)")) == {2, 1}  # and × 1 beside it

@@ -100,7 +100,7 @@ ROOMS = {
     },
     "widgets": {
         *("geometry", "images", "attribution", "detection", "render", "compose", "regions"),
-        *("export", "scores", "runs", "settings", "messages"),
+        *("export", "scores", "evaluation", "runs", "settings", "messages"),
     },
     "cli_arguments": {"models", "loading"},
     "cli_photos": {"images", "formats", "records", "cli_arguments"},

@@ -161,9 +161,12 @@ def atlas(kept: Kept) -> Message:
     return {"kind": "atlas", "run": kept.number, **numbers}, [seen.maps.astype("<f4").tobytes()]
 
 
-def of_method(method: str, kept: Kept, heat: Heatmap | str, trial: Trial | None = None) -> Message:
+def of_method(
+    method: str, settings: Mapping[str, Any], kept: Kept, heat: Heatmap | str, trial: Trial | None = None
+) -> Message:
     """A method's map of a run, beside others, with what it is worth once that is known; or why there is none."""
-    content: dict[str, Any] = {"kind": "method", "method": method, "run": kept.number}
+    asked = [settings["query"], settings["target"]]
+    content: dict[str, Any] = {"kind": "method", "method": method, "run": kept.number, "asked": asked}
     if isinstance(heat, str):
         return content | {"refused": heat}, []
     worth = trial and [trial.curves.deletion_area, trial.curves.insertion_area]

@@ -105,12 +105,14 @@ class Newest:
 class Kept:
     """A run that is remembered. number: its name, never given twice. seconds: how long its forward took.
 
-    sizes, attention_scale: of the forward. made: results that took long, by what was asked.
+    photo: what was run, which the results hold on to. sizes, attention_scale: of the forward. made: results that took
+    long, by what was asked.
     """
 
     number: int
     model: Model
     run: Run
+    photo: np.ndarray
     seconds: float
     sizes: Mapping[str, Any] = field(default_factory=dict)
     attention_scale: float = 1.0
@@ -147,7 +149,8 @@ class Runs:
 
     @property
     def bytes(self) -> int:
-        return sum(kept.bytes for kept in self._kept.values())
+        photos = {id(kept.photo): kept.photo.nbytes for kept in self._kept.values()}  # one of many runs is held once
+        return sum(kept.bytes for kept in self._kept.values()) + sum(photos.values())
 
     def numbered(self, number: int) -> Kept | None:
         with self._lock:
@@ -179,7 +182,7 @@ class Runs:
         starting(grid)
         run, seconds = self._timed(model, image, stop, attention_scale=attention_scale, **sizes)
         with self._lock:
-            self._kept[key] = kept = Kept(next(self._numbers), model, run, seconds, sizes, attention_scale)
+            self._kept[key] = kept = Kept(next(self._numbers), model, run, image, seconds, sizes, attention_scale)
             while self.bytes > self.limit and len(self._kept) > 1:
                 self._kept.popitem(last=False)
         return kept, True

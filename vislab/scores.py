@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import html
 import io
 import os
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from .formats import WRITERS, check_folder, write
 from .metrics import mean_and_error
@@ -22,6 +22,7 @@ from .records import versions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 RANDOM, CENTRE = BASELINES = ("random", "centre")
 # What each measure is and which way is better, as the notebook's table says it.
@@ -111,7 +112,7 @@ class Evaluation:
             matplotlib.rcParams.update(STYLE | {"font.size": FONT, "axes.linewidth": 0.5})
             panels = 3 if self.parts else 2
             size = (WIDE / 25.4 * (panels + 0.7) / 3.7, TALL / 25.4)
-            figure = _Curves(figsize=size, dpi=SCREEN, layout="constrained")
+            figure = _curves()(figsize=size, dpi=SCREEN, layout="constrained")
             axes: Sequence[Axes] = figure.subplots(1, panels)
             _draw_removal(axes[0], self, self.deletion, "Deletion, lower is better", "patches removed")
             _draw_removal(axes[1], self, self.insertion, "Insertion, higher is better", "patches put back")
@@ -170,13 +171,18 @@ class Evaluation:
         )
 
 
-class _Curves(Figure):
+@functools.cache
+def _curves() -> type[Figure]:
     """A figure that shows itself in a notebook, where matplotlib's own are words until pyplot has drawn one."""
+    from matplotlib.figure import Figure
 
-    def _repr_png_(self) -> bytes:
-        file = io.BytesIO()
-        self.savefig(file, format="png", dpi=SCREEN)
-        return file.getvalue()
+    class Curves(Figure):
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png", dpi=SCREEN)
+            return file.getvalue()
+
+    return Curves
 
 
 def destination(path: str | os.PathLike[str]) -> Path:

@@ -7,15 +7,14 @@ import functools
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
-import numpy as np
 import traitlets
 
-from . import attribution, compose, export, messages, regions, render
+from . import attribution, compose, evaluation, export, messages, regions, render
 from .geometry import Heatmap
 from .images import load_image, samples
 from .runs import Kept, Newest, Runs, Superseded, Trial, Unless, trial
@@ -40,11 +39,13 @@ RUNS = Runs(CACHE_BYTES)
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What a pane shows."""
+    """What a pane shows. digest, source: of the image, its content and the Python that names it."""
 
     settings: Mapping[str, Any]
     kept: Kept
     heat: Heatmap
+    digest: str
+    source: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +229,8 @@ class Lab(Settings, anywidget.AnyWidget):
                 progress = self._progress(wanted["method"].replace("_", " "))
                 return compose.heatmap(model, run, wanted["pixels"], **how, progress=progress)
 
-        return Shown(_told(wanted), kept, kept.once(_question(wanted), make))
+        heat = kept.once(_question(wanted), make)
+        return Shown(_told(wanted), kept, heat, wanted["digest"], messages.source(named(wanted["image"])))
 
     def _progress(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self._say("computing", f"{what}: {done} of {total}")
@@ -258,12 +260,17 @@ class Lab(Settings, anywidget.AnyWidget):
             self._say("computing", "each box by itself")
             takes = attribution.ASKED[wanted["method"]] - {"query"}
             asked = {name: wanted[name] for name in (*FORWARD[1:], *takes)} | {"method": wanted["method"]}
+            pixels = wanted["pixels"]
             with Unless(self._is_overtaken):
-                return regions.focus(wanted["pixels"], detector, model=kept.model, confidence=confidence, **asked)
+                seen = regions.focus(pixels, detector, model=kept.model, confidence=confidence, **asked)
+            heats = tuple(
+                replace(heat, image=pixels) for heat in seen.heats
+            )  # one photograph for all, not copies of it
+            return replace(seen, image=pixels, detections=replace(seen.detections, image=pixels), heats=heats)
 
         self._closer = None
         if wanted["two_stage"] and self._found is not None and self._found.failed is None:
-            self._closer = kept.once(("closer", detector, confidence, *_question(wanted)), make)
+            self._closer = kept.once(("closer", detector, confidence, *_question({**wanted, "query": "cls"})), make)
         self.send(*self._closely(shown))
 
     def _closely(self, shown: Shown) -> messages.Message:
@@ -287,7 +294,7 @@ class Lab(Settings, anywidget.AnyWidget):
         refused = None
         try:
             tell(messages.removal(kept, shown.settings, tried("the shown map", shown.heat)))
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, MemoryError) as error:
             refused = str(error)
             tell(messages.removal(kept, shown.settings, refused))
         heats: dict[str, Heatmap] = {}
@@ -296,12 +303,12 @@ class Lab(Settings, anywidget.AnyWidget):
                 continue
             try:
                 heats[method] = self._read({**wanted, **LAST, "method": method}, kept).heat
-                tell(messages.of_method(method, kept, heats[method]))
-            except (ValueError, RuntimeError) as error:
-                tell(messages.of_method(method, kept, str(error)))
+                tell(messages.of_method(method, shown.settings, kept, heats[method]))
+            except (ValueError, RuntimeError, MemoryError) as error:
+                tell(messages.of_method(method, shown.settings, kept, str(error)))
         if refused is None:
             for method, heat in (heats | {RANDOM: _at_random(shown)}).items():
-                tell(messages.of_method(method, kept, heat, tried(method.replace("_", " "), heat)))
+                tell(messages.of_method(method, shown.settings, kept, heat, tried(method.replace("_", " "), heat)))
 
     # ---- to the browser ----
 
@@ -310,7 +317,7 @@ class Lab(Settings, anywidget.AnyWidget):
 
     def _view(self, pane: int, shown: Shown) -> messages.Message:
         content, buffers = messages.view(pane, shown.kept, shown.heat, shown.settings)
-        return content | {"content": self._digest, "source": messages.source(named(self.image))}, buffers
+        return content | {"content": shown.digest, "source": shown.source}, buffers
 
     def _look(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("opacity", "colormap", "smooth", "threshold")}
@@ -421,8 +428,10 @@ def _told(wanted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _question(wanted: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What is read from a run, by which its heatmap is remembered."""
-    return tuple(wanted[name] for name in READING)
+    """What is read from a run, by which its heatmap is remembered: the method, and what it makes use of."""
+    method = wanted["method"]
+    takes = attribution.ASKED["attention" if method == "cls" else method]
+    return method, *(wanted[name] if name in takes else None for name in READING if name != "method")
 
 
 def _asked_of(shown: Shown) -> tuple[Any, ...]:
@@ -431,6 +440,6 @@ def _asked_of(shown: Shown) -> tuple[Any, ...]:
 
 
 def _at_random(shown: Shown) -> Heatmap:
-    """A map that knows nothing, to hold the others against."""
-    values = np.random.default_rng(0).random(shown.heat.values.shape)
+    """A map that knows nothing, to hold the others against; the one that `evaluate` has of a single image."""
+    values = evaluation.rng(0, "maps", 0).random(shown.heat.values.shape)
     return Heatmap(values, shown.heat.grid, shown.heat.frame, RANDOM)

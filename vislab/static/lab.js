@@ -641,7 +641,8 @@ export function view(port, root, page = false) {
     const boxes = visible().length ? [`boxes = vislab.detect(image, ${python(now("detector"))}, confidence=${now("confidence")})`] : [];
     const what = names.length > 1 ? `[${names.join(", ")}]` : names[0];
     const how = [...(boxes.length ? ["detections=boxes"] : []), ...look.map(([name]) => `${name}=${python(now(name))}`)].map((one) => `, ${one}`);
-    if (nearby(panes[0])) return ["import vislab", "", `image = ${shown[0].source}`, `seen = ${closer.call}`, "seen.overlay()"].join("\n");
+    const drawn = look.filter(([name]) => ["opacity", "colormap"].includes(name)).map(([name]) => `${name}=${python(now(name))}`).join(", ");
+    if (nearby(panes[0])) return ["import vislab", "", `image = ${shown[0].source}`, `seen = ${closer.call}`, `seen.overlay(${drawn})`].join("\n");
     const calls = shown.map(({ call }, i) => `${names[i]} = ${call}`);
     return ["import vislab", "", `image = ${shown[0].source}`, ...calls, ...boxes, `vislab.save("figure.pdf", image, ${what}${how.join("")})`].join("\n");
   }
@@ -719,7 +720,8 @@ export function view(port, root, page = false) {
 
   /** Every method's map of the shown run, as far as they have come. */
   function showMethods(shown) {
-    const of = (name) => (maps.get(name)?.run === shown.run ? maps.get(name) : null);
+    const asked = JSON.stringify([shown.settings.query, shown.settings.target]), current = (one) => one?.run === shown.run && JSON.stringify(one.asked) === asked;
+    const of = (name) => (current(maps.get(name)) ? maps.get(name) : null);
     const names = [...methodNames(), "random"].filter((name) => !page || of(name)), come = names.map(of);
     const look = ["colormap", "normalise", "opacity", "smooth", "threshold", "method"].map(now);
     const key = JSON.stringify([shown.content, look, come.map((one) => one && [one.run, one.target, one.number])]);
@@ -754,10 +756,10 @@ export function view(port, root, page = false) {
     const played = isOf(removal, panes[0]) && same(settingsOf(panes[0]), shown.settings, [...FORWARD, ...READ]) ? removal : null;
     const ready = Boolean(played?.filled), { context } = photograph(640, ui.without), { frame, grid } = shown;
     ui.play.disabled = ui.step.disabled = !ready;
+    if (!ready) pause();
     ui.play.textContent = playing ? "pause" : "play";
     ui.fall.parentNode.hidden = page && !ready;
     if (!ready) {
-      pause();
       ui.fall.replaceChildren();
       ui.removed.textContent = played?.refused ?? (page ? "Taking patches away runs the model, which this page does not hold. It can be played for a map under which it was done in the Lab before the export." : "The model runs without more and more of the patches …");
       return;
@@ -965,14 +967,14 @@ export function view(port, root, page = false) {
       else pin(at);
     });
     canvas.addEventListener("keydown", (event) => {
-      const { shown } = panes[0], step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
-      if (!shown || (!step && event.key !== "Escape")) return;
+      const { shown } = panes[0], by = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+      if (!shown || (!by && event.key !== "Escape")) return;
       event.preventDefault();
       event.stopPropagation(); // else the notebook moves its cell selection
       hover = null;
-      if (!step) return commit({ query: "cls" });
+      if (!by) return commit({ query: "cls" });
       const { rows, cols } = shown.grid, from = pinned() && cellAt(shown.frame, shown.grid, ...pinned());
-      const [row, col] = from ? [from[0] + step[0], from[1] + step[1]] : [rows >> 1, cols >> 1];
+      const [row, col] = from ? [from[0] + by[0], from[1] + by[1]] : [rows >> 1, cols >> 1];
       if (row >= 0 && row < rows && col >= 0 && col < cols) pin([row, col]);
     });
   }
@@ -980,7 +982,10 @@ export function view(port, root, page = false) {
   // -- what comes from Python
 
   const answers = {
-    about: (message, [tables]) => { about = { ...message, tables: typed(tables, Uint8Array) }; },
+    about: (message, [tables]) => {
+      about = { ...message, tables: typed(tables, Uint8Array) };
+      if (ui.every.open && !page) port.send({ kind: "methods", open: true }); // a view that opened since began folded
+    },
     status: (message) => { status = message; },
     view: (message, [values]) => {
       const pane = panes[message.pane];
@@ -1085,7 +1090,7 @@ function chart(svg, n, marks) {
 function fall(svg, values, share, step) {
   const at = (i) => `${(4 + 312 * share[i]).toFixed(1)} ${(126 - 120 * values[i]).toFixed(1)}`;
   const path = (count) => `M${values.slice(0, count).map((_, i) => at(i)).join("L")}`, [x, y] = at(step).split(" ");
-  svg.innerHTML = `<path d="M4 6V126H316" class="axis"/><path d="${path(values.length)}" class="all"/><path d="${path(step + 1)}" class="shown"/><circle cx="${x}" cy="${y}" r="5" class="here"/>`;
+  svg.innerHTML = `<path d="M4 6V126H316" class="axis"/><path d="${path(values.length)}"/><path d="${path(step + 1)}" class="shown"/><circle cx="${x}" cy="${y}" r="5" class="here"/>`;
 }
 const python = (value) => ({ true: "True", false: "False" })[value] ?? JSON.stringify(value);
 const boxCount = (n) => `${n || "no"} box${n === 1 ? "" : "es"}`;
@@ -1167,8 +1172,7 @@ function build(root, page) {
     fold("compare", "Compare", make("div", { className: "row" }, field("what", select(), "the same, but another"), field("which", select(), "namely"))),
     fold("export", "Export", make("div", { className: "row" }, ...ui.exports), ui.call, ui.copy));
   fill(ui.normalise, ["map", "shared", "absolute"], (v) => ({ map: "of each map", shared: "shared by both", absolute: "0 to 1" })[v], "map");
-  root.replaceChildren(top, make("div", { className: "main" }, make("div", { className: "stage" }, ui.panes, ui.caption, point), side), more);
-  root.classList.toggle("page", page);
+  root.replaceChildren(top, make("div", { className: "main" }, make("div", {}, ui.panes, ui.caption, point), side), more);
   const kernel = [ui.image, ui.upload, ui.model, ui.detector, ui.method, ui.target, ui.before, ui.patch_size, ui.image_size].map((node) => node.parentNode);
   if (page) for (const node of [...kernel, ui.compare, ui.export]) node.hidden = true;
   return ui;
