@@ -1,9 +1,9 @@
 """Measure the embedded ViT as it ships: accuracy, tokens and time by patch size, and what its maps are worth.
 
     python evaluate.py --data DIR [--model embedded] [--every 1] [--sizes 16 8]
-    python evaluate.py --data DIR --sizes --images 40 --map-sizes 16 [--methods cls relevance] [--maps maps.png]
+    python evaluate.py --data DIR --sizes --images 200 --map-sizes 16 [--methods cls relevance] [--maps maps.png]
 
-The tables are those in its card and in the README. Maps: what vislab.evaluate measures of them, over validation images
+The first table is its card's, the second the README's. Maps: what vislab.evaluate measures of them, over validation images
 that are classified correctly.
 """
 
