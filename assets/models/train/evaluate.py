@@ -3,8 +3,8 @@
     python evaluate.py --data DIR [--model embedded] [--every 1] [--sizes 16 8]
     python evaluate.py --data DIR --sizes --images 200 --map-sizes 16 [--methods cls relevance] [--maps maps.png]
 
-The first table is its card's, the second the README's. Maps: what vislab.evaluate measures of them, over validation images
-that are classified correctly.
+The first table is its card's, the second the README's. Maps: what vislab.evaluate measures of them, over validation
+images that are classified correctly.
 """
 
 from __future__ import annotations
