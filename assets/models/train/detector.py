@@ -299,6 +299,30 @@ def measure(args: argparse.Namespace) -> None:
         precisions = [class_precision(found, drawn, labels, label) for label in range(len(LABELS))]
         print(f"| {size} px | {np.mean(precisions):.3f} | {np.mean(named):.0%} | {np.mean(placed):.0%} |", flush=True)
         print("  " + ", ".join(f"{name} {p:.2f}" for name, p in zip(LABELS, precisions, strict=True)), flush=True)
+        found_in, there = scenes(model, images, labels, drawn, size)
+        print(f"  in scenes of two to four of the images: {found_in} of {there} found", flush=True)
+
+
+def scenes(
+    model: DetectionModel, images: Tensor, labels: Tensor, drawn: list[np.ndarray], size: int
+) -> tuple[int, int]:
+    """Eight scenes put together from two to four images -> how many of these are found in them, and how many there are.
+
+    Found: a box of the image's class, above 0.2, overlaps one drawn with an IoU of 0.5 at least.
+    """
+    rng, found, total = np.random.default_rng(3), 0, 0
+    for count in (2, 2, 3, 3, 4, 4, 4, 4):
+        scene = torch.full((1, 3, 224, 224), 114, dtype=torch.uint8)
+        parts = []
+        for place, k in enumerate(rng.choice(len(images), count, replace=False)):
+            x, y = place % 2 * 112, place // 2 * 112 if count > 2 else 56
+            small = F.interpolate(images[k : k + 1].float(), size=(112, 112), mode="area")
+            scene[:, :, y : y + 112, x : x + 112] = small.round().byte()
+            parts.append((int(labels[k]), drawn[k] / 2 + [x, y, x, y]))
+        [rows] = detections(model, scene, size, 0.2)
+        found += sum(bool((iou(rows[rows[:, 5] == label, :4], boxes) >= 0.5).any()) for label, boxes in parts)
+        total += count
+    return found, total
 
 
 def main() -> None:
