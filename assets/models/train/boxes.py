@@ -1,13 +1,13 @@
-"""Propose boxes for images that have only a class: where two networks see the class, sharpened by GrabCut.
+"""Propose boxes for images that have only a class: where a classifier sees the class, sharpened by GrabCut.
 
     python boxes.py --data DIR --teacher teacher.safetensors --out BOXES [--device cuda]
     python boxes.py --data DIR --teacher teacher.safetensors --check ../../../tests/imagenette_boxes.json
 
-The heat is the mean of two maps: the teacher's class map, spread over places that look alike (a random walk over its
-features: Ahn & Kwak 2018), and the embedded ViT's relevance of the class. It is cut at a share of its height; GrabCut,
-seeded by it, draws the outline. Boxes on which both agree go into a data set for ultralytics:
-BOXES/{images,labels}/{train,val} and BOXES/data.yaml. `--check` compares proposals with boxes drawn by hand, which
-nothing is learned from.
+The heat is the teacher's map of the class, spread over places that look alike (a random walk over its features: Ahn &
+Kwak 2018) and lowered where what a place is like runs out over the image's edge (background: Zhu et al. 2014). It is
+cut at a share of its height; GrabCut, seeded by it, draws the outline. Boxes on which both agree go into a data set for
+ultralytics: BOXES/{images,labels}/{train,val} and BOXES/data.yaml. `--check` compares proposals with boxes drawn by
+hand, which nothing is learned from.
 """
 
 from __future__ import annotations
@@ -25,61 +25,45 @@ import torch.nn.functional as F
 import yaml
 from data import FOLDERS, LABELS, load, normalise
 from PIL import Image
-from safetensors.torch import load_file
-from teacher import Teacher
+from teacher import Teacher, read_teacher
 from torch import Tensor
 
-import vislab
-
-SIZE = 160  # px the teacher is given; it was trained at 96 and 128
-GRID = 14  # places a side on which its map is spread
-STEPS = 3  # of the random walk
+SIZE = 192  # px the teacher is given; it was trained at 96 and 128
+GRID = 28  # places a side on which its map is spread
+STEPS = 6  # of the random walk
+HUE = 0.15  # difference of colours, of 1, that still look alike
 SIDE = 84  # px a side of the segmentation
-PATCH = 14  # px, of the ViT's relevance
 CUT, SURE, NONE = 0.4, 0.75, 0.25  # share of the map's height: inside the box; certainly object; certainly not
 PEAK = 0.7  # a further object's heat reaches this height
-AGREE = 0.6  # IoU of the two boxes
-
-
-def heats(teacher: Teacher, vit: vislab.Model, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Where both networks see each image's class. -> heat (n, SIDE, SIDE), 1 at its height; how sure one is (n,)"""
-    seen, sure = class_maps(teacher, images, labels)
-    heat = seen + torch.stack([relevance(vit, x, int(y)) for x, y in zip(images, labels, strict=True)])
-    return heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-6), sure
-
-
-def relevance(vit: vislab.Model, image: Tensor, label: int) -> Tensor:
-    """uint8 (3, 224, 224) -> (SIDE, SIDE), 1 at its height."""
-    pixels = image.permute(1, 2, 0).contiguous().numpy()
-    found = vislab.explain(pixels, model=vit, method="relevance", patch_size=PATCH, target=label).values
-    heat = cv2.GaussianBlur(cv2.resize(found, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC), (0, 0), 3)
-    return torch.from_numpy((heat / heat.max()).clip(0))
+AGREE = 0.5  # IoU of the two boxes
 
 
 @torch.inference_mode()
-def class_maps(teacher: Teacher, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the teacher sees each image's class: its logit above the others' mean, spread over like places.
+def heats(teacher: Teacher, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the teacher sees each image's class: its logit above the others' mean, spread, without the background.
 
     uint8 (n, 3, 224, 224), (n,) -> heat (n, SIDE, SIDE), 1 at its height; probability of the class (n,)
     """
     net, device = teacher.net, next(teacher.parameters()).device
-    x = F.interpolate(normalise(images.to(device)), size=(SIZE, SIZE), mode="bilinear", antialias=True).bfloat16()
+    images, labels = images.to(device), labels.to(device)
+    x = F.interpolate(normalise(images), size=(SIZE, SIZE), mode="bilinear", antialias=True).bfloat16()
     x = x.contiguous(memory_format=torch.channels_last)
     shallow = net.layer2(net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(x))))))
     deep = net.layer3(shallow)
     classes = teacher.classes(net.layer4(deep)).float()
     classes = (classes + teacher.classes(teacher.features(x.flip(-1))).float().flip(-1)) / 2
-    own = classes.gather(1, labels.to(device)[:, None, None, None].expand(-1, 1, *classes.shape[2:]))
-    heat = F.interpolate(own - classes.mean(1, keepdim=True), size=(GRID, GRID), mode="bicubic")
-    heat = heat.flatten(2).transpose(1, 2)
-    walk = alike(shallow) * alike(deep)
+    own = classes.gather(1, labels[:, None, None, None].expand(-1, 1, *classes.shape[2:]))
+    heat = F.interpolate(own - classes.mean(1, keepdim=True), size=(GRID, GRID), mode="bicubic").flatten(1)[..., None]
+    looks = alike(shallow)
+    walk = looks * alike(deep)
     walk = walk / walk.sum(-1, keepdim=True)
     for _ in range(STEPS):
         heat = walk @ heat
-    heat = heat.transpose(1, 2).reshape(-1, 1, GRID, GRID)
-    heat = F.interpolate(heat, size=(SIDE, SIDE), mode="bicubic")[:, 0].clamp(min=0)
+    heat = (heat - heat.amin(1, keepdim=True))[..., 0] * inside(images, looks)
+    heat = F.interpolate(heat.reshape(-1, 1, GRID, GRID), size=(SIDE, SIDE), mode="bicubic")[:, 0].clamp(min=0).cpu()
+    heat = torch.from_numpy(np.stack([cv2.GaussianBlur(h, (0, 0), 1.5) for h in heat.numpy()]))
     heat = heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-6)
-    return heat.cpu(), classes.mean((2, 3)).softmax(1).cpu().gather(1, labels[:, None])[:, 0]
+    return heat, classes.mean((2, 3)).softmax(1).gather(1, labels[:, None])[:, 0].cpu()
 
 
 def alike(features: Tensor) -> Tensor:
@@ -87,6 +71,16 @@ def alike(features: Tensor) -> Tensor:
     f = F.interpolate(features.float(), size=(GRID, GRID), mode="bilinear", antialias=True).flatten(2).transpose(1, 2)
     f = F.normalize(f - f.mean(1, keepdim=True), dim=-1)
     return (f @ f.transpose(1, 2)).clamp(min=0)
+
+
+def inside(images: Tensor, looks: Tensor) -> Tensor:
+    """Near 0 for places whose like meets much of the image's edge for its size. -> (n, GRID²), 0..1"""
+    colours = F.interpolate(images.float() / 255, size=(GRID, GRID), mode="area").flatten(2).transpose(1, 2)
+    like = looks * torch.exp(-(torch.cdist(colours, colours) ** 2) / (2 * HUE**2))
+    edge = torch.zeros(GRID, GRID, dtype=torch.bool, device=images.device)
+    edge[[0, -1]] = edge[:, [0, -1]] = True
+    meets = like[:, :, edge.flatten()].sum(-1) / like.sum(-1).sqrt()
+    return torch.exp(-((meets / meets.median(1, keepdim=True).values) ** 2) / 2)
 
 
 def segment(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
@@ -140,9 +134,9 @@ def read_checks(data: Path, boxes: Path) -> tuple[Tensor, Tensor, list[np.ndarra
     return images, labels, [np.array(b, float).reshape(-1, 4) for b in drawn.values()]
 
 
-def check(teacher: Teacher, vit: vislab.Model, data: Path, drawn: Path) -> None:
+def check(teacher: Teacher, data: Path, drawn: Path) -> None:
     images, labels, boxes = read_checks(data, drawn)
-    heat, _ = heats(teacher, vit, images, labels)
+    heat, _ = heats(teacher, images, labels)
     best: list[float] = []
     for image, h, theirs in zip(images, heat, boxes, strict=True):
         ours = propose(image.permute(1, 2, 0).numpy(), h.numpy())
@@ -153,7 +147,7 @@ def check(teacher: Teacher, vit: vislab.Model, data: Path, drawn: Path) -> None:
     print(f"{share:.0%} of their first boxes reach an IoU of 0.5 with one drawn; mean IoU {mean:.2f}")
 
 
-def write(teacher: Teacher, vit: vislab.Model, images: Tensor, labels: Tensor, out: Path) -> None:
+def write(teacher: Teacher, images: Tensor, labels: Tensor, out: Path) -> None:
     """Images in random order, so that a part serves too; goes on where it stopped.
 
     Every 150th goes to `val`, which ultralytics' trainer asks for and nothing depends on.
@@ -164,7 +158,7 @@ def write(teacher: Teacher, vit: vislab.Model, images: Tensor, labels: Tensor, o
     order, kept = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)), 0
     for i in range(first, len(images), 64):
         index = order[i : i + 64]
-        heat, sure = heats(teacher, vit, images[index], labels[index])
+        heat, sure = heats(teacher, images[index], labels[index])
         for n, h, p in zip(index.tolist(), heat, sure, strict=True):
             pixels = images[n].permute(1, 2, 0).numpy()
             found = propose(pixels, h.numpy()) if p > 0.5 else np.empty((0, 4))
@@ -198,6 +192,12 @@ def write_one(out: Path, name: int, pixels: np.ndarray, label: int, boxes: np.nd
     Image.fromarray(pixels).save(out / "images" / split / f"{name:05}.jpg", quality=92)
 
 
+def read_boxes(path: Path) -> np.ndarray:
+    """What `write_one` wrote. -> (k, 4), px"""
+    rows = np.loadtxt(path, ndmin=2)[:, 1:] * 224
+    return np.concatenate([rows[:, :2] - rows[:, 2:] / 2, rows[:, :2] + rows[:, 2:] / 2], 1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -206,13 +206,11 @@ def main() -> None:
     parser.add_argument("--check", type=Path, help="boxes drawn by hand, to compare with instead")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    teacher = Teacher().to(args.device)
-    teacher.load_state_dict(load_file(args.teacher))
-    teacher, vit = teacher.eval().bfloat16(), vislab.load("embedded", device=args.device)
+    teacher = read_teacher(args.teacher, args.device).bfloat16()
     if args.check:
-        check(teacher, vit, args.data, args.check)
+        check(teacher, args.data, args.check)
     else:
-        write(teacher, vit, *load(args.data, "train"), args.out)
+        write(teacher, *load(args.data, "train"), args.out)
 
 
 if __name__ == "__main__":

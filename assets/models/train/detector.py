@@ -2,15 +2,17 @@
 
     python detector.py begin --data DIR --teacher teacher.safetensors --out RUN [--minutes 30]
     python detector.py train --boxes BOXES --start RUN/begun.safetensors --out RUN/first [--minutes 60]
-    python detector.py relabel --data DIR --boxes BOXES --weights RUN/first/detector.safetensors --out BOXES2
-    python detector.py train --boxes BOXES2 --start RUN/first/detector.safetensors --out RUN/second
+    python detector.py relabel --data DIR --boxes BOXES --weights RUN/first/detector.safetensors --out AGREED
+    python sift.py --data DIR --teacher teacher.safetensors --boxes AGREED --out SIFTED
+    python detector.py train --boxes SIFTED --start RUN/first/detector.safetensors --size 224 --out RUN/second
+    python detector.py mean --first RUN/first/detector.safetensors --second RUN/second/detector.safetensors --out FILE
     python detector.py measure --data DIR --drawn ../../../tests/imagenette_boxes.json [--weights FILE]
 
 `begin` teaches backbone and neck what the convolutional teacher knows of the same augmented view: its class
 probabilities, its class map (from the neck at stride 16) and its features (from the backbone at stride 16). `train` is
 ultralytics' own trainer. Both take the minutes given, whatever the machine, and go on when they are run again.
-`relabel` puts the detector's own confident boxes, where they agree with the image's class, in the place of the proposed
-ones. `measure` is the card's table. Each takes `--device cuda` too.
+`relabel` keeps the images on which the detector and the proposals agree, with the mean of both boxes. `mean` is that of
+two stages' weights. `measure` is the card's table. Each takes `--device cuda` too.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import os
 import time
 from pathlib import Path
 
@@ -25,10 +28,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
-from boxes import iou, read_checks, start_data_set, write_one
+from boxes import iou, read_boxes, read_checks, start_data_set, write_one
 from data import LABELS, cut_mix, load, normalise, views
 from safetensors.torch import load_file, save_file
-from teacher import Teacher
+from teacher import read_teacher
 from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
@@ -84,17 +87,11 @@ def accuracy(model: Begun, images: Tensor, labels: Tensor, size: int, device: st
     return hits / len(images)
 
 
-def read_teacher(path: Path, device: str) -> Teacher:
-    teacher = Teacher().to(device)
-    teacher.load_state_dict(load_file(path))
-    return teacher.eval().bfloat16()
-
-
 def begin(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     images, labels = load(args.data, "train")
     val_images, val_labels = (part[::5] for part in load(args.data, "val"))
-    teacher = read_teacher(args.teacher, args.device)
+    teacher = read_teacher(args.teacher, args.device).bfloat16()
     model, mean = (Begun().to(args.device).to(memory_format=torch.channels_last) for _ in range(2))
     mean.load_state_dict(model.state_dict())
     groups = [
@@ -172,6 +169,7 @@ class Trainer(DetectionTrainer):
     start: Path
 
     def get_model(self, cfg: object = None, weights: nn.Module | None = None, verbose: bool = False) -> DetectionModel:
+        torch.set_num_threads(os.cpu_count() or 1)  # ultralytics leaves one idle
         model = new_model()
         model.load_state_dict(weights.float().state_dict() if weights is not None else load_file(self.start))
         return model.to(memory_format=torch.channels_last)
@@ -237,28 +235,44 @@ def detections(model: DetectionModel, images: Tensor, size: int, threshold: floa
 
 
 def relabel(args: argparse.Namespace) -> None:
-    """The confident boxes of the image's class; where there is none, the boxes proposed before stay."""
+    """Where the detector's most confident box of the image's class agrees with the box proposed, their mean."""
     model = read(args.weights, args.device)
     images, labels = load(args.data, "train")
     start_data_set(args.out)
-    known = {int(p.stem): p for p in args.boxes.glob("labels/*/*.txt")}
-    fresh = kept = 0
-    for i in range(0, len(images), 64):
-        for n, rows in enumerate(detections(model, images[i : i + 64], args.size, args.confident), i):
-            rows = rows[rows[:, 5] == int(labels[n])]
-            if len(rows):
-                rows = rows[rows[:, 4] >= rows[0, 4] / 2]  # further objects, about as sure
-                boxes = rows[:, :4].clip(0, 224)
-                fresh += 1
-            elif n in known:
-                values = np.loadtxt(known[n], ndmin=2)[:, 1:] * 224
-                boxes = np.concatenate([values[:, :2] - values[:, 2:] / 2, values[:, :2] + values[:, 2:] / 2], 1)
+    proposed = sorted(args.boxes.glob("labels/*/*.txt"), key=lambda path: path.stem)
+    kept = 0
+    for i in range(0, len(proposed), 64):
+        files = proposed[i : i + 64]
+        names = [int(path.stem) for path in files]
+        for n, path, rows in zip(names, files, detections(model, images[names], args.size, 0.05), strict=True):
+            boxes = agreed(rows[rows[:, 5] == int(labels[n])], read_boxes(path))
+            if len(boxes):
+                write_one(args.out, n, images[n].permute(1, 2, 0).numpy(), int(labels[n]), boxes)
                 kept += 1
-            else:
-                continue
-            write_one(args.out, n, images[n].permute(1, 2, 0).numpy(), int(labels[n]), boxes)
-        print(f"\r{i}/{len(images)} images: {fresh} with the detector's boxes, {kept} as before", end="", flush=True)
+        print(f"\r{i + len(files)} of {len(proposed)} images: {kept} on which both agree", end="", flush=True)
     print()
+
+
+def agreed(rows: np.ndarray, proposed: np.ndarray, needed: float = 0.5) -> np.ndarray:
+    """Means of detections and the boxes proposed at an IoU ≥ needed; none unless the first of both agree.
+
+    (n, 6), the most confident first, and (k, 4), the most heat first -> (m, 4), px
+    """
+    rows = rows[rows[:, 4] >= rows[:1, 4].max(initial=0) / 2]  # further objects, about as sure
+    if not len(rows) or iou(rows[:1, :4], proposed[:1])[0, 0] < needed:
+        return np.empty((0, 4))
+    overlap = iou(proposed, rows[:, :4])
+    near = overlap.max(1) >= needed
+    return (proposed[near] + rows[overlap.argmax(1)[near], :4].clip(0, 224)) / 2
+
+
+def mean(args: argparse.Namespace) -> None:
+    """The mean of two weights of one lineage is often better than both (Wortsman et al. 2022)."""
+    model, other = read(args.first, "cpu"), read(args.second, "cpu").state_dict()
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(other[name], 0.5)
+    save(model, args.out)
 
 
 def average_precision(scores: np.ndarray, right: np.ndarray, count: int) -> float:
@@ -292,7 +306,7 @@ def measure(args: argparse.Namespace) -> None:
     images, labels, drawn = read_checks(args.data, args.drawn)
     model = read(args.weights, args.device)
     print("| size | mAP50 | class of the top box | its place |\n|---|---|---|---|")
-    for size in (96, 128, 160, 224):
+    for size in (128, 160, 192, 224):
         found = detections(model, images, size, 0.001)
         named = [len(r) > 0 and r[0, 5] == label for r, label in zip(found, labels.tolist(), strict=True)]
         placed = [len(r) > 0 and iou(r[:1, :4], b).max() >= 0.5 for r, b in zip(found, drawn, strict=True)]
@@ -335,7 +349,8 @@ def main() -> None:
             ("boxes", "start", "out"),
             {"minutes": 60.0, "size": 128, "batch": 16, "rate": 1e-3, "mosaic": 0.5, "freeze": 0},
         ),
-        (relabel, ("data", "boxes", "weights", "out"), {"size": 128, "confident": 0.3}),
+        (relabel, ("data", "boxes", "weights", "out"), {"size": 192}),
+        (mean, ("first", "second", "out"), {}),
         (measure, ("data", "drawn"), {"weights": SHIPPED / "model.safetensors"}),
     ):
         command = steps.add_parser(run.__name__)

@@ -2,9 +2,10 @@
 
     python evaluate.py --data DIR [--model embedded] [--every 1] [--sizes 16 8]
     python evaluate.py --data DIR --sizes --images 200 --map-sizes 16 [--methods cls relevance] [--maps maps.png]
+    python evaluate.py --data DIR --sizes --drawn ../../../tests/imagenette_boxes.json --map-sizes 32 16
 
-The first table is its card's, the second the README's. Maps: what vislab.evaluate measures of them, over validation
-images that are classified correctly.
+The first table is its card's, the second the README's: what vislab.evaluate measures of the maps, over validation
+images that are classified correctly. The third: how much of the maps lies on the objects, in boxes drawn by hand.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from boxes import read_checks
 from data import LABELS, load, normalise
 
 import vislab
+from vislab import metrics
 from vislab.patch_size import resized
 
 SIZES = (56, 32, 28, 16, 14, 8)
@@ -56,6 +59,39 @@ def some(model: vislab.Model, images: torch.Tensor, labels: torch.Tensor, count:
     return list(images[chosen].permute(0, 2, 3, 1).contiguous().numpy()), labels[chosen].tolist()
 
 
+def drawn_table(model: vislab.Model, data: Path, drawn: Path, sizes: list[int], methods: list[str]) -> None:
+    """Beside the blob in the centre that vislab.evaluate compares maps with, and a map that is the same everywhere."""
+    images, labels, boxes = read_checks(data, drawn)
+    objects = np.zeros((len(images), 224, 224), bool)
+    for inside, corners in zip(objects, boxes, strict=True):
+        for left, top, right, bottom in corners.round().astype(int):
+            inside[top:bottom, left:right] = True
+
+    def on_objects(maps: list[np.ndarray]) -> tuple[np.ndarray, float]:
+        """Each map's share that lies in the boxes, and how often its highest place does."""
+        large = [np.kron(m, np.ones((224 // m.shape[0], 224 // m.shape[1]))).clip(min=0) for m in maps]
+        shares = [m[inside].sum() / m.sum() for m, inside in zip(large, objects, strict=True)]
+        return np.array(shares), float(np.mean([i[m == m.max()].mean() for m, i in zip(large, objects, strict=True)]))
+
+    centre, peak = on_objects([metrics.centre(224, 224)] * len(images))
+    print("| | patch size | inside the boxes | highest place inside | more inside than the centre blob |")
+    print("|---|---|---|---|---|")
+    print(f"| even | | {objects.mean():.3f} | | |")
+    print(f"| centre | | {centre.mean():.3f} | {peak:.0%} | |")
+    for patch in sizes:
+        for method in methods:
+            maps = []
+            for image, label in zip(images, labels.tolist(), strict=True):
+                pixels = image.permute(1, 2, 0).contiguous().numpy()
+                asked = {} if method in ("cls", "rollout") else {"target": label}
+                maps.append(vislab.explain(pixels, model=model, method=method, patch_size=patch, **asked).values)
+            shares, peak = on_objects(maps)
+            print(
+                f"| {method} | {patch} px | {shares.mean():.3f} | {peak:.0%} | {(shares > centre).mean():.0%} |",
+                flush=True,
+            )
+
+
 def map_picture(model: vislab.Model, pictures: list[np.ndarray], sizes: list[int], path: Path) -> None:
     """Ten rows a column: each image, then its CLS and rollout maps at each patch size."""
     rows = []
@@ -82,12 +118,15 @@ def main() -> None:
     parser.add_argument("--map-sizes", type=int, nargs="+", default=(32, 16, 8), help="patch sizes of the maps")
     parser.add_argument("--methods", nargs="+", default=METHODS, help="methods that make the maps")
     parser.add_argument("--maps", type=Path, help="a picture of the maps: each image, then its maps at each size")
+    parser.add_argument("--drawn", type=Path, help="boxes drawn by hand: how much of the maps lies in them")
     args = parser.parse_args()
     model = vislab.load(args.model)
     assert model.labels == tuple(LABELS)
     images, labels = (part[:: args.every] for part in load(args.data, "val"))
     if args.sizes:
         accuracy_table(model, images, labels, args.sizes)
+    if args.drawn is not None:
+        drawn_table(model, args.data, args.drawn, args.map_sizes, args.methods)
     if args.images:
         pictures, targets = some(model, images, labels, args.images)
         for patch in args.map_sizes:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from data import cut_mix, load, normalise, views
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 
@@ -40,6 +41,14 @@ class Teacher(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classes(self.features(images)).mean((2, 3))
+
+
+def read_teacher(path: Path, device: str) -> Teacher:
+    """From a checkpoint of this script or from safetensors."""
+    packed = path.suffix == ".safetensors"
+    teacher = Teacher().to(device)
+    teacher.load_state_dict(load_file(path) if packed else torch.load(path, weights_only=True)["model"])
+    return teacher.eval()
 
 
 @torch.inference_mode()

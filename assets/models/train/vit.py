@@ -3,7 +3,8 @@
     python vit.py --data DIR --teacher teacher.safetensors --out RUN [--minutes 600] [--device cuda] [--start MODEL]
 
 What makes 9,469 images enough: the convolutional teacher sees the same augmented view and teaches the CLS token (its
-class probabilities), the last layer's patch tokens (its class map) and a middle layer's (its features, "locality
+class probabilities), the last layer's patch tokens (its class map), the CLS attention of the last layers (where that
+map is high: attention transfer, Zagoruyko & Komodakis 2017) and a middle layer's patch tokens (its features, "locality
 guidance", Li et al. 2022); attention starts near the identity (mimetic initialisation); large patches and random token
 dropping keep most steps short; cut-mix, and a running mean of the weights, which is what is saved. Weights and
 gradients are bfloat16 with float32 masters. The run is as long as the minutes given, whatever the machine, and the rate
@@ -22,8 +23,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from data import LABELS, MEAN, STD, cut_mix, load, normalise, views
-from safetensors.torch import load_file
-from teacher import Teacher
+from teacher import read_teacher
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
@@ -36,6 +36,7 @@ PATCHES = {
 }
 KEPT = {"learning": 100, "ending": 200}  # patch tokens of a step at most; the others are dropped at random
 GUIDED = 8  # layers before the one that learns the teacher's features
+LOOKING = 4  # last layers whose CLS attention, the mean of its heads, is taught
 
 
 def new_model() -> ViTForImageClassification:
@@ -85,10 +86,11 @@ def sinusoids(side: int, dim: int) -> Tensor:
 
 def forward(
     model: ViTForImageClassification, images: Tensor, patch: int, kept: int | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The model at any patch size, on some patches.
 
-    -> (n, 1 + tokens, width), CLS first, of the last layer and of the guided one, and the patches kept.
+    -> (n, 1 + tokens, width), CLS first, of the last layer and of the guided one; the patches kept (n, tokens);
+    CLS attention of the last layers to them, a share of 1 each (n, LOOKING, tokens).
     """
     e = model.vit.embeddings
     projection = e.patch_embeddings.projection
@@ -101,12 +103,32 @@ def forward(
     else:
         index = torch.arange(tokens.shape[1], device=tokens.device).expand(len(tokens), -1)
     cls = (e.cls_token + e.position_embeddings[:, :1]).expand(len(tokens), -1, -1)
-    x = torch.cat([cls, tokens], 1)
+    x, looks = torch.cat([cls, tokens], 1), []
     for i, layer in enumerate(model.vit.layers, 1):
+        if i > len(model.vit.layers) - LOOKING:
+            looks.append(cls_attention(layer, x))
         x = layer(x)
         if i == GUIDED:
             middle = x
-    return model.vit.layernorm(x), middle, index
+    return model.vit.layernorm(x), middle, index, torch.stack(looks, 1)
+
+
+def cls_attention(layer: nn.Module, x: Tensor) -> Tensor:
+    """What the CLS token attends to of the patches, mean of the heads. (n, 1 + tokens, width) -> (n, tokens), sum 1"""
+    attention, x = layer.attention, layer.layernorm_before(x)
+    heads = attention.num_attention_heads
+    q = attention.q_proj(x[:, :1]).unflatten(-1, (heads, -1)).transpose(1, 2)
+    k = attention.k_proj(x).unflatten(-1, (heads, -1)).transpose(1, 2)
+    seen = (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5).float().softmax(-1).mean(1)[:, 0, 1:]
+    return seen / seen.sum(-1, keepdim=True)
+
+
+def class_heat(taught: Tensor) -> Tensor:
+    """Where the teacher sees the classes it names: logits above the others' mean, cubed. (n, tokens, 10) -> sum 1"""
+    named = taught.mean(1, keepdim=True).softmax(-1)
+    heat = (taught * named).sum(-1) - taught.mean(-1)
+    heat = (heat - heat.amin(1, keepdim=True)) ** 3
+    return heat / heat.sum(1, keepdim=True).clamp(min=1e-6)
 
 
 @torch.inference_mode()
@@ -160,10 +182,7 @@ def main() -> None:
     images, labels = load(args.data, "train")
     val_images, val_labels = load(args.data, "val")
     val_images, val_labels = val_images[::5], val_labels[::5]  # a quick look; `evaluate.py` takes all
-    teacher = Teacher().to(args.device)
-    packed = args.teacher.suffix == ".safetensors"
-    teacher.load_state_dict(load_file(args.teacher) if packed else torch.load(args.teacher, weights_only=True)["model"])
-    teacher = teacher.eval().bfloat16()
+    teacher = read_teacher(args.teacher, args.device).bfloat16()
 
     master = ViTForImageClassification.from_pretrained(args.start).float() if args.start else new_model()
     master = with_heads(master).to(args.device)
@@ -211,19 +230,22 @@ def main() -> None:
             taught = teacher.classes(features).float()
         features, taught = features.float().clone(), taught.clone()
 
-        tokens, middle, kept = forward(fast["vit"], x, patch, KEPT[stage])
+        tokens, middle, kept, looked = forward(fast["vit"], x, patch, KEPT[stage])
         logits = fast["vit"].classifier(tokens[:, 0]).float()
         hard = share * F.cross_entropy(logits, y, label_smoothing=0.1)
         hard = hard + (1 - share) * F.cross_entropy(logits, other, label_smoothing=0.1)
         soft = F.kl_div(
             logits.log_softmax(1), taught.mean((2, 3)).log_softmax(1), log_target=True, reduction="batchmean"
         )
-        places = at_patches(taught, patch, kept).log_softmax(-1)
+        places = at_patches(taught, patch, kept)
+        heat = class_heat(places)[:, None].clamp(min=1e-6)
+        where = (heat * (heat.log() - looked.clamp(min=1e-6).log())).sum(-1).mean()
+        places = places.log_softmax(-1)
         seen = fast["patches"](tokens[:, 1:]).float().log_softmax(-1)
         dense = F.kl_div(seen.flatten(0, 1), places.flatten(0, 1), log_target=True, reduction="batchmean")
         looks = F.layer_norm(at_patches(features, patch, kept), (256,))
         guided = F.mse_loss(fast["features"](middle[:, 1:]).float(), looks)
-        loss = 0.3 * hard + soft + 0.5 * dense + guided
+        loss = 0.3 * hard + soft + 0.5 * dense + guided + 0.3 * where
         loss.backward()
         for slow, quick in zip(master.parameters(), fast.parameters(), strict=True):
             slow.grad = None if quick.grad is None else quick.grad.float()
