@@ -1,7 +1,7 @@
 """Measure the embedded ViT as it ships: accuracy, tokens and time by patch size, and what its maps are worth.
 
     python evaluate.py --data DIR [--model embedded] [--every 1] [--sizes 16 8]
-    python evaluate.py --data DIR --sizes --images 200 --map-sizes 16 [--methods cls relevance] [--maps maps.png]
+    python evaluate.py --data DIR --sizes --images 100 --map-sizes 16 [--methods cls relevance] [--maps maps.png]
     python evaluate.py --data DIR --sizes --drawn ../../../tests/imagenette_boxes.json --map-sizes 32 16
 
 The first table is its card's, the second the README's: what vislab.evaluate measures of the maps, over validation
