@@ -338,7 +338,8 @@ def test_detector(lab: Session) -> None:
     shown = np.array(Image.fromarray(seen.overlay(boxes=False)).resize(before.shape[1::-1]), int)[y0:y1, x0:x1]
     apart = [np.abs(picture[y0:y1, x0:x1] - shown).mean() for picture in (lab.pixels(), before)]
     assert apart[0] < 0.7 * apart[1], apart
-    words = [f"embedded and 1 crop: {seen.staged.tokens} tokens", f"1024×672 px: {seen.whole.tokens:,} tokens, about"]
+    crops = "1 crop" if len(seen.regions) == 1 else f"{len(seen.regions)} crops"
+    words = [f"embedded and {crops}: {seen.staged.tokens} tokens", f"1024×672 px: {seen.whole.tokens:,} tokens, about"]
     assert all(one in lab.text(".caption") for one in words)
     lab.control("each box by itself").uncheck()
     lab.until("lab.ui.figures[0].title.textContent.startsWith('rollout of CLS')")
