@@ -31,7 +31,7 @@ from torch import Tensor
 SIZE = 192  # px the teacher is given; it was trained at 96 and 128
 GRID = 28  # places a side on which its map is spread
 STEPS = 6  # of the random walk
-HUE = 0.15  # difference of colours, of 1, that still look alike
+COLOUR = 0.15  # difference of colours, of 1, that still look alike
 SIDE = 84  # px a side of the segmentation
 CUT, SURE, NONE = 0.4, 0.75, 0.25  # share of the map's height: inside the box; certainly object; certainly not
 PEAK = 0.7  # a further object's heat reaches this height
@@ -59,7 +59,7 @@ def heats(teacher: Teacher, images: Tensor, labels: Tensor) -> tuple[Tensor, Ten
     walk = walk / walk.sum(-1, keepdim=True)
     for _ in range(STEPS):
         heat = walk @ heat
-    heat = (heat - heat.amin(1, keepdim=True))[..., 0] * inside(images, looks)
+    heat = (heat - heat.amin(1, keepdim=True))[..., 0] * foreground(images, looks)
     heat = F.interpolate(heat.reshape(-1, 1, GRID, GRID), size=(SIDE, SIDE), mode="bicubic")[:, 0].clamp(min=0).cpu()
     heat = torch.from_numpy(np.stack([cv2.GaussianBlur(h, (0, 0), 1.5) for h in heat.numpy()]))
     heat = heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-6)
@@ -73,10 +73,10 @@ def alike(features: Tensor) -> Tensor:
     return (f @ f.transpose(1, 2)).clamp(min=0)
 
 
-def inside(images: Tensor, looks: Tensor) -> Tensor:
+def foreground(images: Tensor, looks: Tensor) -> Tensor:
     """Near 0 for places whose like meets much of the image's edge for its size. -> (n, GRID²), 0..1"""
     colours = F.interpolate(images.float() / 255, size=(GRID, GRID), mode="area").flatten(2).transpose(1, 2)
-    like = looks * torch.exp(-(torch.cdist(colours, colours) ** 2) / (2 * HUE**2))
+    like = looks * torch.exp(-(torch.cdist(colours, colours) ** 2) / (2 * COLOUR**2))
     edge = torch.zeros(GRID, GRID, dtype=torch.bool, device=images.device)
     edge[[0, -1]] = edge[:, [0, -1]] = True
     meets = like[:, :, edge.flatten()].sum(-1) / like.sum(-1).sqrt()
@@ -121,6 +121,14 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     shared = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0).prod(-1)
     areas = [(box[..., 2:] - box[..., :2]).prod(-1) for box in (a, b)]
     return shared / (areas[0] + areas[1] - shared)
+
+
+def covered(boxes: np.ndarray, side: int) -> np.ndarray:
+    """Which of side × side places lie in boxes (k, 4), px of 224. -> bool (side, side)"""
+    inside = np.zeros((side, side), bool)
+    for left, top, right, bottom in (boxes * side / 224).round().astype(int):
+        inside[top:bottom, left:right] = True
+    return inside
 
 
 def read_checks(data: Path, boxes: Path) -> tuple[Tensor, Tensor, list[np.ndarray]]:

@@ -349,7 +349,7 @@ def main() -> None:
             ("boxes", "start", "out"),
             {"minutes": 60.0, "size": 128, "batch": 16, "rate": 1e-3, "mosaic": 0.5, "freeze": 0},
         ),
-        (relabel, ("data", "boxes", "weights", "out"), {"size": 192}),
+        (relabel, ("data", "boxes", "weights", "out"), {"size": 224}),
         (mean, ("first", "second", "out"), {}),
         (measure, ("data", "drawn"), {"weights": SHIPPED / "model.safetensors"}),
     ):

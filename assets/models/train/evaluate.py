@@ -17,11 +17,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from boxes import read_checks
+from boxes import covered, read_checks
 from data import LABELS, load, normalise
 
 import vislab
-from vislab import metrics
+from vislab import attribution, metrics
 from vislab.patch_size import resized
 
 SIZES = (56, 32, 28, 16, 14, 8)
@@ -62,10 +62,7 @@ def some(model: vislab.Model, images: torch.Tensor, labels: torch.Tensor, count:
 def drawn_table(model: vislab.Model, data: Path, drawn: Path, sizes: list[int], methods: list[str]) -> None:
     """Beside the blob in the centre that vislab.evaluate compares maps with, and a map that is the same everywhere."""
     images, labels, boxes = read_checks(data, drawn)
-    objects = np.zeros((len(images), 224, 224), bool)
-    for inside, corners in zip(objects, boxes, strict=True):
-        for left, top, right, bottom in corners.round().astype(int):
-            inside[top:bottom, left:right] = True
+    objects = np.stack([covered(corners, 224) for corners in boxes])
 
     def on_objects(maps: list[np.ndarray]) -> tuple[np.ndarray, float]:
         """Each map's share that lies in the boxes, and how often its highest place does."""
@@ -83,7 +80,7 @@ def drawn_table(model: vislab.Model, data: Path, drawn: Path, sizes: list[int], 
             maps = []
             for image, label in zip(images, labels.tolist(), strict=True):
                 pixels = image.permute(1, 2, 0).contiguous().numpy()
-                asked = {} if method in ("cls", "rollout") else {"target": label}
+                asked = {"target": label} if method in attribution.TARGETED else {}
                 maps.append(vislab.explain(pixels, model=model, method=method, patch_size=patch, **asked).values)
             shares, peak = on_objects(maps)
             print(

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from boxes import read_boxes, start_data_set
+from boxes import covered, read_boxes, start_data_set
 from data import LABELS, load, normalise
 from safetensors.torch import load_file, save_file
 from teacher import Teacher, read_teacher
@@ -70,10 +70,10 @@ def learn(teacher: Teacher, images: Tensor, labels: Tensor) -> Near:
         for pick in order[: steps * BATCH].view(steps, BATCH):
             places = torch.randperm(features.shape[2])[:PLACES]
             x, y = features[pick][:, :, places, None].float(), labels[pick].to(device)
-            votes = near(x)[..., 0]
-            loss = F.cross_entropy(votes.mean(2), y, label_smoothing=0.05)
-            total += float(loss)
-            loss = loss + 0.3 * F.cross_entropy(votes, y[:, None].expand(-1, PLACES))
+            logits = near(x)[..., 0]
+            loss = F.cross_entropy(logits.mean(2), y, label_smoothing=0.05)
+            total += float(loss.detach())
+            loss = loss + 0.3 * F.cross_entropy(logits, y[:, None].expand(-1, PLACES))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -92,10 +92,8 @@ def votes(teacher: Teacher, near: Near, images: Tensor, labels: Tensor) -> np.nd
 
 
 def contrast(votes: np.ndarray, boxes: np.ndarray) -> float:
-    """Mean inside the boxes less the mean outside. (h, w), (k, 4) px of 224 -> -1..1"""
-    inside = np.zeros(votes.shape, bool)
-    for left, top, right, bottom in (boxes * len(votes) / 224).round().astype(int):
-        inside[top:bottom, left:right] = True
+    """Mean inside the boxes less the mean outside. (side, side), (k, 4) px of 224 -> -1..1"""
+    inside = covered(boxes, len(votes))
     if not inside.any() or inside.all():
         return float(votes.mean()) - 1
     return float(votes[inside].mean() - votes[~inside].mean())
