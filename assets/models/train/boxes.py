@@ -89,11 +89,15 @@ def segment(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
     mask[heat > CUT - 0.05], mask[heat > SURE], mask[heat < NONE] = cv2.GC_PR_FGD, cv2.GC_FGD, cv2.GC_BGD
     if (mask == cv2.GC_BGD).sum() < 5:  # the object fills the image
         return heat > CUT
-    small = cv2.resize(pixels, heat.shape, interpolation=cv2.INTER_AREA)
+    return grab_cut(cv2.resize(pixels, heat.shape, interpolation=cv2.INTER_AREA), mask, 3)
+
+
+def grab_cut(pixels: np.ndarray, mask: np.ndarray, thinnest: int) -> np.ndarray:
+    """The object that a mask of GrabCut's constants begins with, without what is thinner. -> bool, as mask"""
     models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(small, mask, None, *models, 2, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(pixels, mask, None, *models, 2, cv2.GC_INIT_WITH_MASK)
     inside = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    return cv2.morphologyEx(inside, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+    return cv2.morphologyEx(inside, cv2.MORPH_OPEN, np.ones((thinnest, thinnest), np.uint8)) > 0
 
 
 def parts(mask: np.ndarray, heat: np.ndarray) -> np.ndarray:
@@ -191,11 +195,12 @@ def start_data_set(out: Path) -> None:
     (out / "data.yaml").write_text(yaml.safe_dump(config))
 
 
-def write_one(out: Path, name: int, pixels: np.ndarray, label: int, boxes: np.ndarray) -> None:
+def write_one(out: Path, name: int, pixels: np.ndarray, label: int | list[int], boxes: np.ndarray) -> None:
     """Image and boxes (k, 4), px, as ultralytics reads them: class, centre and size in shares of the image."""
     split = "val" if name % 150 == 0 else "train"
     rows = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1) / 224
-    text = "\n".join(f"{label} " + " ".join(f"{v:.4f}" for v in row) for row in rows)
+    labels = np.broadcast_to(label, len(rows))
+    text = "\n".join(f"{k} " + " ".join(f"{v:.4f}" for v in row) for k, row in zip(labels, rows, strict=True))
     (out / "labels" / split / f"{name:05}.txt").write_text(text)
     Image.fromarray(pixels).save(out / "images" / split / f"{name:05}.jpg", quality=92)
 

@@ -4,7 +4,8 @@
     python detector.py train --boxes BOXES --start RUN/begun.safetensors --out RUN/first [--minutes 60]
     python detector.py relabel --data DIR --boxes BOXES --weights RUN/first/detector.safetensors --out AGREED
     python sift.py --data DIR --teacher teacher.safetensors --boxes AGREED --out SIFTED
-    python detector.py train --boxes SIFTED --start RUN/first/detector.safetensors --size 224 --out RUN/second
+    python paste.py --data DIR --teacher teacher.safetensors --boxes AGREED --sifted SIFTED --out PASTED
+    python detector.py train --boxes PASTED --start RUN/first/detector.safetensors --size 224 --out RUN/second
     python detector.py mean --first RUN/first/detector.safetensors --second RUN/second/detector.safetensors --out FILE
     python detector.py measure --data DIR --drawn ../../../tests/imagenette_boxes.json [--weights FILE]
 
@@ -267,11 +268,11 @@ def agreed(rows: np.ndarray, proposed: np.ndarray, needed: float = 0.5) -> np.nd
 
 
 def mean(args: argparse.Namespace) -> None:
-    """The mean of two weights of one lineage is often better than both (Wortsman et al. 2022)."""
+    """The mean of one lineage's weights, `--share` the second's, is often better than both (Wortsman et al. 2022)."""
     model, other = read(args.first, "cpu"), read(args.second, "cpu").state_dict()
     for name, value in model.state_dict().items():
         if value.is_floating_point():
-            value.lerp_(other[name], 0.5)
+            value.lerp_(other[name], args.share)
     save(model, args.out)
 
 
@@ -315,6 +316,14 @@ def measure(args: argparse.Namespace) -> None:
         print("  " + ", ".join(f"{name} {p:.2f}" for name, p in zip(LABELS, precisions, strict=True)), flush=True)
         found_in, there = scenes(model, images, labels, drawn, size)
         print(f"  in scenes of two to four of the images: {found_in} of {there} found", flush=True)
+    images, labels = load(args.data, "val")
+    right = 0
+    for i in range(0, len(images), 64):
+        found = detections(model, images[i : i + 64], 224, 0.01)
+        right += sum(
+            len(r) > 0 and r[0, 5] == label for r, label in zip(found, labels[i : i + 64].tolist(), strict=True)
+        )
+    print(f"class of the top box, all {len(images)} validation images at 224 px: {right / len(images):.1%}")
 
 
 def scenes(
@@ -350,7 +359,7 @@ def main() -> None:
             {"minutes": 60.0, "size": 128, "batch": 16, "rate": 1e-3, "mosaic": 0.5, "freeze": 0},
         ),
         (relabel, ("data", "boxes", "weights", "out"), {"size": 224}),
-        (mean, ("first", "second", "out"), {}),
+        (mean, ("first", "second", "out"), {"share": 0.5}),
         (measure, ("data", "drawn"), {"weights": SHIPPED / "model.safetensors"}),
     ):
         command = steps.add_parser(run.__name__)

@@ -47,12 +47,12 @@ class Near(nn.Module):
 
 
 @torch.inference_mode()
-def near_features(teacher: Teacher, images: Tensor) -> Tensor:
-    """The teacher's second stage. uint8 (n, 3, 224, 224) -> (n, 128, SIZE/8, SIZE/8), float16"""
+def near_features(teacher: Teacher, images: Tensor, size: int = SIZE) -> Tensor:
+    """The teacher's second stage. uint8 (n, 3, 224, 224) -> (n, 128, size/8, size/8), float16"""
     net, parts = teacher.net, []
     for part in images.split(64):
-        x = normalise(part.to(next(teacher.parameters()).device))
-        x = F.interpolate(x, size=(SIZE, SIZE), mode="bilinear", antialias=True)
+        x = normalise(part.to(net.conv1.weight.device))
+        x = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True).to(net.conv1.weight.dtype)
         x = net.maxpool(net.relu(net.bn1(net.conv1(x.contiguous(memory_format=torch.channels_last)))))
         parts.append(net.layer2(net.layer1(x)).half())
     return torch.cat(parts)
