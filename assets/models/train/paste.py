@@ -25,8 +25,7 @@ import torch
 import torch.nn.functional as F
 from boxes import grab_cut, heats, iou, read_boxes, start_data_set, write_one
 from data import LABELS, load
-from safetensors.torch import load_file
-from sift import Near, near_features, votes
+from sift import near_features, read_near, votes
 from teacher import Teacher, read_teacher
 from torch import Tensor
 
@@ -75,8 +74,8 @@ class Likeness:
 
 @dataclass
 class Cutout:
-    pixels: np.ndarray  # uint8 (h, w, 3)
-    mask: np.ndarray  # bool (h, w)
+    pixels: np.ndarray  # uint8 (224, 224, 3), the whole image
+    mask: np.ndarray  # bool (224, 224)
     label: int
     worth: float  # votes inside less votes outside
 
@@ -176,9 +175,8 @@ def cut_all(
     args: argparse.Namespace, images: Tensor, labels: Tensor
 ) -> Iterator[tuple[int, np.ndarray, Cutout | None]]:
     """Image, its boxes (k, 4), and the first one's object. Of what people hold, only those that agree."""
-    teacher, near = read_teacher(args.teacher, args.device).bfloat16(), Near().to(args.device)
-    near.load_state_dict(load_file(args.sifted / "near.safetensors"))
-    near.eval()
+    teacher = read_teacher(args.teacher, args.device).bfloat16()
+    near = read_near(args.sifted / "near.safetensors", args.device)
     likeness, boxes = Likeness(teacher, images, labels), proposals(args.boxes, args.sifted, labels)
     with ThreadPoolExecutor() as pool:
         for label, name in enumerate(LABELS):
@@ -220,8 +218,9 @@ def main() -> None:
         if cutout is not None:
             cutouts[cutout.label].append(cutout)
     for label, own in enumerate(cutouts):
-        own.sort(key=lambda cutout: -cutout.worth)
-        del own[len(own) if label in HELD else round(len(own) * SHARE) :]
+        if label not in HELD:
+            own.sort(key=lambda cutout: -cutout.worth)
+            del own[round(len(own) * SHARE) :]
     print("cut-outs: " + ", ".join(f"{name} {len(own)}" for name, own in zip(LABELS, cutouts, strict=True)))
 
     rng = np.random.default_rng(0)

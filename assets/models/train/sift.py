@@ -46,6 +46,12 @@ class Near(nn.Module):
         return self.last(x)
 
 
+def read_near(path: Path, device: str) -> Near:
+    near = Near().to(device)
+    near.load_state_dict(load_file(path))
+    return near.eval()
+
+
 @torch.inference_mode()
 def near_features(teacher: Teacher, images: Tensor, size: int = SIZE) -> Tensor:
     """The teacher's second stage. uint8 (n, 3, 224, 224) -> (n, 128, size/8, size/8), float16"""
@@ -111,12 +117,10 @@ def main() -> None:
     teacher = read_teacher(args.teacher, args.device)
     weights = args.out / "near.safetensors"
     if weights.exists():
-        near = Near().to(args.device)
-        near.load_state_dict(load_file(weights))
+        near = read_near(weights, args.device)
     else:
         near = learn(teacher, images, labels)
-        save_file(near.state_dict(), weights)
-    near.eval()
+        save_file(near.eval().state_dict(), weights)
 
     files = sorted(args.boxes.glob("labels/*/*.txt"), key=lambda path: path.stem)
     worth: list[float] = []
