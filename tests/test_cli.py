@@ -224,8 +224,9 @@ def test_models_lists_what_is_embedded_and_what_is_known(capsys: pytest.CaptureF
 
 def test_choices_are_those_of_the_engine() -> None:
     assert set(cli_arguments.METHODS) == set(attribution.METHODS)
-    parameters = inspect.signature(attribution.METHODS["rollout"]).parameters.values()
-    assert tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY) == cli_arguments.ROLLOUT_OPTIONS
+    for method, options in cli_arguments.OPTIONS.items():
+        parameters = inspect.signature(attribution.METHODS[method]).parameters.values()
+        assert tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY) == options
     for name in cli_arguments.DTYPES:
         assert loading._dtype(name) == getattr(torch, name)
 
@@ -296,6 +297,7 @@ def test_a_wrong_command_line_is_status_2(
         ("tokens cut.jpg", "'cut.jpg': truncated"),
         ("figure photo.jpg --out no/a.png", "no folder 'no'"),
         ("figure photo.jpg --out a.png --csv no/a.csv", "no folder 'no'"),
+        ("figure photo.jpg --out a.png --csv folder.csv", "'folder.csv' is a folder"),
         ("figure photo.jpg --out a.png --model embeded", "'embeded'.*'embedded'"),
         ("figure photo.jpg --out a.png --model facebook/dinov2-small", "network.*embedded"),
         ("tokens photo.jpg --model facebook/dinov2-small", "network.*embedded"),
@@ -321,7 +323,8 @@ def test_a_failure_is_status_1(
     whole = Path(photo).read_bytes()
     for name in ("other.jpg", "third.jpg"):
         (tmp_path / name).write_bytes(whole)
-    (tmp_path / "empty").mkdir()
+    for name in ("empty", "folder.csv"):
+        (tmp_path / name).mkdir()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "bomb.png").write_bytes(png_header(60_000, 60_000))
@@ -361,14 +364,15 @@ def test_an_unforeseen_error_names_itself_and_the_way_on(
     assert "unexpected AttributeError: no such thing (--debug" in said
 
 
+@pytest.mark.parametrize("command", ["tokens missing.jpg", "figure missing.jpg --out a.png"])
 @pytest.mark.parametrize("way", ["flag", "environment"])
 def test_debug_shows_the_traceback(
-    way: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    way: str, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if way == "environment":
         monkeypatch.setenv("VISLAB_DEBUG", "1")
     flag = ["--debug"] if way == "flag" else []
-    assert cli.main(["tokens", "missing.jpg", *flag]) == 1
+    assert cli.main([*command.split(), *flag]) == 1
     err = capsys.readouterr().err
     assert err.startswith("Traceback")
     assert err.splitlines()[-1].startswith("vislab: there is no file 'missing.jpg'")
@@ -399,6 +403,19 @@ def test_results_and_messages_go_their_own_ways(photo: str) -> None:
     done = process("figure", photo, "missing.jpg", "--out", "{name}.svg", capture_output=True)
     assert (done.returncode, done.stdout) == (1, "photo.svg\n")
     assert re.fullmatch(r"vislab: there is no file 'missing.jpg'.*\n", done.stderr)
+
+
+def test_what_the_output_cannot_show_is_written_another_way(photo: str, tmp_path: Path) -> None:
+    """A name that is no UTF-8, an arrow on a terminal that knows none: the files are made all the same."""
+    try:
+        os.rename(photo, os.fsencode(tmp_path) + b"/caf\xe9.jpg")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp1252"}
+    command = [sys.executable, "-m", "vislab", "figure", ".", "--out", "new/", "--csv", "table.csv"]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, rb"new/caf\udce9.png" + b"\n")
+    assert b"caf\xe9.jpg" in Path("table.csv").read_bytes()
 
 
 def test_a_closed_pipe_is_quiet() -> None:

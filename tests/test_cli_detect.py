@@ -74,6 +74,7 @@ def test_nothing_found_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None
         (["photo.png", "--detector", "mine.pt"], 1, "mine.pt is a pickle, which can run anything"),
         (["photo.png", "--out", "boxes.jpg"], 2, "--out takes a .png"),
         (["photo.png", "--out", "nowhere/boxes.png"], 1, "there is no folder 'nowhere': make it first"),
+        (["photo.png", "--out", "./photo.png"], 2, "--out './photo.png' would overwrite the photo"),
         (["photo.png", "--confidence", "2"], 2, "takes a number from 0 to 1"),
         (["nowhere.png"], 1, "there is no file 'nowhere.png'"),
     ],

@@ -59,6 +59,7 @@ def test_a_photo_that_cannot_be_read_is_named_and_left_out(capsys: pytest.Captur
         ("a.png --csv table.pdf", 2, r"ends with \.csv, not 'table\.pdf'"),
         ("a.png --figure curves.npz", 1, r"written as '\.npz'"),
         ("a.png --figure nowhere/curves.pdf", 1, "no folder 'nowhere'"),
+        ("b.png a.png --figure a.png", 2, "--figure 'a.png' would overwrite the photo 'a.png'"),
         ("a.png --randomised -1", 2, "randomised.*(expected|whole number)"),
         ("missing.png", 1, "none of the 1 images could be read"),
     ],

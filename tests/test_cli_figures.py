@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -171,6 +172,45 @@ def test_many_photos_are_counted_at_the_end(
     assert "vislab: 3 drawn, 0 were there already, 1 failed" in capsys.readouterr().err
     draw()
     assert "vislab: 0 drawn, 3 were there already, 1 failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["json", "tex", "npz"])
+def test_what_another_program_left_beside_a_photo_is_not_overwritten(
+    suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Path(f"photos/b.{suffix}")
+    other.write_text('{"shapes": []}')
+    draw = ["figure", "photos", "--out", "photos/{name}.svg", "--dpi", "50", "--beside", suffix]
+    assert cli.main(draw) == 2
+    assert f"--beside would overwrite {str(other)!r}, which vislab did not write" in capsys.readouterr().err
+    assert other.read_text() == '{"shapes": []}'
+    other.unlink()
+    assert cli.main(draw) == cli.main([*draw, "--theme", "dark"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--csv photos/a.png", r"ends with \.csv, not 'photos/a\.png'"),
+        ("--out {name}.jpg --transparent", "JPEG knows no transparency"),
+        ("--method cls --residual 0.3", "--residual is an option of --method rollout and grad_rollout, not of cls"),
+        ("--method grad_rollout --discard 0.3", "--discard is an option of --method rollout, not of grad_rollout"),
+    ],
+)
+def test_what_cannot_be_right_is_said_before_any_photo_is_looked_at(
+    words: str, said: str, forwards: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert draw(*words.split()) == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert forwards == []
+
+
+def test_options_reach_each_method_that_takes_them() -> None:
+    for residual in ("0.2", "0.8"):
+        asked = ["--method", "grad_rollout", "--residual", residual]
+        assert draw(*asked, photos="photos/a.png", out=f"{residual}.npz") == 0
+    low, high = (vislab.provenance(f"{residual}.npz")["maps"][0]["settings"] for residual in ("0.2", "0.8"))
+    assert (low["residual"], high["residual"]) == (0.2, 0.8)
 
 
 def test_the_page_is_as_asked() -> None:

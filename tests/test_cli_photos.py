@@ -31,6 +31,9 @@ def paths(out: str, *given: str) -> dict[str, str]:
 def test_a_folder_gives_its_pictures_named_by_their_place_in_it() -> None:
     assert found("in") == [("in/a.PNG", "a"), ("in/b.jpg", "b"), ("in/deep/er/c.webp", "deep/er/c")]
     assert found("in/") == found("in")
+    Path("in/.cache").mkdir()
+    Path("in/b.jpg").rename("in/.cache/b.jpg")
+    assert ("in/.cache/b.jpg", ".cache/b") not in found("in")
 
 
 def test_each_photo_comes_once_in_the_order_given() -> None:
@@ -57,8 +60,14 @@ def test_a_folder_of_photos_goes_into_a_folder() -> None:
 
 
 def test_figures_of_an_earlier_call_are_no_photos() -> None:
-    export.save("in/b-map.png", photo(), heatmap())
-    assert sorted(paths("in/{name}-map.png", "in")) == ["in/a.PNG", "in/b.jpg", "in/deep/er/c.webp"]
+    photos = found("in")
+    for name in ("in/b-map.png", "in/maps/b.jpg"):
+        Path(name).parent.mkdir(exist_ok=True)
+        export.save(name, photo(), heatmap())
+    assert found("in") == photos
+    assert found("in/*.[PpJj]*") == photos[:2]
+    assert found("in/b-map.png") == [("in/b-map.png", "b-map")]
+    assert len(paths("in/{name}-map.png", "in")) == len(paths("in/maps/", "in")) == 3
     Path("in/a-map.png").write_bytes(b"a photo of the user's")
     with pytest.raises(UsageError, match=r"would overwrite the photo 'in/a-map\.png'"):
         paths("in/{name}-map.png", "in")

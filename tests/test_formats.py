@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from pictures import BOXES, heatmap, photo
 from PIL import Image
 
@@ -55,6 +57,14 @@ def test_npz_holds_the_numbers(tmp_path: Path) -> None:
         assert again == heats[0].frame
     with np.load(export.save(tmp_path / "two.npz", photo(), heats)) as file:
         assert (file["values_1"] == heats[1].values).all()
+
+
+def test_more_notes_than_jpeg_holds_are_refused_in_words() -> None:
+    write, most = formats.WRITERS[".jpg"], formats.JPEG_COMMENT
+    record = {"a": "x" * (most - len('{"a": ""}'))}
+    assert json.loads(formats.READERS[".jpg"](write(Figure((1, 1)), 20, "", "", record))) == record
+    with pytest.raises(ValueError, match=r"JPEG holds 65,533 bytes of notes, .* takes 65,534: take \.png"):
+        write(Figure((1, 1)), 20, "", "", {"a": record["a"] + "x"})
 
 
 def test_a_failed_write_keeps_the_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

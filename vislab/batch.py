@@ -70,4 +70,4 @@ def table(rows: Iterable[Mapping[str, Any]]) -> bytes:
     writer.writeheader()
     for row in rows:
         writer.writerow({name: f"{one:.6g}" if isinstance(one, float) else one for name, one in row.items()})
-    return file.getvalue().encode()
+    return file.getvalue().encode(errors="surrogateescape")  # names of files that are no UTF-8 stay as they are

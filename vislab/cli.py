@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -41,8 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with arguments, by default those of the process -> its exit status, as --help lists them."""
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments or os.environ.get("VISLAB_DEBUG", "0") not in ("", "0")
+    for stream in (sys.stdout, sys.stderr):  # a name or an arrow that a terminal cannot show must not end hours of work
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         args = _parser().parse_args(arguments)
+        args.debug = debug
         status: int = args.run(args)
         sys.stdout.flush()
         return status

@@ -19,7 +19,7 @@ METHODS = (
     *("rollout", "cls", "attention", "relevance", "grad_rollout", "grad_cam", "integrated_gradients", "occlusion"),
     *("cls_contribution", "token_contribution", "both_contribution"),
 )
-ROLLOUT_OPTIONS = ("start", "residual", "discard")
+OPTIONS = {"rollout": ("start", "residual", "discard"), "grad_rollout": ("residual",)}
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
@@ -49,7 +49,7 @@ def meant(word: str, known: Iterable[str]) -> str:
 
 
 def report(message: str, debug: bool) -> None:
-    if debug:
+    if debug and sys.exc_info()[0]:
         traceback.print_exc()
     print(f"vislab: {' '.join(message.split())}", file=sys.stderr)
 
@@ -153,6 +153,12 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"takes a number from 0 to 1, not {text!r}")
     return value
+
+
+def csv_path(text: str) -> str:
+    if not text.lower().endswith(".csv"):
+        raise argparse.ArgumentTypeError(f"takes a path that ends with .csv, not {text!r}")
+    return text
 
 
 def page_width(text: str) -> str | float:

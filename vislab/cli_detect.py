@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from .cli_arguments import UsageError, scale, share, size
+from .cli_photos import spare
 
 DETECT_EPILOG = """\
 examples:
@@ -45,6 +46,7 @@ def run_detect(args: argparse.Namespace) -> int:
     from .images import load_image
 
     if args.out:
+        spare([args.photo], [args.out], f"--out {args.out!r}")
         check_folder(Path(args.out))
     image = load_image(args.photo)
     settings = {name: getattr(args, name) for name in ("confidence", "image_size", "attention_scale", "trust")}

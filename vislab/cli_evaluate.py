@@ -6,8 +6,8 @@ import argparse
 import sys
 import warnings
 
-from .cli_arguments import METHODS, load_model, meant, report, whole
-from .cli_photos import found, photos_argument
+from .cli_arguments import METHODS, csv_path, load_model, meant, report, whole
+from .cli_photos import found, photos_argument, spare
 
 EVALUATE_EPILOG = """\
 examples:
@@ -38,7 +38,7 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="photos that the randomisation check is done on (default: 8; 0 leaves it out)",
     )
     parser.add_argument("--seed", type=_count, default=0, metavar="N", help="of all that is random (default: 0)")
-    parser.add_argument("--csv", type=_table, metavar="PATH", help="the table as a file")
+    parser.add_argument("--csv", type=csv_path, metavar="PATH", help="the table as a file")
     parser.add_argument("--figure", metavar="PATH", help="the curves: .png, .jpg, .pdf or .svg")
 
 
@@ -46,7 +46,9 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from .scores import destination
 
     paths = [destination(path) for path in (args.csv, args.figure) if path]  # refused before hours of work, not after
-    photos, model = [photo.source for photo in found(args.photos)], load_model(args)
+    photos = [photo.source for photo in found(args.photos)]
+    spare(photos, paths, f"--figure {args.figure!r}")
+    model = load_model(args)
     from .evaluation import evaluate
 
     with warnings.catch_warnings():
@@ -65,9 +67,9 @@ def run_evaluate(args: argparse.Namespace) -> int:
         )
     for reason in result.skipped:
         report(f"left out {reason}", args.debug)
-    print(result)
     for path in paths:
         result.save(path)
+    print(result)
     return 1 if result.skipped else 0
 
 
@@ -79,12 +81,6 @@ def _methods(text: str) -> list[str]:
                 f"takes some of {', '.join(METHODS)}, with commas between, not {name!r}{meant(name, METHODS)}"
             )
     return names
-
-
-def _table(text: str) -> str:
-    if not text.lower().endswith(".csv"):
-        raise argparse.ArgumentTypeError(f"takes a path that ends with .csv, not {text!r}")
-    return text
 
 
 def _count(text: str) -> int:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from .cli_arguments import (
     METHODS,
-    ROLLOUT_OPTIONS,
+    OPTIONS,
     UsageError,
     beside,
     cell,
+    csv_path,
     index_or,
     load_model,
     page_width,
@@ -26,7 +27,7 @@ from .cli_arguments import (
     share,
     whole,
 )
-from .cli_photos import destinations, found, photos_argument, sweep
+from .cli_photos import destinations, found, is_figure, photos_argument, sweep
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,7 +121,7 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
         help="beside each figure: the values, how it was made, the lines that put it into LaTeX",
     )
     group.add_argument(
-        "--csv", metavar="PATH", help="a table of all photos: predictions, statistics of the map, errors"
+        "--csv", type=csv_path, metavar="PATH", help="a table of all photos: predictions, statistics of the map, errors"
     )
 
 
@@ -136,6 +137,10 @@ def run_figure(args: argparse.Namespace) -> int:
     listed = Path(args.csv).expanduser() if args.csv else None
     if listed:
         check_folder(listed)  # before hours of work, not after
+    for figure in paths.values():
+        for other in _others(figure, args):
+            if other.exists() and not _is_ours(other, figure):
+                raise UsageError(f"--beside would overwrite {str(other)!r}, which vislab did not write: move it away")
     sweep([one for path in paths.values() for one in (path, *_others(path, args))])
     batch = _Batch(args, options)
     hidden = len(paths) == 1 or not (sys.stderr.isatty() or len(paths) >= MANY)
@@ -238,6 +243,13 @@ def _others(path: Path, args: argparse.Namespace) -> list[Path]:
     return [path.with_suffix(f".{suffix}") for suffix in args.beside]
 
 
+def _is_ours(path: Path, figure: Path) -> bool:
+    """Whether what stands beside a figure was written there by vislab."""
+    if path.suffix == ".npz":
+        return is_figure(path)
+    return (b'"vislab"' if path.suffix == ".json" else figure.name.encode()) in path.read_bytes()
+
+
 def _look(args: argparse.Namespace) -> dict[str, Any]:
     names = ("opacity", "colormap", "smooth", "width", "theme", "transparent", "dpi")
     return {name: getattr(args, name) for name in names}
@@ -253,9 +265,10 @@ def _photo_errors(*kinds: type[Exception], name: str = "") -> Iterator[None]:
 
 
 def _method_options(args: argparse.Namespace) -> dict[str, Any]:
-    options = {name: value for name in ROLLOUT_OPTIONS if (value := getattr(args, name)) is not None}
-    if options and args.method != "rollout":
-        raise UsageError(f"--{next(iter(options))} is an option of --method rollout, not of {args.method}")
+    options = {name: value for name in OPTIONS["rollout"] if (value := getattr(args, name)) is not None}
+    for name in options.keys() - OPTIONS.get(args.method, ()):
+        takers = " and ".join(method for method, own in OPTIONS.items() if name in own)
+        raise UsageError(f"--{name} is an option of --method {takers}, not of {args.method}")
     if args.patch is not None and args.method == "cls":
         raise UsageError("--method cls shows what CLS attends to: leave --patch out, or take --method attention")
     return options
@@ -265,6 +278,8 @@ def _check_display(args: argparse.Namespace) -> None:
     from .pages import Look
     from .render import colour_table
 
+    if args.transparent and Path(args.out).suffix.lower() in (".jpg", ".jpeg"):
+        raise UsageError("JPEG knows no transparency: take .png, .pdf or .svg, or leave --transparent out")
     try:
         colour_table(args.colormap)
         Look(**_look(args))

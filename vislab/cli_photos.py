@@ -6,7 +6,7 @@ import argparse
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -16,7 +16,7 @@ from .cli_arguments import UsageError
 
 @dataclass(frozen=True)
 class Photo:
-    """source: a file or address; name: what {name} becomes; named: whether the user named it, and not its folder."""
+    """source: a file or address; name: what {name} becomes; named: by itself, and not its folder or a pattern."""
 
     source: str
     name: str
@@ -35,13 +35,15 @@ def photos_argument(parser: argparse.ArgumentParser) -> None:
 def found(given: Sequence[str]) -> list[Photo]:
     """The photos given by name, by pattern, or by a folder that holds them, in its subfolders too.
 
-    A pattern that matches none stays, to be missed as a file.
+    Figures that an earlier call left among them are no photos. A pattern that matches none stays, to be missed as a
+    file.
     """
     photos: list[Photo] = []
     for text in given:
         path = os.path.expanduser(text)
         is_pattern = "://" not in text and glob.has_magic(path) and not os.path.exists(path)
-        matches = sorted(p for p in glob.glob(path, recursive=True) if not os.path.isdir(p)) if is_pattern else []
+        held = sorted(p for p in glob.glob(path, recursive=True) if not os.path.isdir(p)) if is_pattern else []
+        matches = [p for p in held if not is_figure(Path(p))]
         if "://" not in text and os.path.isdir(path):
             photos += _held(text, Path(path))
         else:
@@ -57,36 +59,40 @@ def _held(text: str, folder: Path) -> Iterator[Photo]:
     from .images import SUFFIXES
 
     pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    shown = [path for path in pictures if not path.name.startswith(".")]
+    inside = {path: path.relative_to(folder) for path in pictures}
+    shown = [path for path, name in inside.items() if not _is_hidden(name) and not is_figure(path)]
     if not shown:
         raise FileNotFoundError(f"the folder {text!r} holds no pictures ({', '.join(sorted(SUFFIXES))})")
     for path in shown:
-        yield Photo(str(path), path.relative_to(folder).with_suffix("").as_posix(), named=False)
+        yield Photo(str(path), inside[path].with_suffix("").as_posix(), named=False)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def destinations(out: str, photos: Sequence[Photo]) -> dict[Photo, Path]:
-    """Where each photo's figure goes, no two to the same path and none over a photo.
-
-    Figures that an earlier call left among the photos are no photos.
-    """
+    """Where each photo's figure goes, no two to the same path and none over a photo."""
     pattern = _pattern(out, photos)
     paths = {photo: Path(pattern.replace("{name}", photo.name)) for photo in photos}
-    sources = {_place(photo.source): photo for photo in photos if "://" not in photo.source}
-    for photo, path in list(paths.items()):
-        other = sources.get(_place(path))
-        if other is None:
-            continue
-        if other.named or other == photo or not _is_figure(path):
-            raise UsageError(f"--out {out!r} would overwrite the photo {str(path)!r}: take another name or folder")
-        paths.pop(other, None)
+    spare((photo.source for photo in photos), paths.values(), f"--out {out!r}")
     taken: dict[str, Photo] = {}
     for photo, path in paths.items():
         other = taken.setdefault(_place(path), photo)
         if other is not photo:
             raise UsageError(
-                f"{other.source!r} and {photo.source!r} would both become {str(path)!r}: draw them in two calls"
+                f"{other.source!r} and {photo.source!r} would both become {str(path)!r}: draw each into a folder of "
+                "its own"
             )
     return paths
+
+
+def spare(photos: Iterable[str], paths: Iterable[str | Path], asked: str) -> None:
+    """UsageError where a path to be written, of the option that is asked, is that of a photo."""
+    places = {_place(photo) for photo in photos if "://" not in photo}
+    for path in paths:
+        if _place(path) in places:
+            raise UsageError(f"{asked} would overwrite the photo {str(path)!r}: take another name or folder")
 
 
 def _pattern(out: str, photos: Sequence[Photo]) -> str:
@@ -119,7 +125,8 @@ def sweep(paths: Sequence[Path]) -> None:
                 part.unlink(missing_ok=True)
 
 
-def _is_figure(path: Path) -> bool:
+def is_figure(path: Path) -> bool:
+    """Whether vislab wrote a file: its record is inside."""
     from .records import provenance
 
     try:

@@ -19,12 +19,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PHOTO = "photo-"  # begins the names of photos in SVG
+JPEG_COMMENT = 65533  # bytes
 
 
 def check_folder(path: Path) -> None:
-    """FileNotFoundError where a path has no folder to be written into."""
+    """OSError, before hours of work and not after, where a path cannot be written to."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r}: make it first, or save somewhere else")
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder: give the path of a file in it")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"the folder {str(path.parent)!r} takes no files: save somewhere else")
 
 
 def write(path: Path, data: bytes) -> None:
@@ -49,7 +54,13 @@ def _png(figure: Figure, dpi: int, title: str, caption: str, record: Mapping[str
 
 
 def _jpg(figure: Figure, dpi: int, title: str, caption: str, record: Mapping[str, Any]) -> bytes:
-    return _drawn(figure, "jpg", dpi=dpi, pil_kwargs={"quality": 95, "comment": json.dumps(record).encode()})
+    comment = json.dumps(record).encode()
+    if len(comment) > JPEG_COMMENT:
+        raise ValueError(
+            f"JPEG holds {JPEG_COMMENT:,} bytes of notes, and how this figure was made takes {len(comment):,}: take "
+            ".png, .pdf or .svg"
+        )
+    return _drawn(figure, "jpg", dpi=dpi, pil_kwargs={"quality": 95, "comment": comment})
 
 
 def _pdf(figure: Figure, dpi: int, title: str, caption: str, record: Mapping[str, Any]) -> bytes:
