@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+import transformers
 from PIL import Image
 from torch import nn
 
@@ -105,6 +106,37 @@ def test_queries_outside_the_visible_crop_are_refused(vit: Model) -> None:
             vislab.explain(PHOTO, model=cropping, method="attention", query=point)
 
 
+@pytest.mark.parametrize("mode", ["stretch", "crop"])
+def test_a_region_is_looked_at_as_its_crop_is_and_lies_in_its_place(vit: Model, mode: Any) -> None:
+    model = replace(vit, preprocessing=Preprocessing((32, 32), mode))
+    x0, y0, x1, y1 = region = (30, 5, 80, 45)
+    alone = vislab.explain(PHOTO[y0:y1, x0:x1], model=model, method="attention", query=(20, 20))
+    heat = vislab.explain(PHOTO, model=model, method="attention", query=(x0 + 20, y0 + 20), region=np.array(region))
+    assert np.array_equal(heat.values, alone.values)
+    assert heat.query == alone.query
+    assert np.array_equal(heat.image, PHOTO)
+    assert heat.box(1, 2) == pytest.approx(np.add(alone.box(1, 2), (x0, y0, x0, y0)))
+    assert heat.settings["region"] == region
+    assert "region (30, 5, 80, 45)" in vislab.render.describe(heat)
+    whole = vislab.explain(PHOTO, model=model, region=(0, 0, 90, 50))
+    assert np.array_equal(whole.values, vislab.explain(PHOTO, model=model).values)
+    with pytest.raises(ValueError, match=r"no patch lies over the point \(10, 10\).* sees x from \d\d to \d\d"):
+        vislab.explain(PHOTO, model=model, method="attention", query=(10, 10), region=region)
+
+
+def test_what_was_saved_anew_is_loaded_anew(tmp_path: Path) -> None:
+    maps = []
+    for _ in range(2):
+        module = tiny.make("ViT")
+        with torch.no_grad():
+            module.layers[0].attention.q_proj.weight.mul_(len(maps) * 30)
+        module.save_pretrained(tmp_path)
+        transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+        maps.append(vislab.explain(PHOTO, model=tmp_path).values)
+        assert compose.model_of(tmp_path) is compose.model_of(str(tmp_path))
+    assert np.abs(maps[0] - maps[1]).max() > 1e-4
+
+
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"method": "grad"}, ValueError, "unknown method 'grad'"),
     ({"method": "cls", "start": 1}, ValueError, "has no option 'start'"),
@@ -131,6 +163,10 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"image_size": True}, ValueError, "image_size is a number of pixels"),
     ({"image_size": -32}, ValueError, "image_size is a number of pixels"),
     ({"image_size": 32.0}, ValueError, "image_size is a number of pixels"),
+    ({"region": (0, 0, 91, 50)}, ValueError, r"region is \(x0, y0, x1, y1\), whole pixels .* of 90×50 px, not"),
+    ({"region": (5, 5, 5, 9)}, ValueError, "region is"),
+    ({"region": (0.5, 0, 9, 9)}, ValueError, "region is"),
+    ({"region": 7}, ValueError, "region is"),
 ]
 
 
@@ -245,7 +281,12 @@ def test_the_embedded_detector_is_loaded_once_and_by_default() -> None:
     assert heat.grid.patch == (32, 32)
 
 
-@pytest.mark.parametrize("more", [{"patch_size": 8}, {"target": "church"}, {"start": 1}])
+@pytest.mark.parametrize("more", [{"patch_size": 8}, {"target": "church"}, {"start": 1}, {"region": (0, 0, 9, 9)}])
 def test_a_detectors_map_has_no_settings_of_a_vit(more: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"maps of a detector have no {next(iter(more))}"):
         vislab.explain(PHOTO, detector="embedded", box=0, **more)
+
+
+def test_a_model_has_no_boxes() -> None:
+    with pytest.raises(ValueError, match="a box is a detector's: give detector=…"):
+        vislab.explain(PHOTO, model="yolo12n.pt", box=0)

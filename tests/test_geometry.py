@@ -81,6 +81,15 @@ def test_pixel_to_token_to_pixel_is_the_identity(frame: Frame, height: int, widt
         assert frame.to_model(*frame.to_source(x0, y0)) == pytest.approx((x0, y0), abs=1e-9, rel=1e-9)
 
 
+@given(frames(), st.integers(0, 50), st.integers(0, 50))
+def test_a_frame_in_a_larger_image_shows_the_same_points(frame: Frame, left: int, top: int) -> None:
+    height, width = frame.source
+    larger = frame.cut_from((height + top + 7, width + left + 3), (left, top))
+    for x, y in ((0.0, 0.0), (width / 3, height / 2)):
+        assert larger.to_model(x + left, y + top) == pytest.approx(frame.to_model(x, y), abs=1e-6)
+        assert larger.to_source(*frame.to_model(x, y)) == pytest.approx((x + left, y + top), abs=1e-6)
+
+
 @given(frames())
 def test_what_is_visible_lies_in_the_photo_and_in_the_input(frame: Frame) -> None:
     x0, y0, x1, y1 = frame.visible

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import nn
 from . import attribution, detectors, evidence, fingerprints, loading
 from .detection import Detections, check_confidence
 from .detectors import Detector
-from .geometry import Heatmap
+from .geometry import Frame, Grid, Heatmap
 from .gradients import Progress, Target, probing
 from .images import load_image
 from .models import ImageSize, Model, Run
@@ -26,25 +27,32 @@ Query = Literal["cls"] | tuple[float, float]
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str) -> Model:
+def _loaded(name: str, _saved: object) -> Model:
     return loading.load(name)
 
 
 def model_of(model: str | Path | Model | Any) -> Model:
     if isinstance(model, Model):
         return model
-    return _loaded(str(model)) if isinstance(model, str | Path) else loading.load(model)
+    return _loaded(str(model), _saved(model)) if isinstance(model, str | Path) else loading.load(model)
 
 
 @lru_cache(maxsize=2)
-def _loaded_detector(name: str, trust: bool) -> Detector:
+def _loaded_detector(name: str, trust: bool, _saved: object) -> Detector:
     return detectors.load_detector(name, trust=trust)
 
 
 def detector_of(detector: str | Path | Detector | Any, trust: bool = False) -> Detector:
     if isinstance(detector, str | Path):
-        return _loaded_detector(str(detector), trust)
+        return _loaded_detector(str(detector), trust, _saved(detector))
     return detectors.load_detector(detector)
+
+
+def _saved(name: str | Path) -> tuple[Path, int] | None:
+    """Which weights a path names now: others may be saved there later. None for a name that is no path."""
+    path = Path(name).expanduser().resolve()
+    files = [*path.iterdir()] if path.is_dir() else [path] if path.is_file() else []
+    return (path, max(file.stat().st_mtime_ns for file in files)) if files else None
 
 
 def detect(
@@ -89,6 +97,7 @@ def explain(
     attention_scale: float | Mapping[int, float] = 1.0,
     patch_size: int | None = None,
     image_size: ImageSize | None = None,
+    region: Sequence[int] | None = None,
     **method_options: Any,
 ) -> Heatmap:
     """Where a Vision Transformer looks in an image, or what speaks for a class in it, as one value per patch.
@@ -101,7 +110,8 @@ def explain(
     or "min". query: the attending token, "cls" or the patch over a point (x, y) in source pixels. target: what is
     explained, a class by label or index, by default the predicted one, or a function that makes one number of the
     model's output. attention_scale: factor of q·kᵀ, for all layers or {layer: factor}, a real intervention.
-    patch_size: px. image_size: px of the model's input, a side or (height, width).
+    patch_size: px. image_size: px of the model's input, a side or (height, width). region: (x0, y0, x1, y1), source
+    pixels, the part of the image that the model gets to see; by default all of it.
 
     detector, box: what a box of a detector rests on instead, or with a point as query, what it attends to there.
     detector: a Detector, or what `load_detector` takes. box: index among what `detect` finds. method is then
@@ -116,10 +126,12 @@ def explain(
         vislab.save("figure.pdf", vislab.load_image("photo.jpg"), heat)
     """
     if detector is not None or box is not None:
-        odd = {"target": target, "patch_size": patch_size, **method_options}
+        odd = {"target": target, "patch_size": patch_size, "region": region, **method_options}
         odd = {name: value for name, value in odd.items() if value is not None}
         if odd:
             raise ValueError(f"maps of a detector have no {', '.join(odd)}: leave it out")
+        if model is not None and model != "embedded":
+            raise ValueError("a box is a detector's: give detector=… with it, and leave model out")
         about = {"box": box, "query": query, "layer": layer, "head": head}
         finder = detector_of("embedded" if detector is None else detector)
         return _of_detector(finder, load_image(image), method, about, image_size, attention_scale)
@@ -132,13 +144,33 @@ def explain(
             f"{', '.join(attribution.TARGETED)}"
         )
     picture, ready = load_image(image), model_of(model)
-    token = _token(query, ready, picture.shape, image_size, patch_size)
+    x0, y0, x1, y1 = corners = _region(region, picture)
+    seen = np.ascontiguousarray(picture[y0:y1, x0:x1])
+    frame = ready.preprocessing.frame((y1 - y0, x1 - x0), ready.input_size(image_size))
+    frame = frame.cut_from((picture.shape[0], picture.shape[1]), (x0, y0))
+    token = _token(query, ready.grid(image_size, patch_size), frame)
     question = Question(token, ready.cls, layer, head)  # type: ignore[arg-type]
     attribution.check(method, question, ready.layers, ready.heads)
     forward: dict[str, Any] = {"attention_scale": attention_scale, "patch_size": patch_size, "image_size": image_size}
     asked: dict[str, Any] = {"layer": layer, "head": head, "query": query, "target": target, **forward}
-    run = None if targeted else ready.run(picture, **forward)
-    return heatmap(ready, run, picture, method=method, token=token, asked=asked, options=method_options)
+    run = None if targeted else ready.run(seen, **forward)
+    heat = heatmap(ready, run, seen, method=method, token=token, asked=asked, options=method_options)
+    if region is None:
+        return heat
+    return replace(heat, frame=frame, image=picture, settings={**heat.settings, "region": corners})
+
+
+def _region(region: Any, image: np.ndarray) -> tuple[int, int, int, int]:
+    height, width = image.shape[:2]
+    try:
+        x0, y0, x1, y1 = (0, 0, width, height) if region is None else map(operator.index, region)
+    except (TypeError, ValueError):
+        x0 = y0 = x1 = y1 = -1
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise ValueError(
+            f"region is (x0, y0, x1, y1), whole pixels within this image of {width}×{height} px, not {region!r}"
+        )
+    return x0, y0, x1, y1
 
 
 def _of_detector(
@@ -211,9 +243,7 @@ def _facts(module: nn.Module) -> dict[str, Any]:
     return {"weights": fingerprints.of_weights(module), "device": one.device.type, "dtype": dtype}
 
 
-def _token(
-    query: Query, model: Model, shape: tuple[int, ...], image_size: ImageSize | None, patch_size: int | None
-) -> int | None:
+def _token(query: Query, grid: Grid, frame: Frame) -> int | None:
     """The token index of a query; None for "cls"."""
     if isinstance(query, str):
         if query != "cls":
@@ -225,14 +255,12 @@ def _token(
         x = y = math.nan
     if not (math.isfinite(x) and math.isfinite(y)):
         raise ValueError(f"query is 'cls' or a point (x, y) in pixels of the image, not {query!r}")
-    grid = model.grid(image_size, patch_size)
-    size = model.input_size(image_size)
-    frame = model.preprocessing.frame((shape[0], shape[1]), size)
     cell = grid.cell_at(*frame.to_model(x, y))
     if cell is None:
+        height, width = frame.source
         x0, y0, x1, y1 = (round(v) for v in frame.visible)
         raise ValueError(
-            f"no patch lies over the point ({x:g}, {y:g}) of this image of {shape[1]}×{shape[0]} px: the model sees x "
+            f"no patch lies over the point ({x:g}, {y:g}) of this image of {width}×{height} px: the model sees x "
             f"from {x0} to {x1} and y from {y0} to {y1}"
         )
     return grid.token(*cell)

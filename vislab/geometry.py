@@ -133,6 +133,15 @@ class Frame:
         scale = (resized[0] / source[0], resized[1] / source[1])
         return cls(source, model, scale, (float(top), float(left)))
 
+    def cut_from(self, source: tuple[int, int], corner: tuple[int, int]) -> Frame:
+        """The same input in pixels of the larger image, of size (height, width), that its image was cut from at (x, y).
+
+        >>> Frame.stretch((10, 10), (20, 20)).cut_from((100, 100), (30, 40)).visible
+        (30.0, 40.0, 40.0, 50.0)
+        """
+        y, x = self.offset[0] - corner[1] * self.scale[0], self.offset[1] - corner[0] * self.scale[1]
+        return Frame(source, self.model, self.scale, (y, x))
+
     def to_model(self, x: float, y: float) -> tuple[float, float]:
         """A point in source pixels -> the same point in model pixels."""
         return x * self.scale[1] + self.offset[1], y * self.scale[0] + self.offset[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from . import compose, render
 from .detection import Detections
 from .detectors import Detector
-from .geometry import Frame, Grid, Heatmap, attention_flops
+from .geometry import Grid, Heatmap, attention_flops
 from .images import load_image
 from .models import Model
 
@@ -96,7 +96,7 @@ def focus(
     picture, ready, finder = load_image(image), compose.model_of(model), compose.detector_of(detector)
     boxes, found_in = _timed(lambda: compose.detect(picture, finder, confidence=confidence))
     regions = _with_margin(boxes, margin)
-    heats, looked_in = _timed(lambda: tuple(_looked(picture, region, ready, asked) for region in regions))
+    heats, looked_in = _timed(lambda: tuple(compose.explain(picture, model=ready, region=r, **asked) for r in regions))
 
     def cost(name: str, grids: list[Grid], seconds: float | None) -> Cost:
         flops = sum(attention_flops(grid.tokens, ready.dim, ready.layers) for grid in grids)
@@ -122,16 +122,6 @@ def _with_margin(boxes: Detections, margin: float) -> np.ndarray:
     low = np.clip(np.floor(low - grown), 0, size - 1)
     high = np.clip(np.ceil(high + grown), low + 1, size)
     return np.concatenate([low, high], 1).astype(int)
-
-
-def _looked(picture: np.ndarray, region: np.ndarray, model: Model, asked: dict[str, Any]) -> Heatmap:
-    """A region's heatmap, laid back in its place on the photo."""
-    x0, y0, x1, y1 = (int(v) for v in region)
-    heat = compose.explain(np.ascontiguousarray(picture[y0:y1, x0:x1]), model=model, **asked)
-    frame = heat.frame
-    offset = (frame.offset[0] - y0 * frame.scale[0], frame.offset[1] - x0 * frame.scale[1])
-    placed = Frame((picture.shape[0], picture.shape[1]), frame.model, frame.scale, offset)
-    return replace(heat, frame=placed, image=picture)
 
 
 def _timed(do: Callable[[], Any]) -> tuple[Any, float]:
