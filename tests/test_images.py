@@ -113,8 +113,17 @@ def test_bilevel_and_float_files() -> None:
     assert load_image(encode(floats, "TIFF"))[0, :, 0].tolist() == [0, 51, 255]
     with pytest.raises(ValueError, match=r"from 0 to 1, not 0 to 80"):
         load_image(Image.fromarray(np.array([[0, 80]], np.float32)))
+    with pytest.raises(ValueError, match=r"^the \d+ bytes given: .* from 0 to 1, not 0 to 80"):
+        load_image(encode(Image.fromarray(np.array([[0, 80]], np.float32)), "TIFF"))
     with pytest.raises(ValueError, match=r"from 0 to 65,535, not 0 to 70,000"):
         load_image(encode(Image.fromarray(np.array([[0, 70_000]], np.int32)), "TIFF"))
+
+
+def test_integers_in_memory_are_what_the_same_array_is() -> None:
+    for top in (255, 65535):
+        image = Image.fromarray(np.array([[0, top // 5, top]], np.int32))
+        assert image.mode == "I"
+        assert load_image(image)[0, :, 0].tolist() == [0, 51, 255]
 
 
 def test_cmyk() -> None:

@@ -6,7 +6,7 @@ import inspect
 
 import numpy as np
 import pytest
-from pictures import heatmap, photo
+from pictures import BOXES, heatmap, photo
 
 import vislab
 from vislab import cli_arguments, cli_figures, drawing, layout, pages, panels, render, settings
@@ -132,6 +132,13 @@ def test_only_what_differs_from_the_defaults_is_asked() -> None:
 def test_what_makes_no_panel_is_refused(cells: list[object], options: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         panels.panel(cells, **options)
+
+
+def test_boxes_are_drawn_on_their_own_photo_alone() -> None:
+    other = heatmap(source=(40, 40))
+    assert panels.panel([heatmap(), photo(), heatmap()], detections=BOXES).detections is BOXES
+    with pytest.raises(ValueError, match="boxes are of one photo, and 2 are shown"):
+        panels.panel([heatmap(), other], detections=BOXES)
 
 
 def test_a_heatmap_without_its_photo_says_what_to_do() -> None:

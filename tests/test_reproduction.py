@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,24 @@ def test_other_weights_and_dtype_are_told(tmp_path: Path, model: vislab.Model, b
     assert "dtype" not in said
     model.module.to(torch.float64)
     assert "dtype of tiny: float32 then, float64 now" in str(vislab.reproduce(path, model=model))
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".svg", ".npz"])
+def test_other_values_are_told_in_every_format(
+    tmp_path: Path, model: vislab.Model, beside: np.ndarray, suffix: str
+) -> None:
+    """Though the colours, from 0 to 1, are the same."""
+    heat = vislab.explain(beside, model=model)
+    path = vislab.save(tmp_path / f"f{suffix}", beside, replace(heat, values=heat.values[::-1] / 2), normalise=(0, 1))
+    said = "values differ by at most" if suffix == ".npz" else "the drawing differs"
+    assert said in str(vislab.reproduce(path))
+
+
+def test_the_map_of_a_region_comes_back(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:
+    heat = vislab.explain(beside, model=model, method="cls", region=(8, 4, 40, 30))
+    path = vislab.save(tmp_path / "f.pdf", beside, heat)
+    assert vislab.reproduce(path).differences == ()
+    assert "region=(8, 4, 40, 30)" in vislab.provenance(path)["call"]
 
 
 def test_other_versions_are_told(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:

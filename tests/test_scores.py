@@ -140,6 +140,15 @@ def test_a_figure_is_written_with_its_provenance(name: str, tmp_path: Path) -> N
             assert picture.width == round(180 / 25.4 * 50)
 
 
+def test_a_figure_does_not_depend_on_the_notebooks_style(tmp_path: Path) -> None:
+    import matplotlib
+
+    plain = made().save(tmp_path / "plain.png", dpi=50)
+    with matplotlib.rc_context({"savefig.bbox": "tight", "font.size": 30, "savefig.transparent": True}):
+        styled = made().save(tmp_path / "styled.png", dpi=50)
+    assert plain.read_bytes() == styled.read_bytes()
+
+
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"written as '\.npz': take \.csv for the table, or \.png"):
         made().save(tmp_path / "curves.npz")

@@ -199,10 +199,15 @@ def _from_pil(image: Image, name: str) -> np.ndarray:
         # Without the question Pillow would copy every picture.
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             upright = ImageOps.exif_transpose(image)
-    # Pillow's own conversions would clip these to 0..255. "I" is how it reads 16-bit PGM.
+    # Pillow's own conversions would clip these to 0..255. "I" is how it reads 16-bit PGM, and an array of int32.
     if upright.mode == "F" or upright.mode.startswith("I"):
         values = np.asarray(upright)
-        return _from_array(values if upright.mode == "F" else _sixteen_bits(values, name))
+        if upright.mode != "F" and (image.format is not None or values.max() > 255):
+            values = _sixteen_bits(values, name)
+        try:
+            return _from_array(values)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     return np.array(_on_white(_to_srgb(upright)))
 
 

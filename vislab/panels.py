@@ -74,6 +74,8 @@ def panel(
         tuple(_cell(one, span, name, photos) for one, span, name in zip(*lines, strict=True))
         for lines in zip(grid, _spans(grid, normalise), names, strict=True)
     )
+    if detections is not None and len(photos) > 1:
+        raise ValueError(f"the boxes are of one photo, and {len(photos)} are shown: draw each with its own")
     return Panel(
         cells,
         _labels("rows", rows, said.rows),

@@ -24,7 +24,7 @@ from .images import SUFFIXES, load_image, samples
 from .models import Model
 from .pages import Panel
 from .panels import Content, panel
-from .records import provenance, record_of, versions
+from .records import provenance, versions
 
 RASTER = (".png", ".jpg", ".jpeg")
 
@@ -193,15 +193,30 @@ def _drawn(path: Path, record: Mapping[str, Any], made: Panel) -> list[str]:
         )
         if (low, high) != tuple(cell.span)
     ]
-    again = file_of(made, suffix, record_of(made, suffix))
+    then, now = path.read_bytes(), file_of(made, suffix, record)
+    if then == now:
+        return said
     if suffix in RASTER:
-        before, after = (np.asarray(Image.open(io.BytesIO(data))) for data in (path.read_bytes(), again))
+        before, after = (np.asarray(Image.open(io.BytesIO(data))) for data in (then, now))
         if before.shape != after.shape:
             (height, width), (h, w) = before.shape[:2], after.shape[:2]
             said.append(f"the picture was {width}×{height} px, and is {w}×{h} px")
         elif share := float((before != after).mean()):
             said.append(f"{share:.2%} of the picture's values differ, by at most {_most(before, after)} of 255")
+    elif suffix == ".npz":
+        said += _values(then, now)
+    else:
+        said.append("the drawing differs: its file is not the same to the byte")
     return said
+
+
+def _values(then: bytes, now: bytes) -> Iterator[str]:
+    with np.load(io.BytesIO(then)) as before, np.load(io.BytesIO(now)) as after:
+        for name in (name for name in before.files if name.startswith("values")):
+            if before[name].shape != after[name].shape:
+                yield f"{name} had the shape {before[name].shape}, and have {after[name].shape}"
+            elif most := float(np.abs(before[name] - after[name]).max()):
+                yield f"{name} differ by at most {most / float(np.abs(before[name]).max() or 1):.1e} of the largest"
 
 
 def _most(before: np.ndarray, after: np.ndarray) -> int:

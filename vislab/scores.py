@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .drawing import styled
 from .formats import WRITERS, check_folder, write
 from .metrics import mean_and_error
-from .pages import FONT, SCREEN, SMALL, STYLE
+from .pages import FONT, SCREEN, SMALL
 from .records import versions
 
 if TYPE_CHECKING:
@@ -105,11 +106,10 @@ class Evaluation:
 
     def figure(self) -> Figure:
         """Mean curves of deletion, insertion and, where it was done, the randomisation check, with standard errors."""
-        import matplotlib
+        from matplotlib import rcParams
 
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()  # the figure does not depend on the style set in the notebook
-            matplotlib.rcParams.update(STYLE | {"font.size": FONT, "axes.linewidth": 0.5})
+        with styled():
+            rcParams.update({"font.size": FONT, "axes.linewidth": 0.5})
             panels = 3 if self.parts else 2
             size = (WIDE / 25.4 * (panels + 0.7) / 3.7, TALL / 25.4)
             figure = _curves()(figsize=size, dpi=SCREEN, layout="constrained")
@@ -132,11 +132,9 @@ class Evaluation:
         if suffix == ".csv":
             write(path, self.csv().encode())
             return path
-        import matplotlib
-
         made, found = versions(), {"settings": dict(self.settings), "rows": self.rows()}
         record = {"vislab": made["vislab"], "evaluation": found, "versions": made}
-        with matplotlib.rc_context(STYLE):
+        with styled():
             write(path, WRITERS[suffix](self.figure(), dpi, "Faithfulness of maps", self.caption, record))
         return path
 
