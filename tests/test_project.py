@@ -61,7 +61,7 @@ ROOMS = {
         "detr",
     },
     "evidence": {"geometry", "sites", "reading", "detection", "detectors"},
-    "render": {"geometry", "detection"},
+    "render": {"geometry", "detection", "fingerprints"},
     "compose": {
         *("geometry", "images", "sites", "patch_size", "models", "loading", "reading", "gradients"),
         *("fingerprints", "attribution", "detection", "detectors", "evidence", "metrics", "render"),
@@ -72,7 +72,7 @@ ROOMS = {
     "layout": {"render", "pages"},
     "drawing": {"geometry", "render", "formats", "pages", "layout"},
     "panels": {"geometry", "fingerprints", "render", "pages"},
-    "records": {"pages", "layout", "formats"},
+    "records": {"geometry", "fingerprints", "pages", "layout", "formats"},
     "export": {"geometry", "render", "formats", "pages", "drawing", "panels", "records"},
     "reproduction": {
         *("geometry", "images", "models", "loading", "fingerprints", "compose"),
@@ -80,7 +80,7 @@ ROOMS = {
     },
     "batch": {"geometry", "fingerprints", "records"},
     "scores": {"metrics", "pages", "formats", "drawing", "records"},
-    "evaluation": {"geometry", "images", "models", "attribution", "metrics", "compose", "scores"},
+    "evaluation": {"geometry", "fingerprints", "images", "models", "attribution", "metrics", "compose", "scores"},
     "runs": {"geometry", "models", "metrics", "evaluation"},
     "heads": {"geometry", "sites", "reading"},
     "settings": {"fingerprints", "images", "models", "attribution", "detectors", "compose"},

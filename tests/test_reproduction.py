@@ -122,6 +122,18 @@ def test_the_map_of_a_region_comes_back(tmp_path: Path, model: vislab.Model, bes
     assert "region=(8, 4, 40, 30)" in vislab.provenance(path)["call"]
 
 
+def test_a_figure_names_no_path_of_this_machine(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:
+    folder = tmp_path / "mine"
+    model.module.save_pretrained(folder)
+    hf.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    path = vislab.save(tmp_path / "f.svg", beside, vislab.explain(beside, model=folder))
+    assert str(tmp_path) not in path.read_text()
+    assert vislab.provenance(path)["maps"][0]["settings"]["model"] == "mine"
+    with pytest.raises(ValueError, match=r"unknown model 'mine'.*model=…"):
+        vislab.reproduce(path)
+    assert vislab.reproduce(path, model=folder).differences == ()
+
+
 def test_other_versions_are_told(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:
     made = vislab.panel(vislab.explain(beside, model=model))
     record = records.record_of(made, ".npz")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from . import attribution, metrics
 from .compose import explain, model_of
+from .fingerprints import of_name
 from .geometry import Frame, Grid
 from .images import load_image
 from .models import ImageSize, Model
@@ -131,7 +132,7 @@ def evaluate(
         parts=parts,
         randomised=correlations,
         skipped=tuple(skipped),
-        settings={"model": ready.name, "methods": asked.methods, "fill": fill, "seed": seed, **_sizes(asked)},
+        settings={"model": of_name(ready.name), "methods": asked.methods, "fill": fill, "seed": seed, **_sizes(asked)},
     )
 
 

@@ -1,8 +1,10 @@
-"""What tells one photo, and one set of weights, from another."""
+"""What tells one photo, and one set of weights, from another, and what a model is called where others read it."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -16,6 +18,15 @@ _WEIGHTS: WeakKeyDictionary[nn.Module, tuple[object, str]] = WeakKeyDictionary()
 def of_image(image: np.ndarray) -> str:
     """image: (H, W, 3) uint8 -> 32 hexadecimal digits; another for any other pixel or shape."""
     return hashlib.blake2b(image.tobytes() + repr(image.shape).encode(), digest_size=16).hexdigest()
+
+
+def of_name(name: str) -> str:
+    """A model's name; where it is a path of this machine, the last part of it alone.
+
+    >>> of_name("facebook/dinov2-small"), of_name(os.path.dirname(__file__))
+    ('facebook/dinov2-small', 'vislab')
+    """
+    return Path(name).name if os.path.exists(os.path.expanduser(name)) else name
 
 
 def of_bytes(data: bytes) -> str:

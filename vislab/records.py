@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from .fingerprints import of_name
 from .formats import READERS
+from .geometry import Heatmap
 from .layout import plan
 from .pages import Cell, Panel
 
@@ -61,7 +63,7 @@ def record_of(panel: Panel, suffix: str) -> dict[str, Any]:
             "method": heat.method,
             "query": heat.query,
             "target": heat.target,
-            "settings": _plain(heat.settings),
+            "settings": _plain(_public(heat)),
             "facts": _plain(heat.facts),
             "grid": asdict(heat.grid),
             "frame": asdict(heat.frame),
@@ -90,6 +92,12 @@ def record_of(panel: Panel, suffix: str) -> dict[str, Any]:
     }
 
 
+def _public(heat: Heatmap) -> dict[str, Any]:
+    """The settings of a heatmap, a model that lies on this machine by its name alone."""
+    names = {k: of_name(one) for k, one in heat.settings.items() if k in ("model", "detector") and isinstance(one, str)}
+    return {**heat.settings, **names}
+
+
 def _content(cell: Cell | None, number: Iterator[int]) -> int | str | None:
     """What stands in a cell: the number of a map, the fingerprint of a photo alone, or nothing."""
     if cell is None:
@@ -112,7 +120,7 @@ def _call(panel: Panel, images: Sequence[str], suffix: str) -> str:
         photo, heat = names[cell.digest], cell.heat
         if heat is None:
             return photo
-        asked = {"method": heat.method} | dict(heat.settings)
+        asked = {"method": heat.method} | _public(heat)
         given = {name: value for name, value in asked.items() if value not in (None, EXPLAIN.get(name))}
         return f"vislab.explain({', '.join([photo, *_arguments(given)])})"
 

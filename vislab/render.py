@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .detection import Detections
+from .fingerprints import of_name
 from .geometry import Frame, Grid, Heatmap
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def describe(heat: Heatmap) -> list[str]:
     phrases = [
         heat.method,
         f"of {heat.target}" if heat.target else "",
-        str(known.get("model") or known.get("detector") or ""),
+        of_name(str(known.get("model") or known.get("detector") or "")),
         _layer(heat.method, known.get("layer")),
         f"head {_words(known['head'])}" if known.get("head") is not None else "",
         f"query {heat.query or _words(known.get('query'))}" if heat.query or known.get("query") is not None else "",
