@@ -64,6 +64,14 @@ CONTRAST = """() => {
 }"""
 
 
+# How often words that are read aloud are written when nothing has changed.
+WRITTEN = f"""() => {{
+    {LAB}
+    const seen = new MutationObserver(() => {{}}), all = {{ childList: true, characterData: true, subtree: true }};
+    for (const node of [lab.ui.caption, lab.ui.status]) seen.observe(node, all);
+    lab.draw();
+    return seen.takeRecords().length;
+}}"""
 # In the kernel: forwards that have begun wait until they may go.
 HELD = """
 import threading
@@ -207,6 +215,10 @@ def test_pointing(lab: Session, run: Any) -> None:
     lab.ready()
     lab.page.wait_for_timeout(200)
     assert np.array_equal(lab.pixels(), shown)
+    assert lab.page.evaluate(WRITTEN) == 0
+    assert lab.text("section:nth-of-type(2) p").startswith("layer 11, patches' mean: entropy")
+    lab("lab.heard({ kind: 'plain', run: pane.shown.run, layer: 3, classes: {} })")
+    lab.until("lab.ui.measures.textContent === '…'")
 
 
 def test_sliders(lab: Session, run: Any) -> None:
@@ -290,7 +302,10 @@ def test_forwards(lab: Session, run: Any) -> None:
     lab.ready()
 
     lab.fold("All methods")
-    lab.until("!lab.ui.play.disabled")
+    lab.until("lab.ui.gallery.firstChild")
+    lab("lab.ui.gallery.firstChild.focus()")
+    lab.until("!lab.ui.play.disabled && lab.ui.gallery.firstChild.textContent.endsWith('layer')")
+    assert lab("document.activeElement === lab.ui.gallery.firstChild")
     lab.fold("All methods")  # what is still to be made is left off
     lab.ready()
     lab.fold("All methods")
@@ -384,9 +399,13 @@ def test_choices(lab: Session) -> None:
     assert lab.values() == pytest.approx(wanted, rel=1e-3)
     page.locator(".vislab-lab input[type=file]").set_input_files(vislab.samples()["coffee"])
     lab.until("String(lab.port.get('_source')) === '400,600' && pane.shown")
+    lab.ready()
     page.locator(".vislab-lab input[type=file]").set_input_files(Path(__file__))
     page.locator(".vislab-lab .status[data-state=error]").wait_for()
     assert "bytes" in lab.text(".status")
+    large = {"name": "large.jpg", "mimeType": "image/jpeg", "buffer": bytes(10**7 + 1)}
+    page.locator(".vislab-lab input[type=file]").set_input_files(large)
+    lab.until("lab.ui.status.textContent.endsWith('vislab.Lab(\"large.jpg\")')")
     lab.control("head").select_option("2")
     lab.until("pane.shown.settings.method === 'cls'")
 
@@ -407,6 +426,12 @@ def test_choices(lab: Session) -> None:
     lab.fold("Head atlas")
 
     lab.fold("Compare")
+    lab.control("method").select_option("relevance")
+    lab.until("pane.shown.settings.method === 'relevance'")
+    lab.control("the same, but another").select_option("target")
+    lab.until("second.shown")
+    lab.control("method").select_option("rollout")  # which has none
+    lab.until("pane.shown.settings.method === 'rollout' && !second.shown")
     lab.control("the same, but another").select_option("layer")
     lab.until("second.shown")
     lab.ready()
@@ -416,6 +441,14 @@ def test_choices(lab: Session) -> None:
     assert lab("pane.rows.key.split(':')[2] === second.rows.key.split(':')[2]")
     lab.control("the same, but another").select_option("")
     lab.until("!second.shown")
+
+    lab.control("patch grid").focus()
+    cells = "() => [jupyterapp.shell.currentWidget.content.mode, jupyterapp.shell.currentWidget.content.widgets.length]"
+    before = page.evaluate(cells)
+    assert before[0] == "command"
+    page.keyboard.press("x")
+    page.wait_for_timeout(200)
+    assert page.evaluate(cells) == before
 
     lab("(lab.port.set('model', './no-such-folder'), lab.port.save_changes(), true)")
     page.locator(".vislab-lab .status[data-state=error]").wait_for()
@@ -436,15 +469,22 @@ def test_choices(lab: Session) -> None:
         "() => { const e = document.querySelector('.vislab-lab'); return e.scrollWidth <= e.clientWidth + 1; }"
     )
 
+    page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    lab.until("lab.ui.status.textContent === 'no kernel: run the cell again'")
+
 
 def test_it_stays_small_and_leaves_a_picture(lab: Session, server: Server) -> None:
     """200 interactions hold no more than before; exports arrive; a reopened notebook shows the last view."""
     page = lab.page
+    downloads: list[str] = []
+    page.on("download", lambda download: downloads.append(download.suggested_filename))
     lab.fold("Export")
+    lab("lab.heard({ kind: 'file', name: 'of another view' }, [new ArrayBuffer(1)])")
     for suffix, begins in {"PNG": b"\x89PNG", "SVG": b"<?xml", "PDF": b"%PDF", "NPZ": b"PK", "HTML": b"<!doc"}.items():
         with page.expect_download(timeout=240_000) as download:
             page.locator(".vislab-lab details button", has_text=suffix).click()
         assert Path(download.value.path()).read_bytes().startswith(begins)
+    assert downloads == [f"vislab.{suffix}" for suffix in ("png", "svg", "pdf", "npz", "html")]
     lab.fold("Export")
     page.locator(".vislab-lab").evaluate("e => e.scrollIntoView({ block: 'start' })")
 

@@ -72,11 +72,13 @@ def test_views_are_json_beside_their_numbers(kept: Kept) -> None:
     assert all(len(plain["own"][name]) == kept.model.heads for name in ("entropy", "distance"))
     assert sum(plain["classes"].values()) == pytest.approx(1, abs=1e-5)
     assert plain["measures"] == plain["own"]
+    assert plain["layer"] == ASKED["layer"]
 
 
 def test_atlas_holds_every_head(kept: Kept) -> None:
     content, [maps] = messages.atlas(kept)
-    assert np.frombuffer(maps, "<f4").size == 12 * 3 * 196
+    assert np.frombuffer(maps, "<f4").size == 12 * 3 * np.prod(content["grid"]) == 12 * 3 * 196
+    assert content["cls"]
     assert np.shape(content["entropy"]) == (12, 3)
 
 

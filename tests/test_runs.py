@@ -69,6 +69,18 @@ def test_the_newest_stays_even_alone(model: Model) -> None:
     assert runs.numbered(kept.number) is kept
 
 
+def test_runs_of_two_models_are_kept() -> None:
+    runs, module = Runs(2**30), vislab.load("embedded").module
+    models = [vislab.load(module) for _ in range(3)]
+    for one in (*models[:2], models[0], models[2]):
+        seen(runs, one)
+        seen(runs, one, attention_scale=2.0)
+    assert len(runs) == 4
+    assert not seen(runs, models[0])[1]
+    assert seen(runs, models[1])[1]
+    assert len(runs) == 3
+
+
 def test_what_was_asked_is_made_once_and_only_the_last_is_kept(model: Model) -> None:
     kept, made = seen(Runs(1), model)[0], []
     for asked in (1, 2, 1, *range(3, 103), 102, 1):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import traitlets
+from PIL import Image
 
 import vislab
 from vislab.settings import SETTINGS, Settings, named
@@ -49,6 +51,50 @@ def test_impossible_values_are_refused_in_words(settings: Settings, name: str, v
     with pytest.raises(traitlets.TraitError, match=words):
         setattr(settings, name, value)
     assert settings.state == before
+
+
+def test_a_refused_change_keeps_the_pixels(settings: Settings) -> None:
+    before = settings._pixels, settings._digest
+    with pytest.raises(traitlets.TraitError, match="below 12"):
+        settings.state = {"image": "coffee", "query": (10, 10), "layer": 99}
+    assert (settings._pixels, settings._digest) == before
+    settings.query = (1000, 600)
+    settings.image = "coffee"
+    assert settings.query == "cls"
+
+
+def test_a_file_that_was_rewritten_is_seen(settings: Settings, tmp_path: Path) -> None:
+    path, seen = tmp_path / "photo.png", []
+    Image.new("RGB", (40, 30)).save(path)
+    settings.image = str(path)
+    settings.query = (35, 10)
+    settings.observe(lambda change: seen.append(settings._digest), names="image")
+    settings.image = str(path)
+    assert seen == []
+    Image.new("RGB", (20, 30)).save(path)
+    settings.image = str(path)
+    assert seen == [settings._digest]
+    assert settings.query == "cls"
+
+
+def test_a_pin_lies_in_the_image_that_is_set_with_it(settings: Settings) -> None:
+    settings.query = (550, 300)
+    settings.state = {"query": (550, 300), "image": "coffee"}
+    assert settings.query == (550, 300)
+    settings.state = {"image": "church", "query": (1000, 600)}
+    with pytest.raises(traitlets.TraitError, match="600×400"):
+        settings.state = {"image": "coffee", "query": (1000, 600)}
+    assert (settings.image, settings.query) == ("church", (1000, 600))
+    settings.state = {"image": "coffee", "layer": 3}
+    assert settings.query == "cls"
+
+
+def test_what_has_no_name_stays_as_it_is(settings: Settings) -> None:
+    settings.image, settings.model = settings._pixels, settings._ready.module
+    kept = settings.image, settings.model
+    assert (settings.state["image"], settings.state["model"]) == ("", "")
+    settings.state = settings.state | {"layer": 4}
+    assert (settings.image, settings.model, settings.layer) == (*kept, 4)
 
 
 def test_of_a_model_that_is_not_loaded_nothing_is_known(settings: Settings) -> None:

@@ -123,7 +123,6 @@ def test_state_makes_the_lab_again(lab: Lab) -> None:
         "detector": None,
         "confidence": 0.4,
     }
-    lab.query = (100, 50)
     lab.wait(60)
     state = json.loads(json.dumps(lab.state))
     assert set(state) == set(SETTINGS)
@@ -133,6 +132,9 @@ def test_state_makes_the_lab_again(lab: Lab) -> None:
     other = Lab("coffee", state=state).wait(60)
     assert other.image == "coffee"
     assert other.state | {"image": "rocket"} == lab.state
+    assert Lab("coffee", state={**state, "query": (700, 50)}).wait(60).query == "cls"
+    with pytest.raises(traitlets.TraitError, match="600×400"):
+        Lab("coffee", query=(700, 50))
 
 
 def test_what_is_refused_leaves_the_lab_as_it_was(lab: Lab) -> None:
@@ -371,11 +373,19 @@ def test_what_is_compared_need_not_take_the_same(lab: Lab) -> None:
     ]
 
 
+def test_what_the_method_does_not_take_is_not_compared(lab: Lab) -> None:
+    lab.state = {"method": "relevance", "compare": {"target": "tench"}}
+    assert lab.wait(60)._panes[1].heat.target == "tench"
+    lab.method = "rollout"
+    assert lab.wait(60)._panes[1] is None
+
+
 def test_a_model_of_ones_own_is_taken(told: list) -> None:
     module = vislab.load("embedded").module
     lab = Lab("church", model=module).wait(60)
     assert isinstance(lab.model, Model)
-    assert lab.state["model"] == "ViTForImageClassification"
+    lab.state = lab.state
+    assert lab.model.module is module
 
 
 def test_many_interactions_leave_nothing_behind(lab: Lab, runs: Runs) -> None:
@@ -569,10 +579,23 @@ def test_hello_is_answered_with_all_there_is(lab: Lab, told: list) -> None:
     assert told[0][0]["samples"] == list(vislab.samples())
 
 
+def test_a_shown_run_is_held_by_its_lab(lab: Lab, told: list, runs: Runs) -> None:
+    runs._kept.clear()  # as other labs may have it
+    told.clear()
+    for number in (lab._panes[0].kept.number, 10**6):
+        ask(lab, "layer", run=number, layer=3)
+        ask(lab, "atlas", run=number)
+    assert [(content["kind"], "no longer held" in (content.get("refused") or "")) for content, _ in told] == [
+        *[("layer", False), ("atlas", False), ("layer", True), ("atlas", True)]
+    ]
+    assert told[2][0]["layer"] == 3
+
+
 def test_upload_is_the_new_photograph(lab: Lab, told: list) -> None:
     ask(lab, "upload", [vislab.samples()["moose"].read_bytes()])
     assert lab.heatmap.frame.source == (683, 1024)
-    assert lab.state["image"] == ""
+    lab.state = lab.state
+    assert lab.image.shape == (683, 1024, 3)
     told.clear()
     ask(lab, "upload", [b"no picture at all"])
     assert told[0][0]["state"] == "error"
@@ -603,7 +626,7 @@ def test_exports_hold_both_pictures_and_the_boxes(lab: Lab, tmp_path: Path, suff
 
 @pytest.mark.parametrize("beside", [{"method": "cls", "layer": 3}, {"attention_scale": 0.5}], ids=str)
 def test_the_page_holds_both_pictures(lab: Lab, tmp_path: Path, beside: dict[str, Any]) -> None:
-    lab.compare = beside
+    lab.state = {"compare": beside, "confidence": 0.5}  # which the page can lower again
     text = lab.save(tmp_path / "page.html").read_text(encoding="utf-8")
     held = json.loads(re.search(r'id="held">(.*?)</script>', text, re.DOTALL)[1])
     views = [content for content, _ in held["messages"] if content["kind"] == "view"]
@@ -636,7 +659,8 @@ def test_the_page_holds_what_was_played(lab: Lab, tmp_path: Path, few: list[int]
 
 
 def found_boxes(lab: Lab) -> list[dict[str, Any]]:
-    each = zip(lab.detections.xyxy.tolist(), lab.detections.label, lab.detections.score.tolist(), strict=True)
+    found = lab._found.detections
+    each = zip(found.xyxy.tolist(), found.label, found.score.tolist(), strict=True)
     return [{"box": box, "label": label, "score": score} for box, label, score in each]
 
 
@@ -649,9 +673,13 @@ def test_nonsense_is_said(lab: Lab, told: list) -> None:
 def test_the_still_picture_is_what_is_shown(lab: Lab) -> None:
     import base64
 
-    lab.state = {"opacity": 0.9, "colormap": "magma"}
+    look = {"opacity": 0.9, "colormap": "magma", "normalise": "absolute"}
+    for name, value in look.items():
+        timer = lab._timer
+        lab.set_trait(name, value)
+        assert lab._timer is not timer  # it is made anew
     picture = vislab.load_image(base64.b64decode(lab._still()["image/jpeg"]))
-    shown = vislab.overlay(lab.heatmap.image, lab.heatmap, opacity=0.9, colormap="magma", detections=lab.detections)
+    shown = vislab.overlay(lab.heatmap.image, lab.heatmap, detections=lab.detections, **look)
     assert np.abs(picture.astype(int) - shown).mean() < 4
 
 

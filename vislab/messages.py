@@ -116,7 +116,7 @@ def plain(kept: Kept, unmodified: Kept, settings: Mapping[str, Any], rate: float
     model, run, chosen = unmodified.model, unmodified.run, settings["layer"]
     top = [] if run.logits is None else model.top(run, len(model.labels or ()))
     measures = {"own": _measures(kept, chosen), "measures": _measures(unmodified, chosen)}
-    return {"kind": "plain", "run": kept.number, "classes": dict(top), **measures, "rate": rate}, []
+    return {"kind": "plain", "run": kept.number, "layer": chosen, "classes": dict(top), **measures, "rate": rate}, []
 
 
 def layer(kept: Kept, index: int, *, sums: bool = False, small: bool = False) -> Message:
@@ -158,7 +158,8 @@ def atlas(kept: Kept) -> Message:
     """All heads of all layers."""
     seen = heads.survey(kept.run.capture, kept.run.grid, token=0 if kept.model.cls else None)
     numbers = {"entropy": seen.entropy.tolist(), "distance": seen.distance.tolist(), "queries": seen.queries}
-    return {"kind": "atlas", "run": kept.number, **numbers}, [seen.maps.astype("<f4").tobytes()]
+    of = {"grid": [kept.run.grid.rows, kept.run.grid.cols], "cls": kept.model.cls}
+    return {"kind": "atlas", "run": kept.number, **of, **numbers}, [seen.maps.astype("<f4").tobytes()]
 
 
 def of_method(
@@ -203,7 +204,8 @@ def closer(kept: Kept, settings: Mapping[str, Any], seen: Focus | None, detector
     forecast = replace(seen.whole, seconds=forward_flops(kept.model, seen.whole.tokens) / rate)
     costs = [asdict(cost) for cost in (seen.staged, forecast)]
     asked = f"vislab.focus(image, {detector!r}, confidence={seen.detections.confidence:g}"
-    made = call(seen.heats[0], asked) if seen.heats else f"{asked})"
+    first = [replace(heat, settings={**heat.settings, "region": None}) for heat in seen.heats[:1]]  # focus finds them
+    made = call(first[0], asked) if first else f"{asked})"
     return content | {"crops": crops, "costs": costs, "call": made}, [heat.values.tobytes() for heat in seen.heats]
 
 

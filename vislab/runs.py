@@ -24,6 +24,7 @@ from .models import Model, Run
 STEPS = 28  # of a removal, as in `evaluate`
 PARTS = 8  # in which its forwards are made, telling how far they are
 MADE = 100  # results kept with a run
+MODELS = 2  # whose runs are kept: a run holds on to its model
 
 
 class Superseded(Exception):
@@ -134,7 +135,7 @@ class Kept:
 
 
 class Runs:
-    """The runs last used, bounded in bytes, and how fast forwards are; `forwards` counts those that were made."""
+    """The runs last used, bounded in bytes and models, and how fast forwards are; `forwards` counts those made."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -171,7 +172,7 @@ class Runs:
 
         digest: of the image's content. starting: told the grid before a forward. stop: asked during a forward whether
         to leave it off, by raising Superseded. Others are `Model.run`'s. To make room, runs not used for longest are
-        dropped; the newest always stays.
+        dropped, and all of models not used for longest; the newest always stays.
         """
         grid = model.grid(**sizes)
         key = (model, digest, str(grid), grid.patch, attention_scale)
@@ -185,6 +186,9 @@ class Runs:
             self._kept[key] = kept = Kept(next(self._numbers), model, run, image, seconds, sizes, attention_scale)
             while self.bytes > self.limit and len(self._kept) > 1:
                 self._kept.popitem(last=False)
+            models = list(dict.fromkeys(of for of, *_ in reversed(self._kept)))[:MODELS]
+            for old in [key for key in self._kept if key[0] not in models]:
+                del self._kept[old]
         return kept, True
 
     def rate(self, model: Model, image: np.ndarray, *, stop: Callable[[], bool] = lambda: False) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import traitlets
 
-from . import attribution, compose
+from . import attribution, compose, fingerprints
 from .detectors import Detector
 from .images import load_image, samples
 from .models import Model
@@ -31,10 +30,11 @@ NAMED = ("image", "model", "detector")  # what may be an object without a name, 
 
 
 def named(value: Any, _: Any = None) -> Any:
-    """An image, a model or a detector by its name; "" for what has none."""
+    """An image, a model or a detector by the name that loads it again; "" for what has none."""
     if value is None or isinstance(value, str | Path):
         return value and str(value)
-    return value.name if isinstance(value, Model | Detector) else ""
+    loaded = isinstance(value, Model | Detector) and value.name != type(value.module).__name__  # not a module given
+    return value.name if loaded else ""
 
 
 def whole(value: Any) -> bool:
@@ -74,13 +74,14 @@ class Settings(traitlets.HasTraits):
 
     _pixels = np.zeros((1, 1, 3), np.uint8)  # of the image
     _digest = ""
+    _pinned = ""  # the digest of the image in which the query was given
     _ready: Model | None = None  # the model, once it is loaded
 
     @property
     def state(self) -> dict[str, Any]:
         """All settings as a plain dict: `Lab(state=…)` makes the lab again, `lab.state = {…}` changes several at once.
 
-        A photograph, model or detector that has no name is not in it: pass it again.
+        A photograph, model or detector that has no name is "" in it, which changes nothing: pass it again.
         """
         return {name: named(value) if name in NAMED else value for name, value in self._settings()}
 
@@ -89,9 +90,23 @@ class Settings(traitlets.HasTraits):
         for name in values:
             if name not in SETTINGS:
                 raise ValueError(f"the lab has no setting {name!r}: it has {', '.join(SETTINGS)}")
+        values = {name: one for name, one in values.items() if name not in NAMED or not isinstance(one, str) or one}
+        # A pin lies in the image that is set with it: it is validated after that, were it the same as before.
+        first = {"image": values["image"], "query": "cls"} if {"image", "query"} <= set(values) else {}
         with self.hold_trait_notifications():
-            for name, value in values.items():
+            for name, value in (*first.items(), *values.items()):
                 setattr(self, name, value)
+
+    @contextmanager
+    def hold_trait_notifications(self) -> Iterator[None]:
+        """As in traitlets; where the change is refused, the image's pixels are put back with it."""
+        before = self._pixels, self._digest, self._pinned
+        try:
+            with super().hold_trait_notifications():
+                yield
+        except traitlets.TraitError:
+            self._pixels, self._digest, self._pinned = before
+            raise
 
     def _settings(self) -> Iterator[tuple[str, Any]]:
         return ((name, getattr(self, name)) for name in SETTINGS)
@@ -101,9 +116,15 @@ class Settings(traitlets.HasTraits):
         value = proposal["value"]
         with _in_words():
             pixels = load_image(samples().get(value, value) if isinstance(value, str) else value)
-        self._pixels = pixels
-        self._digest = hashlib.blake2b(pixels.tobytes() + repr(pixels.shape).encode(), digest_size=16).hexdigest()
+        before, self._pixels, self._digest = self._digest, pixels, fingerprints.of_image(pixels)
+        if self._digest != before and isinstance(value, str | Path) and value == self.image:
+            self._notify_trait("image", value, value)  # the file was rewritten: traitlets sees the same path
         return value
+
+    @traitlets.observe("image")
+    def _pin_stays_in_its_image(self, _: Any) -> None:
+        if self._pinned != self._digest:
+            self.query = "cls"
 
     @traitlets.validate("model")
     def _model_is_one(self, proposal: Any) -> Any:
@@ -147,7 +168,7 @@ class Settings(traitlets.HasTraits):
 
     @property
     def _model_is_known(self) -> bool:
-        return self._ready is not None and named(self._ready) == named(self.model)
+        return self._ready is not None and (self.model is self._ready or named(self.model) == self._ready.name)
 
     def _index(self, name: str, value: Any, words: tuple[str, ...], of: str) -> Any:
         number = getattr(self._ready, of) if self._model_is_known else math.inf
@@ -168,6 +189,7 @@ class Settings(traitlets.HasTraits):
         if not (0 <= x <= self._pixels.shape[1] and 0 <= y <= self._pixels.shape[0]):
             height, width = self._pixels.shape[:2]
             raise traitlets.TraitError(f"query is 'cls' or a point (x, y) in the {width}×{height} px, not {value!r}")
+        self._pinned = self._digest
         return (x, y)
 
     @traitlets.validate("compare")

@@ -7,6 +7,7 @@ import functools
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from .geometry import Heatmap
 from .images import load_image, samples
 from .runs import Kept, Newest, Runs, Superseded, Trial, Unless, trial
 from .scores import RANDOM
-from .settings import FAINTEST, FORWARD, READING, Settings, named
+from .settings import DISPLAY, FAINTEST, FORWARD, READING, Settings, named
 
 if TYPE_CHECKING:
     from .detection import Detections
@@ -32,6 +33,7 @@ SOON = 0.05  # seconds: a rollout that takes longer is preceded by what is ready
 LAST = {"layer": -1, "head": "mean"}  # where methods are beside each other
 USUAL = {**LAST, "query": "cls", "target": None}  # in place of what a method does not take
 ANSWERED = ["image", *FORWARD, *READING, "compare", "before", "detector", "two_stage", "confidence"]
+GONE = {"refused": "this picture is no longer held: another is on its way"}
 UNMODIFIED = {"patch_size": None, "image_size": None, "attention_scale": 1.0}
 
 RUNS = Runs(CACHE_BYTES)
@@ -95,11 +97,14 @@ class Lab(Settings, anywidget.AnyWidget):
         self._greet = False
         self._timer = threading.Timer(0, int)
         super().__init__()
-        given = dict(state or {}) | settings
-        if image is not None or given.get("image") in (None, ""):
-            given["image"] = next(iter(samples())) if image is None else image
-        self.state = given
+        given = dict(state or {})
+        own = given.pop("image", None) or next(iter(samples()))
+        self.image = own if image is None else image
+        with suppress(traitlets.TraitError):  # a pin of another photograph may lie outside this one
+            self.query = given.pop("query", "cls")
+        self.state = given | settings
         self.observe(self._changed, names=ANSWERED)
+        self.observe(lambda _: self._settle(), names=list(DISPLAY))
         self.on_msg(self._asked)
         self._want()
 
@@ -110,8 +115,6 @@ class Lab(Settings, anywidget.AnyWidget):
             self._photo = messages.jpeg(self._pixels)
 
     def _changed(self, change: Any) -> None:
-        if change["name"] == "image":
-            self.query = "cls"
         if change["name"] != "confidence" or self.two_stage:  # else the boxes that are there are sifted
             self._want()
 
@@ -195,7 +198,8 @@ class Lab(Settings, anywidget.AnyWidget):
     def _beside(wanted: Mapping[str, Any]) -> dict[str, Any]:
         """The settings in which the second picture differs; none where there is no second picture."""
         second = wanted["compare"] or ({"attention_scale": 1.0} if wanted["before"] else {})
-        return {name: value for name, value in second.items() if wanted[name] != value}
+        alien = set(USUAL) - attribution.ASKED[second.get("method", wanted["method"])]
+        return {name: value for name, value in second.items() if wanted[name] != value and name not in alien}
 
     def _run(self, wanted: Mapping[str, Any]) -> tuple[Kept, bool]:
         """The run of these settings, remembered or made; left off where a newer one needs another."""
@@ -320,7 +324,7 @@ class Lab(Settings, anywidget.AnyWidget):
         return content | {"content": shown.digest, "source": shown.source}, buffers
 
     def _look(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("opacity", "colormap", "smooth", "threshold")}
+        return {name: getattr(self, name) for name in ("opacity", "colormap", "smooth", "normalise", "threshold")}
 
     def _asked(self, _: Any, content: Mapping[str, Any], buffers: list[Any]) -> None:
         """Messages from the browser."""
@@ -334,12 +338,17 @@ class Lab(Settings, anywidget.AnyWidget):
         self._want()
 
     def _on_layer(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        if (kept := RUNS.numbered(content["run"])) is not None:
-            self.send(*messages.layer(kept, content["layer"], sums=bool(content.get("sums"))))
+        kept, sums = self._numbered(content["run"]), bool(content.get("sums"))
+        self.send(*messages.layer(kept, content["layer"], sums=sums) if kept else ({**content, **GONE}, []))
 
     def _on_atlas(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        if (kept := RUNS.numbered(content["run"])) is not None:
-            self.send(*messages.atlas(kept))
+        kept = self._numbered(content["run"])
+        self.send(*messages.atlas(kept) if kept else ({**content, **GONE}, []))
+
+    def _numbered(self, number: int) -> Kept | None:
+        """The run of that number, of one of this lab's pictures or remembered."""
+        own = [shown.kept for shown in self._panes if shown is not None and shown.kept.number == number]
+        return own[0] if own else RUNS.numbered(number)
 
     def _on_methods(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
         self._unfolded = bool(content["open"])
@@ -377,8 +386,8 @@ class Lab(Settings, anywidget.AnyWidget):
                     "of two_stage, or take vislab.focus(…).overlay()"
                 )
             heats = [shown.heat for shown in panes]
-            look = self._look() | {"normalise": self.normalise, "detections": self.detections}
-            return export.save(path, self._pixels, heats[0] if len(heats) == 1 else heats, **look)
+            what = heats[0] if len(heats) == 1 else heats
+            return export.save(path, self._pixels, what, detections=self.detections, **self._look())
         assert self._plain is not None
         first = panes[0]
         own = {name: getattr(self, name) for name in ("_photo", "_source", "_content")}
@@ -388,7 +397,7 @@ class Lab(Settings, anywidget.AnyWidget):
             messages.about(),
             *(self._view(pane, shown) for pane, shown in enumerate(panes)),
             messages.plain(first.kept, self._plain, first.settings, self._rate),
-            messages.boxes(self._digest, self.detections),
+            messages.boxes(self._digest, self._found.detections if self._found else None),
             messages.atlas(first.kept),
             self._closely(first),
         ]

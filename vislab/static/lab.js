@@ -284,6 +284,7 @@ const methodName = (name) => METHODS[name] ?? name.replaceAll("_", " ");
 const MARKS = [640, 1024, 2048];
 const DARK = "rgb(0 0 0 / 0.6)";
 const PACE = 150; // ms a step of a removal
+const UPLOAD = 10e6; // bytes: a server takes messages of 10 MiB, and closes the kernel's connection over a longer one
 
 /** An element. attributes: properties where it has them, else attributes; on…: listeners. */
 function make(tag, attributes = {}, ...children) {
@@ -303,6 +304,8 @@ function make(tag, attributes = {}, ...children) {
  */
 export function view(port, root, page = false) {
   root.classList.add("vislab-lab");
+  // On what has the focus itself, for that is what JupyterLab's keys select: else X cuts the cell, and arrows leave it.
+  root.addEventListener("focusin", ({ target }) => { target.dataset.lmSuppressShortcuts = "true"; });
   const ui = build(root, page);
   const maps = new Map(); // method -> its map of a run, or why there is none
   const layers = new Map(); // "run:layer" -> its q and k, the last used last; null while on their way
@@ -310,7 +313,7 @@ export function view(port, root, page = false) {
   let removal = null, step = 0, playing = 0; // what becomes of the class without patches, how far it is shown, its clock
   let closer = null; // each box by itself
   let photo = null, about = null, plain = null, found = null, came = 0, hover = null, atlas = null, atlasRun = null, pending = 0, full = false;
-  let status = { state: "computing", words: "waiting for Python" };
+  let status = { state: "computing", words: "waiting for Python" }, alone = false, exporting = false;
   const drag = {}; // what a slider says while it is dragged; nobody else is told before it is let go
 
   // -- settings: now() is what the controls say, settingsOf() what a pane is to show
@@ -336,6 +339,8 @@ export function view(port, root, page = false) {
     const own = Object.fromEntries([...FORWARD, ...READ].map((name) => [name, now(name)]));
     return pane.index ? { ...own, ...second() } : own;
   }
+  /** What stands in the status line: without a kernel, nothing but that. */
+  const said = () => (alone ? { state: "error", words: "no kernel: run the cell again" } : status);
   const same = (a, b, names) => names.every((name) => JSON.stringify(a[name]) === JSON.stringify(b[name]));
   const layerIndex = (shown, layer) =>
     layer === "mean" ? shown.model.layers - 1 : (layer + shown.model.layers) % shown.model.layers;
@@ -449,7 +454,7 @@ export function view(port, root, page = false) {
       if (index && !two) return;
       paintPane(pane, ui.figures[index], pictures[index], ranges[index], two, stack ? tall : highest());
     });
-    ui.caption.textContent = caption(pictures[0]);
+    say(ui.caption, caption(pictures[0]));
     const title = ui.figures[0].title.textContent;
     ui.canvas.setAttribute("aria-label", `Photograph with heatmap: ${title}. ${ui.caption.textContent}. Arrow keys walk the patches, Escape goes back to CLS.`);
   }
@@ -600,14 +605,14 @@ export function view(port, root, page = false) {
     figure.bar.setAttribute("aria-label", `Colours run from ${low.toPrecision(3)} to ${high.toPrecision(3)}`);
   }
   function caption(shown) {
-    if (!shown) return status.state === "error" ? "" : "The map comes when the model is ready.";
+    if (!shown) return said().state === "error" ? "" : "The map comes when the model is ready.";
     if (shown.words) return shown.words;
     const { grid } = panes[0].shown, best = shown.values.indexOf(span(shown.values)[1]);
     const most = `highest ${shown.values[best].toPrecision(2)} at patch ${Math.floor(best / grid.cols)}, ${best % grid.cols}`;
     const hint = hover || shown.cell || shown.preview ? "" : " · point at a patch, click to pin it";
     const one = shown.row && !["max", "min"].includes(now("head"));
     const bits = one ? ` · entropy ${entropyBits(shown.row).toFixed(1)} of ${Math.log2(shown.row.length).toFixed(1)} bits` : "";
-    const todo = page ? "no model runs in this page" : Object.keys(drag).length ? "let go to run the model" : "the model is running";
+    const todo = page ? "no model runs in this page" : alone ? "no kernel" : Object.keys(drag).length ? "let go to run the model" : "the model is running";
     const end = shown.preview ? ` · this layer only; ${todo}` : proposed(panes[0]) ? ` · ${todo}` : "";
     return `${most}${bits}${hint}${end}`;
   }
@@ -615,9 +620,9 @@ export function view(port, root, page = false) {
   // -- the one place that writes controls
 
   function label() {
-    ui.status.dataset.state = status.state;
-    const working = { ready: "ready", computing: "computing", error: "" }[status.state];
-    ui.status.textContent = [working, status.words].filter(Boolean).join(" · ");
+    const { state, words } = said(), working = { ready: "ready", computing: "computing", error: "" }[state];
+    ui.status.dataset.state = state;
+    say(ui.status, [working, words].filter(Boolean).join(" · "));
     if (!about) return;
     for (const control of ui.controls) control.show(now(control.name), panes[0].shown);
     const { shown } = panes[0];
@@ -659,7 +664,7 @@ export function view(port, root, page = false) {
   }
 
   function measures({ settings, model, frame, run }) {
-    if (plain?.run !== run) return ui.measures.replaceChildren("…");
+    if (plain?.run !== run || plain.layer !== settings.layer) return ui.measures.replaceChildren("…");
     const { own, measures: before } = plain;
     const sameInput = String(frame.model) === String(model.size); // else pixels of one are not those of the other
     const head = now("head"), of = (list) => (typeof head === "number" ? list.at(head) : list.reduce((a, b) => a + b) / list.length);
@@ -689,25 +694,30 @@ export function view(port, root, page = false) {
       atlasRun = run;
       port.send({ kind: "atlas", run });
     }
-    if (!atlas || !about) return;
-    const { grid, maps, entropy, distance, model } = atlas, chosen = [layerIndex(shown, now("layer")), now("head")];
+    if (!atlas) return;
+    if (atlas.refused) {
+      ui.atlasWords.textContent = atlas.refused;
+      ui.maps.dataset.key = "";
+      return ui.maps.replaceChildren();
+    }
+    const { grid: [rows, cols], maps, entropy, distance } = atlas, [{ length: heads }] = entropy, chosen = [layerIndex(shown, now("layer")), now("head")];
     const key = `${atlas.run}:${now("colormap")}`;
     if (ui.maps.dataset.key !== key) {
       ui.maps.dataset.key = key;
-      ui.maps.style.setProperty("--layers", model.layers);
+      ui.maps.style.setProperty("--layers", entropy.length);
       const corner = make("span", { textContent: "head" });
-      const names = Array.from({ length: model.layers }, (_, l) => make("span", { className: "column", textContent: l ? l : "layer 0" }));
+      const names = entropy.map((_, l) => make("span", { className: "column", textContent: l ? l : "layer 0" }));
       const cells = entropy[0].flatMap((_, h) => [make("span", { className: "row", textContent: h }), ...entropy.map((_, l) => atlasCell(l, h))]);
       ui.maps.replaceChildren(corner, ...names, ...cells);
-      ui.atlasWords.textContent = `What CLS attends to, each map in its own colours. Below each: entropy in bits and mean attention distance in px of the input, means over ${atlas.queries} patches.`;
+      ui.atlasWords.textContent = `${atlas.cls ? "What CLS attends to" : "What patches attend to on average"}, each map in its own colours. Below each: entropy in bits and mean attention distance in px of the input, means over ${atlas.queries} patches.`;
     }
     for (const cell of ui.maps.querySelectorAll("button")) {
       cell.setAttribute("aria-pressed", String(cell.dataset.at === chosen.join(":")));
     }
     function atlasCell(l, h) {
-      const size = grid.rows * grid.cols, start = (l * model.heads + h) * size, values = maps.subarray(start, start + size);
-      const canvas = make("canvas", { width: grid.cols, height: grid.rows });
-      canvas.getContext("2d").putImageData(new ImageData(coloured(values, span(values), table()), grid.cols, grid.rows), 0, 0);
+      const size = rows * cols, start = (l * heads + h) * size, values = maps.subarray(start, start + size);
+      const canvas = make("canvas", { width: cols, height: rows });
+      canvas.getContext("2d").putImageData(new ImageData(coloured(values, span(values), table()), cols, rows), 0, 0);
       canvas.style.aspectRatio = port.get("_source")[1] / port.get("_source")[0];
       const [bits, px] = [entropy[l][h].toFixed(1), distance[l][h].toFixed(0)];
       const open = () => commit({ method: "cls", layer: l, head: h });
@@ -730,17 +740,19 @@ export function view(port, root, page = false) {
     const given = come.filter((one) => one?.values && one.method !== "random"), shared = now("normalise") === "shared" && given.length > 0;
     const all = shared && endsOf(given.map((one) => one.values), given.some((one) => one.signed));
     const own = (one) => (one.method === "random" ? [0, 1] : all || (now("normalise") === "absolute" ? [-one.signed, 1] : endsOf([one.values], one.signed)));
-    ui.gallery.replaceChildren(...names.map((name, i) => {
-      const one = come[i], words = one?.refused ?? `${methodName(name)}${one?.target ? ` for ${one.target}` : ""}${one ? "" : " …"}`;
+    if (ui.gallery.dataset.names !== String(names)) { // else the buttons stay, and with them the focus
+      ui.gallery.dataset.names = names;
+      ui.gallery.replaceChildren(...names.map((name) => make("button", { type: "button", disabled: page || name === "random", onclick: () => commit({ method: name }) })));
+    }
+    names.forEach((name, i) => {
+      const one = come[i], button = ui.gallery.children[i], words = one?.refused ?? `${methodName(name)}${one?.target ? ` for ${one.target}` : ""}${one ? "" : " …"}`;
       const worth = (one?.worth ?? []).map((area, k) => `${["deletion", "insertion"][k]} ${area.toFixed(2)}`);
       const { canvas, context } = photograph(320);
       if (one?.values) lay(context, shown, one.values, own(one), document.createElement("canvas"));
-      const button = make("button", { type: "button", onclick: () => commit({ method: name }) }, canvas, make("span", { textContent: words }), ...worth.map((area) => make("span", { className: "quiet", textContent: area })));
+      button.replaceChildren(canvas, make("span", { textContent: words }), ...worth.map((area) => make("span", { className: "quiet", textContent: area })));
       button.setAttribute("aria-pressed", String(now("method") === name));
       button.setAttribute("aria-label", [words, ...worth].join(", "));
-      button.disabled = page || name === "random";
-      return button;
-    }));
+    });
   }
   /** The photograph on a canvas that is so many pixels wide; the context draws in source pixels. */
   function photograph(wide, canvas = make("canvas")) {
@@ -807,13 +819,12 @@ export function view(port, root, page = false) {
       patch_size: dividing(size, ...PATCHES),
       image_size: multiples(patch[0], ...INPUTS).filter((_, i, all) => i % Math.ceil(all.length / 16) === 0),
       model: modelNames(),
-      ...(takes("target") ? { target: targets(panes[0].shown) } : {}),
+      ...(takes("target") || name === "target" ? { target: targets(panes[0].shown) } : {}),
     };
-    const options = ["", ...Object.keys(values)];
-    fill(ui.what, options, (v) => (v ? v.replace("_", " ") : "nothing"), name ?? "");
+    ui.compare.start = (what) => (what ? { [what]: values[what].find((v) => v !== now(what)) } : {});
+    fill(ui.what, ["", ...Object.keys(values)], (v) => (v ? v.replace("_", " ") : "nothing"), name ?? "");
     ui.which.parentNode.hidden = !name;
     if (name) fill(ui.which, values[name].map((v) => JSON.stringify(v)), (v) => METHODS[JSON.parse(v)] ?? JSON.parse(v) ?? "the predicted class", JSON.stringify(now("compare")[name]));
-    ui.compare.start = (what) => (what ? { [what]: values[what].find((v) => v !== now(what)) } : {});
   }
   const methodNames = () => Object.keys(about.methods).filter((m) => m !== "attention");
   /** Classes that can be asked for: all of a few, else the most probable; null is the predicted one. */
@@ -842,15 +853,13 @@ export function view(port, root, page = false) {
     const control = { name, node, show: show ?? ((value) => { node.value = value; }) };
     ui.controls.push(control);
     if (live) node.addEventListener("input", () => { drag[name] = read(node.value, control); schedule(); });
-    node.addEventListener("change", () => {
-      const value = read(node.value, control);
-      if (value !== undefined) commit({ [name]: value });
-    });
+    node.addEventListener("change", () => commit({ [name]: read(node.value, control) }));
   }
   const options = (node, values, words = (v) => v) => (value) => fill(node, values(), words, value);
   bind(ui.image, "image", { show: options(ui.image, () => [...(about.samples.includes(port.get("image")) ? [] : [port.get("image")]), ...about.samples], (v) => v || "your photograph") });
   bind(ui.method, "method", { show: options(ui.method, () => [...methodNames(), ...(now("method") === "attention" ? ["attention"] : [])], methodName) });
-  ui.controls.push({ name: "model", show: options(ui.model, modelNames) });
+  const own = "your own";
+  ui.controls.push({ name: "model", show: options(ui.model, () => [...(now("model") ? [] : [""]), ...modelNames()], (v) => v || own) });
   ui.model.addEventListener("change", () => commit({ model: ui.model.value, layer: -1, head: "mean", patch_size: null, image_size: null }));
   bind(ui.target, "target", {
     read: (v) => JSON.parse(v),
@@ -859,7 +868,6 @@ export function view(port, root, page = false) {
       if (shown) fill(ui.target, targets(shown).map((v) => JSON.stringify(v)), (v) => JSON.parse(v) ?? "the predicted class", JSON.stringify(value ?? null));
     },
   });
-  const own = "your own";
   bind(ui.detector, "detector", {
     read: (v) => (v === "none" ? null : v),
     show: (v) => fill(ui.detector, [...new Set(["none", "embedded", v === "" ? own : v ?? "none"])], (name) => name, v === "" ? own : v ?? "none"),
@@ -911,7 +919,7 @@ export function view(port, root, page = false) {
         const both = sizes(shown.model);
         node.disabled = !shown.model.resizable;
         node.value = is(both);
-        if (node.disabled) ui.why.textContent = `${shown.model.name} keeps its sizes.`;
+        if (node.disabled) say(ui.why, `${shown.model.name} keeps its sizes.`);
         const side = both[0][0] === both[0][1] ? both[0][1] : both[0].join("×");
         ui.out[name].textContent = `${name === "patch_size" ? both[1][0] : side} px`;
       },
@@ -927,13 +935,15 @@ export function view(port, root, page = false) {
   ui.upload.addEventListener("change", async () => {
     const [file] = ui.upload.files;
     if (!file) return;
-    status = { state: "computing", words: `reading ${file.name}` };
+    const large = file.size > UPLOAD && `${file.name} has ${amount(file.size, "B")}, and a notebook takes ${amount(UPLOAD, "B")} at once: put the file beside the notebook, and open it with vislab.Lab(${JSON.stringify(file.name)})`;
+    status = large ? { state: "error", words: large } : { state: "computing", words: `reading ${file.name}` };
     schedule();
-    port.send({ kind: "upload" }, undefined, [await file.arrayBuffer()]);
+    if (!large) port.send({ kind: "upload" }, undefined, [await file.arrayBuffer()]);
     ui.upload.value = "";
   });
   for (const button of ui.exports) {
     button.addEventListener("click", () => {
+      exporting = true;
       status = { state: "computing", words: `writing ${button.textContent}` };
       schedule();
       port.send({ kind: "export", suffix: button.value });
@@ -986,7 +996,10 @@ export function view(port, root, page = false) {
       about = { ...message, tables: typed(tables, Uint8Array) };
       if (ui.every.open && !page) port.send({ kind: "methods", open: true }); // a view that opened since began folded
     },
-    status: (message) => { status = message; },
+    status: (message) => {
+      status = message;
+      exporting &&= message.state !== "error";
+    },
     view: (message, [values]) => {
       const pane = panes[message.pane];
       if (message.run === null) { pane.shown = null; return; }
@@ -1016,11 +1029,10 @@ export function view(port, root, page = false) {
     },
     boxes: (message) => { found = message; },
     layer: keepLayer,
-    atlas: (message, [maps]) => {
-      const { grid, model } = panes[0].shown;
-      atlas = { ...message, maps: typed(maps, Float32Array), grid, model };
-    },
+    atlas: (message, [maps]) => { atlas = { ...message, maps: maps && typed(maps, Float32Array) }; },
     file: (message, [bytes]) => {
+      if (!exporting) return; // another view of this lab asked for it
+      exporting = false;
       const link = make("a", { href: URL.createObjectURL(new Blob([bytes])), download: message.name });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 10000);
@@ -1041,7 +1053,9 @@ export function view(port, root, page = false) {
     schedule();
   }
   const changed = () => schedule();
+  const cut = () => { alone = true; schedule(); };
   port.on("msg:custom", heard);
+  port.on("comm_live_update", cut); // said of a living widget, once its kernel is gone
   port.on("change", changed);
   port.on("change:_photo", load);
   const size = new ResizeObserver(changed);
@@ -1057,6 +1071,7 @@ export function view(port, root, page = false) {
       cancelAnimationFrame(pending);
       size.disconnect();
       port.off("msg:custom", heard);
+      port.off("comm_live_update", cut);
       port.off("change", changed);
       port.off("change:_photo", load);
       photo?.close();
@@ -1064,6 +1079,11 @@ export function view(port, root, page = false) {
       layers.clear();
     },
   };
+}
+
+/** Words that are read aloud when they are written: only where they differ. */
+function say(node, words) {
+  if (node.textContent !== words) node.textContent = words;
 }
 
 /** A select's options, written anew only where they changed. */
@@ -1104,13 +1124,12 @@ function build(root, page) {
     node.setAttribute("aria-label", words); // the label holds the value too, which is no part of the name
     return make("label", {}, make("span", { textContent: words }), node, ...more);
   };
-  const shortcutsOff = { "data-lm-suppress-shortcuts": "true" }; // Notebook 7 takes the arrow keys otherwise
-  const select = () => make("select", shortcutsOff);
-  const range = (min, max, step, more = {}) => make("input", { type: "range", min, max, step, ...shortcutsOff, ...more });
+  const select = () => make("select");
+  const range = (min, max, step, more = {}) => make("input", { type: "range", min, max, step, ...more });
   const check = () => make("input", { type: "checkbox" });
   const slider = (name, words, node, key = name) => field(name, node, words, (ui.out[key] = make("output")));
   ui.figures = [0, 1].map(() => {
-    const canvas = make("canvas", { tabIndex: 0, role: "application", ...shortcutsOff });
+    const canvas = make("canvas", { tabIndex: 0, role: "application" });
     const name = make("b"), title = make("span"), ramp = make("canvas", { width: 256, height: 1 });
     const numbers = make("div", { className: "numbers" }), bar = make("div", { className: "colours", role: "img" }, ramp, numbers);
     const box = make("figure", {}, make("figcaption", {}, name, " ", title), canvas, bar);
