@@ -33,7 +33,7 @@ def test_every_method_says_what_it_answers() -> None:
     [
         ("cls", Question(None, True, 2, "mean"), "no layer 2: layers run from 0 to 1, or from -1 to -2"),
         ("cls", Question(None, True, -3, "mean"), "no layer -3"),
-        ("cls", Question(None, True, "last", "mean"), "layer is an index or 'mean', not 'last'"),  # type: ignore[arg-type]
+        ("cls", Question(None, True, "last", "mean"), "no layer 'last': layers run from 0 to"),  # type: ignore[arg-type]
         ("cls", Question(None, True, 1, 4), "no head 4: heads run from 0 to 3"),
         ("cls", Question(None, True, 1, -5), "no head -5"),
         ("cls", Question(None, True, 1, "sum"), "head is an index, 'mean', 'max' or 'min', not 'sum'"),  # type: ignore[arg-type]
@@ -45,7 +45,7 @@ def test_every_method_says_what_it_answers() -> None:
         ("grad_rollout", Question(None, True, -1, 2), "it has no head, leave it out"),
         ("occlusion", Question(5, True, -1, "mean"), "it has no query, leave it out"),
         ("grad_cam", Question(None, True, 2, "mean"), "no layer 2: layers run from 0 to 1"),
-        ("grad_cam", Question(None, True, "mean", "mean"), "layer is an index or 'mean', not 'mean'"),
+        ("grad_cam", Question(None, True, "mean", "mean"), "no layer 'mean': layers run from 0 to"),
     ],
 )
 def test_questions_without_an_answer_are_refused(name: str, question: Question, words: str) -> None:

@@ -40,12 +40,24 @@ def test_above_keeps_those_whose_score_is(confidence: float) -> None:
     assert np.array_equal(kept.above(confidence).xyxy, kept.xyxy)
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    boxes = made()
+    assert boxes[np.argmin(boxes.score)].label == boxes[3].label == ("mouse",)
+    assert boxes[np.int64(-3)].label == ("cat",)
+    assert boxes.cell(np.argmin(boxes.score)) == boxes.cell(3)
+    above = boxes.above(boxes.score[0] - np.float32(0.01))
+    assert above.label == ("dog",)
+    assert type(above.confidence) is float
+    with pytest.raises(TypeError):
+        boxes[1.0]
+
+
 def test_above_a_lower_confidence_is_not_known() -> None:
     with pytest.raises(ValueError, match=r"above a confidence of 0\.25.* detect again with confidence=0\.1"):
         made().above(0.1)
 
 
-@pytest.mark.parametrize("confidence", [-0.1, 1, float("nan"), "0.5", True, None])
+@pytest.mark.parametrize("confidence", [-0.1, 1, float("nan"), "0.5", True, np.True_, None])
 def test_confidence_is_a_share(confidence: Any) -> None:
     with pytest.raises(ValueError, match="confidence lies between 0 and below 1"):
         made().above(confidence)
@@ -55,6 +67,7 @@ def test_parts_are_detections() -> None:
     boxes = made()
     assert boxes[1].label == boxes[-3].label == ("cat",)
     assert boxes[1:3].label == ("cat", "dog")
+    assert boxes[[2, -1]].label == ("dog", "mouse")
     assert boxes[np.array([True, False, False, True])].label == ("dog", "mouse")
     assert [one.label[0] for one in boxes] == list(NAMES)
     with pytest.raises(IndexError, match="no box 4: tiny found 4 boxes"):

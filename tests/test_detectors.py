@@ -84,6 +84,11 @@ def test_bad_settings_are_said(detector: vislab.Detector, settings: dict[str, An
         vislab.detect(detecting.PHOTO, detector, **settings)
 
 
+def test_a_size_may_be_a_number_of_numpy(detector: vislab.Detector) -> None:
+    plain, sized = (detector.glance(detecting.PHOTO, image_size=side).frame for side in (96, np.int64(96)))
+    assert repr(plain) == repr(sized)
+
+
 def test_a_detector_is_taken_as_it_is(detector: vislab.Detector) -> None:
     assert vislab.load_detector(detector) is detector
 

@@ -94,6 +94,22 @@ def test_the_index_of_a_box_does_not_depend_on_the_confidence(yolo12: Glance) ->
         evidence.heatmap(yolo12, box=len(faint))
 
 
+@pytest.mark.parametrize("method", ["attention", "grad_cam"])
+def test_numbers_of_numpy_are_numbers(yolo12: Glance, method: str) -> None:
+    plain, heat = (
+        evidence.heatmap(yolo12, box=box, method=method) for box in (1, np.argsort(-yolo12.detections(0.001).score)[1])
+    )
+    assert np.array_equal(heat.values, plain.values)
+    plain, heat = (evidence.heatmap(yolo12, point=(5, 5), layer=n, head=n) for n in (1, np.int64(1)))
+    assert np.array_equal(heat.values, plain.values)
+
+
+def test_explicit_attention_in_half_precision_is_a_heatmap() -> None:
+    network = detecting.detr(attn_implementation="eager")
+    exact = evidence.heatmap(glance_of(network), point=(60, 36)).values
+    assert evidence.heatmap(glance_of(network.bfloat16()), point=(60, 36)).values == pytest.approx(exact, abs=0.1)
+
+
 def test_layers_are_named_numbered_or_meant(yolo12: Glance) -> None:
     names = [place.site.name for place in evidence.places(yolo12)]
     by_name, by_index = (evidence.heatmap(yolo12, point=(5, 5), layer=layer) for layer in (names[2], 2))

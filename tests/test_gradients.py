@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 import transformers as hf
 from families import BATCH, FAMILIES, Family, Inputs
+from test_sites import attends, tokens
 from tiny import DINO, VIT, roughened
 from torch import Tensor, nn
 
@@ -237,6 +238,48 @@ def test_a_refused_site_is_named() -> None:
     cap.differentiate(value)
     with pytest.raises(AttentionRefused, match=r"'layers.1.attention' .* cannot be read: of a test"):
         cap.relevance()
+
+
+@pytest.mark.parametrize("name", ["ViT", "timm"])
+def test_gradient_checkpointing_is_refused_by_name(name: str) -> None:
+    """Its second forward, in the backward pass, is unwatched: neither gradients nor a scale may rest on it."""
+    model, inputs = FAMILIES[name].model(), FAMILIES[name].inputs()
+    with vislab.capture(model) as plain:
+        score(model, inputs)
+    if name == "ViT":
+        model.activation_checkpointing_enable()
+    else:
+        model.set_grad_checkpointing(True)
+    model.train(name == "ViT")
+    for options in ({"gradients": True}, {"attention_scale": 2.0}):
+        with (
+            pytest.raises(AttentionRefused, match=r"0\.att.* gradient checkpointing runs layers again.* Turn it off"),
+            vislab.capture(model, **options),
+        ):
+            score(model, inputs)
+    with torch.no_grad(), vislab.capture(model, attention_scale=2.0) as scaled:
+        score(model, inputs)
+    with vislab.capture(model) as cap:
+        score(model, inputs).backward()
+    assert torch.equal(cap.attention(1), plain.attention(1))
+    assert not torch.allclose(scaled.attention(1), plain.attention(1))
+
+
+def test_the_gradient_at_weights_changed_in_place_is_that_of_autograd() -> None:
+    made: list[Tensor] = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, module: nn.Module) -> Tensor:
+        made[:] = [(q @ k.mT).softmax(-1).to(torch.float64)]
+        made[0][..., 1] *= 3
+        return (made[0] @ v.double()).float()
+
+    model, x = attends(attend), tokens()["x"]
+    own = torch.autograd.grad(model(x).square().sum(), made)[0]
+    with vislab.capture(model, gradients=True) as cap:
+        said = model(x).square().sum()
+    cap.differentiate(said)
+    assert error(cap.gradient(0, slice(None)), own) < 1e-6
+    assert torch.equal(cap.attention(0, slice(None)), made[0].detach())
 
 
 # ---- one image, one target ----
@@ -550,6 +593,10 @@ def test_classes_without_names_are_known_by_index() -> None:
         ValueError, match=r"has 1000 classes without names: target is an index from 0 to 999, .*, not 'x'"
     ):
         explained(model, "relevance", target="x")
+    with pytest.raises(ValueError, match=r"target is an index from 0 to 999, .*, not True"):
+        explained(model, "relevance", target=True)
+    plain, heat = (explained(model, "relevance", target=index) for index in (7, np.int64(7)))
+    assert np.array_equal(heat.values, plain.values)
     headless = loading.load(tiny.make("timm").requires_grad_(True))
     headless.module.reset_classifier(0)
     with pytest.raises(ValueError, match="has no classifier"):

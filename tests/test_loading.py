@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -19,6 +20,7 @@ import transformers as hf
 from test_models import offline_torchvision, photo
 from torch import nn
 
+import vislab
 from vislab import loading
 from vislab.images import samples
 from vislab.models import Model
@@ -71,6 +73,38 @@ def test_a_folder_is_loaded(folder: Path) -> None:
     assert [label for label, _ in best] != sorted(loaded.labels)
     assert sum(p for _, p in best) == pytest.approx(1, abs=1e-5)
     assert [p for _, p in best] == sorted((p for _, p in best), reverse=True)
+
+
+def test_a_module_with_its_processor_is_what_its_folder_is(folder: Path) -> None:
+    processor = hf.ViTImageProcessor.from_pretrained(folder)
+    given = loading.load(tiny.make("ViT classifier"), processor=processor, device="cpu")
+    loaded, image = loading.load(folder, device="cpu"), photo((50, 70))
+    assert given.preprocessing == loaded.preprocessing != loading.load(tiny.make("ViT classifier")).preprocessing
+    assert dict(given.predict(image)) == pytest.approx(dict(loaded.predict(image)), rel=1e-5)
+    for named in (folder, str(folder), "embedded", loaded):
+        with pytest.raises(ValueError, match="brings its own preprocessing: leave processor out"):
+            loading.load(named, processor=processor)
+
+
+@pytest.mark.parametrize("family", ["CLIP", "SigLIP", "DINOv2"])
+def test_a_processor_is_taken_for_every_family(family: str) -> None:
+    kinds = {"CLIP": hf.CLIPImageProcessor, "SigLIP": hf.SiglipImageProcessor, "DINOv2": hf.BitImageProcessor}
+    processor = kinds[family]()
+    model = loading.load(tiny.make(family), processor=processor)
+    assert model.preprocessing.mean == tuple(processor.image_mean)
+    assert model.preprocessing.size == (224, 224)
+
+
+@pytest.mark.parametrize(
+    "sizes", [{}, {"image_size": 48}, {"patch_size": 4}, {"image_size": (48, 32), "patch_size": 16}]
+)
+@pytest.mark.parametrize("method", ["rollout", "relevance"])
+def test_a_compiled_module_is_what_it_was_compiled_from(sizes: dict[str, Any], method: str) -> None:
+    module = tiny.make("ViT classifier")
+    plain, compiled = loading.load(module), loading.load(torch.compile(module, backend="eager"))
+    assert compiled.name == plain.name
+    heats = [vislab.explain(photo((50, 70)), model=model, method=method, **sizes).values for model in (plain, compiled)]
+    assert np.array_equal(*heats)
 
 
 class Bomb:

@@ -304,7 +304,24 @@ def test_impossible_image_sizes_are_refused(size: Any) -> None:
             model.grid(size)
 
 
-@pytest.mark.parametrize("patch", [True, 8.0, 0, -8, "8"])
+def test_numbers_of_numpy_are_numbers() -> None:
+    """What comes of them is what comes of plain ones, and what is kept of them is plain."""
+    model = loading.load(tiny.make("ViT classifier"))
+    plain = compose.explain(photo((50, 70)), model=model, method="cls", layer=1, head=2, image_size=48, patch_size=4)
+    layer, head, patch, side = np.array([1, 2, 4, 48])
+    heat = compose.explain(
+        photo((50, 70)), model=model, method="cls", layer=layer, head=head, image_size=side, patch_size=patch
+    )
+    assert np.array_equal(heat.values, plain.values)
+    assert repr(heat.grid) == repr(plain.grid)
+    assert repr(heat.frame) == repr(plain.frame)
+    assert repr(model.input_size((side, side))) == "(48, 48)"
+    assert repr(model.class_index(np.argmax([0, 0, 1]))) == "2"
+    scaled = [model.run(photo((9, 9)), attention_scale=s).logits for s in ({-1: 0.5}, {np.int64(-1): np.float32(0.5)})]
+    assert scaled[0].equal(scaled[1])
+
+
+@pytest.mark.parametrize("patch", [True, np.True_, 8.0, 0, -8, "8"])
 def test_impossible_patch_sizes_are_refused(patch: Any) -> None:
     with pytest.raises(ValueError, match="patch_size is a whole number of pixels above 0, not"):
         loading.load(tiny.make("ViT")).grid(patch_size=patch)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -179,6 +180,23 @@ def test_autocast_around_the_reading_changes_nothing() -> None:
     assert torch.equal(row, cap.rollout())
 
 
+def test_projections_of_inputs_that_autocast_made_are_read() -> None:
+    model = nn.Sequential(nn.Linear(32, 32), nn.TransformerEncoderLayer(32, 4, 48, batch_first=True)).eval()
+    x = tokens()["x"]
+    with vislab.capture(model) as cap:
+        model(x)
+    exact = maps(cap)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        plain = model(x)
+        with vislab.capture(model, gradients=True) as cap:
+            captured = model(x)
+    assert torch.equal(captured, plain)
+    assert difference(maps(cap), exact) < 1e-2
+    cap.differentiate(captured.float().square().sum())
+    assert cap.gradient(0).dtype == torch.float32
+    assert cap.gradient(0).abs().max() > 0
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
 def test_gradient_modes_make_no_difference(mode: Callable[[], Any]) -> None:
     model, expected = FAMILIES["torchvision"].model(), maps(read(FAMILIES["torchvision"].model(), {"x": image()}))
@@ -241,6 +259,7 @@ def test_a_model_that_makes_its_own_softmax_is_read_too(dtype: torch.dtype) -> N
     model = FAMILIES["ViT"].model(unfused=True).to(dtype)
     inputs = {"pixel_values": image().to(dtype)}
     got = maps(read(model, inputs))
+    assert {rows.dtype for rows in got} == {torch.float32}
     assert difference([rows.to(dtype) for rows in got], FAMILIES["ViT"].attention(model, inputs)) < 1e-6
     assert all(torch.allclose(rows.sum(-1), torch.ones(rows.shape[:-1]), atol=1e-5) for rows in got)
 
@@ -261,6 +280,8 @@ UNPROVEN: dict[str, Callable[..., Tensor]] = {
     "keys only summed": lambda q, k, v, m: torch.einsum("bhij,bhid->bhid", weights(q, k), v),
     "normalised once more": lambda q, k, v, m: (weights(q, k) / weights(q, k).sum(-2, keepdim=True)) @ v,
     "dropout": lambda q, k, v, m: F.dropout(weights(q, k), 0.5, training=True) @ v,
+    "product by keywords": lambda q, k, v, m: torch.matmul(input=weights(q, k), other=v),
+    "product by one keyword": lambda q, k, v, m: torch.matmul(torch.matmul(q, other=k.mT).softmax(-1), other=v),
 }
 
 
@@ -276,6 +297,44 @@ def test_a_softmax_that_does_not_is_refused(how: str) -> None:
         model(tokens()["x"])
     with pytest.raises(AttentionRefused, match=r"'0' \(Attends\)"):
         cap.attention("0")
+
+
+def hidden(weights: Tensor) -> Tensor:
+    weights[..., 1] = 0
+    return weights
+
+
+CHANGED: dict[str, Callable[..., Tensor]] = {
+    "of a bare product": lambda q, k: hidden((q @ k.mT).softmax(-1)),
+    "of scaled logits": lambda q, k: hidden(weights(q, k)),
+    "before a cast": lambda q, k: hidden((q @ k.mT).softmax(-1)).to(torch.float64),
+    "after a cast": lambda q, k: hidden((q @ k.mT).softmax(-1).to(torch.float64)),
+    "between casts": lambda q, k: hidden((q @ k.mT).softmax(-1).to(torch.float64)).float(),
+}
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+@pytest.mark.parametrize("how", CHANGED)
+def test_weights_changed_in_place_are_read_as_they_weigh_the_values(how: str, mode: Callable[[], Any]) -> None:
+    made: list[Tensor] = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, module: nn.Module) -> Tensor:
+        made[:] = [CHANGED[how](q, k)]
+        return (made[0] @ v.to(made[0].dtype)).float()
+
+    model = attends(attend)
+    with mode(), vislab.capture(model) as cap:
+        model(**tokens())
+    assert torch.equal(cap.attention(0, slice(None)), made[0].detach())
+
+
+@pytest.mark.parametrize("name", ["ViT", "eager"])
+def test_rows_belong_to_whoever_reads_them(name: str) -> None:
+    cap = read(FAMILIES["ViT"].model(unfused=name == "eager"), FAMILIES["ViT"].inputs())
+    before = maps(cap)
+    for rows in maps(cap):
+        rows.zero_()
+    assert difference(maps(cap), before) == 0
 
 
 def test_talking_heads_are_refused_by_name() -> None:
@@ -563,12 +622,17 @@ def test_an_attention_that_cannot_be_scaled_stops_the_forward() -> None:
     assert read(model, attention_scale=1.0).attention(0).isfinite().all()
 
 
-@pytest.mark.parametrize("scale", [0, -1, math.nan, math.inf, "2", None, True, {0: 0}, {0: "a"}])
+@pytest.mark.parametrize("scale", [0, -1, math.nan, math.inf, "2", None, True, np.True_, {0: 0}, {0: "a"}])
 def test_a_scale_that_is_none_is_refused(scale: Any) -> None:
     with pytest.raises(
         ValueError, match=r"attention_scale must be a number above 0 and finite, not .*1 is the trained"
     ):
         read(vit(), attention_scale=scale)
+
+
+def test_a_scale_may_be_a_number_of_numpy() -> None:
+    plain = read(vit(), attention_scale={1: 0.5})
+    assert difference(maps(read(vit(), attention_scale={np.int64(1): np.float32(0.5)})), maps(plain)) == 0
 
 
 @pytest.mark.parametrize("index", [2, -1, "layers.0.attention", 0.0, True])

@@ -128,7 +128,7 @@ class ProjectedCall:
     def at_heads(self, given: Tensor) -> Tensor:
         """A gradient at the module's output, (queries, batch, width), as the gradient at the heads' outputs."""
         assert self.out is not None
-        return self._by_head(batch_first(given) @ self.out)
+        return self._by_head(batch_first(given).to(self.out.dtype) @ self.out)
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -142,7 +142,10 @@ class ProjectedCall:
 
 @dataclass(frozen=True, eq=False)
 class WeightsCall:
-    """The attention that a module without fused attention made itself. weights: (batch, heads, queries, keys)."""
+    """The attention that a module without fused attention made itself. weights: (batch, heads, queries, keys).
+
+    Its rows are copies: whoever changes them in place leaves the weights what they were.
+    """
 
     weights: Tensor
 
@@ -160,11 +163,11 @@ class WeightsCall:
         return batch, heads, queries, keys
 
     def attention(self, rows: slice | Tensor, batch: slice = slice(None)) -> Tensor:
-        return self.weights[batch][:, :, rows]
+        return self.weights[batch][:, :, rows].to(wide(self.dtype), copy=True)
 
     def gradient(self, given: Tensor, rows: slice | Tensor, batch: slice = slice(None)) -> Tensor:
         """The gradient at rows of the attention. given: at the attention itself."""
-        return given[batch][:, :, rows]
+        return given[batch][:, :, rows].to(wide(self.dtype), copy=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -54,6 +57,7 @@ class Detections:
                 f"{score.shape} and {origin.shape}"
             )
         check_confidence(self.confidence)
+        object.__setattr__(self, "confidence", float(self.confidence))
         if not np.isfinite(xyxy).all() or (xyxy[:, 2:] < xyxy[:, :2]).any():
             raise ValueError("a box is (x0, y0, x1, y1) with x0 ≤ x1 and y0 ≤ y1, all of them finite")
         if not ((score > np.float32(self.confidence)) & (score <= 1)).all() or (np.diff(score) > 0).any():
@@ -71,12 +75,13 @@ class Detections:
     def __len__(self) -> int:
         return len(self.label)
 
-    def __getitem__(self, which: int | slice | np.ndarray) -> Detections:
-        """Some of the boxes: one by its index, a slice, or those of a mask."""
-        if isinstance(which, int):
-            if not -len(self) <= which < len(self):
-                raise IndexError(f"no box {which}: {self._counted()}")
-            which = slice(which % len(self), which % len(self) + 1)
+    def __getitem__(self, which: SupportsIndex | slice | Sequence[int] | np.ndarray) -> Detections:
+        """Some of the boxes: one by its index, a slice, several by theirs, or those of a mask."""
+        if not isinstance(which, slice | Sequence | np.ndarray):
+            index = operator.index(which)
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"no box {index}: {self._counted()}")
+            which = slice(index % len(self), index % len(self) + 1)
         kept = np.arange(len(self))[which]
         return replace(
             self,
@@ -126,5 +131,5 @@ class Detections:
 
 def check_confidence(confidence: Any) -> None:
     """ValueError where a confidence is none."""
-    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence < 1:
+    if isinstance(confidence, bool) or not isinstance(confidence, Real) or not 0 <= float(confidence) < 1:
         raise ValueError(f"confidence lies between 0 and below 1, not at {confidence!r}")

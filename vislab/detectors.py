@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from .features import FeatureMap
 from .geometry import Frame, Grid
 from .images import load_image
 from .loading import hub_answers
-from .models import ImageSize, evaluating
+from .models import ImageSize, evaluating, sides
 from .sites import Capture
 from .watching import capture
 
@@ -90,7 +90,8 @@ class Detector:
         attention_scale: float | Mapping[int, float] = 1.0,
     ) -> Glance:
         """One forward of an image, (H, W, 3) uint8. See `vislab.detect` for the settings."""
-        given, frame = self.family.prepare(image, self._size(image_size))  # type: ignore[arg-type]
+        size = self.family.size if image_size is None else sides(image_size)
+        given, frame = self.family.prepare(image, size)  # type: ignore[arg-type]
         parameter = next(self.module.parameters())
         given = {
             name: x.to(parameter.device, parameter.dtype if x.is_floating_point() else None)
@@ -126,14 +127,6 @@ class Detector:
             tokens = x[0].flatten(1).mT.float().cpu().numpy()
             found.append(FeatureMap(f"P{round(math.log2(grid.patch[0]))}", tokens, grid, glance.frame, glance.image))
         return found
-
-    def _size(self, image_size: ImageSize | None) -> tuple[int, int] | None:
-        if image_size is None:
-            return self.family.size
-        size = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
-        if len(size) != 2 or not all(type(s) is int and s > 0 for s in size):
-            raise ValueError(f"image_size is a number of pixels or (height, width), not {image_size!r}")
-        return size
 
 
 class _Sampling(TorchFunctionMode):

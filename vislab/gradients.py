@@ -15,7 +15,7 @@ from .calls import wide
 from .geometry import Grid
 from .models import ImageSize, Model, Prepared
 from .reading import Answer, Question, encoder, layer_index, pooling_head, token_name
-from .sites import AttentionRefused, Capture, Site
+from .sites import AttentionRefused, Capture, Site, whole
 
 Target = str | int | Callable[[Any], Tensor] | None
 Progress = Callable[[int, int], None]
@@ -123,7 +123,7 @@ class Probe:
     def _class(self, logits: Tensor) -> int:
         labels, count = self.model.labels, logits.shape[1]
         index = int(logits[0].argmax()) if self._asked is None else self._asked
-        if not isinstance(index, int) or not 0 <= index < count:
+        if not whole(index) or not 0 <= index < count:
             raise ValueError(
                 f"{self.model.name} has {count} classes without names: target is an index from 0 to {count - 1}, or a "
                 f"function of the model's output, not {index!r}"

@@ -52,22 +52,30 @@ def load(
     *,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
+    processor: Any = None,
 ) -> Model:
     """Load a Vision Transformer.
 
     model: "embedded" (needs no network), a name on the hub ("facebook/dinov2-small", "timm/…", "torchvision/…"), a
     local folder of transformers, or a torch module of transformers, timm or torchvision. device: "cpu", "cuda", "mps",
     …; by default the fastest there is, or where a given module is. dtype: "float32", "bfloat16" or "float16"; by
-    default float32, or a given module's.
+    default float32, or a given module's. processor: the image processor of transformers that a given module was trained
+    with; without it timm's modules say theirs, and of others it is assumed that they see the whole image, normalised by
+    ImageNet's mean and deviation.
 
-    A given module is taken as it is, and moved only where device or dtype say so. Weights are read as tensors alone,
-    safetensors by preference; no pickle is executed. Raises ValueError for an unknown name and for files of pickles,
-    OSError where the hub or the folder does not give the model.
+    A given module is taken as it is, a compiled one as what it was compiled from, and moved only where device or dtype
+    say so. Weights are read as tensors alone, safetensors by preference; no pickle is executed. Raises ValueError for
+    an unknown name, for files of pickles and for a processor beside what brings its own, OSError where the hub or the
+    folder does not give the model.
     """
+    if processor is not None and not isinstance(model, nn.Module):
+        raise ValueError(f"{getattr(model, 'name', model)} brings its own preprocessing: leave processor out")
     if isinstance(model, Model):
         made = model
     elif isinstance(model, nn.Module):
-        made = _described(type(model).__name__, model, None)
+        module = getattr(model, "_orig_mod", model)  # hooks and other patch sizes would compile it anew each time
+        how = None if processor is None else of_processor(processor, module)
+        made = _described(type(module).__name__, module, how)
     else:
         made = _named(str(model))
         device, dtype = device or _fastest(), dtype or "float32"

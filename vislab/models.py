@@ -19,7 +19,7 @@ from .geometry import Frame, Grid, attention_memory
 from .images import load_image
 from .patch_size import RESIZABLE, resized
 from .preprocessing import Preprocessing, own_size
-from .sites import Capture
+from .sites import Capture, whole
 from .watching import capture
 
 ImageSize = int | tuple[int, int]
@@ -92,7 +92,7 @@ class Model:
         Raises ValueError for sizes that leave pixels over, with those near them that do not.
         """
         size = self.input_size(image_size)
-        patch = self.patch if patch_size is None else (self._patch_size(patch_size), patch_size)
+        patch = self.patch if patch_size is None else (self._patch_size(patch_size),) * 2
         grid = Grid.of(size, patch, self.prefix, self.suffix)
         if (image_size is not None or patch_size is not None) and any(s % p for s, p in zip(size, patch, strict=True)):
             p = patch[0]
@@ -194,13 +194,13 @@ class Model:
     def class_index(self, target: str | int) -> int:
         """The index of a class, given by its label or its index. Raises ValueError for one that is not there."""
         if self.labels is None:
-            if isinstance(target, int) and target >= 0:
-                return target
+            if whole(target) and target >= 0:
+                return int(target)
             raise ValueError(f"{self.name} has no names for classes: give an index, not {target!r}")
         if target in self.labels:
             return self.labels.index(str(target))
-        if isinstance(target, int) and 0 <= target < len(self.labels):
-            return target
+        if whole(target) and 0 <= target < len(self.labels):
+            return int(target)
         near = difflib.get_close_matches(str(target), self.labels, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         hint = hint or (f": it knows {', '.join(self.labels)}" if len(self.labels) <= FEW else "")
@@ -224,9 +224,7 @@ class Model:
         """(height, width) px of the input that is asked for. Raises ValueError for sizes that the model cannot take."""
         if image_size is None:
             return self.preprocessing.size
-        size = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
-        if len(size) != 2 or not all(type(s) is int and s > 0 for s in size):
-            raise ValueError(f"image_size is a number of pixels or (height, width), not {image_size!r}")
+        size = sides(image_size)
         if size != self.preprocessing.size and not (self.resizable or family_of(self.module) == "yolos"):
             height, width = self.preprocessing.size
             raise ValueError(
@@ -235,8 +233,9 @@ class Model:
         return size
 
     def _patch_size(self, patch_size: int) -> int:
-        if type(patch_size) is not int or patch_size < 1:
+        if not whole(patch_size) or patch_size < 1:
             raise ValueError(f"patch_size is a whole number of pixels above 0, not {patch_size!r}")
+        patch_size = int(patch_size)
         if (patch_size, patch_size) != self.patch and not self.resizable:
             raise ValueError(f"{self.name} keeps its patches of {self.patch[0]} px: leave patch_size out")
         return patch_size
@@ -246,14 +245,14 @@ class Model:
         if patch_size is None:
             yield
         else:
-            with resized(self.module, patch_size):
+            with resized(self.module, int(patch_size)):
                 yield
 
     def _scales(self, attention_scale: float | Mapping[int, float]) -> float | Mapping[int, float]:
         if not isinstance(attention_scale, Mapping):
             return attention_scale
         for layer in attention_scale:
-            if type(layer) is not int or not -self.layers <= layer < self.layers:
+            if not whole(layer) or not -self.layers <= layer < self.layers:
                 raise ValueError(
                     f"attention_scale is for no layer {layer!r}: layers of {self.name} run from 0 to {self.layers - 1}"
                 )
@@ -294,9 +293,18 @@ class Model:
         )
 
 
+def sides(image_size: ImageSize) -> tuple[int, int]:
+    """(height, width) px of an input. Raises ValueError for what is no size."""
+    size = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
+    if len(size) != 2 or not all(whole(s) and s > 0 for s in size):
+        raise ValueError(f"image_size is a number of pixels or (height, width), not {image_size!r}")
+    return int(size[0]), int(size[1])
+
+
 def free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "cuda":  # what torch has cached counts as used there, and is free
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + cached)
     import psutil
 
     return int(psutil.virtual_memory().available)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .calls import Fusion
 from .geometry import Grid
-from .sites import Capture, Site
+from .sites import Capture, Site, whole
 
 Layer = int | Literal["mean"]
 Head = int | Fusion
@@ -121,7 +121,7 @@ def mean_query(cap: Capture, site: Site) -> Tensor:
 
 def rollout_fusion(question: Question) -> Fusion:
     """How rollout fuses the heads."""
-    if question.layer == "mean" or isinstance(question.head, int):
+    if question.layer == "mean" or not isinstance(question.head, str):
         raise ValueError(
             "rollout goes through the layers and fuses their heads: layer is the last one's index, head is 'mean', "
             f"'max' or 'min', not layer={question.layer!r} and head={question.head!r}"
@@ -131,7 +131,7 @@ def rollout_fusion(question: Question) -> Fusion:
 
 def fused_heads(rows: Tensor, head: Head) -> Tensor:
     """(heads, …) -> (…): one head, or all of them fused."""
-    if isinstance(head, int):
+    if whole(head):
         if not -len(rows) <= head < len(rows):
             raise ValueError(f"no head {head}: heads run from 0 to {len(rows) - 1}")
         return rows[head]
@@ -143,10 +143,8 @@ def fused_heads(rows: Tensor, head: Head) -> Tensor:
 
 
 def layer_index(layer: Layer, count: int) -> int:
-    if not isinstance(layer, int):
-        raise ValueError(f"layer is an index or 'mean', not {layer!r}")
-    if not -count <= layer < count:
-        raise ValueError(f"no layer {layer}: layers run from 0 to {count - 1}, or from -1 to {-count}")
+    if not whole(layer) or not -count <= layer < count:
+        raise ValueError(f"no layer {layer!r}: layers run from 0 to {count - 1}, or from -1 to {-count}")
     return layer % count
 
 

@@ -148,7 +148,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+        return {_plain(key): _plain(one) for key, one in value.items()}
     if isinstance(value, Sequence):
         return tuple(map(_plain, value)) if isinstance(value, tuple) else list(map(_plain, value))
     return f"<{type(value).__name__}>"

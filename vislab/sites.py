@@ -7,7 +7,8 @@ import operator
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from numbers import Integral
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -403,6 +404,11 @@ class Capture:
         if isinstance(scale, Mapping):
             scale = scale.get(list(self._sites).index(name), 1.0)
         return self._sites[name], float(scale)
+
+
+def whole(value: Any) -> TypeGuard[int]:
+    """Whether a value is a whole number, of numpy too; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _first_row(site: Site, query: int | Tensor) -> Tensor:

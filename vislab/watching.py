@@ -14,9 +14,11 @@ import inspect
 import math
 import re
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -38,7 +40,7 @@ from .calls import (
     repeat_heads,
     wide,
 )
-from .sites import AttentionRefused, Capture, Site
+from .sites import AttentionRefused, Capture, Site, whole
 
 _MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 _SOFTMAX = {torch.softmax, torch.Tensor.softmax, F.softmax}
@@ -59,11 +61,10 @@ class _Tap(TorchFunctionMode):
         self.scale = math.prod(scale for _, scale in entered)
         self.differentiable = any(site._differentiable for site in self.sites)
         self.bias_kv = isinstance(module, nn.MultiheadAttention) and (module.bias_k is not None or module.add_zero_attn)
-        self.weights: Tensor | None = None
         self.product: tuple[Tensor, Tensor, Tensor] | None = None  # of two matrices and its factors, if done just now
         self.call: FusedCall | WeightsCall | None = None  # what the softmax was taken of
-        self.result: Tensor | None = None  # the softmax's own
-        self.casts: list[Tensor] = []  # the softmax's result as it may weigh the values, in whichever dtype
+        # the softmax's result as it may weigh the values, in whichever dtype, each with its version
+        self.casts: list[tuple[Tensor, int | None]] = []
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -75,12 +76,13 @@ class _Tap(TorchFunctionMode):
             return self._multi_head(*args, **kwargs)
         if func in _SOFTMAX:
             return self._softmax(func, args, kwargs)
-        if self.weights is not None and func in _PRODUCT:
+        product = func in _PRODUCT and len(args) > 1
+        if self.call is not None and product:
             self._product(func, args)
         output = func(*args, **kwargs)
-        self.product = (output, *args[:2]) if func in _PRODUCT and func is not torch.einsum else None
-        if self.weights is not None and func in _CASTS and self._weighs(args[0]):
-            self.casts.append(output)
+        self.product = (output, *args[:2]) if product and func is not torch.einsum else None
+        if func in _CASTS and self._weighing(args[0]) is not None:
+            self.casts.append((output, _version(output)))
         return output
 
     def _begin_graph(self, result: Tensor) -> Tensor:
@@ -118,8 +120,7 @@ class _Tap(TorchFunctionMode):
         values: (batch, heads, keys, dim); output: (batch, queries, …), as `then` makes it of the heads' outputs. The
         error is held against what uniform attention would change, and what rounding alone explains.
         """
-        count = call.shape[2]
-        rows = torch.tensor(sorted({0, count // 3, 2 * count // 3, count - 1}), device=output.device)
+        rows = _some_rows(call.shape[2], output.device)
         values = repeat_heads(values, call.shape[1]).to(wide(values.dtype))
         mixed, even = call.attention(rows) @ values, values.mean(2, keepdim=True).expand(-1, -1, len(rows), -1)
         given, mixed, even = output[:, rows].to(values.dtype), then(mixed), then(even)
@@ -186,8 +187,9 @@ class _Tap(TorchFunctionMode):
             self._record(None, "its dropout is active: call eval() on the model first")
         else:
             with exactly(a["query"].device):
-                query, key, value = (batch_first(a[name]) for name in ("query", "key", "value"))
-                mask = multi_head_mask(a["attn_mask"], a["key_padding_mask"], heads, query.dtype)
+                dtype = weights[0].dtype  # under autocast the inputs may have another
+                query, key, value = (batch_first(a[name]).to(dtype) for name in ("query", "key", "value"))
+                mask = multi_head_mask(a["attn_mask"], a["key_padding_mask"], heads, dtype)
                 projections = tuple(w.detach() for w in weights)
                 offsets = tuple(None if b is None else b.detach() for b in biases)
                 call = ProjectedCall(query, key, projections, offsets, heads, mask, self.scale)
@@ -217,55 +219,88 @@ class _Tap(TorchFunctionMode):
         output = func(*args, **kwargs)
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if isinstance(output, Tensor) and output.ndim == 4 and dim in (-1, 3):
-            self.result = self._begin_graph(output)
-            self.weights = output.detach()
-            self.call = WeightsCall(self.weights)
+            self._begin_graph(output)
+            self.call = WeightsCall(output.detach())
             if bare is not None and not self.differentiable:  # the gradient is taken at the weights
                 self.call = FusedCall(bare[1].detach(), bare[2].detach().mT, self.scale)
-            self.casts = [self.weights]
+            self.casts = [(output, _version(output))]
             self._record(None, "its softmax is changed before it weighs the values (active dropout, talking heads)")
         return output
 
     def _product(self, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        """A product over the keys with the softmax's own result proves that it is the attention."""
-        assert self.weights is not None
+        """A product over the keys with the softmax's own result proves that it is the attention.
+
+        Where that was changed in place, or may have been, the attention is what weighs the values now.
+        """
         assert self.call is not None
         if func is torch.einsum:
-            proven = self._einsum(*args)
+            weights = self._einsum(*args)
         else:
             left, right = args[:2]
-            proven = self._weighs(left) or (right.ndim > 1 and self._weighs(right.mT))
-        if proven:
-            for site in self.sites:
-                if site._calls == 1:
-                    site._keep(self._on_map(self.call), self.result)
-            self.weights, self.call, self.result, self.casts = None, None, None, []
+            weights = self._weighing(left)
+            if weights is None and right.ndim > 1:
+                weights = self._weighing(right.mT)
+        if weights is None:
+            return
+        call = self.call
+        if self._unchanged(weights):
+            weights = self.casts[0][0]
+        else:
+            call = WeightsCall(weights.detach())
+        for site in self.sites:
+            if site._calls == 1:
+                site._keep(self._on_map(call), weights)
+        self.call, self.casts = None, []
+
+    def _unchanged(self, weights: Tensor) -> bool:
+        """Whether the weights are what the softmax made: by their versions, or where nobody counts, on some rows."""
+        if not weights.is_inference():
+            return all(version == _version(cast) for cast, version in self.casts)
+        if isinstance(self.call, WeightsCall):
+            return False
+        assert self.call is not None
+        with exactly(weights.device):
+            rows = _some_rows(weights.shape[2], weights.device)
+            made, given = self.call.attention(rows), weights[:, :, rows].to(wide(weights.dtype))
+            limit = _TOLERANCE[weights.dtype] * (given - given.mean(-1, keepdim=True)).norm()
+            return bool((made - given).norm() <= limit + torch.finfo(weights.dtype).eps * given.norm())
 
     def _on_map(self, call: FusedCall | WeightsCall) -> Call:
         """The call with areas put back on their map: YOLO12's modules say how many, and hold them in the batch."""
         areas = getattr(self.module, "area", 1)
         return AreaCall(call, areas) if type(areas) is int and areas > 1 and call.shape[0] % areas == 0 else call
 
-    def _einsum(self, equation: Any, *operands: Any) -> bool:
-        """Whether an einsum sums the weights over their keys, together with the values', and over nothing else."""
+    def _einsum(self, equation: Any, *operands: Any) -> Tensor | None:
+        """The weights that an einsum sums over their keys, together with the values', and over nothing else."""
         if not isinstance(equation, str) or "->" not in equation:
-            return False
+            return None
         left, result = equation.replace(" ", "").split("->")
         terms, factors = left.split(","), operands[0] if isinstance(operands[0], list | tuple) else operands
         for term, factor in zip(terms, factors, strict=True):
-            if self._weighs(factor):
-                key = term[-1]
-                return key not in result and left.count(key) == 2 and set(term[:-1]) <= set(result)
-        return False
+            weights, key = self._weighing(factor), term[-1]
+            if weights is not None:
+                return weights if key not in result and left.count(key) == 2 and set(term[:-1]) <= set(result) else None
+        return None
 
-    def _weighs(self, operand: Tensor) -> bool:
-        """Whether an operand is the softmax's result, rows as rows, be it with batch and heads in one dimension."""
-        return any(
-            operand.data_ptr() == w.data_ptr()
-            and operand.shape[-2:] == w.shape[-2:]
-            and operand.stride()[-2:] == w.stride()[-2:]
-            for w in self.casts
-        )
+    def _weighing(self, operand: Tensor) -> Tensor | None:
+        """The softmax's result that an operand is, rows as rows, be it with batch and heads in one dimension."""
+        for cast, _ in self.casts:
+            if (
+                operand.data_ptr() == cast.data_ptr()
+                and operand.shape[-2:] == cast.shape[-2:]
+                and operand.stride()[-2:] == cast.stride()[-2:]
+            ):
+                return cast
+        return None
+
+
+def _some_rows(count: int, device: torch.device) -> Tensor:
+    return torch.tensor(sorted({0, count // 3, 2 * count // 3, count - 1}), device=device)
+
+
+def _version(x: Tensor) -> int | None:
+    """How often a tensor was changed in place; of those made under inference_mode nobody counts it."""
+    return None if x.is_inference() else x._version
 
 
 def _joined(heads: Tensor) -> Tensor:
@@ -306,6 +341,7 @@ def capture(
     attention recomputed from its queries and keys must give its own output. A site that fails is refused by name when
     read; one that is to be scaled and makes its own softmax, at once. gradients: keep what `Capture.differentiate`
     needs, the values and the graph; where neither input nor weights require one, it begins at the first attention.
+    Gradient checkpointing is refused where gradients are kept, or would go through scaled attention.
 
     The last forward counts. Only the thread that opened the capture is recorded. Captures may be nested, and closed in
     any order; each reports what the model really used, the others' interventions included.
@@ -335,10 +371,11 @@ def capture(
 def _check_scale(scale: float | Mapping[int, float], sites: int) -> None:
     if isinstance(scale, Mapping):
         for index in scale:
-            if type(index) is not int or not 0 <= index < sites:
+            if not whole(index) or not 0 <= index < sites:
                 raise ValueError(f"attention_scale is for no site {index!r}: their indices run from 0 to {sites - 1}")
-    for factor in scale.values() if isinstance(scale, Mapping) else [scale]:
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
+    factors: list[Any] = [*scale.values()] if isinstance(scale, Mapping) else [scale]
+    for factor in factors:
+        if isinstance(factor, bool) or not isinstance(factor, Real) or not 0 < float(factor) < math.inf:
             raise ValueError(
                 f"attention_scale must be a number above 0 and finite, not {factor!r}; 1 is the trained model"
             )
@@ -421,8 +458,20 @@ def _run(module: nn.Module, original: Callable[..., Any], args: tuple[Any, ...],
         entered = [r._enter(name, module) for r, name in watch.sites if r._thread == thread]
         if not entered:
             return original(*args, **kwargs)
-        with _Tap(module, entered):
+        tap = _Tap(module, entered)
+        if (tap.differentiable or (tap.scale != 1 and torch.is_grad_enabled())) and _checkpointed():
+            raise AttentionRefused(
+                f"gradients through {tap.sites[0].name!r} ({tap.sites[0].kind}) would be wrong: gradient checkpointing "
+                "runs layers again in the backward pass, unwatched. Turn it off "
+                "(transformers: activation_checkpointing_disable(), timm: set_grad_checkpointing(False))"
+            )
+        with tap:
             return original(*args, **kwargs)
     finally:
         for recording in roots:
             recording._end()
+
+
+def _checkpointed() -> bool:
+    """Whether gradient checkpointing runs what runs now, to throw it away and run it again."""
+    return any(frame.f_globals.get("__name__") == "torch.utils.checkpoint" for frame, _ in traceback.walk_stack(None))
