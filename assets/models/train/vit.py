@@ -3,12 +3,13 @@
     python vit.py --data DIR --teacher teacher.safetensors --out RUN [--minutes 600] [--device cuda] [--start MODEL]
 
 What makes 9,469 images enough: the convolutional teacher sees the same augmented view and teaches the CLS token (its
-class probabilities), the last layer's patch tokens (its class map), the CLS attention of the last layers (where that
-map is high: attention transfer, Zagoruyko & Komodakis 2017) and a middle layer's patch tokens (its features, "locality
-guidance", Li et al. 2022); attention starts near the identity (mimetic initialisation); large patches and random token
-dropping keep most steps short; cut-mix, and a running mean of the weights, which is what is saved. Weights and
-gradients are bfloat16 with float32 masters. The run is as long as the minutes given, whatever the machine, and the rate
-falls to their end. Resumable: run it again. `--start` begins a new run from the weights of a saved model.
+class probabilities), the last layer's patch tokens (its class map), the CLS attention of the last layers and the
+rollout of all (where that map is high: attention transfer, Zagoruyko & Komodakis 2017) and a middle layer's patch
+tokens (its features, "locality guidance", Li et al. 2022); attention starts near the identity (mimetic initialisation);
+large patches and random token dropping keep most steps short; cut-mix, and a running mean of the weights, which is what
+is saved. Weights and gradients are bfloat16 with float32 masters. The run is as long as the minutes given, whatever the
+machine, and the rate falls to their end. Resumable: run it again. `--start` begins a new run from the weights of a
+saved model.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ PATCHES = {
 KEPT = {"learning": 100, "ending": 200}  # patch tokens of a step at most; the others are dropped at random
 GUIDED = 8  # layers before the one that learns the teacher's features
 LOOKING = 4  # last layers whose CLS attention, the mean of its heads, is taught
+ROLLING = 3  # how much more than that attention the rollout counts
 
 
 def new_model() -> ViTForImageClassification:
@@ -86,11 +88,10 @@ def sinusoids(side: int, dim: int) -> Tensor:
 
 def forward(
     model: ViTForImageClassification, images: Tensor, patch: int, kept: int | None = None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """The model at any patch size, on some patches.
 
-    -> (n, 1 + tokens, width), CLS first, of the last layer and of the guided one; the patches kept (n, tokens);
-    CLS attention of the last layers to them, a share of 1 each (n, LOOKING, tokens).
+    -> (n, 1 + tokens, width), CLS first, of the last layer and of the guided one; the patches kept (n, tokens).
     """
     e = model.vit.embeddings
     projection = e.patch_embeddings.projection
@@ -103,23 +104,29 @@ def forward(
     else:
         index = torch.arange(tokens.shape[1], device=tokens.device).expand(len(tokens), -1)
     cls = (e.cls_token + e.position_embeddings[:, :1]).expand(len(tokens), -1, -1)
-    x, looks = torch.cat([cls, tokens], 1), []
+    x = torch.cat([cls, tokens], 1)
     for i, layer in enumerate(model.vit.layers, 1):
-        if i > len(model.vit.layers) - LOOKING:
-            looks.append(cls_attention(layer, x))
         x = layer(x)
         if i == GUIDED:
             middle = x
-    return model.vit.layernorm(x), middle, index, torch.stack(looks, 1)
+    return model.vit.layernorm(x), middle, index
 
 
-def cls_attention(layer: nn.Module, x: Tensor) -> Tensor:
-    """What the CLS token attends to of the patches, mean of the heads. (n, 1 + tokens, width) -> (n, tokens), sum 1"""
-    attention, x = layer.attention, layer.layernorm_before(x)
-    heads = attention.num_attention_heads
-    q = attention.q_proj(x[:, :1]).unflatten(-1, (heads, -1)).transpose(1, 2)
-    k = attention.k_proj(x).unflatten(-1, (heads, -1)).transpose(1, 2)
-    seen = (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5).float().softmax(-1).mean(1)[:, 0, 1:]
+def remember(model: ViTForImageClassification, attentions: list[Tensor]) -> None:
+    """Append each layer's attention, the mean of its heads (n, 1 + tokens, 1 + tokens), to a list in every forward."""
+    model.set_attn_implementation("eager")  # here all maps are learned from; at this size it is faster than fused
+    for layer in model.vit.layers:
+        layer.attention.register_forward_hook(lambda _module, _args, out: attentions.append(out[1].mean(1)))
+
+
+def looks(attentions: list[Tensor]) -> Tensor:
+    """Where CLS looks: in the last layers, then rolled out through all -> (n, LOOKING + 1, tokens), each sum 1."""
+    rows = [attention[:, :1].float() for attention in attentions[-LOOKING:]]
+    rollout = torch.zeros_like(rows[0])
+    rollout[:, :, 0] = 1
+    for attention in reversed(attentions):
+        rollout = 0.5 * rollout + 0.5 * (rollout.to(attention.dtype) @ attention).float()
+    seen = torch.cat([*rows, rollout], 1)[:, :, 1:]
     return seen / seen.sum(-1, keepdim=True)
 
 
@@ -187,6 +194,8 @@ def main() -> None:
     master = ViTForImageClassification.from_pretrained(args.start).float() if args.start else new_model()
     master = with_heads(master).to(args.device)
     fast = with_heads(ViTForImageClassification(master["vit"].config)).to(args.device).bfloat16().train()
+    attentions: list[Tensor] = []
+    remember(fast["vit"], attentions)
     mean = ViTForImageClassification(master["vit"].config).to(args.device).eval()
     mean.load_state_dict(master["vit"].state_dict())
     decayed = [p for p in master.parameters() if p.ndim > 1]
@@ -230,7 +239,8 @@ def main() -> None:
             taught = teacher.classes(features).float()
         features, taught = features.float().clone(), taught.clone()
 
-        tokens, middle, kept, looked = forward(fast["vit"], x, patch, KEPT[stage])
+        attentions.clear()
+        tokens, middle, kept = forward(fast["vit"], x, patch, KEPT[stage])
         logits = fast["vit"].classifier(tokens[:, 0]).float()
         hard = share * F.cross_entropy(logits, y, label_smoothing=0.1)
         hard = hard + (1 - share) * F.cross_entropy(logits, other, label_smoothing=0.1)
@@ -239,12 +249,13 @@ def main() -> None:
         )
         places = at_patches(taught, patch, kept)
         heat = class_heat(places)[:, None].clamp(min=1e-6)
-        where = (heat * (heat.log() - looked.clamp(min=1e-6).log())).sum(-1).mean()
+        where = (heat * (heat.log() - looks(attentions).clamp(min=1e-6).log())).sum(-1)
+        where = where[:, :-1].mean() + ROLLING * where[:, -1].mean()
         places = places.log_softmax(-1)
         seen = fast["patches"](tokens[:, 1:]).float().log_softmax(-1)
         dense = F.kl_div(seen.flatten(0, 1), places.flatten(0, 1), log_target=True, reduction="batchmean")
-        looks = F.layer_norm(at_patches(features, patch, kept), (256,))
-        guided = F.mse_loss(fast["features"](middle[:, 1:]).float(), looks)
+        guide = F.layer_norm(at_patches(features, patch, kept), (256,))
+        guided = F.mse_loss(fast["features"](middle[:, 1:]).float(), guide)
         loss = 0.3 * hard + soft + 0.5 * dense + guided + 0.3 * where
         loss.backward()
         for slow, quick in zip(master.parameters(), fast.parameters(), strict=True):
