@@ -114,7 +114,7 @@ def forward(
 
 def remember(model: ViTForImageClassification, attentions: list[Tensor]) -> None:
     """Append each layer's attention, the mean of its heads (n, 1 + tokens, 1 + tokens), to a list in every forward."""
-    model.set_attn_implementation("eager")  # here all maps are learned from; at this size it is faster than fused
+    model.set_attn_implementation("eager")  # fused attention has no maps, and here all are learned from
     for layer in model.vit.layers:
         layer.attention.register_forward_hook(lambda _module, _args, out: attentions.append(out[1].mean(1)))
 
