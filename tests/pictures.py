@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-from vislab.geometry import Frame, Grid, Heatmap
+from vislab.core.geometry import Frame, Grid
+from vislab.core.heatmap import Heatmap
 
 SETTINGS = {
     "model": "org/model (large)\\",

@@ -13,14 +13,12 @@ from pathlib import Path
 
 import conftest  # noqa: F401 - the environment that the tests run in
 import families
-import test_detr
-import test_evidence
-import test_gradients
-import test_patch_size
-import test_yolo
 import tiny
+from detectors import test_detr, test_maps, test_yolo
+from methods import test_relevance
+from models import test_patch_size
 
-from vislab import loading
+from vislab.models import load
 
 README = Path(__file__).parents[1] / "README.md"
 # The name in the table, and the names that tests call the family by; the first that fits.
@@ -67,11 +65,11 @@ def family_of(name: str, known: Mapping[str, str]) -> str:
 
 def marks_of_families() -> dict[str, Collection[str]]:
     """Column -> the families that its test goes through."""
-    resizable = [n for n in tiny.FAMILIES if loading.load(tiny.make(n)).resizable]  # test_non_square_input_is_taken_…
+    resizable = [n for n in tiny.FAMILIES if load.load(tiny.make(n)).resizable]  # test_non_square_input_is_taken_…
     tried: dict[str, Iterable[str]] = {
-        "attention": families.FAMILIES,  # test_sites, test_gradients
+        "attention": families.FAMILIES,  # engine, methods
         "heatmaps": tiny.FAMILIES,  # test_models
-        "every method": test_gradients.CLASSIFIERS,
+        "every method": test_relevance.CLASSIFIERS,
         "any input size": [*resizable, "YOLOS"],
         "any patch size": test_patch_size.CHANGING,
     }
@@ -82,7 +80,7 @@ def marks_of_detectors() -> dict[str, Collection[str]]:
     tried: dict[str, Iterable[str]] = {
         "boxes": [*test_yolo.BOXED, *test_detr.MAKERS],
         "attention": [*test_yolo.ATTENDING, *test_detr.ATTENDING],
-        "sampled points": test_evidence.SAMPLING,
+        "sampled points": test_maps.SAMPLING,
     }
     return {column: {family_of(name, DETECTORS) for name in names} for column, names in tried.items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import graphlib
 import importlib.metadata
 import json
 import re
@@ -22,213 +23,92 @@ import vislab
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vislab"
-MODULES = {path.stem: path for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")}
+WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+ROOMS = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 
-# Which rooms each room may import. Imports point one way: from later lines to earlier ones.
-ROOMS = {
-    "geometry": set(),
-    "fingerprints": set(),
-    "images": {"geometry"},
-    "calls": set(),
-    "sites": {"calls"},
-    "watching": {"calls", "sites"},
-    "preprocessing": {"geometry", "images"},
-    "patch_size": {"geometry"},
-    "models": {"geometry", "images", "sites", "watching", "patch_size", "preprocessing"},
-    "loading": {"images", "patch_size", "preprocessing", "models"},
-    "reading": {"geometry", "calls", "sites"},
-    "gradients": {"geometry", "calls", "sites", "models", "reading"},
-    "attribution": {"reading", "gradients"},
-    "detection": {"geometry"},
-    "metrics": {"geometry"},
-    "yolo": {"geometry", "images", "detection"},
-    "detr": {"geometry", "detection"},
-    "features": {"geometry"},
-    "detectors": {
-        "geometry",
-        "images",
-        "sites",
-        "watching",
-        "models",
-        "loading",
-        "detection",
-        "features",
-        "yolo",
-        "detr",
-    },
-    "evidence": {"geometry", "sites", "reading", "detection", "detectors"},
-    "render": {"geometry", "detection", "fingerprints"},
-    "compose": {
-        *("geometry", "images", "sites", "patch_size", "models", "loading", "reading", "gradients"),
-        *("fingerprints", "attribution", "detection", "detectors", "evidence", "metrics", "render"),
-    },
-    "regions": {"geometry", "images", "models", "detection", "detectors", "render", "compose"},
-    "formats": {"geometry"},
-    "pages": {"geometry", "render"},
-    "layout": {"render", "pages"},
-    "drawing": {"geometry", "render", "formats", "pages", "layout"},
-    "panels": {"geometry", "fingerprints", "render", "pages"},
-    "records": {"geometry", "fingerprints", "pages", "layout", "formats"},
-    "export": {"geometry", "render", "formats", "pages", "drawing", "panels", "records"},
-    "reproduction": {
-        *("geometry", "images", "models", "loading", "fingerprints", "compose"),
-        *("pages", "drawing", "panels", "records", "export"),
-    },
-    "batch": {"geometry", "fingerprints", "records"},
-    "scores": {"metrics", "pages", "formats", "drawing", "records"},
-    "evaluation": {"geometry", "fingerprints", "images", "models", "attribution", "metrics", "compose", "scores"},
-    "runs": {"geometry", "models", "metrics", "evaluation"},
-    "heads": {"geometry", "sites", "reading"},
-    "settings": {"fingerprints", "images", "models", "attribution", "detectors", "compose"},
-    "messages": {
-        "geometry",
-        "images",
-        "models",
-        "loading",
-        "detection",
-        "regions",
-        "runs",
-        "heads",
-        "reading",
-        "attribution",
-        "render",
-        "settings",
-    },
-    "widgets": {
-        *("geometry", "images", "attribution", "detection", "render", "compose", "regions"),
-        *("export", "scores", "evaluation", "runs", "settings", "messages"),
-    },
-    "cli_arguments": {"models", "loading"},
-    "cli_photos": {"images", "formats", "records", "cli_arguments"},
-    "cli_figures": {
-        *("geometry", "images", "fingerprints", "render", "compose", "formats", "pages", "panels", "export"),
-        *("batch", "cli_arguments", "cli_photos"),
-    },
-    "cli_detect": {"images", "render", "compose", "formats", "cli_arguments", "cli_photos"},
-    "cli_models": {"geometry", "images", "models", "loading", "cli_arguments"},
-    "cli_evaluate": {"evaluation", "scores", "cli_arguments", "cli_photos"},
-    "cli": {"cli_arguments", "cli_figures", "cli_detect", "cli_models", "cli_evaluate"},
+# The wings, each importing only those above it, and the frameworks that it may import, functions included.
+HOUSE = {
+    "core": {"cv2", "torch"},
+    "engine": {"torch"},
+    "models": {"timm", "torch", "torchvision", "transformers"},
+    "methods": {"captum", "torch"},
+    "detectors": {"cv2", "torch", "transformers", "ultralytics"},
+    "figures": {"cv2", "matplotlib"},
+    "api": {"torch"},
+    "evaluation": {"matplotlib", "torch"},
+    "lab": {"anywidget", "ipywidgets", "torch"},
+    "cli": {"torch"},
 }
-# Which rooms may import a framework at all, inside functions included.
-FRAMEWORKS = {
-    "anywidget": {"widgets"},
-    "captum": {"gradients"},
-    "cv2": {"images", "yolo", "render", "drawing"},
-    "ipywidgets": {"widgets"},
-    "matplotlib": {"render", "drawing", "formats", "scores"},
-    "timm": {"loading"},
-    "torch": {
-        "fingerprints",
-        "calls",
-        "sites",
-        "watching",
-        "patch_size",
-        "preprocessing",
-        "models",
-        "loading",
-        "reading",
-        "gradients",
-        "attribution",
-        "yolo",
-        "detr",
-        "detectors",
-        "evidence",
-        "compose",
-        "evaluation",
-        "heads",
-        "runs",
-        "cli",
-    },
-    "torchvision": {"loading"},
-    "transformers": {"loading", "detr"},
-    "ultralytics": {"yolo"},
-}
+FRAMEWORKS = set().union(*HOUSE.values())
 
 
-class Imports(ast.NodeVisitor):
-    """Names of the modules that a room imports, wherever in it; "." begins those of this package."""
-
-    def __init__(self) -> None:
-        self.found: list[tuple[str, int]] = []
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        # How a value shows itself in a notebook is drawn by rooms that stand above the value's own.
-        shows_itself = re.fullmatch(r"_repr_\w+_", node.name)
-        start = len(self.found)
-        self.generic_visit(node)
-        if shows_itself:
-            self.found[start:] = [item for item in self.found[start:] if item[0] not in (".render", ".drawing")]
-
-    def visit_Import(self, node: ast.Import) -> None:
-        for alias in node.names:
-            self.found.append((re.sub(r"^vislab(?=\.)", "", alias.name), node.lineno))
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        module = node.module or ""
-        if node.level == 0 and module.split(".")[0] != "vislab":
-            names = [module]
-        else:
-            room = module if node.level else module.partition(".")[2]
-            names = [f".{room}"] if room else [f".{alias.name}" for alias in node.names]
-        self.found.extend((name, node.lineno) for name in names)
+def imports(source: str, wing: str) -> list[tuple[str, int]]:
+    """(module, line) of all that a room imports, wherever in it; of this package the full path, such as core.images."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = ["vislab", wing][: 3 - node.level] if node.level else []
+            module = ".".join([*above, *filter(None, [node.module])])
+            inside = module == "vislab" or module in [f"vislab.{name}" for name in HOUSE]
+            names = [f"{module}.{alias.name}" for alias in node.names] if inside else [module]
+            found += [(name, node.lineno) for name in names]
+    return found
 
 
-def imports(source: str) -> list[tuple[str, int]]:
-    visitor = Imports()
-    visitor.visit(ast.parse(source))
-    return visitor.found
-
-
-def trespasses(room: str, source: str) -> list[str]:
+def trespasses(wing: str, source: str) -> list[str]:
+    """What a room of a wing imports and may not: of wings below it, of the package itself, of other frameworks."""
+    may_import = set(list(HOUSE)[: list(HOUSE).index(wing) + 1])
     wrong = []
-    for name, line in imports(source):
-        top = name.split(".")[1 if name.startswith(".") else 0]
-        if name.startswith("."):
-            forbidden = top not in ROOMS[room]
-        else:
-            forbidden = top == "vislab" or room not in FRAMEWORKS.get(top, {room})
-        if forbidden:
-            wrong.append(f"vislab/{room}.py:{line} imports {name}")
+    for name, line in imports(source, wing):
+        top, _, rest = name.partition(".")
+        own, allowed = rest.partition(".")[0] in may_import, top not in FRAMEWORKS - HOUSE[wing]
+        if not (own if top == "vislab" else allowed):
+            wrong.append(f"line {line} imports {name}")
     return wrong
 
 
-@pytest.mark.parametrize("room", sorted(MODULES))
+def test_every_wing_is_in_the_table() -> None:
+    assert sorted(HOUSE) == WINGS
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if "/" in room])
 def test_imports_point_one_way(room: str) -> None:
-    assert room in ROOMS, f"vislab/{room}.py has no line in the table of rooms"
-    assert trespasses(room, MODULES[room].read_text(encoding="utf-8")) == []
+    assert trespasses(room.partition("/")[0], (PACKAGE / room).read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize(
     "source",
     [
-        "from . import render",
-        "from .render import overlay",
-        "from vislab.render import overlay",
-        "from vislab import render",
-        "import vislab.render",
+        "from ..api import explain",
+        "from ..api.explain import explain",
+        "from .. import figures",
+        "from vislab.figures.overlay import overlay",
+        "from vislab import figures",
+        "from vislab import overlay",
+        "import vislab.figures.overlay",
         "import vislab",
-        "import torch.nn",
-        "def late():\n    from . import render",
-        "def _repr_png_(self):\n    from . import compose",
+        "import matplotlib.pyplot",
+        "def late():\n    from ..figures import overlay",
     ],
 )
 def test_every_way_to_trespass_is_seen(source: str) -> None:
-    assert len(trespasses("geometry", source)) == 1
+    assert len(trespasses("engine", source)) == 1
 
 
-def test_values_may_show_themselves_through_render() -> None:
-    assert trespasses("geometry", "def _repr_png_(self):\n    from . import render\n    import numpy") == []
-
-
-def test_rooms_hold_no_cycle() -> None:
-    before: set[str] = set()
-    for room, may_import in ROOMS.items():
-        assert may_import <= before, room
-        before.add(room)
+def test_rooms_of_a_wing_hold_no_cycle() -> None:
+    for wing in HOUSE:
+        before: dict[str, set[str]] = {}
+        for path in (PACKAGE / wing).glob("*.py"):
+            top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if not isinstance(node, ast.If)]
+            names = imports(ast.unparse(ast.Module(top, [])), wing)
+            before[path.stem] = {name.split(".")[2] for name, _ in names if name.startswith(f"vislab.{wing}.")}
+        graphlib.TopologicalSorter(before).prepare()  # raises where there is one
 
 
 def test_public_names_live_where_type_checkers_look_for_them() -> None:
@@ -244,8 +124,8 @@ def test_public_names_live_where_type_checkers_look_for_them() -> None:
     assert set(vislab.__all__) <= set(dir(vislab))
 
 
-def test_no_module_hides_a_public_function() -> None:
-    assert set(MODULES) & set(vislab.__all__) == set()
+def test_no_wing_hides_a_public_name() -> None:
+    assert set(HOUSE) & set(vislab.__all__) == set()
 
 
 @pytest.mark.parametrize("name", vislab.__all__)
@@ -285,15 +165,18 @@ def installed_with(requirements: list[str]) -> set[str]:
 def test_what_the_code_imports_is_installed_with_it() -> None:
     """A machine that happens to hold more must not hide a requirement that nobody declared."""
     homes = importlib.metadata.packages_distributions()
-    own = {"vislab", *sys.stdlib_module_names, *(path.stem for path in ROOT.glob("tests/*.py"))}
+    own = {"vislab", *HOUSE, *sys.stdlib_module_names, *(path.stem for path in ROOT.glob("tests/*.py"))}
     extras = PROJECT["optional-dependencies"]
     for files, declared in (
-        (PACKAGE.glob("*.py"), [*PROJECT["dependencies"], "timm"]),  # whoever has a model of timm's has timm
-        (ROOT.glob("tests/*.py"), PROJECT["dependencies"] + extras["test"]),
+        (PACKAGE.rglob("*.py"), [*PROJECT["dependencies"], "timm"]),  # whoever has a model of timm's has timm
+        (
+            [path for path in ROOT.glob("tests/**/*.py") if path.parent.name != "bench"],
+            PROJECT["dependencies"] + extras["test"],
+        ),
     ):
         there = installed_with(declared)
         for path in files:
-            for name, line in imports(path.read_text(encoding="utf-8")):
+            for name, line in imports(path.read_text(encoding="utf-8"), path.parent.name):
                 top = name.split(".")[0]
                 if top and top not in own:
                     brought = {canonicalize_name(home) for home in homes.get(top, [])}

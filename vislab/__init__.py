@@ -9,24 +9,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .compose import detect, explain
-    from .detection import Detections
-    from .detectors import Detector, load_detector
-    from .evaluation import evaluate
-    from .export import save
-    from .geometry import Frame, Grid, Heatmap
-    from .images import load_image, samples
-    from .loading import load
-    from .models import Model
-    from .panels import panel
-    from .records import provenance
-    from .regions import Focus, focus
-    from .render import overlay
-    from .reproduction import reproduce
-    from .scores import Evaluation
-    from .sites import Capture
-    from .watching import capture
-    from .widgets import Lab
+    from .api.detect import detect
+    from .api.explain import explain
+    from .api.focus import Focus, focus
+    from .api.reproduce import reproduce
+    from .core.geometry import Frame, Grid
+    from .core.heatmap import Heatmap
+    from .core.images import load_image, samples
+    from .detectors.detections import Detections
+    from .detectors.detector import Detector
+    from .detectors.load import load_detector
+    from .engine.capture import Capture
+    from .engine.hooks import capture
+    from .evaluation.evaluate import evaluate
+    from .evaluation.report import Evaluation
+    from .figures.overlay import overlay
+    from .figures.panel import panel
+    from .figures.provenance import provenance
+    from .figures.save import save
+    from .lab.widget import Lab
+    from .models.load import load
+    from .models.model import Model
 
 __version__ = "0.1.0"
 __all__ = [
@@ -57,30 +60,30 @@ __all__ = [
 ]
 
 _HOME = {
-    "Capture": "sites",
-    "Detections": "detection",
-    "Detector": "detectors",
-    "Evaluation": "scores",
-    "Focus": "regions",
-    "Frame": "geometry",
-    "Grid": "geometry",
-    "Heatmap": "geometry",
-    "Lab": "widgets",
-    "Model": "models",
-    "capture": "watching",
-    "detect": "compose",
-    "evaluate": "evaluation",
-    "explain": "compose",
-    "focus": "regions",
-    "load": "loading",
-    "load_detector": "detectors",
-    "load_image": "images",
-    "overlay": "render",
-    "panel": "panels",
-    "provenance": "records",
-    "reproduce": "reproduction",
-    "samples": "images",
-    "save": "export",
+    "Capture": "engine.capture",
+    "Detections": "detectors.detections",
+    "Detector": "detectors.detector",
+    "Evaluation": "evaluation.report",
+    "Focus": "api.focus",
+    "Frame": "core.geometry",
+    "Grid": "core.geometry",
+    "Heatmap": "core.heatmap",
+    "Lab": "lab.widget",
+    "Model": "models.model",
+    "capture": "engine.hooks",
+    "detect": "api.detect",
+    "evaluate": "evaluation.evaluate",
+    "explain": "api.explain",
+    "focus": "api.focus",
+    "load": "models.load",
+    "load_detector": "detectors.load",
+    "load_image": "core.images",
+    "overlay": "figures.overlay",
+    "panel": "figures.panel",
+    "provenance": "figures.provenance",
+    "reproduce": "api.reproduce",
+    "samples": "core.images",
+    "save": "figures.save",
 }
 
 

@@ -20,7 +20,7 @@ import nbformat
 from PIL import Image, ImageOps
 
 import vislab
-from vislab.pages import Panel
+from vislab.figures.page import Panel
 
 HERE = Path(__file__).parent
 PHOTOS = {name: vislab.load_image(path) for name, path in vislab.samples().items()}

@@ -21,8 +21,9 @@ from boxes import covered, read_checks
 from data import LABELS, load, normalise
 
 import vislab
-from vislab import attribution, metrics
-from vislab.patch_size import resized
+from vislab.evaluation import ranks
+from vislab.methods import registry
+from vislab.models.patch_size import resized
 
 SIZES = (56, 32, 28, 16, 14, 8)
 METHODS = ("cls", "rollout", "relevance", "grad_rollout", "grad_cam")
@@ -70,7 +71,7 @@ def drawn_table(model: vislab.Model, data: Path, drawn: Path, sizes: list[int], 
         shares = [m[inside].sum() / m.sum() for m, inside in zip(large, objects, strict=True)]
         return np.array(shares), float(np.mean([i[m == m.max()].mean() for m, i in zip(large, objects, strict=True)]))
 
-    centre, peak = on_objects([metrics.centre(224, 224)] * len(images))
+    centre, peak = on_objects([ranks.centre(224, 224)] * len(images))
     print("| | patch size | inside the boxes | highest place inside | more inside than the centre blob |")
     print("|---|---|---|---|---|")
     print(f"| even | | {objects.mean():.3f} | | |")
@@ -80,7 +81,7 @@ def drawn_table(model: vislab.Model, data: Path, drawn: Path, sizes: list[int], 
             maps = []
             for image, label in zip(images, labels.tolist(), strict=True):
                 pixels = image.permute(1, 2, 0).contiguous().numpy()
-                asked = {"target": label} if method in attribution.TARGETED else {}
+                asked = {"target": label} if method in registry.TARGETED else {}
                 maps.append(vislab.explain(pixels, model=model, method=method, patch_size=patch, **asked).values)
             shares, peak = on_objects(maps)
             print(

@@ -28,7 +28,7 @@ from teacher import read_teacher
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
-from vislab.patch_size import interpolate_positions, pi_resize
+from vislab.models.patch_size import interpolate_positions, pi_resize
 
 # patch size: share of the steps, while learning and at the end
 PATCHES = {

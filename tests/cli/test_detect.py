@@ -1,0 +1,84 @@
+"""Laws of `vislab detect`: what it prints and draws is what `vislab.detect` finds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import detecting
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vislab
+from vislab.cli.main import main
+from vislab.figures import boxes as figures_boxes
+
+SETTINGS = ["--detector", "mine.pt", "--trust", "--image-size", "96x160"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("detect")
+    torch.save({"model": detecting.yolo("yolo12n").model}, path / "mine.pt")
+    Image.fromarray(detecting.PHOTO).save(path / "photo.png")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+def expected(confidence: float, scale: float = 1.0) -> vislab.Detections:
+    detector = vislab.load_detector("mine.pt", trust=True)
+    return vislab.detect(detecting.PHOTO, detector, confidence=confidence, image_size=(96, 160), attention_scale=scale)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_json_holds_the_boxes(capsys: pytest.CaptureFixture[str], scale: float) -> None:
+    assert (
+        main(["detect", "photo.png", *SETTINGS, "--confidence", "0.4", "--json", "--attention-scale", str(scale)]) == 0
+    )
+    found, boxes = json.loads(capsys.readouterr().out), expected(0.4, scale)
+    assert [one["label"] for one in found] == list(boxes.label)
+    assert [one["score"] for one in found] == pytest.approx(boxes.score, abs=1e-4)
+    assert np.array([one["xyxy"] for one in found]) == pytest.approx(boxes.xyxy, abs=0.051)
+
+
+def test_the_table_has_a_line_for_each_box(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["detect", "photo.png", *SETTINGS, "--confidence", "0.4"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    boxes = expected(0.4)
+    assert first == str(boxes) == f"mine.pt found {len(boxes)} boxes above 0.4"
+    assert len(lines) == len(boxes) > 1
+    for line, score, label in zip(lines, boxes.score, boxes.label, strict=True):
+        assert line.startswith(f"{score:.2f}  {label}  ")
+
+
+def test_the_picture_is_the_photo_with_its_boxes() -> None:
+    assert main(["detect", "photo.png", *SETTINGS, "--confidence", "0.4", "--out", "boxes.png"]) == 0
+    drawn = np.asarray(Image.open("boxes.png"))
+    assert np.array_equal(drawn, figures_boxes.with_boxes(detecting.PHOTO, expected(0.4)))
+
+
+def test_nothing_found_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["detect", "photo.png", *SETTINGS, "--confidence", "0.99999"]) == 0
+    assert capsys.readouterr().out == "mine.pt found no boxes above 0.99999\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["photo.png", "--detector", "mine.pt"], 1, "mine.pt is a pickle, which can run anything"),
+        (["photo.png", "--out", "boxes.jpg"], 2, "--out takes a .png"),
+        (["photo.png", "--out", "nowhere/boxes.png"], 1, "there is no folder 'nowhere': make it first"),
+        (["photo.png", "--out", "./photo.png"], 2, "--out './photo.png' would overwrite the photo"),
+        (["photo.png", "--confidence", "2"], 2, "takes a number from 0 to 1"),
+        (["nowhere.png"], 1, "there is no file 'nowhere.png'"),
+    ],
+)
+def test_errors_are_said(arguments: list[str], status: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["detect", *arguments]) == status
+    assert message in capsys.readouterr().err

@@ -1,0 +1,225 @@
+"""Laws of `vislab figure` over many photos: nothing is lost, nothing done twice, and every photo is accounted for."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vislab
+from vislab.cli import figure, main
+from vislab.models import load, model
+
+ROOT = Path(__file__).parents[2]
+NAMES = ["a", "b", "c", "sub/d"]
+LOADED: dict[str, vislab.Model] = {}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four photos in a folder, one of them in a subfolder; the embedded model is loaded once for all tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vislab.models.load._fastest", lambda: "cpu")
+    named = load._named
+    monkeypatch.setattr(
+        "vislab.models.load._named", lambda name: LOADED.get(name) or LOADED.setdefault(name, named(name))
+    )
+    for k, name in enumerate(NAMES):
+        path = Path("photos", f"{name}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(k).integers(0, 256, (32, 48, 3), np.uint8)).save(path)
+    Path("photos", "notes.txt").write_text("no photo")
+
+
+@pytest.fixture
+def forwards(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """One entry for each forward that is made."""
+    made: list[object] = []
+    run = model.Model.run
+    monkeypatch.setattr(model.Model, "run", lambda *a, **k: made.append(a) or run(*a, **k))
+    return made
+
+
+def draw(*more: str, out: str = "out", photos: str = "photos") -> int:
+    return main.main(["figure", photos, "--out", out, "--csv", "table.csv", "--dpi", "50", *more])
+
+
+def files(folder: str = "out") -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()
+    }
+
+
+def rows() -> list[dict[str, str]]:
+    return list(csv.DictReader(Path("table.csv").read_text().splitlines()))
+
+
+def test_a_folder_is_drawn_with_its_subfolders(forwards: list[object]) -> None:
+    assert draw("--beside", "npz,json") == 0
+    assert sorted(files()) == sorted(f"{name}{suffix}" for name in NAMES for suffix in (".png", ".npz", ".json"))
+    assert len(forwards) == len(NAMES)
+    table = rows()
+    assert [Path(row["photo"]).as_posix() for row in table] == [f"photos/{name}.png" for name in NAMES]
+    with np.load("out/sub/d.npz") as held:
+        values = held["values"]
+    assert float(table[3]["highest"]) == pytest.approx(values.max(), rel=1e-5)
+    [(label, probability)] = LOADED["embedded"].predict("photos/sub/d.png", top=1)
+    assert table[3]["label_1"] == label
+    assert float(table[3]["probability_1"]) == pytest.approx(probability, rel=1e-4)
+
+
+def test_what_is_done_is_not_done_again(forwards: list[object], capsys: pytest.CaptureFixture[str]) -> None:
+    draw()
+    first, table, out = files(), Path("table.csv").read_bytes(), capsys.readouterr().out
+    forwards.clear()
+    Path("table.csv").unlink()
+    assert draw() == 0
+    assert forwards == []
+    assert files() == first
+    assert Path("table.csv").read_bytes() == table
+    assert capsys.readouterr().out == out
+    Path("out", "b.png").unlink()
+    assert draw() == 0
+    assert len(forwards) == 1
+    assert files() == first
+
+
+@pytest.mark.parametrize("change", ["settings", "photo", "file", "beside", "weights"])
+def test_what_is_no_longer_right_is_done_again(change: str, forwards: list[object]) -> None:
+    draw()
+    before = files()
+    forwards.clear()
+    match change:
+        case "settings":
+            draw("--method", "cls")
+        case "photo":
+            Path("photos/a.png").write_bytes(Path("photos/b.png").read_bytes())
+            draw()
+        case "file":
+            Path("out/a.png").write_bytes(before["a.png"][:1000])
+            draw()
+        case "beside":
+            draw("--beside", "npz")
+        case "weights":
+            with torch.no_grad():
+                LOADED["embedded"].module.classifier.bias.add_(1)
+            draw()
+            del LOADED["embedded"]
+    assert len(forwards) == {"photo": 1, "file": 1}.get(change, len(NAMES))
+    assert (files() == before) == (change == "file")
+
+
+def test_a_bad_photo_is_told_in_the_table_and_the_status(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("photos/b.png").write_bytes(Path("photos/b.png").read_bytes()[:200])
+    assert draw() == 1
+    said = capsys.readouterr()
+    assert "b.png" in said.err
+    assert "b.png" not in said.out
+    table = {row["photo"]: row for row in rows()}
+    assert len(table) == len(NAMES)
+    assert [bool(row["error"]) for row in table.values()] == [False, True, False, False]
+    assert sorted(files()) == ["a.png", "c.png", "sub/d.png"]
+
+
+def test_an_interrupted_batch_goes_on_where_it_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+    """Killed between two photos and in the middle of a write, it ends with the files of a run without a break."""
+    command = [sys.executable, "-c", "import sys; from vislab.cli.main import main; sys.exit(main())"]
+    command += ["figure", "photos", "--out", "out", "--csv", "table.csv", "--dpi", "50", "--device", "cpu"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
+        assert [running.stdout.readline() for _ in range(2)] == ["out/a.png\n", "out/b.png\n"]
+        running.send_signal(signal.SIGKILL)
+    half = Path("out", f".c.png.{running.pid}.part")  # what a write leaves that is cut short
+    half.write_bytes(b"\x89PNG")
+    made = {name: Path("out", name).stat().st_mtime_ns for name in ("a.png", "b.png")}
+    assert draw() == 0
+    assert {name: Path("out", name).stat().st_mtime_ns for name in made} == made
+    resumed, table = files(), Path("table.csv").read_text()
+    assert not half.exists()
+    assert draw(out="whole") == 0
+    assert resumed == files("whole")
+    assert Path("table.csv").read_text().replace("whole", "out") == table
+
+
+def test_ctrl_c_keeps_the_table_of_what_is_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = figure._Batch.draw
+
+    def third(self: object, photo: str, path: Path) -> dict[str, object]:
+        if path.name == "c.png":
+            raise KeyboardInterrupt
+        return batch(self, photo, path)
+
+    monkeypatch.setattr(figure._Batch, "draw", third)
+    assert draw() == main.INTERRUPTED
+    assert sorted(files()) == ["a.png", "b.png"]
+    assert len(rows()) == 2
+
+
+def test_many_photos_are_counted_at_the_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vislab.cli.figure.MANY", 2)
+    Path("photos/a.png").write_bytes(b"")
+    draw()
+    assert "vislab: 3 drawn, 0 were there already, 1 failed" in capsys.readouterr().err
+    draw()
+    assert "vislab: 0 drawn, 3 were there already, 1 failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["json", "tex", "npz"])
+def test_what_another_program_left_beside_a_photo_is_not_overwritten(
+    suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Path(f"photos/b.{suffix}")
+    other.write_text('{"shapes": []}')
+    draw = ["figure", "photos", "--out", "photos/{name}.svg", "--dpi", "50", "--beside", suffix]
+    assert main.main(draw) == 2
+    assert f"--beside would overwrite {str(other)!r}, which vislab did not write" in capsys.readouterr().err
+    assert other.read_text() == '{"shapes": []}'
+    other.unlink()
+    assert main.main(draw) == main.main([*draw, "--theme", "dark"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--csv photos/a.png", r"ends with \.csv, not 'photos/a\.png'"),
+        ("--out {name}.jpg --transparent", "JPEG knows no transparency"),
+        ("--method cls --residual 0.3", "--residual is an option of --method rollout and grad_rollout, not of cls"),
+        ("--method grad_rollout --discard 0.3", "--discard is an option of --method rollout, not of grad_rollout"),
+    ],
+)
+def test_what_cannot_be_right_is_said_before_any_photo_is_looked_at(
+    words: str, said: str, forwards: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert draw(*words.split()) == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert forwards == []
+
+
+def test_options_reach_each_method_that_takes_them() -> None:
+    for residual in ("0.2", "0.8"):
+        asked = ["--method", "grad_rollout", "--residual", residual]
+        assert draw(*asked, photos="photos/a.png", out=f"{residual}.npz") == 0
+    low, high = (vislab.provenance(f"{residual}.npz")["maps"][0]["settings"] for residual in ("0.2", "0.8"))
+    assert (low["residual"], high["residual"]) == (0.2, 0.8)
+
+
+def test_the_page_is_as_asked() -> None:
+    assert draw("--width", "column", "--theme", "dark", "--transparent", photos="photos/a.png", out="f.png") == 0
+    display = vislab.provenance("f.png")["display"]
+    assert (display["width"], display["theme"], display["transparent"], display["dpi"]) == ("column", "dark", True, 50)
+    with Image.open("f.png") as image:
+        assert image.width == pytest.approx(85 / 25.4 * 50, abs=1)
+        assert image.getpixel((0, 0))[3] == 0

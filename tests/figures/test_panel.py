@@ -1,0 +1,154 @@
+"""Laws of panels: what is said of each picture, and which colours it shares."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from pictures import BOXES, heatmap, photo
+
+import vislab
+from vislab.cli import arguments, figure
+from vislab.figures import drawing, layout, overlay, page, panel
+from vislab.lab import traits
+
+NAMED = {"map": "per map", "row": "of a row", "column": "of a column", "shared": "shared", "absolute": "absolute"}
+BARS = {"map": 6, "row": 2, "column": 3}
+
+
+def grid() -> list[list[object]]:
+    """Maximum 2, 3, 4 in the first row, 4, 5, 6 in the second; layers by row and heads by column."""
+    return [[heatmap([[0, 1], [1, 2 * i + j + 2]], layer=i, head=j) for j in range(3)] for i in range(2)]
+
+
+def highest(made: page.Panel) -> list[list[float]]:
+    return [[cell.span[1] for cell in row] for row in made.cells]
+
+
+def test_colours_are_shared_as_asked() -> None:
+    assert highest(panel.panel(grid())) == [[2, 3, 4], [4, 5, 6]]
+    assert highest(panel.panel(grid(), normalise="row")) == [[4] * 3, [6] * 3]
+    assert highest(panel.panel(grid(), normalise="column")) == [[4, 5, 6]] * 2
+    assert highest(panel.panel(grid(), normalise="shared")) == [[6] * 3] * 2
+    assert highest(panel.panel(grid(), normalise="absolute")) == [[1] * 3] * 2
+    assert highest(panel.panel(grid(), normalise=(0, 10))) == [[10] * 3] * 2
+
+
+@pytest.mark.parametrize("normalise", ["map", "row", "column", "shared", "absolute", (0, 10)])
+def test_each_scale_has_one_bar_and_the_caption_names_it(normalise: page.Normalise) -> None:
+    made = panel.panel(grid(), normalise=normalise)
+    named = isinstance(normalise, str)
+    assert len(layout.plan(made).bars) == (BARS.get(normalise, 1) if named else 1)
+    assert len(drawing.figure_of(made, vector=False).axes) == 6 + len(layout.plan(made).bars)
+    assert (NAMED[normalise] if named else "from 0 to 10") in made.caption
+    spans = {cell.span for _, _, cell in made.filled()}
+    assert {bar.span for bar in layout.plan(made).bars} == spans
+
+
+def test_equal_values_have_equal_colours_where_they_share_them() -> None:
+    made = panel.panel(grid(), normalise="shared")
+    layers = [drawing.layer_of(cell.heat, cell.span, made) for _, _, cell in made.filled()]
+    assert all((layer[0, -1] == layers[0][0, -1]).all() for layer in layers)  # 1 in every map
+    apart = panel.panel(grid())
+    layers = [drawing.layer_of(cell.heat, cell.span, apart) for _, _, cell in apart.filled()]
+    assert len({tuple(layer[0, -1]) for layer in layers}) > 1
+
+
+def test_rows_and_columns_are_called_what_sets_them_apart() -> None:
+    made = panel.panel(grid())
+    assert made.rows == ("layer 0", "layer 1")
+    assert made.columns == ("head 0", "head 1", "head 2")
+    assert all(cell.title == "" for _, _, cell in made.filled())
+    assert "layer" not in made.caption
+    assert "of tench" in made.caption
+    mine = panel.panel(grid(), rows=["a", "b"], columns=["x", "y", "z"])
+    assert (mine.rows, mine.columns) == (("a", "b"), ("x", "y", "z"))
+
+
+def test_what_no_label_says_is_the_title() -> None:
+    heats = [[heatmap(head=0), heatmap(head=1)], [heatmap(head=0), heatmap(head=1, attention_scale=2.0)]]
+    titles = [cell.title for _, _, cell in panel.panel(heats).filled()]
+    assert titles[-1] == "attention scale 2.0"
+    listed = panel.panel([heatmap(head=0), heatmap(head=1)])
+    assert [cell.title for _, _, cell in listed.filled()] == ["head 0", "head 1"]
+    assert listed.rows == listed.columns == ()
+
+
+def test_photos_alone_have_a_column_and_no_bar() -> None:
+    heats = [[photo(), heatmap(head=0), heatmap(head=1)], [None, heatmap(head=0), heatmap(head=1)]]
+    made = panel.panel(heats)
+    assert made.columns == ("photo", "head 0", "head 1")
+    assert [cell is None for cell in (row[0] for row in made.cells)] == [False, True]
+    assert len(layout.plan(made).bars) == 4
+
+
+def test_a_photo_is_held_once_however_often_it_was_read() -> None:
+    made = panel.panel([heatmap(head=0), heatmap(head=1), photo(), heatmap(source=(48, 32))])
+    assert len({id(cell.image) for _, _, cell in made.filled()}) == 2
+
+
+def test_a_list_takes_titles_in_its_order_and_breaks_into_rows() -> None:
+    made = panel.panel([heatmap(head=k) for k in range(7)], title=list("abcdefg"))
+    assert [len(row) for row in made.cells] == [4, 4]
+    assert [cell.title for _, _, cell in made.filled()] == list("abcdefg")
+    assert made.cells[1][3] is None
+
+
+def test_methods_options_are_in_the_caption_only_when_asked_for() -> None:
+    assert "discard 0.5" in panel.panel(heatmap(discard=0.5)).caption
+    assert "discard" not in panel.panel(heatmap()).caption
+
+
+def test_one_opacity_everywhere() -> None:
+    """What is seen in a notebook is what is written into a file, whichever function drew it."""
+    drawn = {vislab.overlay, vislab.panel, vislab.Focus.overlay, page.Look}
+    command = arguments.Parser()
+    figure.figure_arguments(command)
+    defaults = {inspect.signature(one).parameters["opacity"].default for one in drawn}
+    defaults |= {command.get_default("opacity"), traits.Settings().opacity}
+    assert defaults == {overlay.OPACITY}
+
+
+def test_only_what_differs_from_the_defaults_is_asked() -> None:
+    assert panel.panel(heatmap(), opacity=0.6, rows=None).asked == {}
+    assert panel.panel(heatmap(), opacity=0.7, dpi=300).asked == {"opacity": 0.7}
+
+
+@pytest.mark.parametrize(
+    ("cells", "options", "said"),
+    [
+        ([], {}, "no heatmap"),
+        ([photo()], {}, "no heatmap"),
+        ([heatmap(), [heatmap()]], {}, "not both"),
+        ([heatmap(), "b.jpg"], {}, "gap, not str"),
+        ([[heatmap(), np.zeros((4, 4))]], {}, "uint8"),
+        ([[heatmap()]], {"title": "a"}, "rows=… and columns=…"),
+        ([[heatmap()]], {"rows": ["a", "b"]}, "1 rows take a list of 1 labels"),
+        ([[heatmap()]], {"columns": "a"}, "list of 1 labels, not 'a'"),
+        ([heatmap()], {"title": ["a", "b"]}, "1 panels take 1 titles, not 2"),
+        ([heatmap()], {"colormap": "virids"}, "did you mean 'viridis'"),
+        ([heatmap()], {"opacity": 2}, "opacity lies between 0 and 1"),
+    ],
+)
+def test_what_makes_no_panel_is_refused(cells: list[object], options: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        panel.panel(cells, **options)
+
+
+def test_boxes_are_drawn_on_their_own_photo_alone() -> None:
+    other = heatmap(source=(40, 40))
+    assert panel.panel([heatmap(), photo(), heatmap()], detections=BOXES).detections is BOXES
+    with pytest.raises(ValueError, match="boxes are of one photo, and 2 are shown"):
+        panel.panel([heatmap(), other], detections=BOXES)
+
+
+def test_a_heatmap_without_its_photo_says_what_to_do() -> None:
+    from dataclasses import replace
+
+    with pytest.raises(ValueError, match=r"vislab\.save\(path, image, heat\)"):
+        panel.panel(replace(heatmap(), image=None))
+
+
+def test_a_panel_shows_itself_and_no_file_is_needed() -> None:
+    assert panel.panel(grid())._repr_png_().startswith(b"\x89PNG")

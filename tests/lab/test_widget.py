@@ -1,0 +1,873 @@
+"""Laws of the Lab: its settings, its one thread, and the browser's arithmetic against NumPy's."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import traitlets
+
+import vislab
+from vislab.core.costs import attention_flops, attention_memory
+from vislab.core.geometry import Frame, Grid
+from vislab.detectors.detections import Detections
+from vislab.figures import colours, overlay
+from vislab.lab.cache import Runs, forward_flops
+from vislab.lab.export_page import STATIC
+from vislab.lab.traits import FAINTEST, SETTINGS
+from vislab.lab.widget import Lab
+from vislab.methods import registry
+from vislab.models import cache
+from vislab.models.model import Model
+
+SCRIPT = STATIC / "lab.js"
+
+
+@pytest.fixture(autouse=True)
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    """Nothing is remembered, but how fast the embedded model is."""
+    fresh = Runs(2**28)
+    fresh.rate(cache.model_of("embedded"), np.zeros((32, 32, 3), np.uint8))
+    fresh.forwards = 0
+    monkeypatch.setattr("vislab.lab.widget.RUNS", fresh)
+    return fresh
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, float]]:
+    """What the detector was asked, (detector, confidence): a stand-in that finds a dog and, less surely, a ball."""
+    calls: list[tuple[Any, float]] = []
+
+    def detect(image: np.ndarray, detector: Any = "embedded", *, confidence: float = 0.25) -> Detections:
+        calls.append((detector, confidence))
+        if detector == "broken":
+            raise OSError("no such detector")
+        found = ([[10, 20, 300, 200], [5, 5, 50, 60]], [0.9, 0.3], ("dog", "ball"), [0, 1])
+        frame = Frame.letterbox(image.shape[:2], (640, 640))
+        return Detections(*found, frame, FAINTEST, str(detector)).above(confidence)
+
+    monkeypatch.setattr("vislab.lab.widget.detect", detect, raising=False)
+    return calls
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], list[bytes]]]:
+    """What labs send to their browser."""
+    sent: list[tuple[dict[str, Any], list[bytes]]] = []
+    monkeypatch.setattr(Lab, "send", lambda self, content, buffers=None: sent.append((content, buffers or [])))
+    return sent
+
+
+@pytest.fixture
+def lab(told: list) -> Iterator[Lab]:
+    made = Lab("church").wait(60)
+    yield made
+    with suppress(Exception):  # of what a test left wanted; the next test shall not meet it
+        made.wait(60)
+    made.close()
+
+
+def kinds(told: list) -> list[str]:
+    return [content["kind"] for content, _ in told]
+
+
+# ---- settings ----
+
+
+def test_the_first_view_is_the_rollout_of_the_photograph(lab: Lab, told: list) -> None:
+    image = vislab.load_image(vislab.samples()["church"])
+    assert lab._source == [683, 1024]
+    assert np.abs(vislab.load_image(bytes(lab._photo)).astype(int) - image).mean() < 3
+    assert np.array_equal(lab.heatmap.values, vislab.explain(image).values)
+    assert kinds(told) == ["status", "view", "view", "plain", "status", "boxes", "closer", "status"]
+    assert told[-1][0]["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "cls", "layer": 3, "head": 1},
+        {"method": "cls", "layer": "mean", "head": "max"},
+        {"attention_scale": 0.5, "layer": 5},
+        {"patch_size": 28, "image_size": 112},
+        {"image_size": (64, 96)},
+        {"query": (300.0, 200.0)},
+        {"method": "attention", "query": (300.0, 200.0), "head": 2},
+        {"method": "relevance", "target": "tench"},
+        {"method": "grad_cam", "layer": 5, "attention_scale": 0.5},
+    ],
+    ids=str,
+)
+def test_the_lab_shows_what_explain_gives(lab: Lab, settings: dict[str, Any]) -> None:
+    lab.state = settings
+    assert np.array_equal(lab.wait(60).heatmap.values, vislab.explain(vislab.samples()["church"], **settings).values)
+
+
+def test_state_makes_the_lab_again(lab: Lab) -> None:
+    lab.state = {
+        "image": "rocket",
+        "attention_scale": 2.0,
+        "method": "cls",
+        "layer": 4,
+        "head": 2,
+        "query": (100, 50),
+        "compare": {"layer": 7},
+        "colormap": "magma",
+        "detector": None,
+        "confidence": 0.4,
+    }
+    lab.wait(60)
+    state = json.loads(json.dumps(lab.state))
+    assert set(state) == set(SETTINGS)
+    again = Lab(state=state).wait(60)
+    assert again.state == lab.state
+    assert np.array_equal(again.heatmap.values, lab.heatmap.values)
+    other = Lab("coffee", state=state).wait(60)
+    assert other.image == "coffee"
+    assert other.state | {"image": "rocket"} == lab.state
+    assert Lab("coffee", state={**state, "query": (700, 50)}).wait(60).query == "cls"
+    with pytest.raises(traitlets.TraitError, match="600×400"):
+        Lab("coffee", query=(700, 50))
+
+
+def test_what_is_refused_leaves_the_lab_as_it_was(lab: Lab) -> None:
+    before = lab.state
+    with pytest.raises(traitlets.TraitError, match=r"15 px do not fill .*224×224.* 14, 16"):
+        lab.patch_size = 15
+    with pytest.raises(ValueError, match="no setting 'patchsize'"):
+        Lab("church", patchsize=16)
+    assert lab.state == before
+
+
+def test_what_the_browser_sets_wrongly_is_said_and_put_back(lab: Lab, told: list) -> None:
+    lab.set_state({"attention_scale": 99.0})
+    assert lab.attention_scale == 1
+    assert told[-1][0]["state"] == "error"
+    assert "from 0.1 to 4" in told[-1][0]["words"]
+
+
+# ---- one forward at a time ----
+
+
+@dataclass
+class Held:
+    """Forwards that wait until they may `go`. scales: of those that were run; began: once one waits."""
+
+    scales: list[float] = field(default_factory=list)
+    began: threading.Event = field(default_factory=threading.Event)
+    go: threading.Event = field(default_factory=threading.Event)
+
+    def again(self) -> None:
+        self.began.clear()
+        self.go.clear()
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    forwards, run = Held(), Model.run
+
+    def waiting(self: Model, *args: Any, **how: Any) -> Any:
+        forwards.scales.append(how["attention_scale"])
+        forwards.began.set()
+        assert forwards.go.wait(30)
+        return run(self, *args, **how)
+
+    monkeypatch.setattr(Model, "run", waiting)
+    yield forwards
+    forwards.go.set()
+
+
+def test_the_newest_wanted_wins_and_those_between_are_dropped(told: list, held: Held, runs: Runs) -> None:
+    lab = Lab("church")
+    assert held.began.wait(30)
+    for scale in (0.2, 0.4, 0.6, 0.8):
+        lab.attention_scale = scale
+    held.go.set()
+    lab.wait(60)
+    assert held.scales == [1.0, 0.8, 1.0]  # the first was left off, and is made for the picture beside it
+    assert runs.forwards == 2
+    views = [content["settings"]["attention_scale"] for content, _ in told if content.get("pane") == 0]
+    assert views == [0.8]
+    assert lab.heatmap.settings["attention_scale"] == 0.8
+
+
+def test_what_was_seen_costs_no_forward(lab: Lab, runs: Runs) -> None:
+    lab.attention_scale = 0.5
+    lab.wait(60)
+    forwards = runs.forwards
+    lab.state = {"attention_scale": 1.0, "layer": 3}
+    lab.wait(60)
+    lab.state = {"attention_scale": 0.5, "method": "cls"}
+    lab.wait(60)
+    Lab("church").wait(60)
+    assert runs.forwards == forwards == 2
+
+
+def test_errors_stand_in_the_status_line_and_the_last_view_stays(lab: Lab, told: list) -> None:
+    good = lab.heatmap
+    lab.model = "no/such-model"
+    with pytest.raises(OSError, match="cannot load 'no/such-model'"):
+        lab.wait(60)
+    assert told[-1][0]["state"] == "error"
+    assert "vislab.load('embedded')" in told[-1][0]["words"]
+    assert lab.heatmap is good
+    lab.model = "embedded"
+    assert lab.wait(60).heatmap is not None
+    assert told[-1][0]["state"] == "ready"
+
+
+def test_a_forward_is_left_off_for_another_but_not_for_a_reading_of_its_own(told: list, held: Held, runs: Runs) -> None:
+    lab = Lab("church", before=False)
+    assert held.began.wait(30)
+    lab.layer = 3
+    held.go.set()
+    lab.wait(60)
+    assert runs.forwards == 1
+    held.again()
+    lab.attention_scale = 0.5
+    assert held.began.wait(30)
+    lab.attention_scale = 0.7
+    held.go.set()
+    lab.wait(60)
+    assert runs.forwards == 2
+    assert [c["settings"]["attention_scale"] for c, _ in told if c.get("pane") == 0] == [1.0, 0.7]
+
+
+def test_what_takes_long_is_preceded_by_what_is_ready(lab: Lab, told: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vislab.lab.widget.SOON", 0.0)
+    told.clear()
+    lab.layer = 7
+    lab.wait(60)
+    views = [(content["settings"], buffers) for content, buffers in told if content.get("pane") == 0]
+    assert [settings["method"] for settings, _ in views] == ["cls", "rollout"]
+    for settings, [values] in views:
+        wanted = vislab.explain(vislab.samples()["church"], method=settings["method"], layer=7).values
+        assert np.array_equal(np.frombuffer(values, "<f4").reshape(14, 14), wanted)
+    told.clear()
+    lab.detector = None  # which changes nothing in the picture
+    lab.wait(60)
+    assert [content["settings"]["method"] for content, _ in told if content.get("pane") == 0] == ["rollout"]
+
+
+def test_waiting_has_an_end(told: list, held: Held) -> None:
+    lab = Lab("church")
+    with pytest.raises(TimeoutError, match="still at work"):
+        lab.wait(0.1)
+    held.go.set()
+    lab.wait(60)
+
+
+def test_scale_shows_what_was_before_beside_it(lab: Lab, told: list) -> None:
+    told.clear()
+    lab.attention_scale = 0.5
+    lab.wait(60)
+    assert [c["settings"]["attention_scale"] for c, _ in told if c["kind"] == "view"] == [0.5, 1.0]
+    told.clear()
+    lab.before = False
+    lab.wait(60)
+    assert [c["run"] is None for c, _ in told if c["kind"] == "view"] == [False, True]
+
+
+def test_compare_shows_the_other_settings(lab: Lab, told: list) -> None:
+    told.clear()
+    lab.compare = {"method": "cls", "layer": 2}
+    lab.wait(60)
+    other, [values] = next((c, b) for c, b in told if c.get("pane") == 1)
+    wanted = vislab.explain(vislab.samples()["church"], method="cls", layer=2).values
+    assert np.array_equal(np.frombuffer(values, "<f4").reshape(14, 14), wanted)
+    assert other["settings"]["layer"] == 2
+
+
+# ---- the detector ----
+
+
+def found(told: list) -> list[dict[str, Any]]:
+    return [content for content, _ in told if content["kind"] == "boxes"]
+
+
+def test_boxes_are_found_once_and_sifted_without_a_forward(lab: Lab, told: list, asked: list) -> None:
+    assert asked == [("embedded", 0.05)]
+    [message] = found(told)
+    assert message["content"] == lab._content
+    assert [(box["label"], box["box"]) for box in message["boxes"]] == [
+        ("dog", [10, 20, 300, 200]),
+        ("ball", [5, 5, 50, 60]),
+    ]
+    assert lab.detections.label == ("dog", "ball")
+    lab.state = {"confidence": 0.5, "attention_scale": 0.5, "layer": 3}
+    lab.wait(60)
+    assert lab.detections.label == ("dog",)
+    assert len(asked) == 1
+    lab.image = "rocket"
+    lab.wait(60)
+    assert len(asked) == 2
+    assert found(told)[-1]["content"] == lab._content
+
+
+def test_without_a_detector_there_are_no_boxes(lab: Lab, told: list, asked: list) -> None:
+    lab.detector = None
+    assert lab.wait(60).detections is None
+    assert found(told)[-1]["boxes"] is None
+    assert len(asked) == 1
+
+
+def test_a_detector_that_fails_harms_nothing_else(lab: Lab, told: list, asked: list) -> None:
+    heat = lab.heatmap
+    lab.detector = "broken"
+    lab.wait(60)
+    assert told[-1][0]["state"] == "error"
+    assert "no boxes: no such detector" in told[-1][0]["words"]
+    assert lab.detections is None
+    assert np.array_equal(lab.heatmap.values, heat.values)
+    lab.layer = 3
+    lab.wait(60)
+    assert len(asked) == 2  # not again for the same image
+    lab.detector = "embedded"
+    lab.wait(60)
+    assert told[-1][0]["state"] == "ready"
+
+
+def test_each_box_is_looked_at_by_itself(lab: Lab, told: list, asked: list) -> None:
+    lab.state = {"two_stage": True, "method": "cls", "layer": 3, "query": (300.0, 200.0)}
+    told.clear()
+    ask(lab, "hello")
+    content, buffers = next((c, b) for c, b in told if c["kind"] == "closer")
+    seen = vislab.focus(vislab.samples()["church"], method="cls", layer=3)
+    assert len(seen) == len(buffers) == 2
+    for crop, values, heat in zip(content["crops"], buffers, seen.heats, strict=True):
+        assert np.array_equal(np.frombuffer(values, "<f4").reshape(14, 14), heat.values)
+        assert crop["frame"] == [heat.frame.source, heat.frame.model, heat.frame.scale, heat.frame.offset]
+    assert [cost["tokens"] for cost in content["costs"]] == [seen.staged.tokens, seen.whole.tokens]
+    assert all(cost["seconds"] > 0 for cost in content["costs"])
+    names = {"image": vislab.load_image(vislab.samples()["church"]), "vislab": vislab}
+    assert np.array_equal(eval(content["call"], names).heats[0].values, seen.heats[0].values)
+
+    times = len(asked)
+    lab.confidence = 0.5
+    lab.wait(60)
+    assert len(told[-2][1]) == 1
+    lab.confidence = 0.25
+    lab.wait(60)
+    assert len(told[-2][1]) == 2
+    assert len(asked) == times + 1  # what was seen costs nothing
+    with pytest.raises(ValueError, match=r"as \.html, not \.pdf"):
+        lab.save("figure.pdf")
+    lab.detector = None
+    lab.wait(60)
+    assert told[-2][0]["crops"] is None
+
+
+def test_what_is_compared_need_not_take_the_same(lab: Lab) -> None:
+    lab.state = {"method": "cls", "layer": 3, "head": 1, "compare": {"method": "grad_rollout"}}
+    lab.wait(60)
+    assert [(shown.heat.method, shown.heat.target) for shown in lab._panes] == [
+        ("cls", None),
+        ("grad_rollout", "church"),
+    ]
+
+
+def test_what_the_method_does_not_take_is_not_compared(lab: Lab) -> None:
+    lab.state = {"method": "relevance", "compare": {"target": "tench"}}
+    assert lab.wait(60)._panes[1].heat.target == "tench"
+    lab.method = "rollout"
+    assert lab.wait(60)._panes[1] is None
+
+
+def test_a_model_of_ones_own_is_taken(told: list) -> None:
+    module = vislab.load("embedded").module
+    lab = Lab("church", model=module).wait(60)
+    assert isinstance(lab.model, Model)
+    lab.state = lab.state
+    assert lab.model.module is module
+
+
+def test_many_interactions_leave_nothing_behind(lab: Lab, runs: Runs) -> None:
+    runs.limit = 3 * lab._panes[0].kept.bytes
+    threads = threading.active_count()
+    for step in range(200):
+        lab.state = {"attention_scale": 0.1 + step % 7, "layer": step % 12} if step % 7 < 4 else {"opacity": 0.5}
+    lab.wait(60)
+    assert runs.bytes <= runs.limit
+    assert threading.active_count() <= threads + 1
+
+
+# ---- what the browser asks ----
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Only four methods, and few steps of taking patches away; the pictures in each forward without patches."""
+    methods = {name: registry.METHODS[name] for name in ("cls", "rollout", "relevance", "grad_cam")}
+    monkeypatch.setattr("vislab.methods.registry.METHODS", methods)
+    monkeypatch.setattr("vislab.lab.trial.STEPS", 4)
+    forwards, logits = [], Model.logits
+
+    def counted(self: Model, pixels: Any, **how: Any) -> Any:
+        forwards.append(len(pixels))
+        return logits(self, pixels, **how)
+
+    monkeypatch.setattr(Model, "logits", counted)
+    return forwards
+
+
+def test_every_method_is_shown_while_it_is_unfolded(lab: Lab, told: list, few: list[int]) -> None:
+    lab.state = {"method": "cls", "layer": 3}
+    ask(lab, "methods", open=True)
+    sent = {content["method"]: (content, buffers) for content, buffers in told if content["kind"] == "method"}
+    assert set(sent) == {*registry.METHODS, "random"}
+    photo = vislab.load_image(vislab.samples()["church"])
+    wanted = vislab.evaluate([photo], methods=list(registry.METHODS), steps=4, randomised=0, progress=False)
+    for number, name in enumerate(wanted.methods):
+        if name == "centre":
+            continue
+        content, [values] = sent[name]
+        areas = [wanted.samples[measure][number, 0] for measure in ("deletion", "insertion")]
+        assert content["worth"] == pytest.approx(areas, rel=1e-4)
+        assert content["asked"] == ["cls", None]
+        if name == "random":
+            continue
+        heat = vislab.explain(photo, method=name)
+        assert np.allclose(np.frombuffer(values, "<f4").reshape(14, 14), heat.values, atol=1e-6)
+        assert (content["signed"], content["target"]) == (heat.signed, heat.target)
+    ask(lab, "methods", open=False)
+    told.clear()
+    lab.layer = 4
+    lab.wait(60)
+    assert {"method", "removal"}.isdisjoint(kinds(told))
+
+
+def test_what_has_no_room_for_gradients_still_has_its_other_maps(
+    lab: Lab, told: list, few: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.attention_scale = 0.77  # of which nothing is remembered
+    room = lab.wait(60)._panes[0].kept.model.forecast(lab._panes[0].kept.run.grid) + 1
+    monkeypatch.setattr("vislab.models.model.free_memory", lambda device: room)
+    ask(lab, "methods", open=True)
+    refused = {content["method"] for content, _ in told if content["kind"] == "method" and "refused" in content}
+    assert refused == {"relevance", "grad_cam"}
+    assert told[-1][0]["state"] == "ready"
+
+
+def test_a_new_image_never_bears_the_old_ones_map(lab: Lab, told: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one that is put on the screen while the new one is being painted."""
+    shown, before = lab._panes[0], lab._content
+    monkeypatch.setattr("vislab.lab.widget.jpeg", lambda pixels: lab._put(0, shown) or b"")
+    lab.image = "minster"
+    late = next(content for content, _ in told if content["kind"] == "view")
+    assert (late["run"], late["content"]) == (shown.kept.number, before)
+    assert late["source"].endswith('["church"])')
+
+
+def test_what_a_method_makes_no_use_of_makes_no_new_map(lab: Lab) -> None:
+    lab.method = "occlusion"
+    first = lab.wait(60).heatmap
+    lab.query = (300.0, 200.0)
+    assert lab.wait(60).heatmap is first
+    lab.method = "attention"
+    pinned = lab.wait(60).heatmap
+    lab.target = "church"
+    assert lab.wait(60).heatmap is pinned
+    lab.query = "cls"
+    assert lab.wait(60).heatmap is not pinned
+
+
+def removals(told: list) -> list[tuple[dict[str, Any], list[bytes]]]:
+    return [(content, buffers) for content, buffers in told if content["kind"] == "removal"]
+
+
+def test_patches_are_taken_away_in_the_order_of_the_shown_map(lab: Lab, told: list, few: list[int]) -> None:
+    lab.state = {"method": "grad_cam", "target": "golf ball", "attention_scale": 0.5}
+    ask(lab, "methods", open=True)
+    [(content, [gone, filled])] = removals(told)
+    assert content["settings"] == lab._panes[0].settings
+    assert content["target"] == "golf ball"
+    chance = dict(lab._panes[0].kept.model.top(lab._panes[0].kept.run, 10))["golf ball"]
+    assert content["deletion"][0] == pytest.approx(chance, rel=1e-4)
+    step = np.frombuffer(gone, "<u2").reshape(14, 14)
+    assert np.bincount(step.ravel()).tolist() == [0, 49, 49, 49, 49]
+    values = lab.heatmap.values
+    assert all(values[step == early].min() >= values[step == early + 1].max() for early in (1, 2, 3))
+    assert vislab.load_image(filled).shape == (224, 224, 3)
+
+
+def test_what_was_played_is_played_again_without_a_forward(lab: Lab, told: list, few: list[int]) -> None:
+    ask(lab, "methods", open=True)
+    made = len(few)
+    assert made > 0
+    [first] = removals(told)
+    lab.opacity = 0.3
+    ask(lab, "methods", open=True)
+    assert removals(told)[1] == first
+    lab.method = "relevance"  # which was tried beside the others
+    lab.wait(60)
+    assert removals(told)[2][0]["areas"] != first[0]["areas"]
+    assert len(few) == made
+
+
+def test_taking_patches_away_is_left_off_for_what_is_newer(
+    lab: Lab, told: list, few: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = Model.logits
+
+    def newer(self: Model, *args: Any, **how: Any) -> Any:
+        monkeypatch.setattr(Model, "logits", logits)
+        lab.layer = 3
+        return logits(self, *args, **how)
+
+    monkeypatch.setattr(Model, "logits", newer)
+    ask(lab, "methods", open=True)
+    assert [content["settings"]["layer"] for content, _ in removals(told)] == [3]
+    assert told[-1][0]["state"] == "ready"
+
+
+def test_an_export_does_not_wait_for_all_of_them(
+    lab: Lab, told: list, few: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, logits = threading.Event(), Model.logits
+
+    def slow(self: Model, *args: Any, **how: Any) -> Any:
+        began.set()
+        end = time.monotonic() + 30
+        while lab._worker.newer is None and time.monotonic() < end:
+            time.sleep(0.01)
+        monkeypatch.setattr(Model, "logits", logits)
+        return logits(self, *args, **how)
+
+    monkeypatch.setattr(Model, "logits", slow)
+    lab._asked(lab, {"kind": "methods", "open": True}, [])
+    assert began.wait(30)
+    lab._asked(lab, {"kind": "export", "suffix": ".npz"}, [])
+    assert "removal" not in kinds(told)[: kinds(told).index("file")]
+    lab.wait(60)
+    assert len(removals(told)) == 1
+
+
+def test_without_classes_there_is_nothing_to_lose(told: list, few: list[int]) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    module = ViTModel(
+        ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=8)
+    )
+    lab = Lab("church", model=module, detector=None).wait(60)
+    ask(lab, "methods", open=True)
+    assert "names nothing" in removals(told)[0][0]["refused"]
+    sent = {content["method"]: content for content, _ in told if content["kind"] == "method"}
+    assert sent["cls"]["worth"] is None
+    assert "random" not in sent
+    assert "classifier" in sent["relevance"]["refused"]
+    assert told[-1][0]["state"] == "ready"
+
+
+def ask(lab: Lab, kind: str, buffers: list[bytes] | None = None, **content: Any) -> None:
+    lab._asked(lab, {"kind": kind, **content}, buffers or [])
+    lab.wait(60)
+
+
+def test_hello_is_answered_with_all_there_is(lab: Lab, told: list) -> None:
+    told.clear()
+    ask(lab, "hello")
+    assert kinds(told) == ["about", "view", "view", "plain", "boxes", "closer", "status"]
+    [tables] = told[0][1]
+    assert tables[:768] == colours.colour_table("viridis").tobytes()
+    assert told[0][0]["samples"] == list(vislab.samples())
+
+
+def test_a_shown_run_is_held_by_its_lab(lab: Lab, told: list, runs: Runs) -> None:
+    runs._kept.clear()  # as other labs may have it
+    told.clear()
+    for number in (lab._panes[0].kept.number, 10**6):
+        ask(lab, "layer", run=number, layer=3)
+        ask(lab, "atlas", run=number)
+    assert [(content["kind"], "no longer held" in (content.get("refused") or "")) for content, _ in told] == [
+        *[("layer", False), ("atlas", False), ("layer", True), ("atlas", True)]
+    ]
+    assert told[2][0]["layer"] == 3
+
+
+def test_upload_is_the_new_photograph(lab: Lab, told: list) -> None:
+    ask(lab, "upload", [vislab.samples()["moose"].read_bytes()])
+    assert lab.heatmap.frame.source == (683, 1024)
+    lab.state = lab.state
+    assert lab.image.shape == (683, 1024, 3)
+    told.clear()
+    ask(lab, "upload", [b"no picture at all"])
+    assert told[0][0]["state"] == "error"
+    assert "17 bytes" in told[0][0]["words"]
+    assert lab._source == [683, 1024]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".npz", ".html"])
+def test_exports_are_files_of_their_kind(lab: Lab, told: list, suffix: str) -> None:
+    told.clear()
+    ask(lab, "export", suffix=suffix)
+    content, [data] = told[0]
+    assert content == {"kind": "file", "name": f"vislab{suffix}"}
+    begins = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF", ".npz": b"PK", ".html": b"<!doctype html>"}
+    assert data.startswith(begins[suffix])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".npz"])
+def test_exports_hold_both_pictures_and_the_boxes(lab: Lab, tmp_path: Path, suffix: str) -> None:
+    lab.state = {"compare": {"method": "cls", "layer": 3}, "confidence": 0.5, "normalise": "shared"}
+    record = vislab.provenance(lab.save(tmp_path / f"both{suffix}"))
+    assert [made["method"] for made in record["maps"]] == ["rollout", "cls"]
+    assert record["maps"][0]["colours"] == record["maps"][1]["colours"]
+    assert [box["label"] for box in record["detections"]] == ["dog"]
+    lab.compare = {}
+    assert len(vislab.provenance(lab.save(tmp_path / f"one{suffix}"))["maps"]) == 1
+
+
+@pytest.mark.parametrize("beside", [{"method": "cls", "layer": 3}, {"attention_scale": 0.5}], ids=str)
+def test_the_page_holds_both_pictures(lab: Lab, tmp_path: Path, beside: dict[str, Any]) -> None:
+    lab.state = {"compare": beside, "confidence": 0.5}  # which the page can lower again
+    text = lab.save(tmp_path / "page.html").read_text(encoding="utf-8")
+    held = json.loads(re.search(r'id="held">(.*?)</script>', text, re.DOTALL)[1])
+    views = [content for content, _ in held["messages"] if content["kind"] == "view"]
+    assert [view["pane"] for view in views] == [0, 1]
+    assert views[1]["settings"].items() >= beside.items()
+    assert held["state"]["compare"] == beside
+    layers = [(content["run"], content["layer"]) for content, _ in held["layers"]]
+    assert {(view["run"], view["settings"]["layer"] % 12) for view in views} <= set(layers)
+    assert [content["boxes"] for content, _ in held["messages"] if content["kind"] == "boxes"] == [found_boxes(lab)]
+    assert len(text) <= 2_000_000
+
+
+def test_the_page_holds_what_was_played(lab: Lab, tmp_path: Path, few: list[int]) -> None:
+    def held() -> list[str]:
+        text = lab.save(tmp_path / "page.html").read_text(encoding="utf-8")
+        return [
+            content["kind"]
+            for content, _ in json.loads(re.search(r'id="held">(.*?)</script>', text, re.S)[1])["messages"]
+        ]
+
+    assert {"method", "removal"}.isdisjoint(held())
+    ask(lab, "methods", open=True)
+    made = len(few)
+    ask(lab, "methods", open=False)
+    assert (held().count("method"), held().count("removal")) == (5, 1)
+    lab.target = "tench"  # for which nothing was tried
+    lab.wait(60)
+    assert {"method", "removal"}.isdisjoint(held())
+    assert len(few) == made
+
+
+def found_boxes(lab: Lab) -> list[dict[str, Any]]:
+    found = lab._found.detections
+    each = zip(found.xyxy.tolist(), found.label, found.score.tolist(), strict=True)
+    return [{"box": box, "label": label, "score": score} for box, label, score in each]
+
+
+def test_nonsense_is_said(lab: Lab, told: list) -> None:
+    ask(lab, "export", suffix=".exe")
+    assert told[-1][0]["state"] == "error"
+    assert ".exe" in told[-1][0]["words"]
+
+
+def test_the_still_picture_is_what_is_shown(lab: Lab) -> None:
+    import base64
+
+    look = {"opacity": 0.9, "colormap": "magma", "normalise": "absolute"}
+    for name, value in look.items():
+        timer = lab._timer
+        lab.set_trait(name, value)
+        assert lab._timer is not timer  # it is made anew
+    picture = vislab.load_image(base64.b64decode(lab._still()["image/jpeg"]))
+    shown = vislab.overlay(lab.heatmap.image, lab.heatmap, detections=lab.detections, **look)
+    assert np.abs(picture.astype(int) - shown).mean() < 4
+
+
+# ---- the browser's arithmetic ----
+
+
+def node() -> str:
+    """A JavaScript engine: one on the PATH, or the one that the browser's driver brings."""
+    from playwright._impl._driver import compute_driver_executable
+
+    return shutil.which("node") or str(compute_driver_executable()[0])
+
+
+@pytest.fixture(scope="module")
+def js(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Evaluate an expression in the names of lab.js, with given arrays as Float32Array (others as JSON)."""
+    folder = tmp_path_factory.mktemp("js")
+    shutil.copy(SCRIPT, folder / "lab.mjs")
+    engine = node()
+
+    def evaluate(expression: str, **given: Any) -> Any:
+        lines = ['import * as lab from "./lab.mjs";']
+        for name, value in given.items():
+            array = isinstance(value, np.ndarray)
+            text = json.dumps(value.ravel().tolist() if array else value)
+            lines.append(f"const {name} = {f'Float32Array.from({text})' if array else text};")
+        lines += [f"const found = {expression};"]
+        lines += ["console.log(JSON.stringify(ArrayBuffer.isView(found) ? Array.from(found) : found));"]
+        script = folder / "run.mjs"
+        script.write_text("\n".join(lines), encoding="utf-8")
+        done = subprocess.run([engine, str(script)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return evaluate
+
+
+@pytest.fixture(scope="module")
+def qk() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return {name: generator.normal(size=(3, 21, 6)).astype(np.float32) * 2 for name in ("q", "k")}
+
+
+SHAPE = "{ q, k, heads: 3, tokens: 21, dim: 6 }"
+
+
+def attention(q: np.ndarray, k: np.ndarray, factor: float = 1) -> np.ndarray:
+    logits = factor * q.astype(float) @ k.astype(float).transpose(0, 2, 1)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("factor", [1, 0.25, 3])
+def test_js_rows(js: Any, qk: dict[str, np.ndarray], factor: float) -> None:
+    row = js(f"lab.attentionRow({SHAPE}, 7, {factor})", **qk)
+    assert np.allclose(np.reshape(row, (3, 21)), attention(**qk, factor=factor)[:, 7], atol=1e-6)
+
+
+def test_js_columns(js: Any, qk: dict[str, np.ndarray]) -> None:
+    column = js(f"lab.attentionColumn({{ ...{SHAPE}, sums: lab.logSums({SHAPE}) }}, 7)", **qk)
+    assert np.allclose(np.reshape(column, (3, 21)), attention(**qk)[:, :, 7], atol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["mean", "max", "min", 1, -1])
+def test_js_fusion(js: Any, qk: dict[str, np.ndarray], head: str | int) -> None:
+    rows = attention(**qk)[:, 3]
+    wanted = rows[head] if isinstance(head, int) else getattr(rows, head)(0)
+    assert np.allclose(js(f"lab.fuse(rows, 3, 21, {json.dumps(head)})", rows=rows), wanted, atol=1e-6)
+
+
+def test_js_whole_numbers(js: Any) -> None:
+    generator = np.random.default_rng(2)
+    parts = [(2, 3), (1, 2)]
+    whole = [generator.integers(-99, 99, (2, 4, width)).astype(f"<i{size}") for size, width in parts for _ in "qk"]
+    steps = generator.random((2, 5)).astype("<f4")
+    buffers = [list(array.tobytes()) for array in (*whole, steps)]
+    found = js(
+        "(({ q, k, dim }) => [[...q], [...k], dim])(lab.unpacked(parts, buffers.map((b) => new Uint8Array(b)), 2, 4))",
+        parts=parts,
+        buffers=buffers,
+    )
+    assert np.allclose(found[0], (np.concatenate(whole[::2], -1) * steps[:, None]).ravel())
+    assert np.array_equal(found[1], np.concatenate(whole[1::2], -1).ravel())
+    assert found[2] == 5
+
+
+def test_js_entropy(js: Any, qk: dict[str, np.ndarray]) -> None:
+    row = attention(**qk)[0, 0]
+    assert js("lab.entropyBits(row)", row=row) == pytest.approx(-(row * np.log2(row)).sum(), abs=1e-5)
+    assert js("lab.entropyBits(row)", row=np.array([1.0, 0, 0])) == 0
+
+
+@pytest.mark.parametrize("threshold", [0, 0.4])
+@pytest.mark.parametrize("ends", [(0, 1), (-1, 1)], ids=str)
+def test_js_colours(js: Any, threshold: float, ends: tuple[float, float]) -> None:
+    values = np.linspace(-1.2, 1.2, 57, dtype=np.float32)
+    table = colours.colour_table("magma")
+    expression = f"lab.coloured(values, {list(ends)}, table, {threshold})"
+    pixels = np.reshape(js(expression, values=values, table=table), (-1, 4))
+    share = colours.fraction(values, ends)
+    assert np.array_equal(pixels[:, :3], colours.colours(share[None], table)[0])
+    assert np.array_equal(pixels[:, 3] == 255, ~colours.hidden(share, ends, threshold))
+    flat = js("lab.coloured(values, [1, 1], table)", values=np.ones(2), table=table)
+    assert flat[:3] == table[0].tolist()
+
+
+def test_js_ends(js: Any) -> None:
+    a, b = np.array([0.25, -0.5]), np.array([0.125, 2])
+    assert js("lab.endsOf([a, b], false)", a=a, b=b) == [-0.5, 2]
+    assert js("lab.endsOf([a], true)", a=a) == [-0.5, 0.5]
+    assert js("lab.endsOf([a], true)", a=np.zeros(2)) == [-1, 1]
+    assert js("[[-0.5, 0.5], [0, 1], [0, 0]].map(lab.centred)") == [True, False, False]
+
+
+def test_js_smoothing(js: Any) -> None:
+    values = np.random.default_rng(1).random((3, 5)).astype(np.float32)
+    rows, cols = (np.arange(n * 4) / 4 + 0.125 for n in values.shape)
+    wanted = overlay.sample(values, rows, cols, smooth=True)
+    assert np.allclose(np.reshape(js("lab.upsample(values, 3, 5, 4)", values=values), (12, 20)), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [Frame.stretch((683, 1024), (224, 224)), Frame.crop((400, 600), (256, 384), (224, 224))],
+    ids=["stretch", "crop"],
+)
+def test_js_places(js: Any, frame: Frame) -> None:
+    grid = Grid.of((224, 224), (16, 32), 1)
+    given = {
+        "frame": {"model": frame.model, "scale": frame.scale, "offset": frame.offset},
+        "grid": {"rows": grid.rows, "cols": grid.cols, "patch": grid.patch},
+    }
+    x, y, width, height = js("lab.seenBy(frame)", **given)
+    assert np.allclose((x, y, x + width, y + height), frame.box_to_source((0, 0, *frame.model[::-1])))
+    assert np.allclose(js("lab.boxOf(frame, grid, 3, 2)", **given), frame.box_to_source(grid.box(3, 2)))
+    for point in [(10, 10), (300.5, 222.25), (599, 399), (5, 200)]:
+        cell = grid.cell_at(*frame.to_model(*point))
+        assert js("lab.cellAt(frame, grid, ...point)", point=point, **given) == (cell and list(cell))
+
+
+@pytest.mark.parametrize(("size", "patch"), [(224, 16), (640, 16), (2048, 16), (112, 28)])
+def test_js_costs(js: Any, size: int, patch: int) -> None:
+    grid = Grid.of((size, size), (patch, patch), 1)
+    model = vislab.load("embedded")
+    n = js(f"lab.gridOf([{size}, {size}], [{patch}, {patch}], 1).tokens")
+    assert n == grid.tokens
+    assert js(f"lab.attentionFlops({n}, 192, 12)") == attention_flops(n, 192, 12)
+    assert js(f"lab.mapBytes({n}, 3, 12)") == attention_memory(n, 3, 12)
+    assert js(f"lab.forwardFlops({n}, 192, 12)") == forward_flops(model, n)
+
+
+def test_js_sizes_that_fit(js: Any) -> None:
+    assert js("lab.dividing([224, 224], 4, 64)") == [4, 7, 8, 14, 16, 28, 32, 56]
+    assert js("lab.dividing([64, 96], 4, 64)") == [4, 8, 16, 32]
+    assert js("lab.multiples(20, 64, 130)") == [80, 100, 120]
+    for raw, current, wanted in [(15, 16, 14), (17, 16, 28), (16, 16, 16), (30, 8, 28), (64, 32, 56), (4, 4, 4)]:
+        assert js(f"lab.snap({raw}, {current}, lab.dividing([224, 224], 4, 64))") == wanted
+
+
+def test_js_scale_steps(js: Any) -> None:
+    scales = js("Array.from({ length: 81 }, (_, i) => lab.scaleAt(i - 50))")
+    assert (scales[0], scales[50], scales[80]) == (0.1, 1, 4)
+    assert np.all(np.diff(scales) > 0)
+    assert js("Array.from({ length: 81 }, (_, i) => lab.scaleStep(lab.scaleAt(i - 50)))") == list(range(-50, 31))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.0013, 0.0204), (2e-6, 9e-6), (0.3, 0.31), (-1, 4)])
+def test_js_ticks(js: Any, low: float, high: float) -> None:
+    ticks = js("lab.ticks(low, high)", low=low, high=high)
+    labels = js("lab.tickLabels(lab.ticks(low, high))", low=low, high=high)
+    assert 2 <= len(ticks) <= 6
+    assert low <= ticks[0] + 1e-9
+    assert ticks[-1] <= high + 1e-9
+    assert len(set(labels)) == len(labels)
+    step = ticks[1] - ticks[0]
+    assert all(
+        abs(float(label.replace("−", "-")) - tick) < step * 0.1 for tick, label in zip(ticks, labels, strict=True)
+    )
+
+
+def test_js_words(js: Any) -> None:
+    assert js('lab.amount(357663744, "FLOP")') == "358 MFLOP"
+    assert js('lab.amount(999, "B")') == "999 B"
+    assert js("lab.duration(0.0841)") == "84 ms"
+    assert js("lab.change(91.2, 89.1, 0)") == "▲ 2"
+    assert js("lab.change(4.1, 5.3, 1, ' bits')") == "▼ 1.2 bits"
+    assert js("lab.change(4.11, 4.1, 1)") == ""

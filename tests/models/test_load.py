@@ -1,0 +1,204 @@
+"""Laws of loading: what a name or a module leads to, and nothing opened that could do harm."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import torchvision
+import transformers as hf
+from models.test_model import offline_torchvision, photo
+from torch import nn
+
+import vislab
+from vislab.core.images import samples
+from vislab.models import load
+from vislab.models.model import Model
+from vislab.models.preprocessing import Preprocessing
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (lambda: hf.Siglip2VisionModel(hf.Siglip2VisionConfig(**tiny.SIZE, patch_size=8)), "has no patch embedding"),
+        (lambda: torchvision.models.resnet18(), "has no patch embedding"),
+        (lambda: nn.Conv2d(3, 4, 2, 2), "cannot tell the input size"),
+    ],
+)
+def test_modules_that_are_no_vision_transformer_are_refused(module: Callable[[], nn.Module], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        load.load(module())
+
+
+@pytest.mark.parametrize("dtype", ["int8", torch.int8, "half-ish"])
+def test_other_dtypes_are_refused(dtype: Any) -> None:
+    with pytest.raises(ValueError, match="dtype is float32, bfloat16, float16, float64, not"):
+        load.load(tiny.make("ViT"), dtype=dtype)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_devices_that_are_not_there_are_refused(device: str) -> None:
+    with pytest.raises(ValueError, match=f"no device '{device}' here .* this machine has"):
+        load.load(tiny.make("ViT"), device=device)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny"
+    tiny.make("ViT classifier").save_pretrained(path)
+    hf.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(path)
+    return path
+
+
+def test_a_folder_is_loaded(folder: Path) -> None:
+    loaded, given = load.load(folder), load.load(tiny.make("ViT classifier"))
+    assert loaded.labels == ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3", "LABEL_4")
+    for (name, value), (again, theirs) in zip(
+        loaded.module.named_parameters(), given.module.named_parameters(), strict=True
+    ):
+        assert name == again
+        assert value.cpu().equal(theirs)
+    assert loaded.preprocessing == Preprocessing((32, 32), "stretch", 1.0, (0.5,) * 3, (0.5,) * 3, "bilinear")
+    best = loaded.predict(photo((50, 70)), top=9)
+    assert [label for label, _ in best] != sorted(loaded.labels)
+    assert sum(p for _, p in best) == pytest.approx(1, abs=1e-5)
+    assert [p for _, p in best] == sorted((p for _, p in best), reverse=True)
+
+
+def test_a_module_with_its_processor_is_what_its_folder_is(folder: Path) -> None:
+    processor = hf.ViTImageProcessor.from_pretrained(folder)
+    given = load.load(tiny.make("ViT classifier"), processor=processor, device="cpu")
+    loaded, image = load.load(folder, device="cpu"), photo((50, 70))
+    assert given.preprocessing == loaded.preprocessing != load.load(tiny.make("ViT classifier")).preprocessing
+    assert dict(given.predict(image)) == pytest.approx(dict(loaded.predict(image)), rel=1e-5)
+    for named in (folder, str(folder), "embedded", loaded):
+        with pytest.raises(ValueError, match="brings its own preprocessing: leave processor out"):
+            load.load(named, processor=processor)
+
+
+@pytest.mark.parametrize("family", ["CLIP", "SigLIP", "DINOv2"])
+def test_a_processor_is_taken_for_every_family(family: str) -> None:
+    kinds = {"CLIP": hf.CLIPImageProcessor, "SigLIP": hf.SiglipImageProcessor, "DINOv2": hf.BitImageProcessor}
+    processor = kinds[family]()
+    model = load.load(tiny.make(family), processor=processor)
+    assert model.preprocessing.mean == tuple(processor.image_mean)
+    assert model.preprocessing.size == (224, 224)
+
+
+@pytest.mark.parametrize(
+    "sizes", [{}, {"image_size": 48}, {"patch_size": 4}, {"image_size": (48, 32), "patch_size": 16}]
+)
+@pytest.mark.parametrize("method", ["rollout", "relevance"])
+def test_a_compiled_module_is_what_it_was_compiled_from(sizes: dict[str, Any], method: str) -> None:
+    module = tiny.make("ViT classifier")
+    plain, compiled = load.load(module), load.load(torch.compile(module, backend="eager"))
+    assert compiled.name == plain.name
+    heats = [vislab.explain(photo((50, 70)), model=model, method=method, **sizes).values for model in (plain, compiled)]
+    assert np.array_equal(*heats)
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return (pytest.fail, ("a pickle was executed",))
+
+
+def test_pickles_are_refused_unopened(folder: Path, tmp_path: Path) -> None:
+    bomb = pickle.dumps(Bomb())
+    for name in ("model.pt", "pytorch_model.bin"):
+        (tmp_path / name).write_bytes(bomb)
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    with pytest.raises(ValueError, match=r"model.pt is a file: give a folder .* Pickles .* vislab never opens them"):
+        load.load(tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"needs config.json and model.safetensors \(pickles are not opened\); it hol"):
+        load.load(tmp_path)
+
+
+def test_code_beside_the_weights_is_never_run(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text("raise SystemExit('executed')")
+    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    config = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(OSError, match="cannot load"):
+        load.load(tmp_path)
+
+
+def test_weights_of_another_model_are_refused(folder: Path, tmp_path: Path) -> None:
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    with pytest.raises(OSError, match=r"its weights lack \d+ of the model's, such as .*2"):
+        load.load(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"no safetensors")
+    with pytest.raises(OSError, match="cannot load"):
+        load.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["embeded", "", "/no/such/folder", "./here", "~/there"])
+def test_unknown_names_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"unknown model .*: take 'embedded', a hub name such as"):
+        load.load(name)
+
+
+def test_unknown_names_of_torchvision_are_refused() -> None:
+    with pytest.raises(ValueError, match="torchvision has no Vision Transformer 'vit_b_17': it has vit_b_16, vit_b_32"):
+        load.load("torchvision/vit_b_17")
+
+
+def test_the_hub_offline_points_to_the_embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("the network was asked"))
+    with pytest.raises(OSError, match=r"cannot load 'google/vit-base-patch16-224': .* vislab.load\('embedded'\)"):
+        load.load("google/vit-base-patch16-224")
+
+    # a network that swallows everything, and a user who has not said that there is none
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: False)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    silence = threading.Event()
+
+    def swallowed(*_: Any, **__: Any) -> None:
+        silence.wait(120)
+        raise OSError
+
+    monkeypatch.setattr(socket, "create_connection", swallowed)
+    started = time.monotonic()
+    with pytest.raises(OSError, match=r"vislab.load\('embedded'\)"):
+        load.load("google/vit-base-patch16-224")
+    assert time.monotonic() - started < 60  # it did not wait for an answer
+    silence.set()
+
+
+def test_torchvision_s_weights_are_read_as_tensors_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = offline_torchvision(monkeypatch)
+    model = load.load("torchvision/vit_b_32")
+    assert asked == [{"progress": False, "check_hash": True, "weights_only": True}]
+    assert model.labels is not None
+    assert len(model.labels) == 1000
+    assert len(model.predict(photo((50, 70)))) == 5
+
+
+def test_the_embedded_model_is_there_without_a_network() -> None:
+    model = load.load()
+    assert model.labels is not None
+    assert len(model.labels) == 10
+    assert "church" in model.labels
+    assert len(model.predict(photo((50, 70)), top=3)) == 3
+    assert isinstance(model, Model)
+    assert load.load(model) is model
+
+
+@pytest.mark.parametrize("name", ["church", "cathedral", "minster"])
+@pytest.mark.parametrize("patch_size", [8, 16, 32])
+def test_the_embedded_model_knows_a_church_at_any_patch_size(name: str, patch_size: int) -> None:
+    [(label, probability)] = load.load().predict(samples()[name], top=1, patch_size=patch_size)
+    assert label == "church"
+    assert probability > 0.4

@@ -1,0 +1,1 @@
+"""The public functions: the one place where parts meet."""

@@ -1,0 +1,227 @@
+"""A figure made again from the record inside it, with what is no longer as it was."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..core.fingerprints import of_image
+from ..core.heatmap import Heatmap
+from ..core.images import SUFFIXES, load_image, samples
+from ..detectors.cache import detector_of
+from ..figures.drawing import shown
+from ..figures.page import Panel
+from ..figures.panel import Content, panel
+from ..figures.provenance import provenance, versions
+from ..figures.save import file_of
+from ..models.cache import model_of
+from ..models.load import load
+from ..models.model import Model
+from .explain import explain
+
+RASTER = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True, eq=False)
+class Reproduction:
+    """A figure made again. panel: to be saved; differences: what is not as it was, in sentences, none if all is."""
+
+    panel: Panel
+    differences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self.differences) or "nothing differs"
+
+    def _repr_html_(self) -> str:
+        picture = base64.b64encode(shown(self.panel)).decode()
+        said = "".join(f"<li>{html.escape(one)}</li>" for one in self.differences) or "<li>nothing differs</li>"
+        return f'<img style="max-width: 100%" src="data:image/png;base64,{picture}"><ul>{said}</ul>'
+
+
+def reproduce(
+    path: str | os.PathLike[str], image: Any = None, *, model: str | Path | Model | Any = None
+) -> Reproduction:
+    """Make a figure that `save` wrote again, from the record inside it, and say what differs.
+
+    image: the photo, or a list of them in the order of the figure; by default the one with the recorded fingerprint
+    among vislab's samples and the files beside the figure. model: where its name does not load it; or by name, {name:
+    model}. `differences` names what is not as it was: versions, photo, weights, device, values, pixels.
+
+        again = vislab.reproduce("figure.png")
+        print(again)
+        vislab.save("again.png", again.panel)
+
+    ValueError: a file without a record, a model or an option that only Python knew. FileNotFoundError: no photo.
+    """
+    path = Path(path)
+    record = provenance(path)
+    if "cells" not in record:
+        raise ValueError(f"{path} is no figure of heatmaps that vislab.save wrote: there is nothing to make again")
+    photos, differences = _photos(record["images"], path, image)
+    maps = [_explained(one, photos[one["image"]], model) for one in record["maps"]]
+    cells = [[_content(one, maps, photos) for one in row] for row in record["cells"]]
+    found = record["detections"]
+    boxes = found and SimpleNamespace(
+        xyxy=np.array([one["xyxy"] for one in found]),
+        score=np.array([one["score"] for one in found]),
+        label=[one["label"] for one in found],
+    )
+    asked: dict[str, Any] = dict(record["asked"])
+    if isinstance(asked.get("normalise"), list):
+        asked["normalise"] = tuple(asked["normalise"])
+    flat = [one for row in cells for one in row if one is not None]
+    made = panel(flat if record["listed"] else cells, detections=boxes or None, **asked)
+    differences += _versions(record["versions"])
+    for number, (then, now) in enumerate(zip(record["maps"], maps, strict=True)):
+        name = f"map {number + 1}" if len(maps) > 1 else "the map"
+        differences += _facts(name, then, now)
+    differences += _drawn(path, record, made)
+    return Reproduction(made, tuple(dict.fromkeys(differences)))
+
+
+def _photos(recorded: Mapping[str, Any], figure: Path, given: Any) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The photos by the fingerprints in the record, and which of them are others."""
+    if given is None:
+        return {digest: _found(digest, size, figure) for digest, size in recorded.items()}, []
+    several = isinstance(given, list | tuple)
+    images = [load_image(one) for one in (given if several else [given])]
+    if len(images) != len(recorded):
+        raise ValueError(f"the figure shows {len(recorded)} photos, not {len(images)}: list them in its order")
+    order = {digest: n for n, digest in enumerate(recorded)}
+    own = {of_image(image): image for image in images}
+    photos = {digest: own.get(digest, images[n]) for digest, n in order.items()}
+    others = [digest for digest in recorded if digest not in own]
+    return photos, [f"the photo is another: its pixels are not those with fingerprint {one}" for one in others]
+
+
+def _found(digest: str, size: Mapping[str, int], figure: Path) -> np.ndarray:
+    """The photo with a fingerprint, among the samples and the pictures beside the figure."""
+    high, wide = size["height"], size["width"]
+    for candidate in [*samples().values(), *_pictures(figure.parent)]:
+        if candidate == figure:
+            continue
+        try:
+            with Image.open(candidate) as opened:  # sizes are told without decoding
+                if {*opened.size} != {high, wide}:
+                    continue
+            image = load_image(candidate)
+        except (OSError, ValueError, ImportError):  # ultralytics' opener asks for a package that may be missing
+            continue
+        if of_image(image) == digest:
+            return image
+    raise FileNotFoundError(
+        f"the photo of {figure.name} is not there: none of vislab's samples and of the pictures in its folder has its "
+        f"{wide}×{high} px and fingerprint {digest}. Give it: vislab.reproduce({figure.name!r}, image=…)"
+    )
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES)
+
+
+def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any) -> Heatmap:
+    asked = {name: _restored(value) for name, value in one["settings"].items() if value is not None}
+    for option, value in asked.items():
+        if isinstance(value, str) and re.fullmatch(r"<\w+>", value):
+            raise ValueError(f"{option} was {value}, an object that only Python knew: explain the photo anew with it")
+    which = "detector" if "detector" in asked else "model"
+    name = asked.get(which, "embedded")
+    given = model.get(name) if isinstance(model, Mapping) else model
+    try:
+        if which == "model":
+            dtype = one["facts"].get("dtype", "float32")
+            asked["model"] = _model(name, dtype) if given is None else model_of(given)
+        else:
+            asked["detector"] = detector_of(name if given is None else given)
+    except ValueError as error:
+        raise ValueError(f"{error}. Or give the {which} itself: vislab.reproduce(…, model=…)") from error
+    return explain(image, method=one["method"], **asked)
+
+
+def _model(name: str, dtype: str) -> Model:
+    return model_of(name) if dtype == "float32" else load(name, dtype=dtype)
+
+
+def _restored(value: Any) -> Any:
+    """JSON has names only where Python had numbers, {layer: scale}, and lists where it had pairs."""
+    if isinstance(value, dict):
+        return {int(key): one for key, one in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _content(one: int | str | None, maps: Sequence[Heatmap], photos: Mapping[str, np.ndarray]) -> Content:
+    return maps[one] if isinstance(one, int) else photos[one] if one is not None else None
+
+
+def _versions(then: Mapping[str, str]) -> list[str]:
+    now = versions()
+    return [
+        f"{name} was {then.get(name, 'not there')}, and is {now.get(name, 'not there')}"
+        for name in {**then, **now}
+        if then.get(name) != now.get(name)
+    ]
+
+
+def _facts(name: str, then: Mapping[str, Any], now: Heatmap) -> list[str]:
+    """What a map was made with, and is no longer."""
+    said = []
+    model = then["settings"].get("model") or then["settings"].get("detector")
+    for fact in ("weights", "dtype", "device"):
+        before, after = then["facts"].get(fact), now.facts.get(fact)
+        if before != after:
+            said.append(f"{fact} of {model}: {before} then, {after} now")
+    for part, before, after in (("query", then["query"], now.query), ("target", then["target"], now.target)):
+        if before != after:
+            said.append(f"{name} was of {part} {before}, and is of {after}")
+    return said
+
+
+def _drawn(path: Path, record: Mapping[str, Any], made: Panel) -> list[str]:
+    """Whether the file made again shows the same, pixel for pixel or number for number."""
+    suffix = path.suffix.lower()
+    said = [
+        f"colours ran from {low:g} to {high:g}, and run from {cell.span[0]:g} to {cell.span[1]:g}"
+        for (low, high), cell in zip(
+            (one["colours"] for one in record["maps"]), (c for *_, c in made.filled() if c.heat), strict=True
+        )
+        if (low, high) != tuple(cell.span)
+    ]
+    then, now = path.read_bytes(), file_of(made, suffix, record)
+    if then == now:
+        return said
+    if suffix in RASTER:
+        before, after = (np.asarray(Image.open(io.BytesIO(data))) for data in (then, now))
+        if before.shape != after.shape:
+            (height, width), (h, w) = before.shape[:2], after.shape[:2]
+            said.append(f"the picture was {width}×{height} px, and is {w}×{h} px")
+        elif share := float((before != after).mean()):
+            said.append(f"{share:.2%} of the picture's values differ, by at most {_most(before, after)} of 255")
+    elif suffix == ".npz":
+        said += _values(then, now)
+    else:
+        said.append("the drawing differs: its file is not the same to the byte")
+    return said
+
+
+def _values(then: bytes, now: bytes) -> Iterator[str]:
+    with np.load(io.BytesIO(then)) as before, np.load(io.BytesIO(now)) as after:
+        for name in (name for name in before.files if name.startswith("values")):
+            if before[name].shape != after[name].shape:
+                yield f"{name} had the shape {before[name].shape}, and have {after[name].shape}"
+            elif most := float(np.abs(before[name] - after[name]).max()):
+                yield f"{name} differ by at most {most / float(np.abs(before[name]).max() or 1):.1e} of the largest"
+
+
+def _most(before: np.ndarray, after: np.ndarray) -> int:
+    return int(np.abs(before.astype(int) - after.astype(int)).max())

@@ -1,0 +1,189 @@
+"""What the commands share: arguments in words, their errors, and how a message is said."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from ..models.model import Model
+
+
+# As vislab.attribution and vislab.loading have them, which would load torch before --help is shown.
+METHODS = (
+    *("rollout", "cls", "attention", "relevance", "grad_rollout", "grad_cam", "integrated_gradients", "occlusion"),
+    *("cls_contribution", "token_contribution", "both_contribution"),
+)
+OPTIONS = {"rollout": ("start", "residual", "discard"), "grad_rollout": ("residual",)}
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+class UsageError(Exception):
+    """The command line cannot be right, whatever the photos and the model are."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a usage error in one line, and takes no abbreviated options, which later options would break."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}{_near(message)} ({self.prog} --help explains)")
+
+
+def _near(message: str) -> str:
+    """What was probably meant by a word that is none of argparse's choices."""
+    found = re.search(r"invalid choice: '(.+)' \(choose from (.+)\)", message)
+    return meant(found[1], re.findall(r"[\w-]+", found[2])) if found else ""
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, [*known], 1)
+    return f": did you mean {near[0]!r}?" if near else ""
+
+
+def report(message: str, debug: bool) -> None:
+    if debug and sys.exc_info()[0]:
+        traceback.print_exc()
+    print(f"vislab: {' '.join(message.split())}", file=sys.stderr)
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, its type named where it was not raised for a user to read."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)!r}: {error.strerror}"
+    said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if said and isinstance(error, ValueError | OSError | LookupError | MemoryError | RuntimeError | ImportError):
+        return said
+    return f"unexpected {type(error).__name__}: {said or 'no message'} (--debug shows where)"
+
+
+def model_arguments() -> Parser:
+    """What both commands that look at a photo ask of the model."""
+    asked = Parser(add_help=False)
+    group = asked.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default="embedded",
+        metavar="NAME",
+        help="'embedded' (default; needs no network), a name on the hub, or a local folder; see vislab models",
+    )
+    group.add_argument(
+        "--patch-size",
+        type=whole,
+        metavar="N",
+        help="pixels of a patch's side (default: the model's own)",
+    )
+    group.add_argument(
+        "--image-size",
+        type=size,
+        metavar="N|HxW",
+        help="pixels of the model's input, a side or height x width (default: the model's own)",
+    )
+    group.add_argument("--device", metavar="NAME", help="cpu, cuda, mps, … (default: the fastest there is)")
+    group.add_argument("--dtype", choices=DTYPES, default="float32", help="(default: float32)")
+    return asked
+
+
+def load_model(args: argparse.Namespace) -> Model:
+    from ..models.load import load
+
+    return load(args.model, device=args.device, dtype=args.dtype)
+
+
+def whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"takes a whole number above 0, not {text!r}")
+    return int(text)
+
+
+def size(text: str) -> tuple[int, int]:
+    """ "640" or "480x640" -> (height, width)."""
+    sides = re.split("[x×]", text)
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise argparse.ArgumentTypeError(f"takes pixels, such as 640, or HEIGHTxWIDTH, such as 480x640, not {text!r}")
+    return int(sides[0]), int(sides[-1])
+
+
+def cell(text: str) -> tuple[int, int]:
+    if not re.fullmatch(r"\d+,\d+", text):
+        raise argparse.ArgumentTypeError(f"takes ROW,COL counted from 0,0, such as 4,9, not {text!r}")
+    row, col = text.split(",")
+    return int(row), int(col)
+
+
+def index_or(*names: str) -> Any:
+    def parse(text: str) -> int | str:
+        if text in names:
+            return text
+        if not re.fullmatch(r"-?\d+", text):
+            raise argparse.ArgumentTypeError(
+                f"takes {', '.join(['a number', *names[:-1]])} or {names[-1]}, not {text!r}"
+            )
+        return int(text)
+
+    return parse
+
+
+def scale(text: str) -> float | dict[int, float]:
+    """ "0.5" or "0:0.5,11:2" -> the attention scale of all layers or of some."""
+    try:
+        if ":" not in text:
+            return float(text)
+        pairs = [part.split(":") for part in text.split(",")]
+        scales = {int(layer): float(scale) for layer, scale in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes a number, or LAYER:S,… such as 0:0.5,11:2, not {text!r}") from None
+    if len(scales) < len(pairs):
+        raise argparse.ArgumentTypeError(f"takes one scale a layer, and {text!r} gives a layer two")
+    return scales
+
+
+def share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"takes a number from 0 to 1, not {text!r}")
+    return value
+
+
+def csv_path(text: str) -> str:
+    if not text.lower().endswith(".csv"):
+        raise argparse.ArgumentTypeError(f"takes a path that ends with .csv, not {text!r}")
+    return text
+
+
+def page_width(text: str) -> str | float:
+    """ "column", "page", "slide", or mm."""
+    if text in ("column", "page", "slide"):
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"takes column, page, slide or a number of mm, not {text!r}")
+    return value
+
+
+def beside(text: str) -> tuple[str, ...]:
+    """ "npz,json" -> the suffixes of what stands beside a figure."""
+    suffixes = tuple(dict.fromkeys(text.split(",")))
+    if not set(suffixes) <= {"npz", "json", "tex"}:
+        raise argparse.ArgumentTypeError(f"takes npz, json and tex, with commas between them, not {text!r}")
+    return suffixes
+
+
+def print_table(rows: Mapping[str, str]) -> None:
+    wide = max(map(len, rows))
+    for name, text in rows.items():
+        print(f"{name:{wide}}  {text}")

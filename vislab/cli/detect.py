@@ -1,0 +1,66 @@
+"""vislab detect: what a detector finds in a photo, as a table, JSON or a picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from .arguments import UsageError, scale, share, size
+from .photos import spare
+
+DETECT_EPILOG = """\
+examples:
+  vislab detect photo.jpg
+  vislab detect photo.jpg --detector yolo12n.pt --confidence 0.1 --out boxes.png
+  vislab detect photo.jpg --attention-scale 0.8 --json
+
+Boxes go to standard output, the most certain first: score, label, and left, top, right and bottom in pixels.
+"""
+
+
+def detect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photo", metavar="PHOTO", help="image file or http(s) address")
+    parser.add_argument(
+        "--detector",
+        default="embedded",
+        metavar="NAME",
+        help="'embedded' (default; needs no network), 'yolo12n.pt' or another of ultralytics, or a DETR, RT-DETR or "
+        "YOLOS by its name on the hub or its folder",
+    )
+    parser.add_argument("--confidence", type=share, default=0.25, metavar="C", help="of a box, 0 to 1 (default: 0.25)")
+    parser.add_argument("--image-size", type=size, metavar="N|HxW", help="pixels of the detector's input")
+    parser.add_argument("--attention-scale", type=scale, default=1.0, metavar="S", help="factor of q·k (default: 1)")
+    parser.add_argument(
+        "--trust", action="store_true", help="open a .pt file of any name: a pickle, it can run anything"
+    )
+    parser.add_argument("--out", metavar="PATH", help="PNG file to write: the photo with its boxes")
+    parser.add_argument("--json", action="store_true", help="for programs: the boxes as JSON")
+
+
+def run_detect(args: argparse.Namespace) -> int:
+    if args.out and Path(args.out).suffix.lower() != ".png":
+        raise UsageError(f"--out takes a .png, not {args.out!r}")
+    from ..api.detect import detect
+    from ..core.files import check_folder, write
+    from ..core.images import load_image
+    from ..figures.boxes import with_boxes
+    from ..figures.notebook import png
+
+    if args.out:
+        spare([args.photo], [args.out], f"--out {args.out!r}")
+        check_folder(Path(args.out))
+    image = load_image(args.photo)
+    settings = {name: getattr(args, name) for name in ("confidence", "image_size", "attention_scale", "trust")}
+    boxes = detect(image, args.detector, **settings)
+    rows = list(zip(boxes.score.tolist(), boxes.label, boxes.xyxy.tolist(), strict=True))
+    if args.json:
+        found = [{"score": round(s, 4), "label": label, "xyxy": [round(v, 1) for v in box]} for s, label, box in rows]
+        print(json.dumps(found, ensure_ascii=False, indent=2))
+    else:
+        print(boxes)
+        for score, label, box in rows:
+            print(f"{score:.2f}  {label}  {' '.join(f'{v:.1f}' for v in box)}")
+    if args.out:
+        write(Path(args.out), png(with_boxes(image, boxes)))
+    return 0

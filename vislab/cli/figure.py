@@ -1,0 +1,288 @@
+"""vislab figure: a photo, or thousands of them, each into a file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .arguments import (
+    METHODS,
+    OPTIONS,
+    UsageError,
+    beside,
+    cell,
+    csv_path,
+    index_or,
+    load_model,
+    page_width,
+    report,
+    scale,
+    sentence,
+    share,
+    whole,
+)
+from .photos import destinations, found, is_figure, photos_argument, sweep
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..core.heatmap import Heatmap
+
+
+MANY = 20  # photos from which on progress is shown in a log too
+# What does not change a photo's files, and so need not be the same for them to be kept.
+ELSEWHERE = {"photos", "out", "csv", "device", "debug", "command", "run"}
+FIGURE_EPILOG = """\
+examples:
+  vislab figure photo.jpg --out figure.pdf
+  vislab figure photo.jpg --method cls --layer 11 --head 2 --out head.png
+  vislab figure photo.jpg --method attention --layer mean --patch 4,9 --out patch.png
+  vislab figure photo.jpg --method relevance --target church --out church.pdf
+  vislab figure photo.jpg --patch-size 8 --attention-scale 0:0.5,11:2 --out values.npz
+  vislab figure 'photos/*.jpg' --model facebook/dinov2-small --image-size 336x448 --out figures/
+  vislab figure photos/ --out figures/ --width column --beside npz --csv table.csv
+
+The paths go to standard output. A photo that cannot be read is named on standard error and passed over; the exit status
+is then 1. What an earlier call with the same settings has finished, even one that was interrupted, is not done again.
+"""
+
+
+class PhotoError(Exception):
+    """One photo cannot be shown; others may."""
+
+
+def figure_arguments(parser: argparse.ArgumentParser) -> None:
+    photos_argument(parser)
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="PATH",
+        help="file to write: .png, .jpg, .pdf, .svg, or .npz for the values; for several photos a folder (of PNGs), "
+        "or a path with {name}, which becomes each photo's name",
+    )
+    group = parser.add_argument_group("attention")
+    group.add_argument("--method", choices=METHODS, default="rollout", help="(default: rollout)")
+    group.add_argument(
+        "--layer",
+        type=index_or("mean"),
+        default=-1,
+        metavar="N|mean",
+        help="layer, counted from 0, -1 the last (default: -1); of rollout the last one that it goes through",
+    )
+    group.add_argument(
+        "--head",
+        type=index_or("mean", "max", "min"),
+        default="mean",
+        metavar="N|mean|max|min",
+        help="one head, or how they are fused (default: mean)",
+    )
+    group.add_argument(
+        "--target", metavar="CLASS", help="what a method for one class explains, by name or index (default: predicted)"
+    )
+    group.add_argument(
+        "--patch", type=cell, metavar="ROW,COL", help="attending patch, counted from 0,0 (default: CLS attends)"
+    )
+    group.add_argument(
+        "--attention-scale",
+        type=scale,
+        default=1.0,
+        metavar="S|LAYER:S,…",
+        help="factor of q·k, of all layers or of some; 1 is the trained model (default: 1)",
+    )
+    group = parser.add_argument_group("rollout")
+    group.add_argument("--start", type=int, metavar="N", help="first layer (default: 0)")
+    group.add_argument("--residual", type=share, metavar="X", help="share of the residual path, 0 to 1 (default: 0.5)")
+    group.add_argument("--discard", type=share, metavar="X", help="share of each row that is cut, 0 to 1 (default: 0)")
+    group = parser.add_argument_group("display")
+    group.add_argument("--colormap", default="viridis", metavar="NAME", help="of matplotlib (default: viridis)")
+    group.add_argument("--opacity", type=share, default=0.6, metavar="X", help="0 to 1 (default: 0.6)")
+    group.add_argument("--smooth", action="store_true", help="interpolate between patch centres")
+    group = parser.add_argument_group("page")
+    group.add_argument(
+        "--width",
+        type=page_width,
+        metavar="column|page|slide|MM",
+        help="85 mm, 178 mm, 16:9, or a number of mm (default: what the figure needs)",
+    )
+    group.add_argument("--theme", choices=("light", "dark"), default="light", help="(default: light)")
+    group.add_argument("--transparent", action="store_true", help="no page behind the figure")
+    group.add_argument("--dpi", type=whole, default=300, metavar="N", help="of PNG and JPEG (default: 300)")
+    group = parser.add_argument_group("more files")
+    group.add_argument(
+        "--beside",
+        type=beside,
+        default=(),
+        metavar="npz,json,tex",
+        help="beside each figure: the values, how it was made, the lines that put it into LaTeX",
+    )
+    group.add_argument(
+        "--csv", type=csv_path, metavar="PATH", help="a table of all photos: predictions, statistics of the map, errors"
+    )
+
+
+def run_figure(args: argparse.Namespace) -> int:
+    options = _method_options(args)
+    paths = destinations(args.out, found(args.photos))
+    _check_display(args)
+    from tqdm import tqdm
+
+    from ..core.files import check_folder, write
+    from .table import table
+
+    listed = Path(args.csv).expanduser() if args.csv else None
+    if listed:
+        check_folder(listed)  # before hours of work, not after
+    for figure in paths.values():
+        for other in _others(figure, args):
+            if other.exists() and not _is_ours(other, figure):
+                raise UsageError(f"--beside would overwrite {str(other)!r}, which vislab did not write: move it away")
+    sweep([one for path in paths.values() for one in (path, *_others(path, args))])
+    batch = _Batch(args, options)
+    hidden = len(paths) == 1 or not (sys.stderr.isatty() or len(paths) >= MANY)
+    rows: list[Mapping[str, Any]] = []
+    try:
+        for photo, path in tqdm(paths.items(), unit="photo", file=sys.stderr, disable=hidden, leave=False):
+            row: dict[str, Any] = {"photo": photo.source}
+            try:
+                row |= {"figure": str(path)} | batch.draw(photo.source, path)
+            except PhotoError as error:
+                row["error"] = " ".join(str(error).split())
+                with tqdm.external_write_mode():
+                    report(str(error), args.debug)
+            else:
+                with tqdm.external_write_mode():
+                    print(path, flush=True)
+            rows.append(row)
+    finally:
+        if listed and rows:
+            write(listed, table(rows))
+    failed = sum("error" in row for row in rows)
+    if not hidden:
+        drawn = len(rows) - failed - batch.kept
+        print(f"vislab: {drawn} drawn, {batch.kept} were there already, {failed} failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+class _Batch:
+    """The photos of one call. kept: how many of them had their files already."""
+
+    def __init__(self, args: argparse.Namespace, options: Mapping[str, Any]) -> None:
+        self.args, self.options, self.kept = args, options, 0
+        # Loaded once, and only when a photo is there to look at.
+        self.model = cache(lambda: load_model(args))
+        asked = {name: value for name, value in vars(args).items() if name not in ELSEWHERE}
+        self.asked = asked | {"vislab": import_module("vislab").__version__}
+
+    def draw(self, photo: str, path: Path) -> dict[str, Any]:
+        """Write what is asked for of a photo, unless it is there already -> its row."""
+        from ..core.fingerprints import of_bytes, of_image, of_weights
+        from ..core.images import load_image
+        from ..figures.panel import panel
+        from ..figures.save import write_all
+        from .table import done, job_of, row_of
+
+        args, away = self.args, "://" in photo
+        with _photo_errors(OSError, ValueError):
+            image = None if path.exists() and not away else load_image(photo)
+            content = of_bytes(Path(photo).expanduser().read_bytes()) if image is None or not away else of_image(image)
+        ready = self.model()
+        job = job_of(photo=content, weights=of_weights(ready.module), **self.asked)
+        if row := done(job, path, _others(path, args)):
+            self.kept += 1
+            return row
+        with _photo_errors(OSError, ValueError):
+            image = load_image(photo) if image is None else image
+        heat = self._explained(photo, image)
+        row = row_of(heat, self._predictions(image, heat))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _photo_errors(ValueError, name=photo):
+            write_all(path, panel(heat, **_look(args)), beside=args.beside, notes={"job": job, "row": row})
+        return row
+
+    def _explained(self, photo: str, image: np.ndarray) -> Heatmap:
+        from ..api.explain import explain
+
+        args, ready = self.args, self.model()
+        with _photo_errors(ValueError, name=photo):
+            frame = ready.preprocessing.frame((image.shape[0], image.shape[1]), args.image_size)
+        query: Any = "cls"
+        if args.patch is not None:
+            x0, y0, x1, y1 = frame.box_to_source(ready.grid(args.image_size, args.patch_size).box(*args.patch))
+            query = ((x0 + x1) / 2, (y0 + y1) / 2)
+        return explain(
+            image,
+            model=ready,
+            method=args.method,
+            layer=args.layer,
+            head=args.head,
+            query=query,
+            target=int(args.target) if args.target is not None and args.target.isdecimal() else args.target,
+            attention_scale=args.attention_scale,
+            patch_size=args.patch_size,
+            image_size=args.image_size,
+            **self.options,
+        )
+
+    def _predictions(self, image: np.ndarray, heat: Heatmap) -> list[tuple[str, float]]:
+        """Of the run that made the map, or, where its method made several, of one more."""
+        args, ready = self.args, self.model()
+        if "predictions" in heat.facts or ready.labels is None:
+            return heat.facts.get("predictions", [])
+        sizes = {"image_size": args.image_size, "patch_size": args.patch_size}
+        run = ready.run(image, attention_scale=args.attention_scale, **sizes)
+        return ready.top(run) if run.logits is not None else []
+
+
+def _others(path: Path, args: argparse.Namespace) -> list[Path]:
+    """What is asked for beside a figure."""
+    return [path.with_suffix(f".{suffix}") for suffix in args.beside]
+
+
+def _is_ours(path: Path, figure: Path) -> bool:
+    """Whether what stands beside a figure was written there by vislab."""
+    if path.suffix == ".npz":
+        return is_figure(path)
+    return (b'"vislab"' if path.suffix == ".json" else figure.name.encode()) in path.read_bytes()
+
+
+def _look(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("opacity", "colormap", "smooth", "width", "theme", "transparent", "dpi")
+    return {name: getattr(args, name) for name in names}
+
+
+@contextmanager
+def _photo_errors(*kinds: type[Exception], name: str = "") -> Iterator[None]:
+    """Errors that are one photo's own, named by it where the message does not."""
+    try:
+        yield
+    except kinds as error:
+        raise PhotoError(f"{name!r}: {error}" if name else sentence(error)) from error
+
+
+def _method_options(args: argparse.Namespace) -> dict[str, Any]:
+    options = {name: value for name in OPTIONS["rollout"] if (value := getattr(args, name)) is not None}
+    for name in options.keys() - OPTIONS.get(args.method, ()):
+        takers = " and ".join(method for method, own in OPTIONS.items() if name in own)
+        raise UsageError(f"--{name} is an option of --method {takers}, not of {args.method}")
+    if args.patch is not None and args.method == "cls":
+        raise UsageError("--method cls shows what CLS attends to: leave --patch out, or take --method attention")
+    return options
+
+
+def _check_display(args: argparse.Namespace) -> None:
+    from ..figures.colours import colour_table
+    from ..figures.page import Look
+
+    if args.transparent and Path(args.out).suffix.lower() in (".jpg", ".jpeg"):
+        raise UsageError("JPEG knows no transparency: take .png, .pdf or .svg, or leave --transparent out")
+    try:
+        colour_table(args.colormap)
+        Look(**_look(args))
+    except ValueError as error:
+        raise UsageError(str(error)) from error

@@ -1,0 +1,100 @@
+"""vislab tokens: what is known before a forward."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..core.costs import attention_flops, attention_memory
+from .arguments import load_model, print_table
+
+if TYPE_CHECKING:
+    from ..models.model import Model
+
+
+TOKENS_EPILOG = """\
+examples:
+  vislab tokens photo.jpg
+  vislab tokens photo.jpg --patch-size 16 --image-size 640
+  vislab tokens photo.jpg --image-size 2048 --json
+"""
+
+
+def run_tokens(args: argparse.Namespace) -> int:
+    from ..core.images import load_image
+
+    height, width = load_image(args.photo).shape[:2]
+    model = load_model(args)
+    facts = _facts(model, (height, width), args)
+    if args.json:
+        print(json.dumps(facts, ensure_ascii=False, indent=2))
+    else:
+        print_table(_described(args.photo, facts))
+    return 0
+
+
+def _facts(model: Model, source: tuple[int, int], args: argparse.Namespace) -> dict[str, Any]:
+    """What is known before a forward. Sizes are (height, width) in pixels, memory is in bytes."""
+    from ..models.memory import free_memory
+
+    grid = model.grid(args.image_size, args.patch_size)
+    frame = model.preprocessing.frame(source, args.image_size)
+    value = model.dtype.itemsize
+    return {
+        "photo": source,
+        "model": model.name,
+        "layers": model.layers,
+        "heads": model.heads,
+        "dim": model.dim,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "input": frame.model,
+        "visible": [round(side) for side in frame.visible],
+        "patch": grid.patch,
+        "rows": grid.rows,
+        "cols": grid.cols,
+        "prefix": grid.prefix,
+        "suffix": grid.suffix,
+        "tokens": grid.tokens,
+        "attention_flops_layer": attention_flops(grid.tokens, model.dim),
+        "attention_flops": attention_flops(grid.tokens, model.dim, model.layers),
+        "maps_layer": attention_memory(grid.tokens, model.heads, 1, value),
+        "maps": attention_memory(grid.tokens, model.heads, model.layers, value),
+        "kept": 2 * grid.tokens * model.dim * value * model.layers,
+        "forecast": model.forecast(grid),
+        "free": free_memory(model.device),
+    }
+
+
+def _described(photo: str, facts: Mapping[str, Any]) -> dict[str, str]:
+    """The facts in words, with what they are called."""
+    (height, width), (h, w), (x0, y0, x1, y1) = facts["photo"], facts["input"], facts["visible"]
+    whole = (x0, y0, x1, y1) == (0, 0, width, height)
+    seen = "the whole photo" if whole else f"the photo from x {x0} to {x1} and y {y0} to {y1}"
+    others = facts["prefix"] + facts["suffix"]
+    total = f"{facts['rows']} × {facts['cols']}" + (f" + {others}" if others else "") + f" = {facts['tokens']:,}"
+    fits = "" if facts["forecast"] <= facts["free"] else ": too little; take larger patches or a smaller image size"
+    return {
+        "photo": f"{photo}, {width} px wide and {height} px high",
+        "model": f"{facts['model']}: {facts['layers']} layers, {facts['heads']} heads, width {facts['dim']}, "
+        f"{facts['dtype']} on {facts['device']}",
+        "input": f"{w} px wide and {h} px high, holds {seen}",
+        "grid": f"{facts['rows']} rows × {facts['cols']} cols of patches of {' × '.join(map(str, facts['patch']))} px",
+        "tokens": total + (f" ({others} of them no patch)" if others else ""),
+        "attention": f"{_amount(facts['attention_flops_layer'], 'FLOP')} a layer, "
+        f"{_amount(facts['attention_flops'], 'FLOP')} in all",
+        "n² maps": f"{_amount(facts['maps_layer'], 'B')} a layer, {_amount(facts['maps'], 'B')} in all: not made",
+        "q and k": f"{_amount(facts['kept'], 'B')} in all: what vislab keeps instead",
+        "forecast": f"{_amount(facts['forecast'], 'B')} beside the weights, {_amount(facts['free'], 'B')} free{fits}",
+    }
+
+
+def _amount(value: float, unit: str) -> str:
+    """A number with three digits and the prefix that suits it."""
+    prefixes = ["", "k", "M", "G", "T", "P", "E"]
+    while float(f"{value:.3g}") >= 1000 and len(prefixes) > 1:
+        value /= 1000
+        prefixes.pop(0)
+    return f"{value:.3g} {prefixes[0]}{unit}"

@@ -1,0 +1,1 @@
+"""Places, pictures and small shared tools."""

@@ -1,0 +1,35 @@
+"""Where vislab's own files lie, and files written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def assets() -> Path:
+    """The folder of photographs and weights: inside an installed package, beside the package in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "assets", package.parent / "assets"):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"vislab's own files are not in {package / 'assets'}: install vislab again")
+
+
+def check_folder(path: Path) -> None:
+    """OSError, before hours of work and not after, where a path cannot be written to."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(path.parent)!r}: make it first, or save somewhere else")
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder: give the path of a file in it")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"the folder {str(path.parent)!r} takes no files: save somewhere else")
+
+
+def write(path: Path, data: bytes) -> None:
+    """All of it or nothing: written beside the path, then moved there."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,57 @@
+"""A Heatmap: one value a patch, with the frame that carries it back to the source image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .geometry import Box, Frame, Grid
+from .shown import Shown
+
+
+@dataclass(frozen=True, eq=False)
+class Heatmap(Shown):
+    """One value per patch of a grid, with the frame that carries it back to the source image.
+
+    values: (rows, cols) float32, finite. method: "cls", "rollout", … target: what was explained, in words, or None.
+    settings: the keywords of `explain` that made it. image: (H, W, 3) uint8, the source image, or None. query: the
+    attending token in words ("CLS", "patch (3, 4)", "mean of all queries", …). facts: what the run told beside the map:
+    the fingerprint of its weights, dtype, device, and predictions [(label, probability), …] where it classifies.
+    signed: whether values below 0 speak against the target; such a map has two colours, which meet at 0. Shows itself
+    over its image as the last expression of a notebook cell.
+    """
+
+    values: np.ndarray
+    grid: Grid
+    frame: Frame
+    method: str
+    target: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    image: np.ndarray | None = None
+    query: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    signed: bool = False
+
+    def __post_init__(self) -> None:
+        values = np.array(self.values, dtype=np.float32)
+        if values.shape != (self.grid.rows, self.grid.cols):
+            raise ValueError(
+                f"a heatmap of {self.grid.rows}×{self.grid.cols} patches needs values of that shape, not {values.shape}"
+            )
+        if not np.isfinite(values).all():
+            raise ValueError("the heatmap holds NaN or infinite values: look for them in the pixels and the weights")
+        if self.image is not None and self.image.shape[:2] != self.frame.source:
+            raise ValueError(f"the frame is of an image of {self.frame.source}, not of {self.image.shape[:2]}")
+        values.flags.writeable = False
+        object.__setattr__(self, "values", values)
+
+    def box(self, row: int, col: int) -> Box:
+        """A patch's box in source pixels; it may reach beyond the image (letterbox padding)."""
+        return self.frame.box_to_source(self.grid.box(row, col))
+
+    def cell_at(self, x: float, y: float) -> tuple[int, int] | None:
+        """(row, col) of the patch over a point in source pixels, or None where the model saw nothing."""
+        return self.grid.cell_at(*self.frame.to_model(x, y))

@@ -1,0 +1,1 @@
+"""Boxes, and what they rest on."""

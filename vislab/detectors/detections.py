@@ -1,0 +1,131 @@
+"""What a detector found: boxes on the source image, with the cell or the query behind each of them."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any, NamedTuple, SupportsIndex
+
+import numpy as np
+
+from ..core.geometry import Frame, Grid
+from ..core.shown import Shown
+
+
+class Found(NamedTuple):
+    """What decoding a detector's output gives, as arrays or tensors of n: see `Detections`; label counts classes."""
+
+    xyxy: Any
+    score: Any
+    label: Any
+    origin: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Detections(Shown):
+    """Boxes that a detector found in an image, the most certain first; there may be none.
+
+    xyxy: (n, 4) float32, source pixels. score: (n,) float32, 0..1, falling, all above `confidence`. label: n names.
+    origin: (n,) int, the detector's cell or query behind each box. levels: the grids whose cells make boxes, one level
+    after the other, row-major; none where queries make them. frame: source pixels to the detector's. image: (H, W, 3)
+    uint8, the source, or None. Shows itself over its image as the last expression of a notebook cell.
+
+        boxes = vislab.detect("photo.jpg", confidence=0.1)
+        boxes[0].label, boxes.above(0.5).xyxy, len(boxes)
+    """
+
+    xyxy: np.ndarray
+    score: np.ndarray
+    label: tuple[str, ...]
+    origin: np.ndarray
+    frame: Frame
+    confidence: float
+    detector: str
+    levels: tuple[Grid, ...] = ()
+    image: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        xyxy = np.array(self.xyxy, dtype=np.float32)
+        score = np.array(self.score, dtype=np.float32)
+        origin, label = np.array(self.origin, dtype=np.int64), tuple(self.label)
+        count = len(label)
+        if xyxy.shape != (count, 4) or score.shape != (count,) or origin.shape != (count,):
+            raise ValueError(
+                f"{count} labels need boxes of shape ({count}, 4) and as many scores and origins, not {xyxy.shape}, "
+                f"{score.shape} and {origin.shape}"
+            )
+        check_confidence(self.confidence)
+        object.__setattr__(self, "confidence", float(self.confidence))
+        if not np.isfinite(xyxy).all() or (xyxy[:, 2:] < xyxy[:, :2]).any():
+            raise ValueError("a box is (x0, y0, x1, y1) with x0 ≤ x1 and y0 ≤ y1, all of them finite")
+        if not ((score > np.float32(self.confidence)) & (score <= 1)).all() or (np.diff(score) > 0).any():
+            raise ValueError(f"scores lie above the confidence of {self.confidence:g}, up to 1, and fall")
+        cells = sum(grid.patches for grid in self.levels) or math.inf
+        if ((origin < 0) | (origin >= cells)).any():
+            raise ValueError(f"the origins of boxes run from 0 to {cells - 1}, not {origin.min()} to {origin.max()}")
+        if self.image is not None and self.image.shape[:2] != self.frame.source:
+            raise ValueError(f"the frame is of an image of {self.frame.source}, not of {self.image.shape[:2]}")
+        for name, values in (("xyxy", xyxy), ("score", score), ("origin", origin)):
+            values.flags.writeable = False
+            object.__setattr__(self, name, values)
+        object.__setattr__(self, "label", label)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def __getitem__(self, which: SupportsIndex | slice | Sequence[int] | np.ndarray) -> Detections:
+        """Some of the boxes: one by its index, a slice, several by theirs, or those of a mask."""
+        if not isinstance(which, slice | Sequence | np.ndarray):
+            index = operator.index(which)
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"no box {index}: {self._counted()}")
+            which = slice(index % len(self), index % len(self) + 1)
+        kept = np.arange(len(self))[which]
+        return replace(
+            self,
+            xyxy=self.xyxy[kept],
+            score=self.score[kept],
+            label=tuple(self.label[i] for i in kept),
+            origin=self.origin[kept],
+        )
+
+    def above(self, confidence: float) -> Detections:
+        """The boxes whose score is above a higher confidence: what the detector finds with it, without running it.
+
+        Raises ValueError for a lower one than that with which they were found.
+        """
+        check_confidence(confidence)
+        if confidence < self.confidence:
+            raise ValueError(
+                f"these boxes were found above a confidence of {self.confidence:g}: for those above {confidence:g}, "
+                f"detect again with confidence={confidence:g}"
+            )
+        return replace(self[self.score > np.float32(confidence)], confidence=confidence)
+
+    def cell(self, box: int) -> tuple[int, int, int]:
+        """(level, row, col) of the cell that made a box.
+
+        Raises ValueError where queries make boxes, IndexError where there is no such box.
+        """
+        if not self.levels:
+            raise ValueError(f"the boxes of {self.detector} are made by queries, not by cells")
+        ends = np.cumsum([grid.patches for grid in self.levels])
+        origin = int(self[box].origin[0])
+        level = int(np.searchsorted(ends, origin, side="right"))
+        grid = self.levels[level]
+        return level, *grid.cell(origin - int(ends[level]) + grid.patches)
+
+    def __str__(self) -> str:
+        return f"{self._counted()} above {self.confidence:g}"
+
+    def _counted(self) -> str:
+        return f"{self.detector} found {len(self) or 'no'} box{'es' * (len(self) != 1)}"
+
+
+def check_confidence(confidence: Any) -> None:
+    """ValueError where a confidence is none."""
+    if isinstance(confidence, bool) or not isinstance(confidence, Real) or not 0 <= float(confidence) < 1:
+        raise ValueError(f"confidence lies between 0 and below 1, not at {confidence!r}")

@@ -1,0 +1,62 @@
+"""Name -> Detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..models.hub import hub_answers
+from . import detr, yolo
+from .detector import Detector
+
+
+def load_detector(
+    detector: str | Path | Any = "embedded", *, trust: bool = False, device: str | torch.device | None = None
+) -> Detector:
+    """Load a detector.
+
+    detector: "embedded" (needs no network); an official name of ultralytics ("yolo12n.pt", "yolo11s.pt", …) or the path
+    of such a file; a detector of transformers (DETR, RT-DETR, YOLOS) by its name on the hub or its folder; an
+    ultralytics YOLO or RTDETR; a torch module of either library. trust: whether a .pt file of any other name may be
+    opened; it is a pickle, which can run anything on this machine. device: "cpu", "cuda", …; by default CUDA where it
+    is, or where a given module is.
+
+    A given ultralytics network is copied and fused, as its own predictor does it; one of transformers is used as it
+    is. Raises ValueError for what is no detector, OSError where the file or the hub does not give it.
+    """
+    if isinstance(detector, Detector):
+        return detector
+    if isinstance(detector, str | Path):
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        name = Path(detector).name if Path(detector).expanduser().exists() else str(detector)
+        return Detector(name, _named(str(detector), trust, where))
+    given = None if device is None else torch.device(device)
+    family: yolo.Yolo | detr.Detr | None = yolo.of_object(detector, given)
+    if family is None and isinstance(detector, nn.Module):
+        family = detr.of_module(detector, given)
+    if family is None:
+        raise ValueError(
+            f"{type(detector).__name__} is no detector that vislab reads: give a name such as 'embedded' or "
+            "'yolo12n.pt', an ultralytics YOLO, or a DETR, RT-DETR or YOLOS of transformers"
+        )
+    known = getattr(detector, "model_name", None)  # of a YOLO or RTDETR, the file that it was made from
+    return Detector(Path(known).name if known else type(detector).__name__, family)
+
+
+def _named(name: str, trust: bool, device: torch.device) -> yolo.Yolo | detr.Detr:
+    if name in yolo.EMBEDDED:
+        return yolo.embedded(name, device)
+    if name.endswith(".pt"):
+        return yolo.weights(name, trust=trust, device=device)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return detr.named(str(folder), local=True, device=device)
+    if "/" not in name or name.startswith((".", "/", "~")):
+        raise ValueError(
+            f"unknown detector {name!r}: take 'embedded', a name such as 'yolo12n.pt' or 'facebook/detr-resnet-50', or "
+            "a local file or folder"
+        )
+    return detr.named(name, local=not hub_answers(), device=device)

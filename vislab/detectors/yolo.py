@@ -1,0 +1,269 @@
+"""Detectors of ultralytics: loaded quietly, prepared and decoded exactly as its own predictor does it.
+
+ultralytics is imported when the first of them is asked for, and then offline: it looks for no network, installs
+nothing, and keeps its settings in a folder that goes with the process. What it changes for the whole process when it
+is imported (print options, OpenCV's threads, PIL.Image.open, the environment) is put back.
+"""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import functools
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..core.files import assets
+from ..core.geometry import Frame, Grid
+from .detections import Found
+
+EMBEDDED = {"embedded": "yolo12n-imagenette"}
+RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
+# Heads whose boxes are made by cells (YOLOE's with masks beside them), and by queries.
+_CELLS, _QUERIES = ("Detect", "v10Detect", "YOLOEDetect", "YOLOESegment"), ("RTDETRDecoder",)
+
+
+@dataclass(frozen=True, eq=False)
+class Yolo:
+    """A detector of ultralytics: a copy of the network, fused as its predictor fuses it.
+
+    size: (height, width) px that an image is fitted into. deformable: whether its boxes are made by queries that sample
+    points of the feature maps (RT-DETR), else by the cells of those maps.
+    """
+
+    module: nn.Module
+    labels: tuple[str, ...]
+    size: tuple[int, int]
+    deformable: bool
+
+    @property
+    def head(self) -> Any:
+        return self.module.model[-1]  # type: ignore[index]
+
+    def rounded(self, size: tuple[int, int]) -> tuple[int, int]:
+        """An input size as ultralytics takes it: up to a multiple of the largest stride."""
+        stride = self._stride
+        return (-(-size[0] // stride) * stride, -(-size[1] // stride) * stride)
+
+    def prepare(self, image: np.ndarray, size: tuple[int, int]) -> tuple[dict[str, Tensor], Frame]:
+        """(H, W, 3) uint8 -> (the network's arguments, Frame): letterboxed, or stretched for RT-DETR."""
+        from ultralytics.data.augment import LetterBox
+
+        size, source = self.rounded(size), (image.shape[0], image.shape[1])
+        if self.deformable:
+            frame = Frame.stretch(source, size)
+        else:
+            ratio = min(size[0] / source[0], size[1] / source[1])
+            resized = [max(1, round(side * ratio)) for side in source]
+            spare = [(side - r) % self._stride for side, r in zip(size, resized, strict=True)]  # no more is padded
+            top, left = (round(s / 2 - 0.1) for s in spare)
+            scale = (resized[0] / source[0], resized[1] / source[1])
+            frame = Frame(source, (resized[0] + spare[0], resized[1] + spare[1]), scale, (float(top), float(left)))
+        fit = LetterBox(size, auto=not self.deformable, scale_fill=self.deformable, stride=self._stride)
+        pixels = torch.from_numpy(np.ascontiguousarray(fit(image=image).transpose(2, 0, 1)))[None].float().div_(255)
+        assert pixels.shape[2:] == frame.model
+        return {"x": pixels}, frame
+
+    def levels(self, frame: Frame) -> tuple[Grid, ...]:
+        """The grids whose cells make boxes; none where queries do."""
+        return () if self.deformable else tuple(self.map(frame, int(stride)) for stride in self.head.stride)
+
+    def maps(self, frame: Frame) -> tuple[Grid, ...]:
+        """The grids of feature maps that a module inside may attend over, one for each stride."""
+        return tuple(self.map(frame, stride) for stride in (4, 8, 16, 32, 64) if stride <= self._stride)
+
+    @staticmethod
+    def map(frame: Frame, stride: int) -> Grid:
+        return Grid(frame.model[0] // stride, frame.model[1] // stride, (stride, stride))
+
+    def decode(self, output: Any, frame: Frame, confidence: float, iou: float) -> Found:
+        """The boxes that ultralytics' own predictor gives, in its order, with the cell or query behind each."""
+        prediction, raw = output
+        prediction = (prediction[0] if isinstance(prediction, tuple) else prediction).clone()  # decoding writes into it
+        if self.deformable:
+            return self._of_queries(prediction, raw, frame, confidence)
+        from ultralytics.utils.nms import non_max_suppression
+        from ultralytics.utils.ops import scale_boxes
+
+        ends = bool(self.module.end2end)  # a network fused for NMS-free boxes; others have none after fusing
+        given: dict[str, Any] = {"nc": len(self.labels), "end2end": ends, "return_idxs": True}
+        given["agnostic"] = type(self.head).__name__.startswith("YOLOE")  # boxes of two classes suppress each other too
+        [found], [cell] = non_max_suppression(prediction, confidence, iou, **given)
+        if ends:
+            scores = raw["one2one"]["scores"].permute(0, 2, 1).sigmoid()
+            cell = self.head.get_topk_index(scores, self.head.max_det)[2][0, cell]
+        xyxy = scale_boxes(frame.model, found[:, :4].clone(), frame.source)
+        return Found(xyxy, found[:, 4], found[:, 5], cell.reshape(-1))
+
+    def _of_queries(self, prediction: Tensor, raw: Any, frame: Frame, confidence: float) -> Found:
+        from ultralytics.utils.ops import xywh2xyxy
+
+        scores = raw[1].squeeze(0).sigmoid().flatten(1)
+        query = scores.topk(prediction.shape[1], dim=1).indices[0] // self.head.nc
+        keep = prediction[0, :, 4] > confidence
+        found, query = prediction[0][keep][:300], query[keep][:300]
+        xyxy = xywh2xyxy(found[:, :4]) * found.new_tensor([frame.source[1], frame.source[0]] * 2)
+        return Found(xyxy, found[:, 4], found[:, 5], query)
+
+    def score(self, features: Sequence[Tensor], label: int, cell: int) -> Tensor:
+        """The logit of a class at a cell, from the neck's maps: what a gradient of a box's score starts from."""
+        _, raw = self.head(list(features))
+        return raw.get("one2one" if self.head.end2end else "one2many", raw)["scores"][0, label, cell]
+
+    @property
+    def _stride(self) -> int:
+        return max(32, int(self.module.stride.max()))  # type: ignore[operator]
+
+
+def embedded(name: str, device: torch.device | None = None) -> Yolo:
+    """One of the detectors that come with vislab."""
+    folder = assets() / "models" / EMBEDDED[name]
+    quietly()
+    from safetensors.torch import load_file
+    from ultralytics.nn.tasks import DetectionModel
+    from ultralytics.utils import YAML
+
+    card = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    with _silence():
+        module = DetectionModel(YAML.load(folder / "model.yaml"), verbose=False)
+    module.load_state_dict({key: value.float() for key, value in load_file(folder / "model.safetensors").items()})
+    module.names = dict(enumerate(card["labels"]))
+    return _made(module, card["image_size"], device)
+
+
+def weights(name: str, *, trust: bool, device: torch.device | None = None) -> Yolo:
+    """A file of ultralytics' weights: an official name is fetched where it is not at hand, any other needs `trust`.
+
+    Official weights are read as tensors and known classes alone. ValueError for a file that may run anything when it is
+    opened, OSError for one that is not there.
+    """
+    quietly()
+    from ultralytics.nn.tasks import torch_safe_load
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
+
+    path = Path(name).expanduser()
+    official = path.name in GITHUB_ASSETS_NAMES
+    if not path.is_file():
+        if not official or path.parent != Path():
+            raise OSError(f"there is no file {name}: check the path, or take an official name such as 'yolo12n.pt'")
+        path = _fetched(name)
+    if not official and not trust:
+        raise ValueError(
+            f"{name} is a pickle, which can run anything on this machine when it is opened: if you trust whoever made "
+            "it, say trust=True (--trust in a terminal). Official names such as 'yolo12n.pt' need no trust"
+        )
+    try:
+        with _silence():
+            checkpoint, _ = torch_safe_load(str(path), safe_only=not trust)
+    except Exception as error:  # of a broken file, whatever pickle makes of it
+        raise OSError(f"{path} cannot be read as weights of ultralytics: {str(error).splitlines()[0]}") from error
+    module = checkpoint.get("ema") or checkpoint.get("model")
+    if not isinstance(module, nn.Module):
+        raise OSError(f"{path} holds no network of ultralytics, but {type(module).__name__}")
+    return _made(module, checkpoint.get("train_args", {}).get("imgsz", 640), device)
+
+
+def of_object(given: Any, device: torch.device | None = None) -> Yolo | None:
+    """An ultralytics YOLO or RTDETR, or the network inside one, left as it is; None for anything else."""
+    if not any(base.__module__.startswith("ultralytics.") for base in type(given).__mro__):
+        return None
+    module = getattr(given, "model", None) if hasattr(given, "predictor") else given
+    if not isinstance(module, nn.Module) or not isinstance(getattr(module, "model", None), nn.Sequential):
+        raise ValueError(f"{type(given).__name__} holds no network of torch modules: give a YOLO or RTDETR detector")
+    size = getattr(given, "overrides", {}).get("imgsz", 640) if module is not given else 640
+    return _made(copy.deepcopy(module), size, device)
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
+def _made(module: Any, size: int | Sequence[int], device: torch.device | None) -> Yolo:
+    """A Yolo of a network that is ours: float32, fused and laid out in memory as predict() does it."""
+    from ultralytics.nn.autobackend import AutoBackend
+
+    head = type(module.model[-1]).__name__
+    if head not in _CELLS + _QUERIES:
+        raise ValueError(
+            f"its head is {head}, and vislab reads boxes of {', '.join(_CELLS + _QUERIES)}: take a detection model, "
+            "such as 'yolo12n.pt'"
+        )
+    if hasattr(module.model[-1], "lrpc"):
+        raise ValueError(
+            "a prompt-free YOLOE leaves cells out before it makes boxes, and its boxes then name no cells: take one "
+            "with classes, such as 'yoloe-11s-seg.pt' after set_classes"
+        )
+    with _silence():
+        # end2end: as predict() asks by default, NMS where the network has a head for it
+        backend = AutoBackend(module, device or _device(module), fuse=True, verbose=False, end2end=False)
+        module = backend.backend.model.eval()
+    both = (size, size) if isinstance(size, int) else (size[0], size[-1])
+    names = module.names.values() if isinstance(module.names, dict) else module.names
+    return Yolo(module, tuple(map(str, names)), both, head in _QUERIES)
+
+
+def _fetched(name: str) -> Path:
+    """The file of an official name in torch's cache of weights, downloaded when it is not there."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if path.is_file():
+        return path
+    offline = os.environ.get("YOLO_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+    try:
+        if offline:
+            raise OSError("YOLO_OFFLINE is set")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(f"{RELEASE}/{name}", str(path), progress=False)
+    except OSError as error:
+        raise OSError(
+            f"{name} is neither in this folder nor in {path.parent}, and cannot be downloaded ({error}): put the file "
+            "there, or take the embedded detector, which needs no network: vislab.detect(image)"
+        ) from error
+    return path
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No log lines; whatever was disabled before is disabled again, no more."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@functools.cache
+def quietly() -> None:
+    """Import ultralytics without a trace; one that is imported already is left as it is."""
+    if "ultralytics" in sys.modules:
+        return
+    import cv2
+    import PIL.Image
+
+    home = tempfile.mkdtemp(prefix="vislab-ultralytics-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    environment, threads = dict(os.environ), cv2.getNumThreads()
+    opener, saver, printing = PIL.Image.open, torch.save, copy.copy(torch._tensor_str.PRINT_OPTS)
+    os.environ |= {"YOLO_CONFIG_DIR": home, "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
+    try:
+        with _silence(), np.printoptions():
+            import ultralytics.nn.tasks  # noqa: F401
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        cv2.setNumThreads(threads)
+        PIL.Image.open, torch.save = opener, saver
+        torch.set_printoptions(**vars(printing))

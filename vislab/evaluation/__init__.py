@@ -1,0 +1,1 @@
+"""Which map to believe."""

@@ -1,0 +1,144 @@
+"""Which map to trust, measured: removal of patches, mosaics, weights drawn anew, agreement between methods."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor, nn
+
+from ..core.fingerprints import of_name
+from ..core.images import load_image
+from ..methods import registry
+from ..models.cache import model_of
+from ..models.model import Model
+from ..models.preprocessing import ImageSize
+from .pointing import mosaics, pointing_scores, quarter
+from .randomise import randomisation
+from .ranks import spearman
+from .removal import Fill, Removal, kept_score, removal
+from .report import BASELINES, Evaluation
+from .trials import Maps, Plan, Seen, counted, maps_of, rng, sizes
+
+
+def evaluate(
+    images: Iterable[Any],
+    model: str | Path | Model | nn.Module = "embedded",
+    methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    targets: Sequence[str | int] | None = None,
+    fill: Fill = "blur",
+    steps: int = 28,
+    randomised: int = 8,
+    seed: int = 0,
+    patch_size: int | None = None,
+    image_size: ImageSize | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Measure how faithful the maps of several methods are to a model, beside a random order and a centre blob.
+
+    images: a list of what `load_image` takes, or a mapping to it, such as `samples()`; those that cannot be read are
+    named in a warning and left out. methods: names that `explain` knows, by default all; or {name: keywords of explain}
+    to compare settings, such as {"last": {"method": "cls"}, "first": {"method": "cls", "layer": 0}}. targets: each
+    image's class, by default the one predicted on the whole image; it is held fixed throughout. fill: what a removed
+    patch shows, the image blurred until its shapes are gone, or its mean colour. steps: of removal, at most one a
+    patch. randomised: on how many images, the first ones, the randomisation check is done; 0 leaves it out. The same
+    seed gives the same numbers.
+
+    - Deletion and insertion: the class's probability while patches are removed, or put back, highest value first
+      (Petsiuk, Das & Saenko 2018, RISE).
+    - Grid pointing game: four images of different classes in a 2 × 2 mosaic; how much of the map of one of the classes
+      lies in its quarter (Böhle, Fritz & Schiele 2021, CoDA Nets). Maps that are the same for every class score ¼.
+    - Randomisation check: the weights are drawn anew, part by part from the top; a map that stays what it was does not
+      show what the model has learned (Adebayo et al. 2018, cascading randomisation).
+    - Agreement: rank correlation of the methods' maps, image by image (Spearman 1904).
+
+    ValueError: a model without a classifier, an unknown method or class, no image that could be read.
+    """
+    given = _listed(images)
+    ready = model_of(model)
+    asked = Plan(ready, _by_name(methods), fill, steps, seed, patch_size, image_size)
+    asked = replace(asked, steps=min(steps, asked.grid.patches))
+    known = _targets(ready, targets, len(given))
+    seen: list[Seen] = []
+    skipped: list[str] = []
+    first: list[np.ndarray] = []  # images of the randomisation check
+    for number, source in enumerate(counted(given, "image", progress)):
+        try:
+            image = load_image(source)
+            pixels, frame = ready.preprocessing(image, ready.input_size(image_size))
+        except (OSError, ValueError) as error:
+            skipped.append(f"image {number}: {error}")
+            warnings.warn(f"left out {skipped[-1]}", stacklevel=2)
+            continue
+        target = known[number] if known else int(ready.logits(pixels, **sizes(asked)).argmax())
+        maps = maps_of(asked, image, target, number)
+        curves = _removed(asked, pixels, maps, target, number)
+        seen.append(Seen(number, target, maps, curves, quarter(image, frame)))
+        first += [image] if len(first) < randomised else []
+    if not seen:
+        raise ValueError(f"none of the {len(given)} images could be read: {'; '.join(skipped[:3]) or 'give some'}")
+    fours = mosaics(seen, rng(seed, "mosaics"))
+    pointing = [pointing_scores(asked, mosaic) for mosaic in counted(fours, "mosaic", progress)]
+    parts, correlations = randomisation(asked, list(zip(seen, first, strict=False)), progress)
+    return Evaluation(
+        methods=tuple(seen[0].maps),
+        targets=tuple(ready.labels[one.target] if ready.labels else f"class {one.target}" for one in seen),
+        share=seen[0].curves[0].share,
+        deletion=np.stack([[curve.deletion for curve in one.curves] for one in seen], 1),
+        insertion=np.stack([[curve.insertion for curve in one.curves] for one in seen], 1),
+        agreement=np.stack([_agreement(one.maps) for one in seen], -1),
+        pointing=np.array(pointing).reshape(len(fours), len(seen[0].maps)).T,
+        parts=parts,
+        randomised=correlations,
+        skipped=tuple(skipped),
+        settings={"model": of_name(ready.name), "methods": asked.methods, "fill": fill, "seed": seed, **sizes(asked)},
+    )
+
+
+def _listed(images: Iterable[Any]) -> list[Any]:
+    single = isinstance(images, str | os.PathLike | bytes | Image.Image)
+    if single or (isinstance(images, np.ndarray) and images.ndim < 4):
+        raise ValueError("evaluate takes several images: give a list, if only of one, [image]")
+    return list(images.values() if isinstance(images, Mapping) else images)
+
+
+def _by_name(methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
+    """Name -> keywords of `explain`. Raises ValueError for unknown methods and for names of baselines."""
+    if methods is None:
+        methods = list(registry.METHODS)
+    if isinstance(methods, str):
+        raise ValueError(f"methods is a list of names, [{methods!r}], or a mapping from names to keywords of explain")
+    named = methods if isinstance(methods, Mapping) else {name: {"method": name} for name in methods}
+    for name, keywords in named.items():
+        if name in BASELINES:
+            raise ValueError(f"{name!r} is always there, as a baseline: leave it out of methods")
+        registry.method(keywords.get("method", name), {})
+    return {name: {"method": name} | dict(keywords) for name, keywords in named.items()}
+
+
+def _targets(model: Model, targets: Sequence[str | int] | None, count: int) -> list[int]:
+    """Class indices, or none where they are to be predicted."""
+    if targets is None:
+        return []
+    if len(targets) != count:
+        raise ValueError(f"{count} images take {count} targets, not {len(targets)}")
+    return [model.class_index(target) for target in targets]
+
+
+def _agreement(maps: Maps) -> np.ndarray:
+    """Rank correlation of every two maps. -> (methods, methods)"""
+    return np.array([[spearman(one, other) for other in maps.values()] for one in maps.values()])
+
+
+def _removed(asked: Plan, pixels: Tensor, maps: Maps, target: int, number: int) -> list[Removal]:
+    score = kept_score(asked.model, pixels, target, fill=asked.fill, **sizes(asked))
+    # ties fall alike for every method, so that a method's numbers do not depend on which others are there
+    fresh = (rng(asked.seed, "ties", number) for _ in maps)
+    return [removal(score, one, steps=asked.steps, rng=r) for one, r in zip(maps.values(), fresh, strict=True)]

@@ -1,0 +1,76 @@
+"""What is measured on every image alike, and the maps of the methods that are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ..api.explain import explain
+from ..core.geometry import Grid
+from ..methods import registry
+from ..models.model import Model
+from ..models.preprocessing import ImageSize
+from .ranks import centre
+from .removal import Fill, Removal
+from .report import CENTRE, RANDOM
+
+Maps = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What stays the same from image to image. methods: name -> keywords of `explain`."""
+
+    model: Model
+    methods: Mapping[str, Mapping[str, Any]]
+    fill: Fill
+    steps: int
+    seed: int
+    patch_size: int | None
+    image_size: ImageSize | None
+
+    @property
+    def grid(self) -> Grid:
+        return self.model.grid(self.image_size, self.patch_size)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """An image that was evaluated. number: its place among those given. target: class index. maps: one a method.
+
+    quarter: (h, w, 3) uint8, what the model saw of it, at half the input's size.
+    """
+
+    number: int
+    target: int
+    maps: Maps
+    curves: Sequence[Removal]
+    quarter: np.ndarray
+
+
+def rng(seed: int, purpose: Literal["maps", "ties", "mosaics"], *key: int) -> np.random.Generator:
+    """A source of chance of its own for each purpose and key, so that no number depends on what was drawn before."""
+    return np.random.default_rng([seed, *purpose.encode(), *key])
+
+
+def sizes(asked: Plan) -> dict[str, Any]:
+    return {"patch_size": asked.patch_size, "image_size": asked.image_size}
+
+
+def counted(items: Sequence[Any], unit: str, shown: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(items, unit=unit, disable=not (shown and items), leave=False)
+
+
+def maps_of(asked: Plan, image: np.ndarray, target: int, *key: int) -> Maps:
+    """The map of each method and baseline; random is drawn anew for each key."""
+    maps = {}
+    for name, keywords in asked.methods.items():
+        targeted: dict[str, Any] = {"target": target} if keywords["method"] in registry.TARGETED else {}
+        maps[name] = explain(image, model=asked.model, **(sizes(asked) | targeted | dict(keywords))).values
+    shape = asked.grid.rows, asked.grid.cols
+    return maps | {RANDOM: rng(asked.seed, "maps", *key).random(shape), CENTRE: centre(*shape)}

@@ -1,0 +1,1 @@
+"""Ink: maps on photographs, on the screen and on paper."""

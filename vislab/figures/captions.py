@@ -1,0 +1,47 @@
+"""What a heatmap shows, in words."""
+
+from __future__ import annotations
+
+from ..core.fingerprints import of_name
+from ..core.heatmap import Heatmap
+
+# The keywords of `explain` that all methods share; what else is in a heatmap's settings is an option of its method.
+ASKED = {
+    *("model", "detector", "box", "method", "layer", "head", "query", "target"),
+    *("attention_scale", "patch_size", "image_size"),
+}
+
+
+def describe(heat: Heatmap) -> list[str]:
+    """What a heatmap shows, in the short phrases of a caption."""
+    known = heat.settings
+    scale = known.get("attention_scale", 1.0)
+    phrases = [
+        heat.method,
+        f"of {heat.target}" if heat.target else "",
+        of_name(str(known.get("model") or known.get("detector") or "")),
+        _layer(heat.method, known.get("layer")),
+        f"head {_words(known['head'])}" if known.get("head") is not None else "",
+        f"query {heat.query or _words(known.get('query'))}" if heat.query or known.get("query") is not None else "",
+        *(f"{name} {_words(value)}" for name, value in known.items() if name not in ASKED and value is not None),
+        f"attention scale {_words(scale)}" if scale not in (None, 1, 1.0) else "",
+        f"patch {'×'.join(map(str, dict.fromkeys(heat.grid.patch)))} px",
+        str(heat.grid),
+    ]
+    return [phrase for phrase in phrases if phrase]
+
+
+def _layer(method: str, layer: object) -> str:
+    """The layer that was read, or, of rollout, the last one that it goes through where that is not the model's last."""
+    last = layer == -1
+    if layer is None or (last and method == "rollout"):
+        return ""
+    if method == "rollout":
+        return f"up to layer {layer}"
+    return "last layer" if last else f"layer {layer}"
+
+
+def _words(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return "(" + ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value) + ")"
+    return "CLS" if value == "cls" else str(value)

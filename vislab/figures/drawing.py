@@ -1,0 +1,207 @@
+"""Panels drawn by matplotlib: photos, heatmaps as layers of their own, colour bars, boxes and text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from ..core.heatmap import Heatmap
+from .boxes import Boxes, box_labels
+from .colours import Range, colour_ticks, colours, colours_of, fraction, hidden
+from .formats import PHOTO
+from .layout import LINE, Bar, Place, Plan, length, plan
+from .overlay import sample
+from .page import INKS, SCREEN, SMALL, STYLE, Cell, Panel
+from .text import font
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+
+SHARPEST = 600  # dpi of print: beyond it no printer shows more
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Figures that are made and written inside do not depend on the style set in the notebook."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def shown(panel: Panel) -> bytes:
+    """What a notebook shows of a panel: a PNG."""
+    file = io.BytesIO()
+    with styled():
+        figure_of(panel, vector=False).savefig(file, format="png", dpi=SCREEN)
+    return file.getvalue()
+
+
+def figure_of(panel: Panel, *, vector: bool) -> Figure:
+    """The page. vector: the file scales its pictures itself."""
+    from matplotlib.figure import Figure
+
+    page = plan(panel)
+    ink, ground = INKS[panel.look.theme]
+    figure = Figure(figsize=(page.width / 25.4, page.height / 25.4))
+    figure.set_facecolor("none" if panel.look.transparent else ground)
+
+    def axes(place: Place) -> Axes:
+        left, top, wide, tall = place
+        return figure.add_axes(
+            (left / page.width, 1 - (top + tall) / page.height, wide / page.width, tall / page.height)
+        )
+
+    photos: dict[str, _Photo] = {}
+    for i, j, cell in panel.filled():
+        place = page.pictures[i, j]
+        photo = photos.setdefault(cell.digest, _Photo(cell.image, place, len(photos), vector))
+        _draw_cell(axes(place), cell, photo, panel, page)
+    for bar in page.bars:
+        _draw_bar(axes(bar.place), bar, panel.look.colormap, page.unit, ink)
+    for text in page.texts:
+        figure.text(
+            text.x / page.width,
+            1 - text.y / page.height,
+            text.words,
+            size=text.points,
+            color=ink,
+            rotation=90 if text.upright else 0,
+            ha="center" if text.centred else "left",
+            va="center" if text.upright else "baseline",
+            parse_math=False,
+        )
+    return figure
+
+
+class _Photo:
+    """A photo as the page holds it: once, however many heatmaps are drawn over it."""
+
+    def __init__(self, image: np.ndarray, place: Place, number: int, vector: bool) -> None:
+        finest = max(1, round(place[2] / 25.4 * SHARPEST))
+        self.image = image
+        if vector and image.shape[1] > finest:
+            tall = max(1, round(image.shape[0] * finest / image.shape[1]))
+            self.image = cv2.resize(image, (finest, tall), interpolation=cv2.INTER_AREA)
+        self.name, self.vector = f"{PHOTO}{number}", vector
+        self._picture: np.ndarray | None = None
+
+    def draw(self, ax: Axes, extent: tuple[float, float, float, float]) -> None:
+        way = "none" if self.vector else "auto"
+        drawn = ax.imshow(self.image, extent=extent, interpolation=way, aspect="auto")
+        drawn.set_gid(self.name)
+        if self.vector:
+            self._embed_once(drawn)
+
+    def _embed_once(self, drawn: AxesImage) -> None:
+        """Hand over the same array whenever it is drawn: a PDF then holds it once, not once a picture."""
+        make = drawn.make_image
+
+        def make_image(*args: Any, **options: Any) -> tuple[Any, ...]:
+            picture, *place = make(*args, **options)
+            self._picture = picture if self._picture is None else self._picture
+            return self._picture, *place
+
+        drawn.__dict__["make_image"] = make_image
+
+
+def _draw_cell(ax: Axes, cell: Cell, photo: _Photo, panel: Panel, page: Plan) -> None:
+    """The photo, and over it the heatmap as a layer of its own whose corners are the grid's, in source pixels."""
+    height, width = cell.image.shape[:2]
+    photo.draw(ax, (0, width, height, 0))
+    if cell.heat is not None:
+        grid = cell.heat.grid
+        corner = (0, 0, grid.cols * grid.patch[1], grid.rows * grid.patch[0])
+        x0, y0, x1, y1 = cell.heat.frame.box_to_source(corner)
+        layer = layer_of(cell.heat, cell.span, panel)
+        ax.imshow(layer, extent=(x0, x1, y1, y0), interpolation="none", aspect="auto")
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    ax.set_axis_off()
+    if panel.detections is not None:
+        _draw_boxes(ax, panel.detections, (SMALL - 0.5) * page.unit)
+
+
+def layer_of(heat: Heatmap, span: Range, panel: Panel) -> np.ndarray:
+    """The heatmap as RGBA, every patch many samples wide: viewers that blur enlarged images then blur no patch."""
+    look = panel.look
+    fine = max(1, 1024 // max(heat.values.shape))
+    rows, cols = ((np.arange(count * fine) + 0.5) / fine for count in heat.values.shape)
+    share = fraction(sample(heat.values, rows, cols, smooth=look.smooth), span)
+    colour = colours(share, colours_of(span, look.colormap))
+    alpha = np.where(hidden(share, span, look.threshold), 0, round(look.opacity * 255)).astype(np.uint8)
+    return np.dstack([colour, alpha])
+
+
+def _draw_bar(ax: Axes, bar: Bar, colormap: str, unit: float, ink: str) -> None:
+    low, high = bar.span
+    _, _, wide, tall = bar.place
+    size = SMALL * unit
+    values, labels, factor = colour_ticks(bar.span, count=max(2, min(6, int(max(wide, tall) / 8 / unit))))
+    ramp = np.linspace(1, 0, 256) if low < high else np.zeros(256)
+    colour = colours(ramp[:, None], colours_of(bar.span, colormap))
+    top = high if low < high else low + 1
+    if bar.level:
+        ax.imshow(colour[::-1].swapaxes(0, 1), extent=(low, top, 0, 1), interpolation="none", aspect="auto")
+        ax.set_yticks([])
+        ends = sorted({0, len(values) - 1})
+        ax.set_xticks([values[k] for k in ends], [labels[k] for k in ends])
+        for tick, k in zip(ax.get_xticklabels(), ends, strict=True):
+            # A label keeps within its bar, so that those of neighbours never meet.
+            at, half = (values[k] - low) / (top - low) * wide, length(labels[k], size) / 2
+            tick.set_horizontalalignment("left" if at < half else "right" if at > wide - half else "center")
+        ax.annotate(
+            factor,
+            (1, 0),
+            (0, -2 * size - 1),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="right",
+            size=size,
+            color=ink,
+        )
+    else:
+        ax.imshow(colour, extent=(0, 1, low, top), interpolation="none", aspect="auto")
+        ax.yaxis.tick_right()
+        ax.set_xticks([])
+        kept = slice(None) if len(values) * LINE * unit <= tall else slice(None, None, max(1, len(values) - 1))
+        ax.set_yticks(values[kept], labels[kept])
+        ax.annotate(factor, (0, 1), (0, 2), xycoords="axes fraction", textcoords="offset points", size=size, color=ink)
+    ax.tick_params(labelsize=size, width=0.4 * unit, length=1.6 * unit, pad=1.5 * unit, color=ink, labelcolor=ink)
+    for spine in ax.spines.values():
+        spine.set(linewidth=0.4 * unit, color=ink)
+
+
+def _draw_boxes(ax: Axes, boxes: Boxes, size: float) -> None:
+    """Boxes as white lines cased in black, labels white on black: legible on a photo and on every colormap."""
+    from matplotlib.patches import Rectangle
+
+    right, bottom = ax.get_xlim()[1], ax.get_ylim()[0]
+    unit = bottom / (ax.bbox.height / ax.figure.dpi * 72)  # source pixels a point
+    for (x0, y0, x1, y1), label in zip(boxes.xyxy.tolist(), box_labels(boxes), strict=True):
+        for colour, line in (("black", 2.2), ("white", 0.8)):
+            ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=line))
+        wide, high = (font(100).getlength(label) / 100 * size + 5) * unit, (size + 5) * unit
+        if wide > right or high > bottom / 3:  # the label would hide what it names
+            continue
+        ax.annotate(
+            label,
+            (max(0, min(x0, right - wide)), max(0, min(y0, bottom - high))),
+            (1.6, -1.6),
+            textcoords="offset points",
+            va="top",
+            color="white",
+            size=size,
+            bbox={"facecolor": "black", "edgecolor": "none", "alpha": 0.75, "pad": 1.2},
+            parse_math=False,
+            clip_on=True,
+        )

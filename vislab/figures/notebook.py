@@ -1,0 +1,142 @@
+"""What a notebook shows of a heatmap, of boxes and of other values: one picture with a caption."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import singledispatch
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ..core.geometry import Frame
+from ..core.heatmap import Heatmap
+from ..detectors.detections import Detections
+from ..detectors.features import FeatureMap
+from ..detectors.points import Points
+from . import drawing
+from .boxes import with_boxes
+from .captions import describe
+from .colours import centred, colour_range, colour_ticks, colours, colours_of, fraction
+from .overlay import OPACITY, overlay, painted
+from .page import Panel
+from .text import INK, WHITE, font, wrapped
+
+SHOWN_SIDE = (400, 720)  # px, the photo's long side in a notebook: below it is enlarged, above it reduced
+
+
+@singledispatch
+def picture(value: object) -> bytes:
+    """What a notebook shows of a value, as a PNG file."""
+    raise TypeError(f"no picture is drawn of {type(value).__name__}")
+
+
+@picture.register
+def _(value: Heatmap) -> bytes:
+    return png(figure_array(value))
+
+
+@picture.register
+def _(value: Detections) -> bytes:
+    return png(boxes_array(value))
+
+
+@picture.register
+def _(value: FeatureMap) -> bytes:
+    return png(captioned(painted(value.image, value.colours(), value.grid, value.frame), [str(value)]))
+
+
+@picture.register
+def _(value: Points) -> bytes:
+    return png(captioned(value.overlay(), [str(value)]))
+
+
+@picture.register
+def _(value: Panel) -> bytes:
+    return drawing.shown(value)
+
+
+def figure_array(heat: Heatmap) -> np.ndarray:
+    """What a notebook shows of a heatmap: on its photo (on white if it has none), colour bar, caption -> RGB uint8."""
+    heat = _at_shown_size(heat)
+    photo = heat.image if heat.image is not None else np.full((*heat.frame.source, 3), 255, np.uint8)
+    picture = overlay(photo, heat, opacity=OPACITY if heat.image is not None else 1)
+    height, width = picture.shape[:2]
+    span = colour_range(heat)
+    values, labels, factor = colour_ticks(span, count=max(2, min(6, height // 60)))
+    small, edge, bar = font(12), 10, 14
+    bar_height = max(height, 60)
+    bar_left = edge + width + 12
+    top = edge + (18 if factor else 0)
+    right = bar_left + bar + 7 + math.ceil(max(small.getlength(text) for text in [*labels, factor]))
+    display = "colours per map" + (", 0 in the middle" if centred(span) else "")
+    lines = wrapped([*describe(heat), display], max(right, 380) - edge, small)
+    below = top + bar_height + 10
+
+    page = Image.new("RGB", (max(right, 380) + edge, below + 18 * len(lines) + edge - 4), WHITE)
+    page.paste(Image.fromarray(picture), (edge, top))
+    ramp = colours(np.linspace(1 if span[0] < span[1] else 0, 0, bar_height)[:, None], colours_of(span, "viridis"))
+    page.paste(Image.fromarray(ramp.repeat(bar, axis=1)), (bar_left, top))
+    draw = ImageDraw.Draw(page)
+    for value, label in zip(values, labels, strict=True):
+        y = top + round((1 - float(fraction(np.array(value), span))) * (bar_height - 1))
+        draw.line((bar_left + bar, y, bar_left + bar + 3, y), fill=INK)
+        draw.text((bar_left + bar + 7, y), label, INK, small, anchor="lm")
+    draw.text((bar_left, top - 7), factor, INK, small, anchor="ls")
+    for number, line in enumerate(lines):
+        draw.text((edge, below + 18 * number), line, INK, small, anchor="la")
+    return np.asarray(page)
+
+
+def boxes_array(boxes: Detections) -> np.ndarray:
+    """What a notebook shows of detections: boxes on their photo (on white if it has none), a caption -> RGB uint8."""
+    photo = boxes.image if boxes.image is not None else np.full((*boxes.frame.source, 3), 255, np.uint8)
+    height, width = _shown_size(boxes.frame.source)
+    scale = np.tile((width / photo.shape[1], height / photo.shape[0]), 2)
+    picture = with_boxes(resized(photo, (height, width)), replace(boxes, xyxy=boxes.xyxy * scale, image=None))
+    return captioned(picture, [str(boxes)])
+
+
+def captioned(picture: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
+    """picture: (H, W, 3) uint8 -> the same at a notebook's size, with phrases in lines below it."""
+    edge, small = 10, font(12)
+    picture = resized(picture, _shown_size((picture.shape[0], picture.shape[1])))
+    height, width = picture.shape[:2]
+    lines = wrapped(phrases, max(width, 380), small)
+    page = Image.new("RGB", (max(width, 380) + 2 * edge, height + 2 * edge + 6 + 18 * len(lines)), WHITE)
+    page.paste(Image.fromarray(picture), (edge, edge))
+    draw = ImageDraw.Draw(page)
+    for number, line in enumerate(lines):
+        draw.text((edge, edge + height + 10 + 18 * number), line, INK, small, anchor="la")
+    return np.asarray(page)
+
+
+def png(rgb: np.ndarray) -> bytes:
+    """rgb: (H, W, 3) uint8 -> PNG file, the same bytes for the same pixels."""
+    return cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
+
+
+def _at_shown_size(heat: Heatmap) -> Heatmap:
+    """The same heatmap over a photo of a size that suits a notebook."""
+    height, width = heat.frame.source
+    size = _shown_size((height, width))
+    if size == (height, width):
+        return heat
+    image = None if heat.image is None else resized(heat.image, size)
+    scale = (heat.frame.scale[0] * height / size[0], heat.frame.scale[1] * width / size[1])
+    return replace(heat, frame=Frame(size, heat.frame.model, scale, heat.frame.offset), image=image)
+
+
+def _shown_size(source: tuple[int, int]) -> tuple[int, int]:
+    """The (height, width) at which a notebook shows a photo."""
+    smallest, largest = SHOWN_SIDE
+    long = max(source)
+    zoom = largest / long if long > largest else max(1, smallest // long)
+    return max(1, round(source[0] * zoom)), max(1, round(source[1] * zoom))
+
+
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    way = cv2.INTER_AREA if size < image.shape[:2] else cv2.INTER_CUBIC
+    return cv2.resize(image, size[::-1], interpolation=way)

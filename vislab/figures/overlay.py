@@ -1,0 +1,119 @@
+"""A heatmap on its photograph, as pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ..core.geometry import Frame, Grid
+from ..core.heatmap import Heatmap
+from .boxes import Boxes, with_boxes
+from .colours import Normalise, colour_range, colours, colours_of, fraction, hidden
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+# From here on the highest colour over black is brighter than the lowest over white: maps are read in grey print too.
+OPACITY = 0.6
+
+
+def overlay(
+    image: np.ndarray,
+    heat: Heatmap,
+    *,
+    opacity: float = OPACITY,
+    colormap: str = "viridis",
+    detections: Boxes | None = None,
+    smooth: bool = False,
+    normalise: Normalise = "map",
+    threshold: float = 0.0,
+    ax: Axes | None = None,
+) -> np.ndarray:
+    """The heatmap drawn over its source image, each patch where its pixels came from -> (H, W, 3) uint8.
+
+    A source pixel takes the patch that its centre falls in; `smooth` interpolates bilinearly between patch centres.
+    Pixels the model never saw (cropped away, left over at the border) keep the photo, as do those below `threshold`, a
+    fraction of the colour range, or, where 0 is in its middle, of the way from 0 to its ends. normalise: see
+    `colour_range`; colormap: see `colours_of`. With `ax` it is drawn there too, in source pixels.
+
+    ValueError: an image of another size than the heatmap's source, an unknown colormap, numbers outside 0..1.
+    """
+    check(image, heat, opacity=opacity, threshold=threshold)
+    span = colour_range(heat, normalise)
+    table = colours_of(span, colormap)
+    rows = pixel_cells(heat, 0)
+    cols = pixel_cells(heat, 1)
+    seen = (within(rows, heat.grid.rows), within(cols, heat.grid.cols))
+
+    canvas = np.array(image)
+    if canvas[seen].size:
+        share = fraction(sample(heat.values, rows[seen[0]], cols[seen[1]], smooth=smooth), span)
+        blend = cv2.addWeighted(canvas[seen], 1 - opacity, colours(share, table), opacity, 0)
+        weak = hidden(share, span, threshold)[..., None]
+        canvas[seen] = blend if threshold <= 0 else np.where(weak, canvas[seen], blend)
+    if detections is not None:
+        canvas = with_boxes(canvas, detections)
+    if ax is not None:
+        ax.imshow(canvas, extent=(0, canvas.shape[1], canvas.shape[0], 0))
+    return canvas
+
+
+def painted(image: np.ndarray, colours: np.ndarray, grid: Grid, frame: Frame) -> np.ndarray:
+    """Each patch in a colour of its own, colours: (rows, cols, 3) uint8, over its source image -> (H, W, 3) uint8."""
+    order = Heatmap(np.arange(grid.patches).reshape(grid.rows, grid.cols), grid, frame, "order")
+    rows, cols = pixel_cells(order, 0), pixel_cells(order, 1)
+    seen = (within(rows, grid.rows), within(cols, grid.cols))
+    canvas = np.array(image)
+    canvas[seen] = colours[np.ix_(rows[seen[0]].astype(int), cols[seen[1]].astype(int))]
+    return canvas
+
+
+def sample(values: np.ndarray, rows: np.ndarray, cols: np.ndarray, *, smooth: bool) -> np.ndarray:
+    """values: (rows, cols), read at positions counted in patches from the grid's corner -> (len(rows), len(cols)).
+
+    Nearest, or bilinear between patch centres (which stand at n + ½) and constant beyond the outermost.
+    """
+    if not smooth:
+        return values[np.ix_(rows.astype(int), cols.astype(int))]
+    first, last, weight = _neighbours(rows, values.shape[0])
+    values = values[first] * (1 - weight[:, None]) + values[last] * weight[:, None]
+    first, last, weight = _neighbours(cols, values.shape[1])
+    return values[:, first] * (1 - weight) + values[:, last] * weight
+
+
+def check(image: np.ndarray, heat: Heatmap, *, opacity: float = OPACITY, threshold: float = 0.0) -> None:
+    """ValueError, in words, where a heatmap cannot be drawn over an image."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"heatmaps are drawn on RGB images, uint8 (H, W, 3), not {given}: vislab.load_image makes one")
+    if image.shape[:2] != heat.frame.source:
+        (height, width), (h, w) = image.shape[:2], heat.frame.source
+        raise ValueError(
+            f"the heatmap belongs to an image {w} px wide and {h} high, this one is {width} wide and {height} high: "
+            "pass the image that was explained"
+        )
+    for name, number in (("opacity", opacity), ("threshold", threshold)):
+        if not 0 <= number <= 1:
+            raise ValueError(f"{name} lies between 0 and 1, not at {number}")
+
+
+def pixel_cells(heat: Heatmap, axis: int) -> np.ndarray:
+    """Where the centres of the source pixels along an axis stand on the grid, counted in patches."""
+    frame = heat.frame
+    centres = np.arange(frame.source[axis]) + 0.5
+    return (centres * frame.scale[axis] + frame.offset[axis]) / heat.grid.patch[axis]
+
+
+def within(cells: np.ndarray, count: int) -> slice:
+    """The pixels that a patch covers: one run, since positions only grow."""
+    return slice(int(np.searchsorted(cells, 0)), int(np.searchsorted(cells, count)))
+
+
+def _neighbours(cells: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The patches whose centres lie before and after each position, and the weight of the second."""
+    position = np.clip(cells - 0.5, 0, count - 1)
+    first = position.astype(int)
+    return first, np.minimum(first + 1, count - 1), (position - first).astype(np.float32)

@@ -1,0 +1,117 @@
+"""What a figure is: pictures in rows and columns with their labels, and the page that they stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from ..core.heatmap import Heatmap
+from ..core.shown import Shown
+from .boxes import Boxes
+from .colours import Range
+from .overlay import OPACITY
+
+Normalise = Literal["map", "row", "column", "shared", "absolute"] | Range
+Width = Literal["column", "page", "slide"] | float
+Theme = Literal["light", "dark"]
+FONT, SMALL = 7.0, 6.0  # points
+SCREEN = 144  # dpi, in a notebook
+STYLE = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "vislab"}  # text stays text; ids stay the same
+
+
+@dataclass(frozen=True)
+class Paper:
+    """width, height: mm, or None: as what stands on it needs. text: points."""
+
+    width: float | None
+    height: float | None
+    text: float
+
+
+# One and two columns of a journal, and a slide of 10 × 5.625 inches, which is 16:9.
+PAPERS = {"column": Paper(85, None, FONT), "page": Paper(178, None, FONT), "slide": Paper(254, 142.875, 12)}
+INKS = {"light": ("black", "white"), "dark": ("#f2f2f2", "#121212")}  # of the text, and of the page
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a figure is drawn: the heatmaps, and the page they stand on."""
+
+    opacity: float = OPACITY
+    colormap: str = "viridis"
+    smooth: bool = False
+    normalise: Normalise = "map"
+    threshold: float = 0.0
+    width: Width | None = None
+    theme: Theme = "light"
+    transparent: bool = False
+    dpi: int = 300
+
+    def __post_init__(self) -> None:
+        known = ", ".join(map(repr, PAPERS))
+        if isinstance(self.width, str) and self.width not in PAPERS:
+            raise ValueError(f"no width {self.width!r}: take {known}, or a number of mm")
+        if not self.dpi > 0 or (isinstance(self.width, int | float) and not self.width > 0):
+            raise ValueError(f"a figure's width and dpi are above zero, not {self.width} mm and {self.dpi} dpi")
+        if self.theme not in INKS:
+            raise ValueError(f"no theme {self.theme!r}: take {', '.join(map(repr, INKS))}")
+        if isinstance(self.normalise, str) and self.normalise not in ("map", "row", "column", "shared", "absolute"):
+            raise ValueError(
+                f"no normalisation {self.normalise!r}: take 'map', 'row', 'column', 'shared', 'absolute', or a pair "
+                "(low, high)"
+            )
+
+    @property
+    def paper(self) -> Paper:
+        return PAPERS[self.width] if isinstance(self.width, str) else Paper(self.width, None, FONT)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One picture: a photo, and over it a heatmap with the values at the ends of its colours, if it has one.
+
+    digest: the photo's fingerprint.
+    """
+
+    image: np.ndarray
+    digest: str
+    heat: Heatmap | None = None
+    span: Range = (0.0, 1.0)
+    title: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Panel(Shown):
+    """A figure: pictures in rows and columns, their labels and colour bars; make one with `vislab.panel`.
+
+    cells: rows of equal length, None where nothing stands. rows, columns: labels, or none. listed: whether its heatmaps
+    were given as a plain list. asked: the keywords of `panel` that made it. Shows itself as the last expression of a
+    notebook cell; `vislab.save` writes it.
+    """
+
+    cells: tuple[tuple[Cell | None, ...], ...]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    caption: str
+    detections: Boxes | None
+    look: Look
+    listed: bool = True
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    def filled(self) -> Iterator[tuple[int, int, Cell]]:
+        """The pictures with their row and column."""
+        for i, row in enumerate(self.cells):
+            yield from ((i, j, cell) for j, cell in enumerate(row) if cell is not None)
+
+    @property
+    def heats(self) -> list[Heatmap]:
+        return [cell.heat for _, _, cell in self.filled() if cell.heat is not None]
+
+    @property
+    def title(self) -> str:
+        """What a file is called in its metadata."""
+        titles = [cell.title for _, _, cell in self.filled() if cell.title]
+        return titles[0] if len(titles) == 1 else self.caption or self.heats[0].method

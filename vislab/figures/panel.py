@@ -1,0 +1,203 @@
+"""Heatmaps -> a panel: what each picture is called, which colours it shares, and what the caption says."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core.fingerprints import of_image
+from ..core.heatmap import Heatmap
+from . import colours
+from .boxes import Boxes
+from .captions import describe
+from .colours import Range, colour_range, colour_table
+from .overlay import OPACITY, check
+from .page import Cell, Look, Normalise, Panel, Theme, Width
+
+Content = Heatmap | np.ndarray | None
+COLUMNS = 6  # heatmaps of a plain list beside each other before a new row begins
+
+
+def panel(
+    heats: Heatmap | Sequence[Content] | Sequence[Sequence[Content]],
+    *,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    title: str | Sequence[str] | None = None,
+    caption: str | None = None,
+    detections: Boxes | None = None,
+    opacity: float = OPACITY,
+    colormap: str = "viridis",
+    smooth: bool = False,
+    normalise: Normalise = "map",
+    threshold: float = 0.0,
+    width: Width | None = None,
+    theme: Theme = "light",
+    transparent: bool = False,
+    dpi: int = 300,
+) -> Panel:
+    """Heatmaps on their photos as one figure: a list of them, or a grid as a list of rows.
+
+    heats: in place of a heatmap may stand a photo, uint8 (H, W, 3), or None for a gap. rows, columns: labels of a grid;
+    by default what sets its rows and columns apart. title: one a picture of a list, by default what sets them apart.
+    caption: by default what all have in common; "" for none. opacity: from 0.6 on the highest colour over black is
+    brighter than the lowest over white, so that maps are read in grey print too. normalise: which of them share their
+    colours and a bar: "map" none, "row", "column" or "shared"; or "absolute", 0 to 1, or a pair (low, high). threshold:
+    the share of the colours below which the photo shows. width: "column" (85 mm), "page" (two columns, 178 mm), "slide"
+    (16:9, 254 mm), or mm; by default what the pictures need. transparent: no page behind them; theme "dark" has light
+    text. dpi: of PNG and JPEG; PDF and SVG need none. Shows itself in a notebook; `vislab.save(path, panel)` writes it.
+
+        methods = ("cls", "rollout")
+        heats = [[vislab.explain(photo, method=method) for method in methods] for photo in ("a.jpg", "b.jpg")]
+        vislab.panel(heats, rows=["a", "b"], normalise="column", width="page")
+
+    ValueError: heatmaps without a photo, labels that do not fit the grid, unknown or impossible options.
+    """
+    asked = {name: value for name, value in locals().items() if name != "heats"}
+    asked = {name: value for name, value in asked.items() if value is not OPTIONS[name] and value != OPTIONS[name]}
+    look = Look(opacity, colormap, smooth, normalise, threshold, width, theme, transparent, dpi)
+    colour_table(colormap)
+    grid, listed = _grid(heats, named=rows is not None or columns is not None)
+    found = [one for row in grid for one in row if isinstance(one, Heatmap)]
+    if not found:
+        raise ValueError("there is no heatmap to show: give one, or several")
+    for one in found:
+        if one.image is None:
+            raise ValueError("a heatmap without its photo: vislab.save(path, image, heat) takes the photo beside it")
+        check(one.image, one, opacity=opacity, threshold=threshold)
+
+    said = _Said(grid, listed)
+    photos: dict[str, np.ndarray] = {}
+    names = _titles(said, title)
+    cells = tuple(
+        tuple(_cell(one, span, name, photos) for one, span, name in zip(*lines, strict=True))
+        for lines in zip(grid, _spans(grid, normalise), names, strict=True)
+    )
+    if detections is not None and len(photos) > 1:
+        raise ValueError(f"the boxes are of one photo, and {len(photos)} are shown: draw each with its own")
+    return Panel(
+        cells,
+        _labels("rows", rows, said.rows),
+        _labels("columns", columns, said.columns),
+        _caption(said.common, look, cells) if caption is None else caption,
+        detections,
+        look,
+        listed,
+        {name: value for name, value in asked.items() if name != "detections"},
+    )
+
+
+OPTIONS: Mapping[str, Any] = {
+    name: parameter.default for name, parameter in inspect.signature(panel).parameters.items() if name != "heats"
+}
+
+
+def _grid(heats: Any, *, named: bool) -> tuple[list[list[Content]], bool]:
+    """Rows of equal length, and whether they were a plain list."""
+    given: list[Any] = [heats] if isinstance(heats, Heatmap | np.ndarray) else list(heats)
+    nested = [isinstance(one, list | tuple) for one in given]
+    if any(nested) and not all(nested):
+        raise ValueError("a panel takes a list of heatmaps, or a list of rows of them, not both in one")
+    if any(nested):
+        rows = [list(row) for row in given]
+    else:
+        high = 1 if named else -(-len(given) // COLUMNS)
+        wide = -(-len(given) // max(1, high))
+        rows = [given[start : start + wide] for start in range(0, len(given), wide or 1)]
+    for one in (one for row in rows for one in row):
+        photo = isinstance(one, np.ndarray) and one.dtype == np.uint8 and one.ndim == 3 and one.shape[2] == 3
+        if not (one is None or isinstance(one, Heatmap) or photo):
+            raise ValueError(
+                f"a panel shows heatmaps, photos as uint8 (H, W, 3), and None for a gap, not {type(one).__name__}"
+            )
+    wide = max(map(len, rows), default=0)
+    return [row + [None] * (wide - len(row)) for row in rows], not (any(nested) or named)
+
+
+class _Said:
+    """What is said of the heatmaps where: what all share, what a row or a column shares, and what is left for each."""
+
+    def __init__(self, grid: Sequence[Sequence[Content]], listed: bool) -> None:
+        self.phrases = [[describe(one) if isinstance(one, Heatmap) else None for one in row] for row in grid]
+        self.empty = [[one is None for one in row] for row in grid]
+        every = [own for row in self.phrases for own in row if own is not None]
+        self.common = [phrase for phrase in every[0] if all(phrase in own for own in every)]
+        self.listed = listed
+        across, down = self.phrases, list(zip(*self.phrases, strict=True))
+        self.rows = [] if listed else [self._shared(line) for line in across]
+        self.columns = [] if listed else [self._shared(line) for line in down]
+
+    def _shared(self, line: Sequence[list[str] | None]) -> list[str]:
+        own = [one for one in line if one is not None]
+        if not own:
+            return ["photo"]
+        return [phrase for phrase in own[0] if phrase not in self.common and all(phrase in one for one in own)]
+
+    def left(self, i: int, j: int) -> str:
+        said = {*self.common, *(() if self.listed else (*self.rows[i], *self.columns[j]))}
+        return " · ".join(phrase for phrase in self.phrases[i][j] or () if phrase not in said)
+
+
+def _titles(said: _Said, given: str | Sequence[str] | None) -> list[list[str]]:
+    if given is None:
+        return [[said.left(i, j) for j in range(len(row))] for i, row in enumerate(said.phrases)]
+    if not said.listed:
+        raise ValueError("a grid is labelled by rows=… and columns=…, one for each: leave title out")
+    titles = [given] if isinstance(given, str) else list(given)
+    count = sum(not gap for row in said.empty for gap in row)
+    if len(titles) != count:
+        raise ValueError(f"{count} panels take {count} titles, not {len(titles)}")
+    rest = iter(titles)
+    return [["" if gap else next(rest) for gap in row] for row in said.empty]
+
+
+def _labels(name: str, given: Sequence[str] | None, own: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    if given is None:
+        labels = tuple(" · ".join(words) for words in own)
+        return labels if any(label not in ("", "photo") for label in labels) else ()
+    if isinstance(given, str) or len(given) != len(own):
+        raise ValueError(f"{len(own)} {name} take a list of {len(own)} labels, not {given!r}")
+    return tuple(map(str, given))
+
+
+def _spans(grid: Sequence[Sequence[Content]], normalise: Normalise) -> list[list[Range]]:
+    """The values at the ends of each picture's colours: those of the heatmaps it shares them with."""
+    where = {(i, j): one for i, row in enumerate(grid) for j, one in enumerate(row) if isinstance(one, Heatmap)}
+
+    def with_it(i: int, j: int) -> list[Heatmap]:
+        same = {"row": lambda k: k[0] == i, "column": lambda k: k[1] == j, "map": lambda k: k == (i, j)}
+        chosen = same.get(normalise, lambda _: True) if isinstance(normalise, str) else lambda _: True
+        return [one for key, one in where.items() if chosen(key)]
+
+    way: colours.Normalise = "map" if isinstance(normalise, str) and normalise != "absolute" else normalise
+    return [
+        [colour_range(with_it(i, j), way) if (i, j) in where else (0.0, 1.0) for j in range(len(row))]
+        for i, row in enumerate(grid)
+    ]
+
+
+def _cell(one: Content, span: Range, title: str, photos: dict[str, np.ndarray]) -> Cell | None:
+    """photos: those of the panel, so that each is held once."""
+    if one is None:
+        return None
+    image = one.image if isinstance(one, Heatmap) else one
+    assert image is not None
+    digest = of_image(image)
+    return Cell(photos.setdefault(digest, image), digest, one if isinstance(one, Heatmap) else None, span, title)
+
+
+def _caption(common: Sequence[str], look: Look, cells: Sequence[Sequence[Cell | None]]) -> str:
+    span = next(cell.span for row in cells for cell in row if cell is not None and cell.heat is not None)
+    shared = "colours shared by the maps"
+    ways = {"map": "colours per map", "row": f"{shared} of a row", "column": f"{shared} of a column", "shared": shared}
+    ways["absolute"] = f"colours absolute, {span[0]:g} to {span[1]:g}"
+    way = look.normalise
+    display = [ways[way] if isinstance(way, str) else f"colours from {span[0]:g} to {span[1]:g}"]
+    middle = any(cell is not None and cell.heat is not None and cell.heat.signed for row in cells for cell in row)
+    display += ["0 in the middle where values are signed"] if middle else []
+    display += ["smoothed between patch centres"] if look.smooth else []
+    display += [f"hidden below {look.threshold:.0%} of the range"] if look.threshold else []
+    return " · ".join([*common, *display])

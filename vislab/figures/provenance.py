@@ -1,0 +1,181 @@
+"""What travels with a figure: how it was made, in words that a program reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.fingerprints import of_name
+from ..core.heatmap import Heatmap
+from .formats import READERS
+from .layout import plan
+from .page import Cell, Panel
+
+# As vislab.explain has them, which would load torch before a figure is saved; all others are None.
+EXPLAIN: Mapping[str, Any] = {
+    "model": "embedded",
+    "method": "rollout",
+    "layer": -1,
+    "head": "mean",
+    "query": "cls",
+    "attention_scale": 1.0,
+}
+PACKAGES = ("vislab", "numpy", "matplotlib", "torch", "transformers", "timm", "ultralytics")
+
+
+def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """How a figure that `save` wrote was made: maps, display, versions, and the Python call that makes it again.
+
+    ValueError: a file that vislab did not write, or that lost its metadata on the way.
+    """
+    path = Path(path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(f"no provenance is kept in {path.suffix or path.name!r}: use one of {', '.join(READERS)}")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}: check the path")
+    data = path.read_bytes()
+    try:
+        record = json.loads(reader(data))
+        if "vislab" in record:
+            return record
+    except Exception as error:  # whatever a foreign or damaged file makes its reader say
+        raise ValueError(f"{path} holds no provenance of vislab: it was not written by it, or was edited") from error
+    raise ValueError(f"{path} holds no provenance of vislab: it was not written by it")
+
+
+def record_of(panel: Panel, suffix: str) -> dict[str, Any]:
+    """What travels with the file. It names no path of the machine it was made on."""
+    maps = [
+        {
+            "image": cell.digest,
+            "method": heat.method,
+            "query": heat.query,
+            "target": heat.target,
+            "settings": _plain(_public(heat)),
+            "facts": _plain(heat.facts),
+            "grid": asdict(heat.grid),
+            "frame": asdict(heat.frame),
+            "colours": cell.span,
+        }
+        for _, _, cell in panel.filled()
+        if (heat := cell.heat) is not None
+    ]
+    images = {cell.digest: {"height": cell.image.shape[0], "width": cell.image.shape[1]} for *_, cell in panel.filled()}
+    number = count()
+    cells = [[_content(cell, number) for cell in row] for row in panel.cells]
+    boxes = panel.detections
+    found = [] if boxes is None else zip(boxes.label, boxes.score.tolist(), boxes.xyxy.tolist(), strict=True)
+    return {
+        "vislab": _version("vislab"),
+        "images": images,
+        "maps": maps,
+        "cells": cells,
+        "listed": panel.listed,
+        "detections": None if boxes is None else [{"label": n, "score": s, "xyxy": box} for n, s, box in found],
+        "display": asdict(panel.look),
+        "asked": _plain(panel.asked),
+        "caption": panel.caption,
+        "versions": versions(),
+        "call": _call(panel, list(images), suffix),
+    }
+
+
+def _public(heat: Heatmap) -> dict[str, Any]:
+    """The settings of a heatmap, a model that lies on this machine by its name alone."""
+    names = {k: of_name(one) for k, one in heat.settings.items() if k in ("model", "detector") and isinstance(one, str)}
+    return {**heat.settings, **names}
+
+
+def _content(cell: Cell | None, number: Iterator[int]) -> int | str | None:
+    """What stands in a cell: the number of a map, the fingerprint of a photo alone, or nothing."""
+    if cell is None:
+        return None
+    return cell.digest if cell.heat is None else next(number)
+
+
+def versions() -> dict[str, str]:
+    """Package -> version, of what had a part in it."""
+    return {"python": platform.python_version()} | {n: v for n in PACKAGES if (v := _version(n))}
+
+
+def _call(panel: Panel, images: Sequence[str], suffix: str) -> str:
+    """The Python that makes the figure again, once `image` (or `images`) is its photo and `boxes` what was detected."""
+    names = {digest: "image" if len(images) == 1 else f"images[{n}]" for n, digest in enumerate(images)}
+
+    def made(cell: Cell | None) -> str:
+        if cell is None:
+            return "None"
+        photo, heat = names[cell.digest], cell.heat
+        if heat is None:
+            return photo
+        asked = {"method": heat.method} | _public(heat)
+        given = {name: value for name, value in asked.items() if value not in (None, EXPLAIN.get(name))}
+        return f"vislab.explain({', '.join([photo, *_arguments(given)])})"
+
+    drawn = ([] if panel.detections is None else ["detections=boxes"]) + _arguments(panel.asked)
+    cells = [cell for row in panel.cells for cell in row]
+    if len(cells) == 1:
+        parts = [repr("figure" + suffix), "image", "heat", *drawn]
+        return f"heat = {made(cells[0])}\nvislab.save({', '.join(parts)})"
+    rows = [[made(cell) for cell in row] for row in panel.cells]
+    if panel.listed:
+        heats = "[\n" + "".join(f"    {one},\n" for row in rows for one in row if one != "None") + "]"
+    else:
+        heats = "[\n" + "".join(f"    [{', '.join(row)}],\n" for row in rows) + "]"
+    return f"heats = {heats}\nvislab.save({'figure' + suffix!r}, vislab.panel({', '.join(['heats', *drawn])}))"
+
+
+def _arguments(settings: Mapping[str, Any]) -> list[str]:
+    return [f"{name}={_plain(value)!r}" for name, value in settings.items()]
+
+
+def _plain(value: Any) -> Any:
+    """The same as numbers, strings, lists and dicts; anything else by the name of its type."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, Sequence):
+        return tuple(map(_plain, value)) if isinstance(value, tuple) else list(map(_plain, value))
+    return f"<{type(value).__name__}>"
+
+
+def _version(package: str) -> str | None:
+    if package == "vislab":
+        return str(import_module("vislab").__version__)
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def latex(name: str, panel: Panel) -> str:
+    """The lines that put a figure file into a LaTeX text."""
+    width = plan(panel).width
+    load = "includesvg" if name.lower().endswith(".svg") else "includegraphics"  # of the packages svg and graphicx
+    words = re.sub(r"[\\{}&%$#_~^]", _escaped, panel.caption)
+    label = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).stem).strip("-")
+    return (
+        "\\begin{figure}\n  \\centering\n"
+        f"  \\{load}[width={width:g}mm]{{{name}}}\n"
+        f"  \\caption{{{words}}}\n  \\label{{fig:{label}}}\n\\end{{figure}}\n"
+    )
+
+
+def _escaped(found: re.Match[str]) -> str:
+    names = {"\\": "textbackslash", "~": "textasciitilde", "^": "textasciicircum"}
+    return f"\\{names[found[0]]}{{}}" if found[0] in names else f"\\{found[0]}"

@@ -1,0 +1,142 @@
+"""Runs that are remembered with what was made of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ..core.costs import attention_flops
+from ..core.geometry import Grid
+from ..models.model import Model, Run
+from .worker import Unless
+
+MADE = 100  # results kept with a run
+MODELS = 2  # whose runs are kept: a run holds on to its model
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A run that is remembered. number: its name, never given twice. seconds: how long its forward took.
+
+    photo: what was run, which the results hold on to. sizes, attention_scale: of the forward. made: results that took
+    long, by what was asked.
+    """
+
+    number: int
+    model: Model
+    run: Run
+    photo: np.ndarray
+    seconds: float
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    attention_scale: float = 1.0
+    made: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """What its queries and keys take."""
+        return self.run.grid.tokens * self.model.dim * self.model.layers * 2 * self.model.dtype.itemsize
+
+    def once(self, asked: Any, make: Callable[[], Any]) -> Any:
+        """What was made when this was asked before, or is made now; of many, the last are kept."""
+        if asked in self.made:
+            return self.made[asked]
+        self.made[asked] = found = make()
+        while len(self.made) > MADE:
+            self.made.pop(next(iter(self.made)), None)
+        return found
+
+
+class Runs:
+    """The runs last used, bounded in bytes and models, and how fast forwards are; `forwards` counts those made."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.forwards = 0
+        self._kept: OrderedDict[Any, Kept] = OrderedDict()
+        self._lock = threading.Lock()
+        self._numbers = count(1)
+        self._rates: WeakKeyDictionary[Model, list[float]] = WeakKeyDictionary()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def bytes(self) -> int:
+        photos = {id(kept.photo): kept.photo.nbytes for kept in self._kept.values()}  # one of many runs is held once
+        return sum(kept.bytes for kept in self._kept.values()) + sum(photos.values())
+
+    def numbered(self, number: int) -> Kept | None:
+        with self._lock:
+            return next((kept for kept in self._kept.values() if kept.number == number), None)
+
+    def run(
+        self,
+        model: Model,
+        image: np.ndarray,
+        digest: str,
+        *,
+        starting: Callable[[Grid], None] = lambda grid: None,
+        stop: Callable[[], bool] = lambda: False,
+        attention_scale: float = 1.0,
+        **sizes: Any,
+    ) -> tuple[Kept, bool]:
+        """The run of an image under these settings -> (run, whether a forward was made).
+
+        digest: of the image's content. starting: told the grid before a forward. stop: asked during a forward whether
+        to leave it off, by raising Superseded. Others are `Model.run`'s. To make room, runs not used for longest are
+        dropped, and all of models not used for longest; the newest always stays.
+        """
+        grid = model.grid(**sizes)
+        key = (model, digest, str(grid), grid.patch, attention_scale)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key], False
+        starting(grid)
+        run, seconds = self._timed(model, image, stop, attention_scale=attention_scale, **sizes)
+        with self._lock:
+            self._kept[key] = kept = Kept(next(self._numbers), model, run, image, seconds, sizes, attention_scale)
+            while self.bytes > self.limit and len(self._kept) > 1:
+                self._kept.popitem(last=False)
+            models = list(dict.fromkeys(of for of, *_ in reversed(self._kept)))[:MODELS]
+            for old in [key for key in self._kept if key[0] not in models]:
+                del self._kept[old]
+        return kept, True
+
+    def rate(self, model: Model, image: np.ndarray, *, stop: Callable[[], bool] = lambda: False) -> float:
+        """Operations a second of the model's fastest forward, for forecasts of others on this machine.
+
+        The first forward in a process pays for much beside itself: where there was no other, one more is made.
+        """
+        while len(self._rates.get(model, ())) < 2:
+            self._timed(model, image, stop)
+        return max(self._rates[model])
+
+    def rollout_seconds(self, kept: Kept) -> float:
+        """How long the rollout of a run takes, about: q·kᵀ of every layer once more, half of its attention."""
+        flops = attention_flops(kept.run.grid.tokens, kept.model.dim, kept.model.layers) / 2
+        return flops / max(self._rates[kept.model])
+
+    def _timed(self, model: Model, image: np.ndarray, stop: Callable[[], bool], **how: Any) -> tuple[Run, float]:
+        start = time.perf_counter()
+        with Unless(stop):
+            run = model.run(image, **how)
+        seconds = time.perf_counter() - start
+        with self._lock:
+            self.forwards += 1
+            rates = [*self._rates.get(model, ()), forward_flops(model, run.grid.tokens) / seconds]
+            self._rates[model] = sorted(rates)[-2:]
+        return run, seconds
+
+
+def forward_flops(model: Model, tokens: int) -> int:
+    """Operations of a forward, about: attention, and 24·n·d² a layer for projections and an MLP four times as wide."""
+    return attention_flops(tokens, model.dim, model.layers) + 24 * tokens * model.dim**2 * model.layers

@@ -1,0 +1,84 @@
+"""One HTML page that holds what a lab shows, and needs neither network nor Python."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .cache import Kept
+from .protocol import Message, layer
+
+STATIC = Path(__file__).parent / "static"
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src blob: data:">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+main {{
+  --jp-ui-font-color1: CanvasText;
+  --jp-layout-color0: Canvas;
+  --jp-layout-color2: color-mix(in srgb, CanvasText 10%, Canvas);
+  --jp-border-color1: color-mix(in srgb, CanvasText 40%, Canvas);
+  --jp-border-color2: color-mix(in srgb, CanvasText 20%, Canvas);
+  --jp-brand-color1: light-dark(#1565c0, #64b5f6);
+}}
+body {{ margin: 16px auto; max-width: 1200px; padding: 0 16px; background: Canvas; color: CanvasText; }}
+{css}
+</style>
+</head>
+<body>
+<main></main>
+<script type="application/json" id="held">{held}</script>
+<script type="application/json" id="module">{module}</script>
+<script type="module">
+const read = (id, reviver) => JSON.parse(document.getElementById(id).textContent, reviver);
+const bytes = (key, value) => value?.base64 === undefined ? value
+  : new DataView(Uint8Array.from(atob(value.base64), (c) => c.charCodeAt(0)).buffer);
+const address = URL.createObjectURL(new Blob([read("module")], {{ type: "text/javascript" }}));
+const {{ mount }} = await import(address);
+URL.revokeObjectURL(address);
+await mount(document.querySelector("main"), read("held", bytes)).ready;
+document.documentElement.dataset.ready = "yes";
+</script>
+</body>
+</html>
+"""
+
+
+def small_layers(panes: Sequence[tuple[Kept, Any]]) -> list[Message]:
+    """What a page holds: every layer of the first picture's run, and of another's the one that it shows."""
+    first, *others = panes
+    indices = [(first[0], index) for index in range(first[0].model.layers)]
+    indices += [(kept, layer % kept.model.layers) for kept, layer in others if kept is not first[0] and layer != "mean"]
+    return [layer(kept, index, small=True) for kept, index in indices]
+
+
+def page(title: str, state: Mapping[str, Any], messages: Sequence[Message], layers: Sequence[Message]) -> str:
+    """One HTML file that needs neither network nor Python: the same face, fed with what a kernel would have said."""
+    held = {"state": dict(state), "messages": messages, "layers": layers}
+    return PAGE.format(
+        title=html.escape(title),
+        css=(STATIC / "lab.css").read_text(encoding="utf-8"),
+        held=_json(held),
+        module=_json((STATIC / "lab.js").read_text(encoding="utf-8")),
+    )
+
+
+def _json(value: Any) -> str:
+    """JSON that can stand in a script element; bytes as {"base64": …}."""
+
+    def encoded(one: Any) -> Any:
+        if isinstance(one, bytes):
+            return {"base64": base64.b64encode(one).decode()}
+        raise TypeError(f"{type(one).__name__} has no place in a page")
+
+    return json.dumps(value, default=encoded).replace("<", "\\u003c")

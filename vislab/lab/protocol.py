@@ -1,0 +1,211 @@
+"""What the Lab's face in the browser is told, as (content, buffers)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from ..core.heatmap import Heatmap
+from ..core.images import samples
+from ..figures.colours import colour_table
+from ..methods import registry
+from ..methods.question import encoder
+from ..models.known import KNOWN
+from ..models.model import Model
+from . import heads
+from .cache import Kept, forward_flops
+from .traits import COLORMAPS
+from .trial import Trial
+
+if TYPE_CHECKING:
+    from ..api.focus import Focus
+    from ..detectors.detections import Detections
+
+
+Message = tuple[dict[str, Any], list[bytes]]
+PHOTO_SIDE = 1280  # px, the longer side of the photograph as the browser gets it
+FEW_CLASSES = 12
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 -> JPEG file, not larger than a screen needs."""
+    picture, file = Image.fromarray(image), io.BytesIO()
+    picture.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
+    picture.save(file, "JPEG", quality=88)
+    return file.getvalue()
+
+
+def about() -> Message:
+    """What there is to choose from, and the colours."""
+    tables = b"".join(colour_table(name).tobytes() for name in COLORMAPS)
+    asked = {name: sorted(parts) for name, parts in registry.ASKED.items()}
+    lists = {"samples": list(samples()), "models": KNOWN, "methods": asked}
+    return {"kind": "about", **lists, "colormaps": COLORMAPS}, [tables]
+
+
+def view(pane: int, kept: Kept, heat: Heatmap, settings: Mapping[str, Any]) -> Message:
+    """A heatmap with where it stands, and what the browser needs to count tokens and costs of other settings."""
+    model = kept.model
+    content = {
+        "kind": "view",
+        "pane": pane,
+        "settings": dict(settings),
+        "run": kept.number,
+        **_placed(heat),
+        "query": heat.query,
+        "target": heat.target,
+        "signed": heat.signed,
+        "call": call(heat),
+        "model": _described(model),
+        "classes": [] if kept.run.logits is None else model.top(kept.run, 5),
+    }
+    return content, [heat.values.tobytes()]
+
+
+def plain(kept: Kept, unmodified: Kept, settings: Mapping[str, Any], rate: float) -> Message:
+    """How the heads of the shown layer are, and what the unmodified model says, to hold both against.
+
+    rate: operations a second, for forecasts.
+    """
+    model, run, chosen = unmodified.model, unmodified.run, settings["layer"]
+    top = [] if run.logits is None else model.top(run, len(model.labels or ()))
+    measures = {"own": _measures(kept, chosen), "measures": _measures(unmodified, chosen)}
+    return {"kind": "plain", "run": kept.number, "layer": chosen, "classes": dict(top), **measures, "rate": rate}, []
+
+
+def layer(kept: Kept, index: int, *, sums: bool = False, small: bool = False) -> Message:
+    """A layer's queries and keys in 16 bits, and the logarithms of its rows' sums; or why they are not given.
+
+    small: in 8 bits a channel: the strongest quarter takes 16, the next half 8, and the weakest are left out.
+    """
+    try:
+        q, k = _operands(kept, index)
+    except (RuntimeError, ValueError) as error:
+        return {"kind": "layer", "run": kept.number, "layer": index, "refused": str(error)}, []
+    dim = q.shape[2]
+    if small:
+        content, buffers = _packed(kept, index, *heads.by_strength(q, k), {np.int16: dim // 4, np.int8: dim // 2})
+    else:
+        content, buffers = _packed(kept, index, q, k, {np.int16: dim})
+    return content, buffers + ([heads.log_sums(q, k).tobytes()] if sums else [])
+
+
+def _packed(kept: Kept, index: int, q: np.ndarray, k: np.ndarray, widths: Mapping[type, int]) -> Message:
+    """Channels as whole numbers of a step a head and channel: for each width q's and k's, then the product of both's
+    steps."""
+    buffers, steps, start = [], [], 0
+    for kind, count in widths.items():
+        product = np.ones(1)
+        for whole in (q, k):
+            part = whole[..., start : start + count]
+            step = np.abs(part).max(1, keepdims=True) / np.iinfo(kind).max + 1e-30
+            buffers.append(np.rint(part / step).astype(kind).tobytes())
+            product = product * step
+        steps.append(product)
+        start += count
+    content = {"kind": "layer", "run": kept.number, "layer": index, "refused": None, "shape": (*q.shape[:2], start)}
+    parts = [(np.dtype(kind).itemsize, count) for kind, count in widths.items()]
+    return content | {"parts": parts}, [*buffers, np.concatenate(steps, -1).astype("<f4").tobytes()]
+
+
+def atlas(kept: Kept) -> Message:
+    """All heads of all layers."""
+    seen = heads.survey(kept.run.capture, kept.run.grid, token=0 if kept.model.cls else None)
+    numbers = {"entropy": seen.entropy.tolist(), "distance": seen.distance.tolist(), "queries": seen.queries}
+    of = {"grid": [kept.run.grid.rows, kept.run.grid.cols], "cls": kept.model.cls}
+    return {"kind": "atlas", "run": kept.number, **of, **numbers}, [seen.maps.astype("<f4").tobytes()]
+
+
+def of_method(
+    method: str, settings: Mapping[str, Any], kept: Kept, heat: Heatmap | str, trial: Trial | None = None
+) -> Message:
+    """A method's map of a run, beside others, with what it is worth once that is known; or why there is none."""
+    asked = [settings["query"], settings["target"]]
+    content: dict[str, Any] = {"kind": "method", "method": method, "run": kept.number, "asked": asked}
+    if isinstance(heat, str):
+        return content | {"refused": heat}, []
+    worth = trial and [trial.curves.deletion_area, trial.curves.insertion_area]
+    return content | {"signed": heat.signed, "target": heat.target, "worth": worth}, [heat.values.tobytes()]
+
+
+def removal(kept: Kept, settings: Mapping[str, Any], trial: Trial | str) -> Message:
+    """What becomes of the class while patches are taken away in the order of a pane's map; or why it is not known."""
+    content: dict[str, Any] = {"kind": "removal", "run": kept.number, "settings": dict(settings)}
+    if isinstance(trial, str):
+        return content | {"refused": trial}, []
+    found = trial.curves
+    content |= {"target": trial.target, "share": found.share.tolist(), "deletion": found.deletion.tolist()}
+    content |= {"areas": [found.deletion_area, found.insertion_area]}
+    return content, [trial.gone.astype("<u2").tobytes(), jpeg(trial.filled)]
+
+
+def boxes(digest: str, found: Detections | None) -> Message:
+    """What a detector found in the image of that digest; None where it was not asked."""
+    each = [] if found is None else zip(found.xyxy.tolist(), found.label, found.score.tolist(), strict=True)
+    listed = [{"box": box, "label": label, "score": score} for box, label, score in each]
+    return {"kind": "boxes", "content": digest, "boxes": None if found is None else listed}, []
+
+
+def closer(kept: Kept, settings: Mapping[str, Any], seen: Focus | None, detector: str | None, rate: float) -> Message:
+    """The heatmaps of the boxes by themselves, and what that took against the whole photograph at its own resolution.
+
+    rate: operations a second, for the forecast of the latter.
+    """
+    content: dict[str, Any] = {"kind": "closer", "run": kept.number, "settings": dict(settings), "crops": None}
+    if seen is None:
+        return content, []
+    crops = [{**_placed(heat), "signed": heat.signed} for heat in seen.heats]
+    forecast = replace(seen.whole, seconds=forward_flops(kept.model, seen.whole.tokens) / rate)
+    costs = [asdict(cost) for cost in (seen.staged, forecast)]
+    asked = f"vislab.focus(image, {detector!r}, confidence={seen.detections.confidence:g}"
+    first = [replace(heat, settings={**heat.settings, "region": None}) for heat in seen.heats[:1]]  # focus finds them
+    made = call(first[0], asked) if first else f"{asked})"
+    return content | {"crops": crops, "costs": costs, "call": made}, [heat.values.tobytes() for heat in seen.heats]
+
+
+def source(image: str) -> str:
+    """The Python that names an image."""
+    if not image:
+        return "…  # your photograph"
+    return (
+        f"vislab.load_image({image!r})" if image not in samples() else f'vislab.load_image(vislab.samples()["{image}"])'
+    )
+
+
+def call(heat: Heatmap, begun: str = "vislab.explain(image") -> str:
+    """The Python that makes a heatmap of `image` again. begun: the call up to where the heatmap's settings come in."""
+    given = {"method": heat.method} | dict(heat.settings)
+    usual = {"layer": -1, "head": "mean", "query": "cls", "attention_scale": 1.0, "model": "embedded"}
+    changed = {name: value for name, value in given.items() if value is not None and usual.get(name) != value}
+    how = ", ".join(f"{name}={value!r}" for name, value in changed.items())
+    return f"{begun}, {how})"
+
+
+def _operands(kept: Kept, index: int) -> tuple[np.ndarray, np.ndarray]:
+    capture = kept.run.capture
+    return heads.operands(capture, encoder(capture, kept.run.grid)[index])
+
+
+def _placed(heat: Heatmap) -> dict[str, Any]:
+    grid, frame = heat.grid, heat.frame
+    numbers = [grid.rows, grid.cols, *grid.patch, grid.prefix, grid.suffix]
+    return {"grid": numbers, "frame": [frame.source, frame.model, frame.scale, frame.offset]}
+
+
+def _described(model: Model) -> dict[str, Any]:
+    known: dict[str, Any] = {name: getattr(model, name) for name in ("name", "patch", "prefix", "suffix", "cls")}
+    known |= {name: getattr(model, name) for name in ("layers", "heads", "dim", "resizable")}
+    few = model.labels is not None and len(model.labels) <= FEW_CLASSES
+    return known | {"size": model.preprocessing.size, "labels": model.labels if few else None}
+
+
+def _measures(kept: Kept, chosen: Any) -> dict[str, list[float]]:
+    """Entropy and distance of the heads of a layer, or of the mean of the layers."""
+    layers = None if chosen == "mean" else [chosen]
+    seen = heads.survey(kept.run.capture, kept.run.grid, token=None, layers=layers)
+    return {"entropy": seen.entropy.mean(0).tolist(), "distance": seen.distance.mean(0).tolist()}

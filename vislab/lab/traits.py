@@ -1,0 +1,238 @@
+"""The Lab's settings: each a trait that refuses, in words, what is impossible."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import traitlets
+
+from ..core import fingerprints
+from ..core.images import load_image, samples
+from ..detectors.detector import Detector
+from ..methods import registry
+from ..models.cache import model_of
+from ..models.model import Model
+
+COLORMAPS = ("viridis", "magma", "inferno", "plasma", "cividis", "turbo", "gray", "coolwarm")
+NORMALISE = ("map", "shared", "absolute")
+SCALES = (0.1, 4.0)
+FAINTEST = 0.05  # the lowest confidence of a detection that is shown; boxes are found once, down to it
+FORWARD = ("model", "patch_size", "image_size", "attention_scale")  # what a forward depends on, beside the image
+READING = ("method", "layer", "head", "query", "target")  # what is read from the same forward
+COMPARABLE = (*FORWARD, "method", "layer", "head", "target")
+DISPLAY = ("opacity", "colormap", "smooth", "normalise", "threshold", "grid", "incoming", "confidence")
+SETTINGS = ("image", *FORWARD, *READING, "compare", "before", "detector", "two_stage", *DISPLAY)
+NAMED = ("image", "model", "detector")  # what may be an object without a name, which then stays in Python
+
+
+def named(value: Any, _: Any = None) -> Any:
+    """An image, a model or a detector by the name that loads it again; "" for what has none."""
+    if value is None or isinstance(value, str | Path):
+        return value and str(value)
+    loaded = isinstance(value, Model | Detector) and value.name != type(value.module).__name__  # not a module given
+    return value.name if loaded else ""
+
+
+def whole(value: Any) -> bool:
+    """Whether a value is a whole number, True and False excepted."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _trait(kind: Any, **tags: Any) -> Any:
+    return kind.tag(sync=True, **tags)
+
+
+class Settings(traitlets.HasTraits):
+    """What can be set in a lab, what is impossible there, and `state`, which holds it all."""
+
+    image = _trait(traitlets.Any(), to_json=named)
+    model = _trait(traitlets.Any("embedded"), to_json=named)
+    patch_size = _trait(traitlets.Any(None, allow_none=True))
+    image_size = _trait(traitlets.Any(None, allow_none=True))
+    attention_scale = _trait(traitlets.Float(1.0))
+    method = _trait(traitlets.Enum(list(registry.METHODS), "rollout"))
+    layer = _trait(traitlets.Any(-1))
+    head = _trait(traitlets.Any("mean"))
+    query = _trait(traitlets.Any("cls"))
+    target = _trait(traitlets.Any(None, allow_none=True))
+    compare = _trait(traitlets.Dict())
+    before = _trait(traitlets.Bool(True))
+    detector = _trait(traitlets.Any("embedded", allow_none=True), to_json=named)
+    two_stage = _trait(traitlets.Bool(False))
+    opacity = _trait(traitlets.Float(0.6, min=0, max=1))
+    colormap = _trait(traitlets.Enum(COLORMAPS, "viridis"))
+    smooth = _trait(traitlets.Bool(False))
+    normalise = _trait(traitlets.Enum(NORMALISE, "map"))
+    threshold = _trait(traitlets.Float(0.0, min=0, max=1))
+    grid = _trait(traitlets.Bool(False))
+    incoming = _trait(traitlets.Bool(False))
+    confidence = _trait(traitlets.Float(0.25, min=FAINTEST, max=0.99))
+
+    _pixels = np.zeros((1, 1, 3), np.uint8)  # of the image
+    _digest = ""
+    _pinned = ""  # the digest of the image in which the query was given
+    _ready: Model | None = None  # the model, once it is loaded
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """All settings as a plain dict: `Lab(state=…)` makes the lab again, `lab.state = {…}` changes several at once.
+
+        A photograph, model or detector that has no name is "" in it, which changes nothing: pass it again.
+        """
+        return {name: named(value) if name in NAMED else value for name, value in self._settings()}
+
+    @state.setter
+    def state(self, values: Mapping[str, Any]) -> None:
+        for name in values:
+            if name not in SETTINGS:
+                raise ValueError(f"the lab has no setting {name!r}: it has {', '.join(SETTINGS)}")
+        values = {name: one for name, one in values.items() if name not in NAMED or not isinstance(one, str) or one}
+        # A pin lies in the image that is set with it: it is validated after that, were it the same as before.
+        first = {"image": values["image"], "query": "cls"} if {"image", "query"} <= set(values) else {}
+        with self.hold_trait_notifications():
+            for name, value in (*first.items(), *values.items()):
+                setattr(self, name, value)
+
+    @contextmanager
+    def hold_trait_notifications(self) -> Iterator[None]:
+        """As in traitlets; where the change is refused, the image's pixels are put back with it."""
+        before = self._pixels, self._digest, self._pinned
+        try:
+            with super().hold_trait_notifications():
+                yield
+        except traitlets.TraitError:
+            self._pixels, self._digest, self._pinned = before
+            raise
+
+    def _settings(self) -> Iterator[tuple[str, Any]]:
+        return ((name, getattr(self, name)) for name in SETTINGS)
+
+    @traitlets.validate("image")
+    def _image_is_there(self, proposal: Any) -> Any:
+        value = proposal["value"]
+        with _in_words():
+            pixels = load_image(samples().get(value, value) if isinstance(value, str) else value)
+        before, self._pixels, self._digest = self._digest, pixels, fingerprints.of_image(pixels)
+        if self._digest != before and isinstance(value, str | Path) and value == self.image:
+            self._notify_trait("image", value, value)  # the file was rewritten: traitlets sees the same path
+        return value
+
+    @traitlets.observe("image")
+    def _pin_stays_in_its_image(self, _: Any) -> None:
+        if self._pinned != self._digest:
+            self.query = "cls"
+
+    @traitlets.validate("model")
+    def _model_is_one(self, proposal: Any) -> Any:
+        value = proposal["value"]
+        if isinstance(value, str | Path | Model):
+            return value
+        with _in_words():
+            return model_of(value)  # a bare module becomes one Model, once
+
+    @traitlets.validate("patch_size", "image_size")
+    def _sizes_fit(self, proposal: Any) -> Any:
+        value = tuple(proposal["value"]) if isinstance(proposal["value"], list) else proposal["value"]
+        name = proposal["trait"].name
+        numbers = value if isinstance(value, tuple) else (value,)
+        pair = name == "image_size" and isinstance(value, tuple) and len(value) == 2
+        if value is not None and not ((pair or len(numbers) == 1) and all(whole(n) and n > 0 for n in numbers)):
+            raise traitlets.TraitError(f"{name} is a whole number of pixels above 0, or None, not {value!r}")
+        sizes = {"patch_size": self.patch_size, "image_size": self.image_size, name: value}
+        if self._model_is_known:
+            assert self._ready is not None
+            with _in_words():
+                self._ready.grid(sizes["image_size"], sizes["patch_size"])
+        return value
+
+    @traitlets.validate("attention_scale")
+    def _scale_is_possible(self, proposal: Any) -> float:
+        low, high = SCALES
+        if not low <= proposal["value"] <= high:
+            raise traitlets.TraitError(
+                f"attention_scale runs from {low} to {high:g}, where 1 is the trained model; not {proposal['value']}"
+            )
+        return proposal["value"]
+
+    @traitlets.validate("layer")
+    def _layer_exists(self, proposal: Any) -> Any:
+        return self._index("layer", proposal["value"], ("mean",), "layers")
+
+    @traitlets.validate("head")
+    def _head_exists(self, proposal: Any) -> Any:
+        return self._index("head", proposal["value"], ("mean", "max", "min"), "heads")
+
+    @property
+    def _model_is_known(self) -> bool:
+        return self._ready is not None and (self.model is self._ready or named(self.model) == self._ready.name)
+
+    def _index(self, name: str, value: Any, words: tuple[str, ...], of: str) -> Any:
+        number = getattr(self._ready, of) if self._model_is_known else math.inf
+        if value in words or (whole(value) and -number <= value < number):
+            return value
+        below = f" below {number}" if self._model_is_known else ""
+        raise traitlets.TraitError(f"{name} is {', '.join(map(repr, words))} or an index{below}, not {value!r}")
+
+    @traitlets.validate("query")
+    def _query_is_a_place(self, proposal: Any) -> Any:
+        value = proposal["value"]
+        if value == "cls":
+            return value
+        try:
+            x, y = (float(v) for v in value)
+        except (TypeError, ValueError):
+            x = y = math.nan
+        if not (0 <= x <= self._pixels.shape[1] and 0 <= y <= self._pixels.shape[0]):
+            height, width = self._pixels.shape[:2]
+            raise traitlets.TraitError(f"query is 'cls' or a point (x, y) in the {width}×{height} px, not {value!r}")
+        self._pinned = self._digest
+        return (x, y)
+
+    @traitlets.validate("compare")
+    def _compare_is_known(self, proposal: Any) -> Any:
+        for name in proposal["value"]:
+            if name not in COMPARABLE:
+                raise traitlets.TraitError(f"{name!r} cannot be compared: there are {', '.join(COMPARABLE)}")
+        return proposal["value"]
+
+    @traitlets.validate("target")
+    def _target_is_a_class(self, proposal: Any) -> Any:
+        value = proposal["value"]
+        if value is None or isinstance(value, str) or whole(value):
+            return value
+        raise traitlets.TraitError(
+            f"target is a class, by label or index, or None for the predicted one, not {value!r}"
+        )
+
+    @traitlets.observe("method", "head", "layer")
+    def _method_takes_them(self, change: Any) -> None:
+        """A method lets go of a layer and a head that it does not take; who chooses such a one, wants attention."""
+        alien = {name: usual for name, usual in (("layer", -1), ("head", "mean")) if not self._takes(name, usual)}
+        if not alien:
+            return
+        if change["name"] == "method":
+            self.state = alien
+        else:
+            self.method = "cls"
+
+    def _takes(self, name: str, usual: Any) -> bool:
+        value = getattr(self, name)
+        if name not in registry.ASKED[self.method]:
+            return value == usual
+        if self.method == "rollout" and name == "head":
+            return not whole(value)  # it fuses them
+        return value != "mean" or name == "head" or self.method in ("cls", "attention")
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """Errors of the engine as the trait errors that widgets expect, in the same words."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        raise traitlets.TraitError(str(error)) from error

@@ -1,0 +1,87 @@
+"""What becomes of a class while patches are taken away in a map's order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.heatmap import Heatmap
+from ..evaluation import removal as removing
+from ..evaluation.removal import Removal, kept_score, removal
+from ..evaluation.trials import rng
+from .cache import Kept
+
+STEPS = 28  # of a removal, as in `evaluate`
+PARTS = 8  # in which its forwards are made, telling how far they are
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What becomes of a class's probability while patches are taken away in a heatmap's order, and put back in it.
+
+    target: the class, in words. gone: (rows, cols) int, the step from which a patch is gone. filled: (h, w, 3) uint8,
+    the model's input as it is where patches are gone: blurred until its shapes are.
+    """
+
+    target: str
+    curves: Removal
+    gone: np.ndarray
+    filled: np.ndarray
+
+
+def trial(
+    kept: Kept,
+    image: np.ndarray,
+    heat: Heatmap,
+    target: str | int | None = None,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Trial:
+    """Remove a heatmap's patches from the image of a run, under its settings; `evaluate` has the same numbers.
+
+    target: class, by default the one that the run predicts. progress: told (done, total) in forwards. What was made of
+    this run before is given again. Raises ValueError for a model without a classifier.
+    """
+    model, run = kept.model, kept.run
+    if run.logits is None or model.labels is None:
+        raise ValueError(f"{model.name} names nothing: there is no probability to watch")
+    index = int(run.logits.argmax()) if target is None else model.class_index(target)
+    name = model.labels[index]
+
+    pixels, _ = model.preprocessing(image, model.input_size(kept.sizes.get("image_size")))
+    steps = min(STEPS, run.grid.patches)
+    gone = np.zeros((run.grid.rows, run.grid.cols), int)
+    score = kept_score(model, pixels, index, **kept.sizes)
+
+    def scores(masks: np.ndarray) -> np.ndarray:
+        gone[:] = masks[: steps + 1].sum(0)  # those in which a patch is still there
+        found: list[np.ndarray] = []
+        for part in np.array_split(masks, min(PARTS, len(masks))):
+            progress(sum(map(len, found)), len(masks))
+            with _scaled(kept):
+                found.append(score(part))
+        return np.concatenate(found)
+
+    def filled() -> np.ndarray:
+        mean, std = (np.array(v)[:, None, None] for v in (model.preprocessing.mean, model.preprocessing.std))
+        shown = removing.filled(pixels[0], "blur").numpy() * std + mean
+        return (shown.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
+
+    def make() -> Trial:
+        curves = removal(scores, heat.values, steps=steps, rng=rng(0, "ties", 0))
+        return Trial(name, curves, gone, kept.once("filled", filled))
+
+    return kept.once(("trial", index, heat.values.tobytes()), make)
+
+
+@contextmanager
+def _scaled(kept: Kept) -> Iterator[None]:
+    """This thread's forwards of the model inside it run under the run's attention scale, and nobody else's."""
+    if kept.attention_scale == 1:
+        yield
+    else:
+        with kept.model.lock, kept.model.captured(kept.attention_scale):
+            yield

@@ -1,0 +1,1 @@
+"""Ways to ask what a model looks at."""

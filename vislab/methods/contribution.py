@@ -1,0 +1,104 @@
+"""What each patch adds to a class's score, through CLS and through average pooling: shares that add up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..engine.attention import wide
+from ..engine.site import AttentionRefused
+from .probe import Probe
+from .question import Answer, Question, check_tokens, encoder
+
+_NODES = 16  # of Gauss and Legendre, at which a path through the model is looked at
+
+
+def cls_contribution(probe: Probe, question: Question) -> Answer:
+    """What each patch adds to the score through the attention of CLS in the last layer.
+
+    Signed. CLS takes from each token its attention × value. While all that it takes grows from nothing to what it is,
+    each token has its share in the score's growth: the integral of gradient × attention × value, summed over the heads
+    (Sundararajan, Taly & Yan 2017, along this path). The shares of all tokens, CLS' own and the output projection's
+    bias included, sum to the score minus that of a model whose CLS takes nothing in this layer.
+    """
+    cap, _ = probe.settled()
+    site = encoder(cap, probe.grid)[-1]
+    attention = probe.model.module.get_submodule(site.name)
+    if not question.cls:
+        raise ValueError(f"{probe.model.name} has no CLS token that could contribute: take method='token_contribution'")
+    norms = [name for name, part in attention.named_modules() if re.search("Norm", type(part).__name__)]
+    if any(not re.search(r"(q|k|query|key)_?(layer)?norm", name) for name in norms):
+        raise AttentionRefused(
+            f"the contributions through {site.name!r} ({site.kind}) do not add up: it normalises what its heads take"
+        )
+    nodes, weights = (torch.from_numpy(x).to(probe.pixels) for x in np.polynomial.legendre.leggauss(_NODES))
+    values = torch.zeros(probe.grid.patches, dtype=wide(probe.pixels.dtype), device=probe.pixels.device)
+    # of the nodes on -1..1 and their weights, as they are on 0..1
+    for share, weight in zip(((nodes + 1) / 2).split(probe.batch), (weights / 2).split(probe.batch), strict=True):
+        with _first_token_scaled(attention, share):
+            cap = probe.captured(len(share), weight / share)
+        if not cap.queries_read(site.name)[:, 0].any():
+            raise ValueError(
+                f"the score reads nothing of CLS, {probe.model.name} averages patches: take method='token_contribution'"
+            )
+        shares = cap.attention(site.name, 0) * cap.gradient(site.name, 0)
+        values += shares.sum((0, 1))[probe.grid.patch_tokens]
+    return Answer(values, signed=True)
+
+
+@torch.no_grad()
+def token_contribution(probe: Probe, question: Question) -> Answer:
+    """What each patch adds to the score through average pooling: the classifier read on every patch token alone.
+
+    Signed. The last layer's output of a patch is put in the place of every token that the classifier reads, CLS and
+    patches; the scores are divided by the number of patches, so that their sum is the score averaged over the patches.
+    Of a model that normalises its tokens and averages the patches, that is the score itself.
+    """
+    if probe.of_function:
+        raise ValueError("token_contribution reads the classifier: target is a class, not a function of the output")
+    cap, _ = probe.settled()
+    last = probe.model.module.get_submodule(_block(probe.model.module, encoder(cap, probe.grid)[-1].name))
+    grid = probe.grid
+
+    def one_by_one(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        tokens = output if isinstance(output, Tensor) else output[0]
+        check_tokens(tokens, grid)
+        alone = tokens[0, grid.patch_tokens, None].expand(-1, grid.prefix + 1 + grid.suffix, -1)
+        return alone if isinstance(output, Tensor) else (alone, *output[1:])
+
+    with last.register_forward_hook(one_by_one):
+        return Answer(probe.scores(probe.pixels) / grid.patches, signed=True)
+
+
+def both_contribution(probe: Probe, question: Question) -> Answer:
+    """What each patch adds to the score through CLS and through average pooling: the mean of the two. Signed."""
+    through = [method(probe, question).values for method in (token_contribution, cls_contribution)]
+    return Answer(torch.stack(through).mean(0), signed=True)
+
+
+def _block(module: nn.Module, path: str) -> str:
+    """The path of the layer that an attention module is part of: the last one along its path that stands in a list."""
+    parts = path.split(".")
+    for count in range(len(parts), 0, -1):
+        if isinstance(module.get_submodule(".".join(parts[: count - 1])), nn.ModuleList | nn.Sequential):
+            return ".".join(parts[:count])
+    raise ValueError(f"{path} stands in no list of layers, whose last one the classifier reads")
+
+
+@contextmanager
+def _first_token_scaled(attention: nn.Module, shares: Tensor) -> Iterator[None]:
+    """Attention that hands on only a share of what it has for the first token, one share an image of the batch."""
+
+    def scaled(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        tokens = output if isinstance(output, Tensor) else output[0]
+        tokens = torch.cat([tokens[:, :1] * shares[:, None, None], tokens[:, 1:]], 1)
+        return tokens if isinstance(output, Tensor) else (tokens, *output[1:])
+
+    with attention.register_forward_hook(scaled):
+        yield

@@ -1,0 +1,93 @@
+"""Methods for one target by captum: Grad-CAM, integrated gradients and occlusion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.geometry import Grid
+from .probe import Probe
+from .question import Answer, Question, check_tokens, encoder, layer_index
+
+
+def grad_cam(probe: Probe, question: Question) -> Answer:
+    """Grad-CAM on the tokens that the attention of a layer reads, as captum's LayerGradCam defines it.
+
+    Signed: what speaks against the target is below 0. Prefix and suffix tokens take no part. Source: Selvaraju et al.
+    2017, eqs. 1 and 2, without the ReLU.
+    """
+    from captum.attr import LayerGradCam
+
+    cap, _ = probe.settled()
+    sites = encoder(cap, probe.grid)
+    site = sites[layer_index(question.layer, len(sites))]
+    pixels = probe.pixels.clone().requires_grad_()
+    with _seen_as_image(probe.model.module.get_submodule(site.name), probe.grid) as seen:
+        found = LayerGradCam(probe.scores, seen).attribute(pixels)
+    return Answer(found.detach()[0, 0].flatten(), signed=True)
+
+
+def integrated_gradients(probe: Probe, question: Question, *, steps: int = 50) -> Answer:
+    """Integrated Gradients from an input of zeros, the mean colour of the preprocessing, through captum.
+
+    Signed: the values of all patches sum to the score's difference between image and zeros. steps: of the integral.
+    Source: Sundararajan, Taly & Yan 2017.
+    """
+    from captum.attr import IntegratedGradients
+
+    if steps < 1:
+        raise ValueError(f"integrated_gradients takes at least 1 step, not {steps}")
+    probe.settled()
+    pixels = probe.pixels.clone().requires_grad_()
+    with probe.counting(steps):
+        found = IntegratedGradients(probe.scores).attribute(pixels, n_steps=steps, internal_batch_size=probe.batch)
+    return Answer(_by_patch(found.detach(), probe.grid).sum((0, 2, 4)).flatten(), signed=True)
+
+
+@torch.no_grad()
+def occlusion(probe: Probe, question: Question) -> Answer:
+    """By how much the score falls when a patch is replaced by zeros, the mean colour of the preprocessing, by captum.
+
+    Signed: a patch without which the score rises is below 0. Source: Zeiler & Fergus 2014.
+    """
+    from captum.attr import Occlusion
+
+    probe.settled()
+    grid = probe.grid
+    with probe.counting(grid.patches + 1):
+        found = Occlusion(probe.scores).attribute(
+            probe.pixels,
+            sliding_window_shapes=(3, *grid.patch),
+            strides=(3, *grid.patch),
+            perturbations_per_eval=probe.batch,
+        )
+    return Answer(_by_patch(found, grid)[0, :, 0, :, 0].flatten(), signed=True)
+
+
+def _by_patch(pixels: Tensor, grid: Grid) -> Tensor:
+    """(1, channels, height, width) -> (channels, rows, patch height, cols, patch width), where there are patches."""
+    height, width = grid.rows * grid.patch[0], grid.cols * grid.patch[1]
+    inside = pixels[0, :, :height, :width]
+    return inside.unflatten(2, (grid.cols, -1)).unflatten(1, (grid.rows, -1))
+
+
+@contextmanager
+def _seen_as_image(attention: nn.Module, grid: Grid) -> Iterator[nn.Module]:
+    """A layer whose output is the patch tokens that enter an attention module, (batch, channels, rows, cols)."""
+    seen = nn.Identity()
+
+    def through(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        tokens = next(x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim == 3)
+        check_tokens(tokens, grid)
+        before, patches, after = tokens.split((grid.prefix, grid.patches, grid.suffix), 1)
+        image = seen(patches.mT.unflatten(2, (grid.rows, grid.cols)))
+        replaced = torch.cat([before, image.flatten(2).mT, after], 1)
+        swap = {id(tokens): replaced}  # queries, keys and values of nn.MultiheadAttention are one tensor
+        return tuple(swap.get(id(x), x) for x in args), {name: swap.get(id(x), x) for name, x in kwargs.items()}
+
+    with attention.register_forward_pre_hook(through, with_kwargs=True):
+        yield seen

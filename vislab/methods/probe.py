@@ -1,0 +1,150 @@
+"""A Probe: one image in a model that is ready for it, run as often as a method for one target needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.checks import whole
+from ..engine.capture import Capture
+from ..models.model import Model, Prepared
+from ..models.preprocessing import ImageSize
+
+Target = str | int | Callable[[Any], Tensor] | None
+Progress = Callable[[int, int], None]
+_BATCH_TOKENS = 2048  # run at a time with gradients, which bounds the activations that are kept
+
+
+class Probe:
+    """One image in a model that is ready for it, run as often as a method needs; made by `probing`.
+
+    pixels: (1, 3, height, width), the model's input. target: what is explained, in words, known after the first run.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        given: Prepared,
+        target: Target,
+        attention_scale: float | Mapping[int, float],
+        progress: Progress | None,
+    ) -> None:
+        self.model, self.grid, self.frame, self.pixels = model, given.grid, given.frame, given.pixels
+        self.target: str | None = None
+        self._arguments, self._scale, self._progress = given.arguments, attention_scale, progress
+        self._asked = target
+        self._index: int | None = None
+        self._count: Callable[[int], object] = int
+
+    @property
+    def batch(self) -> int:
+        """How many images are run at a time; for a function of the output one, since it may look at the first only."""
+        return 1 if self.of_function else max(1, _BATCH_TOKENS // self.grid.tokens)
+
+    @property
+    def of_function(self) -> bool:
+        """Whether the target is a function of the model's output."""
+        return callable(self._asked)
+
+    def captured(self, times: int = 1, weights: float | Tensor = 1.0) -> Capture:
+        """A forward of the image, so many times over, and the backward pass of its score to the attention of all sites.
+
+        weights: of the scores, (times,).
+        """
+        with self.model.captured(self._scale, gradients=True) as cap:
+            output = self.model.module(self.pixels.expand(times, -1, -1, -1), **self._arguments)
+            cap.differentiate((self._score(output) * weights).sum())
+        return cap
+
+    def run(self, pixels: Tensor) -> tuple[Capture, Tensor]:
+        """pixels: (batch, 3, height, width) -> what attended, and the scores of the target, (batch,)."""
+        with self.model.captured(self._scale) as cap:
+            scores = self._score(self.model.module(pixels, **self._arguments))
+        self._count(len(pixels))
+        return cap, scores
+
+    def scores(self, pixels: Tensor) -> Tensor:
+        return self.run(pixels)[1]
+
+    @torch.no_grad()
+    def settled(self) -> tuple[Capture, Tensor]:
+        """The plain run of the image, which finds the predicted class where no target was given."""
+        return self.run(self.pixels)
+
+    @contextmanager
+    def counting(self, total: int) -> Iterator[None]:
+        """Images run inside the block are told as progress: by default a bar, where it takes more than 2 seconds."""
+        from tqdm.auto import tqdm
+
+        runs = 0
+
+        def count(more: int) -> None:
+            nonlocal runs
+            runs += more
+            bar.update(more)
+            if self._progress is not None:
+                self._progress(runs, total)
+
+        with tqdm(total=total, unit="run", delay=2, leave=False, disable=self._progress is not None) as bar:
+            self._count = count
+            try:
+                yield
+            finally:
+                self._count = int
+
+    def _score(self, output: Any) -> Tensor:
+        if self.of_function:
+            assert callable(self._asked)
+            self.target = getattr(self._asked, "__name__", type(self._asked).__name__)
+            score = self._asked(output)
+            if not isinstance(score, Tensor) or score.numel() != 1:
+                said = f"shape {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
+                raise ValueError(f"a target takes the model's output to one number in a tensor, not to {said}")
+            return score.reshape(1)
+        logits = self.model.class_logits(output)
+        if logits is None:
+            raise ValueError(
+                f"{self.model.name} has no classifier, so it has no class to explain: give target a function of its "
+                f"output ({type(output).__name__}) that makes one number of it, or take vislab.load('embedded')"
+            )
+        if self._index is None:
+            self._index = self._class(logits)
+        return logits[:, self._index]
+
+    def _class(self, logits: Tensor) -> int:
+        labels, count = self.model.labels, logits.shape[1]
+        index = int(logits[0].argmax()) if self._asked is None else self._asked
+        if not whole(index) or not 0 <= index < count:
+            raise ValueError(
+                f"{self.model.name} has {count} classes without names: target is an index from 0 to {count - 1}, or a "
+                f"function of the model's output, not {index!r}"
+            )
+        self.target = labels[index] if labels is not None and len(labels) == count else f"class {index}"
+        return index
+
+
+@contextmanager
+def probing(
+    model: Model,
+    image: np.ndarray,
+    target: Target,
+    *,
+    attention_scale: float | Mapping[int, float] = 1.0,
+    image_size: ImageSize | None = None,
+    patch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Probe]:
+    """The model ready to be asked about a target in an image, (H, W, 3) uint8; afterwards it is what it was.
+
+    target: a class, by label or index; by default the predicted one; or a function of the model's output for one image
+    that gives one number. progress: told (done, total) by methods that take long; by default a bar is shown.
+    """
+    if model.labels is not None and target is not None and not callable(target):
+        target = model.class_index(target)
+    with model.prepared(image, image_size=image_size, patch_size=patch_size, gradients=True) as given:
+        yield Probe(model, given, target, attention_scale, progress)

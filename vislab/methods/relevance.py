@@ -1,0 +1,49 @@
+"""Methods for one target that walk through the layers by gradients: relevance and gradient rollout."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..engine.capture import Capture
+from ..engine.site import Site
+from .probe import Probe
+from .question import Answer, Question, encoder, pooling_head, token_name
+
+
+def relevance(probe: Probe, question: Question) -> Answer:
+    """Relevance propagated through all layers (Chefer, Gur & Wolf 2021); see `Capture.relevance`.
+
+    It starts from the token that is asked for; else from CLS where the score reads it, from the pooling head, or from
+    the mean of the tokens that the score reads.
+    """
+    cap = probe.captured()
+    sites, start, name = _start(cap, probe, question)
+    return Answer(cap.relevance(start, sites=sites)[0, probe.grid.patch_tokens], name)
+
+
+def grad_rollout(probe: Probe, question: Question, *, residual: float = 0.5) -> Answer:
+    """Rollout through attention weighted by its positive gradients; see `Capture.grad_rollout`.
+
+    It starts where `relevance` does. residual: share of the residual path.
+    """
+    cap = probe.captured()
+    sites, start, name = _start(cap, probe, question)
+    return Answer(cap.grad_rollout(start, sites=sites, residual=residual)[0, probe.grid.patch_tokens], name)
+
+
+def _start(cap: Capture, probe: Probe, question: Question) -> tuple[list[Site], int | Tensor, str]:
+    """The sites that the score depends on, what the walk through them starts with, and that in words."""
+    grid, sites = probe.grid, encoder(cap, probe.grid)
+    while len(sites) > 1 and not cap.queries_read(sites[-1]).any():
+        sites = sites[:-1]
+    if question.token is not None:
+        return sites, question.token, token_name(grid, question.token)
+    read = cap.queries_read(sites[-1])[0]
+    if question.cls and read[0]:
+        return sites, 0, "CLS"
+    pooling = pooling_head(cap, grid, -1)
+    if pooling is not None and cap.queries_read(pooling).any():
+        weighted = cap.attention(pooling, slice(None)) * cap.gradient(pooling, slice(None)).relu()
+        return sites, weighted[0].mean((0, 1)), f"pooling head {pooling.name}"
+    name = "mean of all queries" if read.all() else f"mean of the {int(read.sum())} tokens that the score reads"
+    return sites, read / read.sum().clamp_min(1), name

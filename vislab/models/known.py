@@ -1,0 +1,25 @@
+"""Names of models that are known to work; no framework is needed to list them."""
+
+from __future__ import annotations
+
+EMBEDDED = {"embedded": "vit-tiny-imagenette"}
+# Names of published models whose families the tests verify, with what they teach.
+KNOWN = {
+    "google/vit-base-patch16-224": "ViT-B/16, 1,000 ImageNet classes",
+    "facebook/deit-base-distilled-patch16-224": "DeiT with a distillation token",
+    "facebook/dinov2-small": "DINOv2, self-supervised",
+    "facebook/dinov2-with-registers-small": "DINOv2 with 4 register tokens: calm maps",
+    "facebook/dinov3-vits16-pretrain-lvd1689m": "DINOv3, rotary positions",
+    "facebook/vit-mae-base": "MAE, all patches visible",
+    "facebook/vit-msn-small": "MSN, self-supervised",
+    "openai/clip-vit-base-patch32": "CLIP's image tower",
+    "google/siglip-base-patch16-224": "SigLIP's image tower: a pooling head in place of CLS",
+    "google/siglip2-base-patch16-224": "SigLIP2's image tower",
+    "microsoft/beit-base-patch16-224": "BEiT, relative position bias",
+    "facebook/data2vec-vision-base": "data2vec, relative position bias",
+    "hustvl/yolos-tiny": "YOLOS, a detector made of tokens",
+    "Intel/dpt-large": "DPT's ViT, made for depth",
+    "timm/vit_small_patch16_224.augreg_in21k_ft_in1k": "timm's ViT-S/16 (pip install timm)",
+    "timm/eva02_tiny_patch14_336.mim_in22k_ft_in1k": "timm's EVA-02 (pip install timm)",
+    "torchvision/vit_b_16": "torchvision's ViT-B/16",
+}

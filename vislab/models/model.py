@@ -1,0 +1,295 @@
+"""A Model: a module with its preprocessing, its token grid and its labels; and a Run of it on an image."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..core.checks import whole
+from ..core.costs import attention_memory
+from ..core.geometry import Frame, Grid
+from ..core.images import load_image
+from ..engine.capture import Capture
+from ..engine.hooks import capture
+from .memory import free_memory
+from .modes import evaluating, frozen
+from .patch_size import RESIZABLE, resized
+from .preprocessing import ImageSize, Preprocessing, family_of, own_size, sides
+
+FEW = 20  # classes that a message lists
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An image as a model's input. pixels: (1, 3, height, width); arguments: what the module takes beside them."""
+
+    pixels: Tensor
+    grid: Grid
+    frame: Frame
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One forward under capture. logits: (classes,) or None where the model has no classifier."""
+
+    capture: Capture
+    grid: Grid
+    frame: Frame
+    logits: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A Vision Transformer ready to look at images; make one with `vislab.load`.
+
+    patch: (height, width) px. prefix, suffix: tokens before and after the patches. cls: whether the first token is CLS.
+    labels: class names in the order of the logits, or None. lock: held while the module is at work.
+    """
+
+    name: str
+    module: nn.Module
+    preprocessing: Preprocessing
+    patch: tuple[int, int]
+    prefix: int
+    suffix: int
+    cls: bool
+    labels: tuple[str, ...] | None
+    layers: int
+    heads: int
+    dim: int
+    lock: Any = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.module.parameters()).dtype
+
+    @property
+    def resizable(self) -> bool:
+        """Whether patch and image size can be changed.
+
+        transformers interpolates position embeddings from a square grid only; DINOv3 has none.
+        """
+        family = family_of(self.module)
+        own = Grid.of(own_size(self.module), self.patch)
+        return family in RESIZABLE and (own.rows == own.cols or family == "dinov3_vit")
+
+    def grid(self, image_size: ImageSize | None = None, patch_size: int | None = None) -> Grid:
+        """The token grid of an input. image_size: px, side of a square or (height, width); patch_size: px.
+
+        Raises ValueError for sizes that leave pixels over, with those near them that do not.
+        """
+        size = self.input_size(image_size)
+        patch = self.patch if patch_size is None else (self._patch_size(patch_size),) * 2
+        grid = Grid.of(size, patch, self.prefix, self.suffix)
+        if (image_size is not None or patch_size is not None) and any(s % p for s, p in zip(size, patch, strict=True)):
+            p = patch[0]
+            fitting = [d for d in range(4, min(size) + 1) if size[0] % d == 0 and size[1] % d == 0]
+            near = sorted({max(p, s // p * p) for s in size} | {(s // p + 1) * p for s in size})
+            raise ValueError(
+                f"patches of {p} px do not fill an input of {size[0]}×{size[1]} px: take an image_size of "
+                f"{' or '.join(map(str, near))}, or a patch_size of {', '.join(map(str, fitting)) or 'another size'}"
+            )
+        return grid
+
+    def run(
+        self,
+        image: np.ndarray,
+        *,
+        image_size: ImageSize | None = None,
+        patch_size: int | None = None,
+        attention_scale: float | Mapping[int, float] = 1.0,
+    ) -> Run:
+        """One forward of an image, (H, W, 3) uint8, under capture; the model is afterwards what it was."""
+        with (
+            self.prepared(image, image_size=image_size, patch_size=patch_size) as given,
+            torch.no_grad(),
+            self.captured(attention_scale) as cap,
+        ):
+            output = self.module(given.pixels, **given.arguments)
+        logits = None if self.labels is None else self.class_logits(output)
+        return Run(cap, given.grid, given.frame, None if logits is None else logits[0].float())
+
+    @contextmanager
+    def prepared(
+        self,
+        image: np.ndarray,
+        *,
+        image_size: ImageSize | None = None,
+        patch_size: int | None = None,
+        gradients: bool = False,
+    ) -> Iterator[Prepared]:
+        """The module made ready for an image, in evaluation mode and at work for nobody else; afterwards what it was.
+
+        gradients: whether they will be taken; the weights are then frozen, and gradients are on whatever surrounds it.
+        """
+        grid, size = self.grid(image_size, patch_size), self.input_size(image_size)
+        self._fits(grid, gradients=gradients)
+        with ExitStack() as stack:
+            stack.enter_context(self.lock)
+            if gradients:
+                stack.enter_context(torch.inference_mode(False))
+                stack.enter_context(torch.enable_grad())
+                stack.enter_context(frozen(self.module))
+            stack.enter_context(evaluating(self.module))
+            pixels, frame = self.preprocessing(image, size)
+            stack.enter_context(self._patched(patch_size))
+            yield Prepared(pixels.to(self.device, self.dtype), grid, frame, self._arguments(size, grid))
+
+    def captured(
+        self, attention_scale: float | Mapping[int, float] = 1.0, *, gradients: bool = False
+    ) -> AbstractContextManager[Capture]:
+        """`capture` of the module, with a scale by layer counted from either end."""
+        return capture(self.module, attention_scale=self._scales(attention_scale), gradients=gradients)
+
+    def predict(
+        self,
+        image: Any,
+        *,
+        top: int = 5,
+        image_size: ImageSize | None = None,
+        patch_size: int | None = None,
+        attention_scale: float | Mapping[int, float] = 1.0,
+    ) -> list[tuple[str, float]]:
+        """The most probable classes. -> [(label, probability)], most probable first.
+
+        Raises ValueError for a model without a classifier.
+        """
+        run = self.run(load_image(image), image_size=image_size, patch_size=patch_size, attention_scale=attention_scale)
+        return self.top(run, top)
+
+    def logits(self, pixels: Tensor, *, image_size: ImageSize | None = None, patch_size: int | None = None) -> Tensor:
+        """Plain forwards, nothing captured. pixels: (n, 3, h, w) from `preprocessing` -> (n, classes) float32.
+
+        Raises ValueError for a model without a classifier.
+        """
+        arguments = self._arguments(self.input_size(image_size), self.grid(image_size, patch_size))
+        pixels = pixels.to(self.device, self.dtype)
+        with self.lock, torch.no_grad(), evaluating(self.module), self._patched(patch_size):
+            output = self.module(pixels, **arguments)
+        logits = self.class_logits(output)
+        if logits is None:
+            raise ValueError(self._names_nothing())
+        return logits.float()
+
+    def class_logits(self, output: Any) -> Tensor | None:
+        """The logits of classes in what the module returned, (n, classes); None for a model without a classifier."""
+        logits = getattr(output, "logits", output)
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or getattr(self.module, "num_classes", 1) == 0:
+            return None  # timm calls a model that returns features one of 0 classes
+        return logits if self.labels is None or logits.shape[1] == len(self.labels) else None
+
+    def class_index(self, target: str | int) -> int:
+        """The index of a class, given by its label or its index. Raises ValueError for one that is not there."""
+        if self.labels is None:
+            if whole(target) and target >= 0:
+                return int(target)
+            raise ValueError(f"{self.name} has no names for classes: give an index, not {target!r}")
+        if target in self.labels:
+            return self.labels.index(str(target))
+        if whole(target) and 0 <= target < len(self.labels):
+            return int(target)
+        near = difflib.get_close_matches(str(target), self.labels, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = hint or (f": it knows {', '.join(self.labels)}" if len(self.labels) <= FEW else "")
+        raise ValueError(
+            f"{self.name} knows no class {target!r}: give a label or an index from 0 to {len(self.labels) - 1}{hint}"
+        )
+
+    def _names_nothing(self) -> str:
+        return f"{self.name} has no classifier: it sees, but names nothing. Try vislab.load('embedded')"
+
+    def top(self, run: Run, count: int = 5) -> list[tuple[str, float]]:
+        """The most probable classes of a run that was made."""
+        if run.logits is None or self.labels is None:
+            raise ValueError(self._names_nothing())
+        best = run.logits.softmax(0).topk(min(count, len(self.labels)))
+        return [(self.labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+
+    # ---- sizes ----
+
+    def input_size(self, image_size: ImageSize | None = None) -> tuple[int, int]:
+        """(height, width) px of the input that is asked for. Raises ValueError for sizes that the model cannot take."""
+        if image_size is None:
+            return self.preprocessing.size
+        size = sides(image_size)
+        if size != self.preprocessing.size and not (self.resizable or family_of(self.module) == "yolos"):
+            height, width = self.preprocessing.size
+            raise ValueError(
+                f"{self.name} takes {height}×{width} px only, not {size[0]}×{size[1]}: leave image_size out"
+            )
+        return size
+
+    def _patch_size(self, patch_size: int) -> int:
+        if not whole(patch_size) or patch_size < 1:
+            raise ValueError(f"patch_size is a whole number of pixels above 0, not {patch_size!r}")
+        patch_size = int(patch_size)
+        if (patch_size, patch_size) != self.patch and not self.resizable:
+            raise ValueError(f"{self.name} keeps its patches of {self.patch[0]} px: leave patch_size out")
+        return patch_size
+
+    @contextmanager
+    def _patched(self, patch_size: int | None) -> Iterator[None]:
+        if patch_size is None:
+            yield
+        else:
+            with resized(self.module, int(patch_size)):
+                yield
+
+    def _scales(self, attention_scale: float | Mapping[int, float]) -> float | Mapping[int, float]:
+        if not isinstance(attention_scale, Mapping):
+            return attention_scale
+        for layer in attention_scale:
+            if not whole(layer) or not -self.layers <= layer < self.layers:
+                raise ValueError(
+                    f"attention_scale is for no layer {layer!r}: layers of {self.name} run from 0 to {self.layers - 1}"
+                )
+        return {layer % self.layers: scale for layer, scale in attention_scale.items()}
+
+    def _arguments(self, size: tuple[int, int], grid: Grid) -> dict[str, Any]:
+        takes = inspect.signature(self.module.forward).parameters
+        arguments: dict[str, Any] = {}
+        if "interpolate_pos_encoding" in takes:
+            arguments["interpolate_pos_encoding"] = (size, grid.patch) != (own_size(self.module), self.patch)
+        if "noise" in takes:  # MAE shuffles its patches by it: in order, all of them
+            arguments["noise"] = torch.arange(grid.patches, device=self.device, dtype=torch.float32)[None]
+        return arguments
+
+    def forecast(self, grid: Grid, *, gradients: bool = False) -> int:
+        """Bytes that a forward under capture needs beside the weights, at most and roughly.
+
+        Queries and keys of every layer are kept, where one projection makes them with the values too, and for gradients
+        all that the backward pass reads; the activations of a few layers live at a time. Relative position bias, where
+        there is one, is kept whole.
+        """
+        value = torch.finfo(self.dtype).bits // 8
+        config = getattr(self.module, "config", None)
+        biased = any(getattr(config, f"use_{which}relative_position_bias", False) for which in ("", "shared_"))
+        bias = attention_memory(grid.tokens, self.heads, self.layers + 6, value) if biased else 0
+        return grid.tokens * self.dim * value * ((12 if gradients else 3) * self.layers + 40) + bias
+
+    def _fits(self, grid: Grid, *, gradients: bool = False) -> None:
+        free, needed = free_memory(self.device), self.forecast(grid, gradients=gradients)
+        if needed <= free:
+            return
+        patch, rows = grid.patch, math.isqrt(grid.patches)
+        while rows and self.forecast(Grid(rows, rows, patch, self.prefix, self.suffix), gradients=gradients) > free:
+            rows -= 1
+        fits = f"take an image_size of at most {rows * patch[0]} px, or larger patches" if rows else "none would fit"
+        raise MemoryError(
+            f"{grid} would need about {needed / 1e9:.2g} GB, and {free / 1e9:.2g} GB are free on {self.device}: {fits}"
+        )

@@ -1,0 +1,130 @@
+"""How pixels reach a model: Preprocessing, and reading it from what the libraries say of theirs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..core.checks import whole
+from ..core.geometry import Frame
+from ..core.images import MAX_PIXELS
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_RESAMPLE: dict[int, Literal["nearest", "bilinear", "bicubic"]] = {0: "nearest", 2: "bilinear"}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pixels reach the model: resized, perhaps centre-cropped, normalised.
+
+    size: (height, width) of the input. mode: "stretch" resizes the whole image to `edge` times the input, "crop"
+    resizes it to cover that, its aspect kept; then the centre is cut out. to_even: see `Frame.crop`.
+    """
+
+    size: tuple[int, int]
+    mode: Literal["stretch", "crop"] = "stretch"
+    edge: float = 1.0
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    resample: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
+    to_even: bool = False
+
+    def frame(self, source: tuple[int, int], size: tuple[int, int] | None = None) -> Frame:
+        """The transform that an image of `source` (height, width) undergoes.
+
+        Raises ValueError for an image so long, or an input so large, that it takes more pixels than any image may have.
+        """
+        size = size or self.size
+        height, width = (round(side * self.edge) for side in size)
+        if self.mode == "crop":
+            ratio = max(height / source[0], width / source[1])
+            height, width = (max(t, int(s * ratio + 1e-6)) for t, s in zip((height, width), source, strict=True))
+        if height * width > MAX_PIXELS and self.mode == "stretch":
+            raise ValueError(f"{width}×{height} px are more than any image may have: take a smaller image_size")
+        if height * width > MAX_PIXELS:
+            raise ValueError(
+                f"an image of {source[1]}×{source[0]} px is too long for a model that sees the centre of it resized to "
+                f"{width}×{height} px: crop it first"
+            )
+        return Frame.crop(source, (height, width), size, to_even=self.to_even)
+
+    def __call__(self, image: np.ndarray, size: tuple[int, int] | None = None) -> tuple[Tensor, Frame]:
+        """(H, W, 3) uint8 -> ((1, 3, h, w) float32, Frame)."""
+        frame = self.frame((image.shape[0], image.shape[1]), size)
+        resized_to = [round(s * scale) for s, scale in zip(frame.source, frame.scale, strict=True)]
+        antialias = self.resample != "nearest"
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        pixels = F.interpolate(pixels, size=resized_to, mode=self.resample, antialias=antialias)
+        top, left = (int(-o) for o in frame.offset)
+        pixels = pixels[:, :, top : top + frame.model[0], left : left + frame.model[1]].float() / 255
+        mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
+        return (pixels - mean) / std, frame
+
+
+def of_processor(processor: Any, module: nn.Module) -> Preprocessing:
+    """transformers' image processor as a Preprocessing.
+
+    One that keeps the aspect without a crop (YOLOS) makes inputs of any shape: here the image is stretched to the size
+    that the model was made for.
+    """
+    size: dict[str, Any] = dict(processor.size)
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if processor.do_normalize:
+        mean, std = tuple(processor.image_mean), tuple(processor.image_std)
+    resample = _RESAMPLE.get(int(processor.resample), "bicubic")
+    resized_to = (int(size["height"]), int(size["width"])) if "height" in size else None
+    if not getattr(processor, "do_center_crop", False):
+        return Preprocessing(resized_to or own_size(module), "stretch", 1.0, mean, std, resample)
+    crop = (int(processor.crop_size["height"]), int(processor.crop_size["width"]))
+    resized_to = resized_to or (int(size["shortest_edge"]),) * 2
+    if crop[0] * resized_to[1] != crop[1] * resized_to[0] or crop > resized_to:
+        raise ValueError(f"its preprocessing cuts {crop} out of {resized_to}, and vislab cuts out the same shape.")
+    mode: Literal["stretch", "crop"] = "stretch" if "height" in size else "crop"
+    return Preprocessing(crop, mode, resized_to[0] / crop[0], mean, std, resample)
+
+
+def of_module(module: nn.Module) -> Preprocessing:
+    """timm's own; for other bare modules, which do not say, the whole image with ImageNet's mean and deviation."""
+    size = own_size(module)
+    given: Mapping[str, Any] = getattr(module, "pretrained_cfg", None) or {}
+    mean, std = tuple(given.get("mean", IMAGENET_MEAN)), tuple(given.get("std", IMAGENET_STD))
+    if "crop_pct" not in given:
+        return Preprocessing(size, "stretch", 1.0, mean, std, "bilinear")
+    modes: dict[str, Literal["stretch", "crop"]] = {"center": "crop", "squash": "stretch"}
+    mode = given.get("crop_mode") or "center"
+    if mode not in modes:
+        raise ValueError(f"{type(module).__name__} wants its images padded (crop_mode {mode!r}), which vislab does not")
+    edge = math.floor(size[0] / given["crop_pct"]) / size[0]
+    resample: Literal["bilinear", "bicubic"] = "bilinear" if given.get("interpolation") == "bilinear" else "bicubic"
+    return Preprocessing(size, modes[mode], edge, mean, std, resample, to_even=True)
+
+
+def own_size(module: nn.Module) -> tuple[int, int]:
+    """The input size that a module was made for."""
+    owners: list[Any] = [getattr(module, "config", None), module, getattr(module, "patch_embed", None)]
+    found: Any = next((v for o in owners for a in ("image_size", "img_size") if (v := getattr(o, a, None))), None)
+    if found is None:
+        raise ValueError(f"cannot tell the input size of {type(module).__name__}: load it by name or from its folder")
+    return (int(found), int(found)) if isinstance(found, int) else (int(found[0]), int(found[1]))
+
+
+ImageSize = int | tuple[int, int]
+
+
+def sides(image_size: ImageSize) -> tuple[int, int]:
+    """(height, width) px of an input. Raises ValueError for what is no size."""
+    size = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
+    if len(size) != 2 or not all(whole(s) and s > 0 for s in size):
+        raise ValueError(f"image_size is a number of pixels or (height, width), not {image_size!r}")
+    return int(size[0]), int(size[1])
+
+
+def family_of(module: nn.Module) -> str:
+    return str(getattr(getattr(module, "config", None), "model_type", ""))
