@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api.detect import detect
     from .api.explain import explain
+    from .api.explain_box import explain_box
     from .api.focus import Focus, focus
     from .api.reproduce import reproduce
     from .core.geometry import Frame, Grid
@@ -47,6 +48,7 @@ __all__ = [
     "detect",
     "evaluate",
     "explain",
+    "explain_box",
     "focus",
     "load",
     "load_detector",
@@ -74,6 +76,7 @@ _HOME = {
     "detect": "api.detect",
     "evaluate": "evaluation.evaluate",
     "explain": "api.explain",
+    "explain_box": "api.explain_box",
     "focus": "api.focus",
     "load": "models.load",
     "load_detector": "detectors.load",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def test_every_method_there_is_is_evaluated(vit: Model) -> None:
     found = quick(vit, methods=None, targets=[0, 1, 2, 3, 4, 0], randomised=1)
     assert found.methods == (*registry.METHODS, "random", "centre")
     for name, share in zip(found.methods, found.pointing[:, 0], strict=True):
-        blind = name not in (*registry.TARGETED, "random")
+        blind = name not in (*registry.targeted(), "random")
         assert (abs(share - 1 / 4) < 1e-6) == blind, name
 
 
@@ -241,7 +242,8 @@ def test_the_quarters_of_a_mosaic_are_where_the_mask_says(vit: Model, monkeypatc
         return Heatmap((shade - shades[target]).abs().numpy() < 20, model.grid(), frame, "knowing")
 
     monkeypatch.setattr("vislab.evaluation.trials.explain", knowing)
-    monkeypatch.setattr("vislab.methods.registry.TARGETED", ("cls",))
+    targeted = replace(registry.METHODS["cls"], asks=frozenset({"target"}))
+    monkeypatch.setitem(registry.METHODS, "cls", targeted)
     found = quick(vit, greys, ["cls"], targets=[0, 1, 2, 3])
     assert found.pointing.shape == (3, 1)
     assert found.pointing[0].tolist() == [1]

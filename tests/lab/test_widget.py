@@ -57,7 +57,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, float]]:
         frame = Frame.letterbox(image.shape[:2], (640, 640))
         return Detections(*found, frame, FAINTEST, str(detector)).above(confidence)
 
-    monkeypatch.setattr("vislab.lab.widget.detect", detect, raising=False)
+    for room in ("lab.widget", "api.focus"):
+        monkeypatch.setattr(f"vislab.{room}.detect", detect)
     return calls
 
 
@@ -408,8 +409,8 @@ def test_many_interactions_leave_nothing_behind(lab: Lab, runs: Runs) -> None:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Only four methods, and few steps of taking patches away; the pictures in each forward without patches."""
-    methods = {name: registry.METHODS[name] for name in ("cls", "rollout", "relevance", "grad_cam")}
-    monkeypatch.setattr("vislab.methods.registry.METHODS", methods)
+    for name in set(registry.METHODS) - {"cls", "rollout", "relevance", "grad_cam"}:
+        monkeypatch.delitem(registry.METHODS, name)
     monkeypatch.setattr("vislab.lab.trial.STEPS", 4)
     forwards, logits = [], Model.logits
 

@@ -33,7 +33,7 @@ def detect(
     Boxes of ultralytics' detectors are those of its own predict(), with the same confidence and iou.
 
         boxes = vislab.detect("photo.jpg", "yolo12n.pt", confidence=0.1)
-        vislab.overlay(image, vislab.explain(image, detector="yolo12n.pt", box=0), detections=boxes.above(0.5))
+        vislab.overlay(image, vislab.explain_box(image, box=0, detector="yolo12n.pt"), detections=boxes.above(0.5))
     """
     check_confidence(confidence)
     ready = detector_of(detector, trust)

@@ -6,7 +6,8 @@ import argparse
 import sys
 import warnings
 
-from .arguments import METHODS, csv_path, load_model, meant, report, whole
+from ..methods.registry import METHODS
+from .arguments import csv_path, load_model, meant, report, whole
 from .photos import found, photos_argument, spare
 
 EVALUATE_EPILOG = """\

@@ -13,13 +13,14 @@ import torch
 from ..core.geometry import Grid
 from ..core.heatmap import Heatmap
 from ..engine.site import Site
-from ..methods.question import Head, fused_heads, layer_index
+from ..methods.question import fused_heads
+from ..methods.request import Head, layer_index
 from .detections import Detections
 from .detector import Glance
 from .points import Points
+from .request import METHODS
 
 Layer = int | str | Literal["mean"]
-METHODS = ("attention", "grad_cam")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ def points(glance: Glance, box: int, *, layer: int = -1) -> Points:
     without deformable attention. Source: Zhu et al. 2021 (Deformable DETR), eq. 3.
     """
     if not glance.samples:
-        raise ValueError(f"{glance.detector.name} samples no points: vislab.explain(…, box={box}) draws a map of it")
+        raise ValueError(f"{glance.detector.name} samples no points: vislab.explain_box(image, box={box}) draws a map")
     boxes = _boxes(glance, box)
     origin = int(boxes.origin[box])
     layer = layer_index(layer, len(glance.samples))

@@ -119,7 +119,7 @@ def _by_name(methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) ->
     for name, keywords in named.items():
         if name in BASELINES:
             raise ValueError(f"{name!r} is always there, as a baseline: leave it out of methods")
-        registry.method(keywords.get("method", name), {})
+        registry.method(keywords.get("method", name))
     return {name: {"method": name} | dict(keywords) for name, keywords in named.items()}
 
 

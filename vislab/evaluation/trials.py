@@ -70,7 +70,7 @@ def maps_of(asked: Plan, image: np.ndarray, target: int, *key: int) -> Maps:
     """The map of each method and baseline; random is drawn anew for each key."""
     maps = {}
     for name, keywords in asked.methods.items():
-        targeted: dict[str, Any] = {"target": target} if keywords["method"] in registry.TARGETED else {}
+        targeted: dict[str, Any] = {"target": target} if registry.METHODS[keywords["method"]].targeted else {}
         maps[name] = explain(image, model=asked.model, **(sizes(asked) | targeted | dict(keywords))).values
     shape = asked.grid.rows, asked.grid.cols
     return maps | {RANDOM: rng(asked.seed, "maps", *key).random(shape), CENTRE: centre(*shape)}

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from ..api import explain
 from ..api.detect import detect
+from ..api.explain import heatmap
 from ..api.focus import focus
 from ..core.heatmap import Heatmap
 from ..core.images import load_image, samples
@@ -24,7 +24,8 @@ from ..evaluation.report import RANDOM
 from ..evaluation.trials import rng
 from ..figures import save
 from ..figures.overlay import overlay
-from ..methods import registry
+from ..methods.registry import METHODS
+from ..methods.request import Request
 from ..models.cache import model_of
 from . import protocol
 from .cache import Kept, Runs
@@ -43,7 +44,6 @@ CACHE_BYTES = 512 * 2**20
 QUIET = 1.0  # seconds without a change after which the still picture is made anew
 SOON = 0.05  # seconds: a rollout that takes longer is preceded by what is ready at once
 LAST = {"layer": -1, "head": "mean"}  # where methods are beside each other
-USUAL = {**LAST, "query": "cls", "target": None}  # in place of what a method does not take
 ANSWERED = ["image", *FORWARD, *READING, "compare", "before", "detector", "two_stage", "confidence"]
 GONE = {"refused": "this picture is no longer held: another is on its way"}
 UNMODIFIED = {"patch_size": None, "image_size": None, "attention_scale": 1.0}
@@ -175,8 +175,8 @@ class Lab(Settings, anywidget.AnyWidget):
             self.send(*about())
         self._ready = model_of(wanted["model"])
         kept, made = self._run(wanted)
-        slow = wanted["method"] == "rollout" and RUNS.rollout_seconds(kept) > SOON
-        if slow and _question(wanted) not in kept.made:
+        slow = METHODS[wanted["method"]].walks and RUNS.rollout_seconds(kept) > SOON
+        if slow and _request(wanted).call() not in kept.made:
             self._put(0, self._read(wanted | {"method": "cls"}, kept))
             self._say("computing", f"rollout through {kept.model.layers} layers")
         shown = self._read(wanted, kept)
@@ -209,7 +209,7 @@ class Lab(Settings, anywidget.AnyWidget):
     def _beside(wanted: Mapping[str, Any]) -> dict[str, Any]:
         """The settings in which the second picture differs; none where there is no second picture."""
         second = wanted["compare"] or ({"attention_scale": 1.0} if wanted["before"] else {})
-        alien = set(USUAL) - registry.ASKED[second.get("method", wanted["method"])]
+        alien = {"layer", "head", "query", "target"} - METHODS[second.get("method", wanted["method"])].asks
         return {name: value for name, value in second.items() if wanted[name] != value and name not in alien}
 
     def _run(self, wanted: Mapping[str, Any]) -> tuple[Kept, bool]:
@@ -228,23 +228,20 @@ class Lab(Settings, anywidget.AnyWidget):
         """The heatmap of a run, remembered or made; left off once anything newer is wanted."""
 
         def make() -> Heatmap:
-            model, run, token, method = kept.model, kept.run, None, wanted["method"]
-            takes = registry.ASKED["attention" if method == "cls" else method]
-            if wanted["query"] != "cls" and "query" in takes:
-                cell = run.grid.cell_at(*run.frame.to_model(*wanted["query"]))
+            model, run, token = kept.model, kept.run, None
+            if request.query != "cls":
+                cell = run.grid.cell_at(*run.frame.to_model(*request.query))
                 if cell is None:
-                    at = wanted["query"]
-                    raise ValueError(f"{model.name} sees nothing at the pinned point {at}: pin another patch")
+                    raise ValueError(
+                        f"{model.name} sees nothing at the pinned point {request.query}: pin another patch"
+                    )
                 token = run.grid.token(*cell)
-                method = "attention" if method == "cls" else method
-            asked = {name: wanted[name] if name in takes else usual for name, usual in USUAL.items()}
-            asked |= {name: wanted[name] for name in FORWARD[1:]}
-            how: dict[str, Any] = {"method": method, "token": token, "asked": asked, "options": {}}
             with Unless(self._is_overtaken):
-                progress = self._progress(wanted["method"].replace("_", " "))
-                return explain.heatmap(model, run, wanted["pixels"], **how, progress=progress)
+                progress = self._progress(request.entry.label)
+                return heatmap(model, run, wanted["pixels"], request, token=token, progress=progress)
 
-        heat = kept.once(_question(wanted), make)
+        request = _request(wanted)
+        heat = kept.once(request.call(), make)
         return Shown(_told(wanted), kept, heat, wanted["digest"], protocol.source(named(wanted["image"])))
 
     def _progress(self, what: str) -> Callable[[int, int], None]:
@@ -273,9 +270,8 @@ class Lab(Settings, anywidget.AnyWidget):
 
         def make() -> Focus:
             self._say("computing", "each box by itself")
-            takes = registry.ASKED[wanted["method"]] - {"query"}
-            asked = {name: wanted[name] for name in (*FORWARD[1:], *takes)} | {"method": wanted["method"]}
             pixels = wanted["pixels"]
+            asked: dict[str, Any] = {"method": request.method, **request.settings}
             with Unless(self._is_overtaken):
                 seen = focus(pixels, detector, model=kept.model, confidence=confidence, **asked)
             heats = tuple(
@@ -283,9 +279,10 @@ class Lab(Settings, anywidget.AnyWidget):
             )  # one photograph for all, not copies of it
             return replace(seen, image=pixels, detections=replace(seen.detections, image=pixels), heats=heats)
 
+        request = _request({**wanted, "query": "cls"})
         self._closer = None
         if wanted["two_stage"] and self._found is not None and self._found.failed is None:
-            self._closer = kept.once(("closer", detector, confidence, *_question({**wanted, "query": "cls"})), make)
+            self._closer = kept.once(("closer", detector, confidence, request.call()), make)
         self.send(*self._closely(shown))
 
     def _closely(self, shown: Shown) -> Message:
@@ -313,9 +310,8 @@ class Lab(Settings, anywidget.AnyWidget):
             refused = str(error)
             tell(removal(kept, shown.settings, refused))
         heats: dict[str, Heatmap] = {}
-        for method in registry.METHODS:
-            if method == "attention":  # as "cls", or of the pinned patch
-                continue
+        of_tokens = {entry.with_query for entry in METHODS.values()}  # each shown as what it stands in for
+        for method in (name for name in METHODS if name not in of_tokens):
             try:
                 heats[method] = self._read({**wanted, **LAST, "method": method}, kept).heat
                 tell(of_method(method, shown.settings, kept, heats[method]))
@@ -323,7 +319,7 @@ class Lab(Settings, anywidget.AnyWidget):
                 tell(of_method(method, shown.settings, kept, str(error)))
         if refused is None:
             for method, heat in (heats | {RANDOM: _at_random(shown)}).items():
-                tell(of_method(method, shown.settings, kept, heat, tried(method.replace("_", " "), heat)))
+                tell(of_method(method, shown.settings, kept, heat, tried(_label(method), heat)))
 
     # ---- to the browser ----
 
@@ -447,11 +443,16 @@ def _told(wanted: Mapping[str, Any]) -> dict[str, Any]:
     return {name: wanted[name] for name in (*FORWARD, *READING)} | {"model": named(wanted["model"])}
 
 
-def _question(wanted: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What is read from a run, by which its heatmap is remembered: the method, and what it makes use of."""
+def _request(wanted: Mapping[str, Any]) -> Request:
+    """What is asked of a run: what makes no difference to the method left out; a pinned patch asks in place of CLS."""
     method = wanted["method"]
-    takes = registry.ASKED["attention" if method == "cls" else method]
-    return method, *(wanted[name] if name in takes else None for name in READING if name != "method")
+    if wanted["query"] != "cls":
+        method = METHODS[method].with_query or method
+    return Request.of({**wanted, "method": method})
+
+
+def _label(method: str) -> str:
+    return METHODS[method].label if method in METHODS else method
 
 
 def _asked_of(shown: Shown) -> tuple[Any, ...]:

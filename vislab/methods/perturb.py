@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..core.geometry import Grid
 from .probe import Probe
-from .question import Answer, Question, check_tokens, encoder, layer_index
+from .question import Answer, Question, check_tokens, encoder
+from .request import layer_index
 
 
 def grad_cam(probe: Probe, question: Question) -> Answer:
