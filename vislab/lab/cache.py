@@ -140,3 +140,6 @@ class Runs:
 def forward_flops(model: Model, tokens: int) -> int:
     """Operations of a forward, about: attention, and 24·n·d² a layer for projections and an MLP four times as wide."""
     return attention_flops(tokens, model.dim, model.layers) + 24 * tokens * model.dim**2 * model.layers
+
+
+RUNS = Runs(512 * 2**20)  # of all labs of this process
