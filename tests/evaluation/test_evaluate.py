@@ -241,7 +241,7 @@ def test_the_quarters_of_a_mosaic_are_where_the_mask_says(vit: Model, monkeypatc
         shade = (red * model.preprocessing.std[0] + model.preprocessing.mean[0]) * 255
         return Heatmap((shade - shades[target]).abs().numpy() < 20, model.grid(), frame, "knowing")
 
-    monkeypatch.setattr("vislab.evaluation.trials.explain", knowing)
+    monkeypatch.setattr("vislab.evaluation.plan.explain", knowing)
     targeted = replace(registry.METHODS["cls"], asks=frozenset({"target"}))
     monkeypatch.setitem(registry.METHODS, "cls", targeted)
     found = quick(vit, greys, ["cls"], targets=[0, 1, 2, 3])

@@ -664,7 +664,7 @@ def test_the_page_holds_what_was_played(lab: Lab, tmp_path: Path, few: list[int]
 
 
 def found_boxes(lab: Lab) -> list[dict[str, Any]]:
-    found = lab._stage.found.detections
+    found = lab._stage.finding.detections
     each = zip(found.xyxy.tolist(), found.label, found.score.tolist(), strict=True)
     return [{"box": box, "label": label, "score": score} for box, label, score in each]
 

@@ -42,7 +42,8 @@ def explain_box(
     Raises ValueError for what this detector does not answer, IndexError for a box that is not there.
 
         heat = vislab.explain_box("photo.jpg", box=0, layer="model.6.m.0.0.attn")
-        heat = vislab.explain_box("photo.jpg", query=(320, 200), detector="yolo12n.pt")
+        heat = vislab.explain_box("photo.jpg", query=(320, 200))
+        heat = vislab.explain_box("photo.jpg", detector="yolo12n.pt")  # needs the network
     """
     request = BoxRequest(box, query, method, layer, head, attention_scale, image_size)
     ready = detector_of(detector)

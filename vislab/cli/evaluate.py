@@ -8,7 +8,7 @@ import warnings
 
 from ..methods.registry import METHODS
 from .arguments import csv_path, load_model, meant, report, whole
-from .photos import found, photos_argument, spare
+from .photos import photos_argument, photos_of, spare
 
 EVALUATE_EPILOG = """\
 examples:
@@ -47,7 +47,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from ..evaluation.report import destination
 
     paths = [destination(path) for path in (args.csv, args.figure) if path]  # refused before hours of work, not after
-    photos = [photo.source for photo in found(args.photos)]
+    photos = [photo.source for photo in photos_of(args.photos)]
     spare(photos, paths, f"--figure {args.figure!r}")
     model = load_model(args)
     from ..evaluation.evaluate import evaluate

@@ -27,7 +27,7 @@ from .arguments import (
     share,
     whole,
 )
-from .photos import destinations, found, is_figure, photos_argument, sweep
+from .photos import destinations, is_figure, photos_argument, photos_of, sweep
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,7 +136,7 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_figure(args: argparse.Namespace) -> int:
     options = _method_options(args)
-    paths = destinations(args.out, found(args.photos))
+    paths = destinations(args.out, photos_of(args.photos))
     _check_display(args)
     from tqdm import tqdm
 
@@ -184,8 +184,8 @@ class _Batch:
         self.args, self.options, self.kept = args, options, 0
         # Loaded once, and only when a photo is there to look at.
         self.model = cache(lambda: load_model(args))
-        asked = {name: value for name, value in vars(args).items() if name not in ELSEWHERE}
-        self.asked = asked | {"vislab": import_module("vislab").__version__}
+        settings = {name: value for name, value in vars(args).items() if name not in ELSEWHERE}
+        self.settings = settings | {"vislab": import_module("vislab").__version__}
 
     def draw(self, photo: str, path: Path) -> dict[str, Any]:
         """Write what is asked for of a photo, unless it is there already -> its row."""
@@ -200,7 +200,7 @@ class _Batch:
             image = None if path.exists() and not away else load_image(photo)
             content = of_bytes(Path(photo).expanduser().read_bytes()) if image is None or not away else of_image(image)
         ready = self.model()
-        job = job_of(photo=content, weights=of_weights(ready.module), **self.asked)
+        job = job_of(photo=content, weights=of_weights(ready.module), **self.settings)
         if row := done(job, path, _others(path, args)):
             self.kept += 1
             return row
@@ -276,8 +276,8 @@ def _photo_errors(*kinds: type[Exception], name: str = "") -> Iterator[None]:
 def _method_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options of the method that are on the command line, by name."""
     entry = METHODS[args.method]
-    found = {option: value for option in options() if (value := getattr(args, option.name)) is not None}
-    for option in found:
+    chosen = {option: value for option in options() if (value := getattr(args, option.name)) is not None}
+    for option in chosen:
         if option not in entry.options:
             takers = " and ".join(options()[option])
             raise UsageError(f"--{option.name} is an option of --method {takers}, not of {args.method}")
@@ -285,7 +285,7 @@ def _method_options(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(
             f"--method {args.method} shows what CLS attends to: leave --patch out, or take --method {entry.with_query}"
         )
-    return {option.name: value for option, value in found.items()}
+    return {option.name: value for option, value in chosen.items()}
 
 
 def _check_display(args: argparse.Namespace) -> None:

@@ -13,6 +13,11 @@ from torch import Tensor
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
 
+Fill = Literal["blur", "mean"]
+BLUR = 0.1  # of the input's shorter side, the deviation of a blur that keeps colours and takes shapes
+BATCH_TOKENS = {"cpu": 1600}  # a processor is fastest with small batches, other devices idle with them
+BATCH_TOKENS_ELSEWHERE = 2**16
+
 
 @dataclass(frozen=True, eq=False)
 class Removal:
@@ -57,12 +62,6 @@ def removal(
     return Removal(counts / values.size, deletion, insertion)
 
 
-Fill = Literal["blur", "mean"]
-BLUR = 0.1  # of the input's shorter side, the deviation of a blur that keeps colours and takes shapes
-BATCH_TOKENS = {"cpu": 1600}  # a processor is fastest with small batches, other devices idle with them
-BATCH_TOKENS_ELSEWHERE = 2**16
-
-
 def kept_score(
     model: Model,
     pixels: Tensor,
@@ -72,7 +71,7 @@ def kept_score(
     patch_size: int | None = None,
     image_size: ImageSize | None = None,
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The probability of a class for an image of which only some patches are kept, as `metrics.removal` asks for it.
+    """The probability of a class for an image of which only some patches are kept, as `removal` asks for it.
 
     pixels: (1, 3, h, w) from the model's preprocessing. -> a function of (n, rows, cols) bool -> (n,)
     """

@@ -11,8 +11,8 @@ from ..api.detect import detect
 from ..api.explain import heatmap
 from ..api.focus import focus
 from ..core.heatmap import Heatmap
+from ..evaluation.plan import rng
 from ..evaluation.report import RANDOM
-from ..evaluation.trials import rng
 from ..methods.registry import METHODS
 from ..methods.request import Request
 from ..models.cache import model_of
@@ -44,7 +44,7 @@ class Shown:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Finding:
     """What a detector found in an image, or the words in which it failed."""
 
     digest: str
@@ -61,7 +61,7 @@ class Stage:
     """What a lab shows, and how it comes to be: one set of settings at a time, left off once a newer one is wanted.
 
     send: tells the page. newer: the settings that are wanted beyond those at work, or None. panes: what is shown, the
-    second where two pictures are compared. plain: the run of the unmodified model. rate: operations a second. found:
+    second where two pictures are compared. plain: the run of the unmodified model. rate: operations a second. finding:
     what the detector found. closer: each box by itself, where that is shown. unfolded: whether the page shows every
     method's map. worth: what it was told of those, by method, and "of" which run and question.
     """
@@ -71,7 +71,7 @@ class Stage:
         self.panes: list[Shown | None] = [None, None]
         self.plain: Kept | None = None
         self.rate = 0.0
-        self.found: Found | None = None
+        self.finding: Finding | None = None
         self.closer: Focus | None = None
         self.unfolded = False
         self.worth: dict[Any, Any] = {}
@@ -98,8 +98,8 @@ class Stage:
         self._look_closer(wanted, shown)
         if self.unfolded:
             self._every_method(wanted, shown)
-        if self.found is not None and self.found.failed is not None:
-            raise NoBoxes(f"The map is ready, but no boxes: {self.found.failed}")
+        if self.finding is not None and self.finding.failed is not None:
+            raise NoBoxes(f"The map is ready, but no boxes: {self.finding.failed}")
         return kept.seconds if made else None
 
     def put(self, pane: int, shown: Shown | None) -> None:
@@ -156,19 +156,19 @@ class Stage:
     def _detect(self, wanted: Mapping[str, Any]) -> None:
         """Find boxes, where they are not yet found, and tell the page. A detector that fails harms nothing else."""
         digest, detector = wanted["digest"], wanted["detector"]
-        found = self.found
+        finding = self.finding
         if detector is None:
-            found = None
-        elif found is None or (found.digest, found.detector) != (digest, detector):
+            finding = None
+        elif finding is None or (finding.digest, finding.detector) != (digest, detector):
             if self._is_overtaken():
                 raise Superseded
             self.say("computing", f"detector {named(detector)}")
             try:
-                found = Found(digest, detector, detect(wanted["pixels"], detector, confidence=FAINTEST))
+                finding = Finding(digest, detector, detect(wanted["pixels"], detector, confidence=FAINTEST))
             except Exception as error:
-                found = Found(digest, detector, failed=str(error) or type(error).__name__)
-        self.found = found
-        self.send(*protocol.boxes(digest, found.detections if found else None))
+                finding = Finding(digest, detector, failed=str(error) or type(error).__name__)
+        self.finding = finding
+        self.send(*protocol.boxes(digest, finding.detections if finding else None))
 
     def _look_closer(self, wanted: Mapping[str, Any], shown: Shown) -> None:
         """Each box that the detector found by itself, where that is asked for, by the method of the shown map."""
@@ -187,7 +187,7 @@ class Stage:
 
         request = _request({**wanted, "query": "cls"})
         self.closer = None
-        if wanted["two_stage"] and self.found is not None and self.found.failed is None:
+        if wanted["two_stage"] and self.finding is not None and self.finding.failed is None:
             self.closer = kept.once(("closer", detector, confidence, request.call()), make)
         self.send(*self.closely(shown, detector))
 

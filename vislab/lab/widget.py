@@ -65,12 +65,12 @@ class Lab(Settings, anywidget.AnyWidget):
         self._greet = False
         self._timer = threading.Timer(0, int)
         super().__init__()
-        given = dict(state or {})
-        own = given.pop("image", None) or next(iter(samples()))
+        first = dict(state or {})
+        own = first.pop("image", None) or next(iter(samples()))
         self.image = own if image is None else image
         with suppress(traitlets.TraitError):  # a pin of another photograph may lie outside this one
-            self.query = given.pop("query", "cls")
-        self.state = given | settings
+            self.query = first.pop("query", "cls")
+        self.state = first | settings
         self.observe(self._changed, names=ANSWERED)
         self.observe(lambda _: self._settle(), names=list(DISPLAY))
         self.on_msg(self._asked)
@@ -104,9 +104,9 @@ class Lab(Settings, anywidget.AnyWidget):
     @property
     def detections(self) -> Detections | None:
         """What the detector found, down to the confidence shown; None without a detector, or where it failed."""
-        if self._stage.found is None or self._stage.found.detections is None:
+        if self._stage.finding is None or self._stage.finding.detections is None:
             return None
-        return self._stage.found.detections.above(max(self.confidence, FAINTEST))
+        return self._stage.finding.detections.above(max(self.confidence, FAINTEST))
 
     def wait(self, timeout: float | None = None) -> Lab:
         """Until what was asked for is on the screen -> the lab. Raises what went wrong, or TimeoutError (seconds).
@@ -217,7 +217,7 @@ class Lab(Settings, anywidget.AnyWidget):
             protocol.about(),
             *(self._stage.view(pane, shown) for pane, shown in enumerate(panes)),
             protocol.plain(first.kept, self._stage.plain, first.settings, self._stage.rate),
-            protocol.boxes(self._digest, self._stage.found.detections if self._stage.found else None),
+            protocol.boxes(self._digest, self._stage.finding.detections if self._stage.finding else None),
             protocol.atlas(first.kept),
             self._stage.closely(first, self.detector),
         ]

@@ -112,11 +112,11 @@ class Request:
     def settings(self) -> dict[str, Any]:
         """What made a difference to the map, by the keywords of `vislab.explain`, the method left out."""
         parts = [name for name in ("layer", "head", "query", "target") if name in self.entry.asks]
-        asked: dict[str, Any] = {name: getattr(self, name) for name in parts}
+        question: dict[str, Any] = {name: getattr(self, name) for name in parts}
         region = {} if self.region is None else {"region": self.region}
         usual = {option.name: option.default for option in self.entry.options}
         own = {name: value for name, value in self.options.items() if value != usual[name]}
-        return {**asked, **self.forward, **region, **own}
+        return {**question, **self.forward, **region, **own}
 
     def call(self, image: str = "image", *, model: str = "embedded") -> str:
         """The Python that makes the heatmap again. image: the source that names the picture."""
