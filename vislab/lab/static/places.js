@@ -1,0 +1,71 @@
+// Places and sizes: source pixels, model pixels, patches, tokens, and what tokens cost.
+
+/** frame: {scale, offset} as (y, x), model = source·scale + offset. */
+export const toModel = ({ scale, offset }, x, y) => [x * scale[1] + offset[1], y * scale[0] + offset[0]];
+export const toSource = ({ scale, offset }, x, y) => [(x - offset[1]) / scale[1], (y - offset[0]) / scale[0]];
+
+/** The patch over a point in source pixels -> [row, col], or null where the model saw nothing. */
+export function cellAt(frame, grid, x, y) {
+  const [mx, my] = toModel(frame, x, y);
+  const row = Math.floor(my / grid.patch[0]);
+  const col = Math.floor(mx / grid.patch[1]);
+  return row >= 0 && row < grid.rows && col >= 0 && col < grid.cols ? [row, col] : null;
+}
+
+/** A patch's box in source pixels -> [x0, y0, x1, y1]. */
+export function boxOf(frame, grid, row, col) {
+  const [h, w] = grid.patch;
+  return [...toSource(frame, col * w, row * h), ...toSource(frame, (col + 1) * w, (row + 1) * h)];
+}
+
+/** What the model sees of the photograph -> [x, y, width, height] in source pixels. */
+export function seenBy(frame) {
+  const [x0, y0] = toSource(frame, 0, 0);
+  const [x1, y1] = toSource(frame, frame.model[1], frame.model[0]);
+  return [x0, y0, x1 - x0, y1 - y0];
+}
+
+/** The grid and the frame of a heatmap, as Python tells them. */
+export function placed({ grid: [rows, cols, high, wide, prefix], frame: [, model, scale, offset] }) {
+  return { grid: { rows, cols, patch: [high, wide], prefix }, frame: { model, scale, offset } };
+}
+
+/** size: [height, width], patch: [height, width] px -> {rows, cols, tokens}. */
+export function gridOf(size, patch, extra = 0) {
+  const [rows, cols] = [0, 1].map((axis) => Math.floor(size[axis] / patch[axis]));
+  return { rows, cols, tokens: rows * cols + extra };
+}
+
+/** q·kᵀ and weights·v: 4·n²·d operations a layer, a multiply-add counting 2. */
+export const attentionFlops = (tokens, dim, layers) => 4 * tokens ** 2 * dim * layers;
+
+/** Bytes of the n×n maps of all heads and layers in float32, as eager attention makes them. */
+export const mapBytes = (tokens, heads, layers) => 4 * heads * tokens ** 2 * layers;
+
+/** Attention, and 24·n·d² a layer for projections and an MLP four times as wide. */
+export const forwardFlops = (tokens, dim, layers) =>
+  attentionFlops(tokens, dim, layers) + 24 * tokens * dim ** 2 * layers;
+
+/** Patch sizes that divide both sides of an input. */
+export function dividing(size, least, most) {
+  const all = Array.from({ length: most - least + 1 }, (_, i) => least + i);
+  return all.filter((p) => size[0] % p === 0 && size[1] % p === 0);
+}
+
+/** Input sizes that patches fill. */
+export function multiples(patch, least, most) {
+  const all = Array.from({ length: Math.floor(most / patch) }, (_, i) => (i + 1) * patch);
+  return all.filter((s) => s >= least);
+}
+
+/** The allowed value nearest to what a slider says; a step away from the current one always reaches its neighbour. */
+export function snap(raw, current, allowed) {
+  const near = allowed.reduce((best, v) => (Math.abs(v - raw) < Math.abs(best - raw) ? v : best));
+  if (near !== current || raw === current) return near;
+  const further = allowed.filter((v) => (raw > current ? v > current : v < current));
+  return further.length ? (raw > current ? further[0] : further.at(-1)) : current;
+}
+
+/** Slider steps -50…30 -> attention scale 0.1…4, logarithmic on either side of 0 -> 1; and back. */
+export const scaleAt = (i) => Number((i < 0 ? 10 ** (i / 50) : 4 ** (i / 30)).toPrecision(3));
+export const scaleStep = (s) => Math.round(s < 1 ? 50 * Math.log10(s) : (30 * Math.log(s)) / Math.log(4));
