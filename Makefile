@@ -10,9 +10,20 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.vislab-installed
 INSTALLING := $(VENV)/.vislab-installing
 BENCH_INSTALLED := $(VENV)/.vislab-bench-installed
+BIOME_VERSION := 2.6.8
+BIOME := $(VENV)/biome-$(BIOME_VERSION)
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 # JupyterLab refuses to run as root unless told; in a container there is often no other user.
 ALLOW_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+# $(call biome,command): lints the Lab's JavaScript, for which only who works on it needs npm; CI has to.
+define biome
+@if [ -x $(BIOME)/node_modules/.bin/biome ] || { command -v npm >/dev/null && npm install --prefix $(BIOME) --no-save \
+		--no-audit --no-fund --loglevel=error @biomejs/biome@$(BIOME_VERSION); }; then \
+	$(BIOME)/node_modules/.bin/biome $(1) || exit 1; \
+elif [ "$$CI" = true ]; then echo "no Biome, and no npm that could install it: apt install npm" >&2; exit 1; \
+else echo "The Lab's JavaScript was not linted: that takes npm, and once the network."; fi
+endef
 
 export PYTHONUTF8 := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -29,15 +40,17 @@ lab: $(INSTALLED) ## install what is needed and open JupyterLab on notebooks/ (L
 test: lint ## install what is needed, lint, and run every test and notebook (PYTEST_ARGS="-k grid …")
 	$(PY) -m pytest --nbmake tests vislab $(wildcard notebooks) $(PYTEST_ARGS)
 
-lint: $(INSTALLED) ## ruff, mypy, and notebooks without outputs
+lint: $(INSTALLED) ## ruff, mypy, Biome where there is npm, and notebooks without outputs
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
+	$(call biome,check --error-on-warnings)
 	$(if $(NOTEBOOKS),$(PY) -m nbstripout --verify $(NOTEBOOKS))
 
 format: $(INSTALLED) ## mend what lint can mend
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
+	$(call biome,check --write)
 	$(if $(NOTEBOOKS),$(PY) -m nbstripout $(NOTEBOOKS))
 
 bench: $(BENCH_INSTALLED) ## time and memory of the engine against the plain forward pass, and how the Lab feels
