@@ -13,13 +13,13 @@ STATIC = Path(__file__).parent / "static"
 ORDER = (
     "numbers",  # attention from queries and keys
     "colours",  # values as pixels
-    "places",  # patches, pixels, sizes, and what tokens cost
+    "places",  # pixels, patches, tokens, and what those cost
     "words",  # numbers and names, written
     "store",  # all that changes in a view
     "settings",  # what the controls say, and what follows from it
-    "choices",  # what there is to choose from
+    "choices",  # what menus list, and where sliders stop
     "operands",  # queries and keys, fetched and kept
-    "shown",  # what a pane shows, in values and words
+    "reading",  # what a pane shows, in values and words
     "elements",  # made and filled
     "ink",  # lines and shades on a canvas
     "picture",  # the pictures and their colour bars
@@ -71,12 +71,13 @@ def join(modules: Mapping[str, str]) -> str:
             home[name] = here
             if export:
                 exported[here].add(name)
+        last = here == list(modules)[-1]
         text = _IMPORT.sub("", text)
-        if here != list(modules)[-1]:
-            text = _EXPORT.sub("", text)
-            if left := _LEFT.search(text):
+        text = text if last else _EXPORT.sub("", text)
+        for left in _LEFT.findall(text):
+            if left.startswith("import") or not last:
                 raise ValueError(
-                    f"{here}.js says {left[0]!r}, which cannot be joined: {here}.js may write "
+                    f"{here}.js says {left!r}, which cannot be joined: {here}.js may write "
                     '`import { a, b } from "./name.js";`, and `export` before a function or a const'
                 )
         texts.append(text.strip() + "\n")

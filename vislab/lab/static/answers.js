@@ -3,7 +3,7 @@
 import { download } from "./files.js";
 import { typed } from "./numbers.js";
 import { keepLayer, operands } from "./operands.js";
-import { placed } from "./places.js";
+import { placeOf } from "./places.js";
 import { pause } from "./removal.js";
 import { layerIndex, now } from "./settings.js";
 import { amount } from "./words.js";
@@ -26,14 +26,14 @@ const ANSWERS = {
     });
     if (run === null) return withPane({ shown: null });
     if (content !== store.port.get("_content")) return {}; // of the photograph before this one
-    const shown = { ...message, ...placed(message) };
+    const shown = { ...message, ...placeOf(message) };
     if (!pane) operands(store, shown, layerIndex(shown, now(store, "layer")), false); // ready before the pointer comes
     return withPane({ shown, values: typed(values, Float32Array) });
   },
   plain: (_, plain) => ({ plain }),
   method({ state }, message, [values]) {
-    const map = { ...message, number: state.came, values: values && typed(values, Float32Array) };
-    return { maps: { ...state.maps, [message.method]: map }, came: state.came + 1 };
+    const map = { ...message, number: state.mapCount, values: values && typed(values, Float32Array) };
+    return { maps: { ...state.maps, [message.method]: map }, mapCount: state.mapCount + 1 };
   },
   removal(store, message, [gone, image]) {
     const key = JSON.stringify(message);
@@ -48,14 +48,14 @@ const ANSWERS = {
   closer(_, message, buffers) {
     if (!message.crops) return { closer: null };
     const crops = message.crops.map((crop, i) => ({
-      ...placed(crop),
+      ...placeOf(crop),
       signed: crop.signed,
       values: typed(buffers[i], Float32Array),
     }));
     const values = crops.length ? crops.flatMap((crop) => [...crop.values]) : [0];
     return { closer: { ...message, crops, values, signed: crops.some((crop) => crop.signed) } };
   },
-  boxes: (_, found) => ({ found }),
+  boxes: (_, boxes) => ({ boxes }),
   layer(store, message, buffers) {
     keepLayer(store, message, buffers);
     return {};

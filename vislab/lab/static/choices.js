@@ -1,10 +1,33 @@
-// What there is to choose from: the lists behind menus, and the sizes that sliders stop at.
+// What there is to choose from: the lists behind menus, and the steps of sliders.
 
-import { dividing, multiples } from "./places.js";
 import { now, sizesOf, takes } from "./settings.js";
 
 export const PATCHES = [4, 64]; // px, the ends of the slider
 export const INPUTS = [64, 1024];
+
+/** Patch sizes that divide both sides of an input. */
+export function dividing(size, least, most) {
+  const all = Array.from({ length: most - least + 1 }, (_, i) => least + i);
+  return all.filter((p) => size[0] % p === 0 && size[1] % p === 0);
+}
+
+/** Input sizes that patches fill. */
+export function multiples(patch, least, most) {
+  const all = Array.from({ length: Math.floor(most / patch) }, (_, i) => (i + 1) * patch);
+  return all.filter((s) => s >= least);
+}
+
+/** The allowed value nearest to what a slider says; a step away from the current one always reaches its neighbour. */
+export function snap(raw, current, allowed) {
+  const near = allowed.reduce((best, v) => (Math.abs(v - raw) < Math.abs(best - raw) ? v : best));
+  if (near !== current || raw === current) return near;
+  const further = allowed.filter((v) => (raw > current ? v > current : v < current));
+  return further.length ? (raw > current ? further[0] : further.at(-1)) : current;
+}
+
+/** Slider steps -50…30 -> attention scale 0.1…4, logarithmic on either side of 0 -> 1; and back. */
+export const scaleAt = (i) => Number((i < 0 ? 10 ** (i / 50) : 4 ** (i / 30)).toPrecision(3));
+export const scaleStep = (s) => Math.round(s < 1 ? 50 * Math.log10(s) : (30 * Math.log(s)) / Math.log(4));
 
 /** For patch and input size the values that go with the other one; both: as `sizesOf` has them. */
 export const FITTING = {

@@ -16,9 +16,9 @@ export function ticks(low, high, count = 4) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 2.5, 5, 10].find((m) => m * power >= rough * 0.999);
-  const found = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high * (1 + 1e-12); i++) found.push(i * step);
-  return found;
+  const marks = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high * (1 + 1e-12); i++) marks.push(i * step);
+  return marks;
 }
 
 /** [rows, cols] read `fine` times as finely, bilinearly between patch centres and constant beyond the outermost. */

@@ -1,9 +1,19 @@
 // Controls bound to settings: menus, sliders and boxes to tick, each with what it shows and what it sets.
 
-import { comparable, FITTING, headNames, methodNames, modelNames, sampleNames, targetsOf } from "./choices.js";
+import {
+  comparable,
+  FITTING,
+  headNames,
+  methodNames,
+  modelNames,
+  sampleNames,
+  scaleAt,
+  scaleStep,
+  snap,
+  targetsOf,
+} from "./choices.js";
 import { fill, say } from "./elements.js";
-import { scaleAt, scaleStep, snap } from "./places.js";
-import { commit, layerIndex, now, sizesOf, takes, visible } from "./settings.js";
+import { commit, layerIndex, now, sizesOf, takes, visibleBoxes } from "./settings.js";
 import { boxCount, METHODS, methodName } from "./words.js";
 
 const OWN = "your own"; // what has no name
@@ -51,8 +61,8 @@ function bindMenus(store, ui) {
     bind(store, ui.detector, "detector", {
       read: (v) => (v === "none" ? null : v),
       show(v) {
-        const is = v === "" ? OWN : (v ?? "none");
-        fill(ui.detector, [...new Set(["none", "embedded", is])], (name) => name, is);
+        const chosen = v === "" ? OWN : (v ?? "none");
+        fill(ui.detector, [...new Set(["none", "embedded", chosen])], (name) => name, chosen);
       },
     }),
     bind(store, ui.colormap, "colormap", {
@@ -97,7 +107,8 @@ function bindShares(store, ui) {
       read: Number,
       live: true,
       show(v) {
-        const count = name === "confidence" && store.state.found?.boxes ? ` · ${boxCount(visible(store).length)}` : "";
+        const count =
+          name === "confidence" && store.state.boxes?.boxes ? ` · ${boxCount(visibleBoxes(store).length)}` : "";
         node.value = v;
         ui.out[name].textContent = `${Math.round(100 * v)} %${count}`;
       },

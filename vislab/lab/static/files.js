@@ -1,8 +1,8 @@
 // What comes and goes: a photograph to look at, a figure to keep, the Python that makes it again.
 
 import { make } from "./elements.js";
-import { isTwo, now, visible } from "./settings.js";
-import { nearby } from "./shown.js";
+import { closerReading } from "./reading.js";
+import { isTwo, now, visibleBoxes } from "./settings.js";
 import { amount, python } from "./words.js";
 
 const UPLOAD = 10e6; // bytes: a server takes messages of 10 MiB, and closes the kernel's connection over a longer one
@@ -63,14 +63,14 @@ export function codeOf(store) {
   const begun = ["import vislab", "", `image = ${shown[0].source}`];
   const written = (name) => `${name}=${python(now(store, name))}`;
   const look = Object.keys(SAVED).filter((name) => now(store, name) !== SAVED[name]);
-  if (nearby(store, panes[0])) {
+  if (closerReading(store, panes[0])) {
     const drawn = look.filter((name) => ["opacity", "colormap"].includes(name)).map(written);
     return [...begun, `seen = ${closer.call}`, `seen.overlay(${drawn.join(", ")})`].join("\n");
   }
   const names = ["heat", "other"].slice(0, shown.length);
   const calls = shown.map(({ call }, i) => `${names[i]} = ${call}`);
   const what = names.length > 1 ? `[${names.join(", ")}]` : names[0];
-  const any = visible(store).length > 0;
+  const any = visibleBoxes(store).length > 0;
   const threshold = `confidence=${now(store, "confidence")}`;
   const boxes = any ? [`boxes = vislab.detect(image, ${python(now(store, "detector"))}, ${threshold})`] : [];
   const how = [...(any ? ["detections=boxes"] : []), ...look.map(written)];

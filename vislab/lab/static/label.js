@@ -6,7 +6,7 @@ import { codeOf } from "./files.js";
 import { showMethods } from "./methods.js";
 import { attentionFlops, forwardFlops, gridOf, mapBytes } from "./places.js";
 import { pause, showRemoval } from "./removal.js";
-import { layerIndex, now, said, sizesOf } from "./settings.js";
+import { layerIndex, now, sizesOf, statusOf } from "./settings.js";
 import { amount, change, duration, factor, whole } from "./words.js";
 
 const MARKS = [640, 1024, 2048]; // px, input sizes on the parabola of costs
@@ -15,7 +15,7 @@ const MARKS = [640, 1024, 2048]; // px, input sizes on the parabola of costs
 export function label(store, ui, controls) {
   const { about, closer, panes, unfolded } = store.state;
   const { shown } = panes[0];
-  const { state, words } = said(store);
+  const { state, words } = statusOf(store);
   const working = { ready: "ready", computing: "computing", error: "" }[state];
   ui.status.dataset.state = state;
   say(ui.status, [working, words].filter(Boolean).join(" · "));
@@ -111,7 +111,7 @@ function prediction(store, ui, { classes, model, run }) {
   ui.classes.replaceChildren(...classes.map(([name, p]) => classLine(name, p, before[name])));
 }
 
-/** p, before: probabilities now and by the unmodified model, which may not have said. */
+/** p, before: probabilities now and by the unmodified model, which may not have statusOf. */
 function classLine(name, p, before) {
   const bar = make("span", { className: "bar" }, make("span", { style: `width: ${100 * p}%` }));
   const percent = `${(100 * p).toFixed(p < 0.095 ? 1 : 0)} %`;

@@ -9,7 +9,7 @@ import { bindFolds, label } from "./label.js";
 import { paint } from "./picture.js";
 import { bindPointing } from "./pointing.js";
 import { bindRemoval, pause } from "./removal.js";
-import { visible } from "./settings.js";
+import { visibleBoxes } from "./settings.js";
 import { createStore, onFrames } from "./store.js";
 
 /** A view in an element. port, page: as the store has them -> ready, a promise of the first picture; dispose. */
@@ -29,26 +29,26 @@ function view(port, root, page = false) {
   };
   const heard = (message, buffers) => hear(store, message, buffers);
   const changed = () => store.change();
-  const ears = {
+  const listeners = {
     "msg:custom": heard,
     comm_live_update: () => store.change({ alone: true }), // said of a living widget, once its kernel is gone
     change: changed,
     "change:_photo": () => loadPhoto(store),
   };
   const endFrames = onFrames(store, draw);
-  for (const [event, ear] of Object.entries(ears)) port.on(event, ear);
+  for (const [event, listener] of Object.entries(listeners)) port.on(event, listener);
   const size = new ResizeObserver(changed);
   for (const node of [root, ui.panes]) size.observe(node);
   const ready = loadPhoto(store).then(() => draw());
   port.send({ kind: "hello" });
-  exposed(ui.canvas, { store, draw, heard, ready, ui });
+  expose(ui.canvas, { store, draw, heard, ready, ui });
   return {
     ready,
     dispose() {
       endFrames();
       pause(store);
       size.disconnect();
-      for (const [event, ear] of Object.entries(ears)) port.off(event, ear);
+      for (const [event, listener] of Object.entries(listeners)) port.off(event, listener);
       store.state.photo?.close();
       store.state.removal?.filled?.close();
       store.memory.layers.clear();
@@ -57,12 +57,12 @@ function view(port, root, page = false) {
 }
 
 /** For tests and benchmarks: the canvas leads to what the view holds. */
-function exposed(canvas, { store, ...parts }) {
+function expose(canvas, { store, ...parts }) {
   canvas.lab = {
     ...parts,
     port: store.port,
     layers: store.memory.layers,
-    visible: () => visible(store),
+    visible: () => visibleBoxes(store),
     get panes() {
       return store.state.panes.map((pane) => ({ ...pane, rows: store.memory.rows[pane.index] }));
     },
@@ -97,8 +97,8 @@ function heldPort({ state, messages, layers }) {
     send(message) {
       const held = layers.find(([{ run, layer }]) => run === message.run && layer === message.layer);
       const lacking = [{ ...message, refused: `layer ${message.layer} of this picture is not in this page` }, []];
-      const given = { hello: messages, layer: [held ?? lacking], atlas: [] }[message.kind] ?? [];
-      for (const [content, buffers] of given) tell("msg:custom", { ...content, sums: message.sums }, buffers);
+      const replies = { hello: messages, layer: [held ?? lacking], atlas: [] }[message.kind] ?? [];
+      for (const [content, buffers] of replies) tell("msg:custom", { ...content, sums: message.sums }, buffers);
       if (message.kind === "hello") tell("msg:custom", { kind: "status", state: "ready", words: "without Python" }, []);
     },
   };

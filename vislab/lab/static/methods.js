@@ -14,9 +14,9 @@ export function showMethods(store, ui, shown) {
   const of = (name) =>
     maps[name]?.run === shown.run && JSON.stringify(maps[name].asked) === asked ? maps[name] : null;
   const names = [...methodNames(store), "random"].filter((name) => !store.page || of(name));
-  const come = names.map(of);
+  const current = names.map(of);
   const look = ["colormap", "normalise", "opacity", "smooth", "threshold", "method"].map((name) => now(store, name));
-  const key = JSON.stringify([shown.content, look, come.map((one) => one && [one.run, one.target, one.number])]);
+  const key = JSON.stringify([shown.content, look, current.map((one) => one && [one.run, one.target, one.number])]);
   if (ui.gallery.dataset.key === key || !photo) return;
   ui.gallery.dataset.key = key;
   // While the methods are the same the buttons stay, and with them the focus.
@@ -24,9 +24,9 @@ export function showMethods(store, ui, shown) {
     ui.gallery.dataset.names = names;
     ui.gallery.replaceChildren(...names.map((name) => methodButton(store, name)));
   }
-  const ends = endsBetween(store, come);
+  const ends = endsBetween(store, current);
   names.forEach((name, i) => {
-    showMethod(store, ui.gallery.children[i], name, come[i], shown, ends);
+    showMethod(store, ui.gallery.children[i], name, current[i], shown, ends);
   });
 }
 
@@ -36,12 +36,12 @@ function methodButton(store, name) {
 }
 
 /** A function from a map to the values at the ends of its colours. */
-function endsBetween(store, come) {
+function endsBetween(store, current) {
   const normalise = now(store, "normalise");
-  const given = come.filter((one) => one?.values && one.method !== "random");
-  const signed = given.some((one) => one.signed);
-  const lists = given.map((one) => one.values);
-  const shared = normalise === "shared" && given.length > 0 ? endsOf(lists, signed) : null;
+  const real = current.filter((one) => one?.values && one.method !== "random");
+  const signed = real.some((one) => one.signed);
+  const lists = real.map((one) => one.values);
+  const shared = normalise === "shared" && real.length > 0 ? endsOf(lists, signed) : null;
   return (one) => {
     if (one.method === "random") return [0, 1];
     return shared ?? (normalise === "absolute" ? [-one.signed, 1] : endsOf([one.values], one.signed));

@@ -4,8 +4,8 @@ import { centred, coloured, endsOf, ticks, upsample } from "./colours.js";
 import { make, say } from "./elements.js";
 import { dim, dimOutside, gridLines, labelledBox, outline } from "./ink.js";
 import { boxOf, seenBy, toSource } from "./places.js";
-import { isTwo, now, proposed, visible } from "./settings.js";
-import { captionOf, paneName, shownBy } from "./shown.js";
+import { captionOf, paneName, readingOf } from "./reading.js";
+import { isTwo, now, proposedGrid, visibleBoxes } from "./settings.js";
 import { tickLabels } from "./words.js";
 
 const HIGHEST = [540, 0.58]; // px, and share of the window: how high a photograph may stand
@@ -14,8 +14,8 @@ const HIGHEST = [540, 0.58]; // px, and share of the window: how high a photogra
 export function paint(store, ui) {
   const { panes } = store.state;
   const two = isTwo(store);
-  const pictures = panes.map((pane) => (pane.shown && (two || !pane.index) ? shownBy(store, pane) : null));
-  const ranges = rangesOf(store, pictures, two);
+  const readings = panes.map((pane) => (pane.shown && (two || !pane.index) ? readingOf(store, pane) : null));
+  const ranges = rangesOf(store, readings, two);
   // Beside each other or one above the other, whichever makes the larger pictures.
   const [height, width] = store.port.get("_source");
   const wide = ui.panes.clientWidth / 2;
@@ -25,10 +25,10 @@ export function paint(store, ui) {
   ui.panes.classList.toggle("two", two && !stack);
   ui.figures[1].box.hidden = !two;
   for (const { index } of two ? panes : panes.slice(0, 1)) {
-    const drawn = { shown: pictures[index], range: ranges[index], tall: stack ? tall : highest, two };
+    const drawn = { reading: readings[index], range: ranges[index], tall: stack ? tall : highest, two };
     paintPane(store, panes[index], ui.figures[index], drawn);
   }
-  say(ui.caption, captionOf(store, pictures[0]));
+  say(ui.caption, captionOf(store, readings[0]));
   const title = ui.figures[0].title.textContent;
   ui.canvas.setAttribute(
     "aria-label",
@@ -37,19 +37,19 @@ export function paint(store, ui) {
 }
 
 /** The values at the ends of each picture's colours. */
-function rangesOf(store, pictures, two) {
-  const shown = pictures.filter(Boolean);
-  const signed = pictures.map((one) => Boolean(one?.signed));
+function rangesOf(store, readings, two) {
+  const lists = readings.filter(Boolean).map((one) => one.values);
+  const signed = readings.map((one) => Boolean(one?.signed));
   const normalise = now(store, "normalise");
-  const lists = shown.map((one) => one.values);
   const shared = normalise === "shared" && two ? endsOf(lists, signed.includes(true)) : null;
-  const endsBy =
-    normalise === "absolute" ? (_, i) => [-signed[i], 1] : (one, i) => shared ?? endsOf([one.values], signed[i]);
-  return pictures.map((one, i) => one && endsBy(one, i));
+  return readings.map((one, i) => {
+    if (!one) return null;
+    return normalise === "absolute" ? [-signed[i], 1] : (shared ?? endsOf([one.values], signed[i]));
+  });
 }
 
-/** shown: as `shownBy` has it; tall: how high the picture may be, px; two: whether there is another. */
-function paintPane(store, pane, figure, { shown, range, tall, two }) {
+/** reading: as `readingOf` has it, or null; tall: how high the picture may be, px; two: whether there is another. */
+function paintPane(store, pane, figure, { reading, range, tall, two }) {
   const { photo, about, hover } = store.state;
   const [height, width] = store.port.get("_source");
   const context = figure.canvas.getContext("2d");
@@ -58,27 +58,27 @@ function paintPane(store, pane, figure, { shown, range, tall, two }) {
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.imageSmoothingQuality = "high";
   if (photo) context.drawImage(photo, 0, 0, figure.canvas.width, figure.canvas.height);
-  if (!shown || !photo || !about) {
+  if (!reading || !photo || !about) {
     figure.title.textContent = "the photograph";
     return;
   }
   const { frame, grid } = pane.shown;
-  const proposal = proposed(store, pane);
+  const proposal = proposedGrid(store, pane);
   const zoom = figure.canvas.width / width;
   const unit = sharp / zoom;
   context.setTransform(zoom, 0, 0, zoom, 0, 0); // from here on in source pixels
-  if (shown.crops) {
+  if (reading.crops) {
     dim(context, width, height);
-    for (const crop of shown.crops.toReversed()) layCrop(store, context, crop, range, figure.layer, unit);
+    for (const crop of reading.crops.toReversed()) layCrop(store, context, crop, range, figure.layer, unit);
   } else {
-    lay(store, context, pane.shown, shown.values, range, figure.layer);
+    lay(store, context, pane.shown, reading.values, range, figure.layer);
     dimOutside(context, frame, width, height);
     if (now(store, "grid") || proposal) gridLines(context, frame, proposal ?? grid, unit);
   }
-  for (const one of visible(store)) labelledBox(context, one, unit, width);
-  if (shown.cell) outline(context, boxOf(frame, grid, ...shown.cell), unit, !hover);
-  figure.title.textContent = (shown.preview ? "preview · " : "") + (proposal ? "new patches · " : "") + shown.title;
-  figure.box.classList.toggle("preview", Boolean(shown.preview || proposal));
+  for (const one of visibleBoxes(store)) labelledBox(context, one, unit, width);
+  if (reading.cell) outline(context, boxOf(frame, grid, ...reading.cell), unit, !hover);
+  figure.title.textContent = (reading.preview ? "preview · " : "") + (proposal ? "new patches · " : "") + reading.title;
+  figure.box.classList.toggle("preview", Boolean(reading.preview || proposal));
   figure.name.textContent = two ? paneName(store, pane) : "";
   colourBar(store, figure, range);
 }

@@ -1,4 +1,4 @@
-// Places and sizes: source pixels, model pixels, patches, tokens, and what tokens cost.
+// Places: source pixels, model pixels, patches, tokens, and what tokens cost.
 
 /** frame: {scale, offset} as (y, x), model = source·scale + offset. */
 export const toModel = ({ scale, offset }, x, y) => [x * scale[1] + offset[1], y * scale[0] + offset[0]];
@@ -26,7 +26,7 @@ export function seenBy(frame) {
 }
 
 /** The grid and the frame of a heatmap, as Python tells them. */
-export function placed({ grid: [rows, cols, high, wide, prefix], frame: [, model, scale, offset] }) {
+export function placeOf({ grid: [rows, cols, high, wide, prefix], frame: [, model, scale, offset] }) {
   return { grid: { rows, cols, patch: [high, wide], prefix }, frame: { model, scale, offset } };
 }
 
@@ -45,27 +45,3 @@ export const mapBytes = (tokens, heads, layers) => 4 * heads * tokens ** 2 * lay
 /** Attention, and 24·n·d² a layer for projections and an MLP four times as wide. */
 export const forwardFlops = (tokens, dim, layers) =>
   attentionFlops(tokens, dim, layers) + 24 * tokens * dim ** 2 * layers;
-
-/** Patch sizes that divide both sides of an input. */
-export function dividing(size, least, most) {
-  const all = Array.from({ length: most - least + 1 }, (_, i) => least + i);
-  return all.filter((p) => size[0] % p === 0 && size[1] % p === 0);
-}
-
-/** Input sizes that patches fill. */
-export function multiples(patch, least, most) {
-  const all = Array.from({ length: Math.floor(most / patch) }, (_, i) => (i + 1) * patch);
-  return all.filter((s) => s >= least);
-}
-
-/** The allowed value nearest to what a slider says; a step away from the current one always reaches its neighbour. */
-export function snap(raw, current, allowed) {
-  const near = allowed.reduce((best, v) => (Math.abs(v - raw) < Math.abs(best - raw) ? v : best));
-  if (near !== current || raw === current) return near;
-  const further = allowed.filter((v) => (raw > current ? v > current : v < current));
-  return further.length ? (raw > current ? further[0] : further.at(-1)) : current;
-}
-
-/** Slider steps -50…30 -> attention scale 0.1…4, logarithmic on either side of 0 -> 1; and back. */
-export const scaleAt = (i) => Number((i < 0 ? 10 ** (i / 50) : 4 ** (i / 30)).toPrecision(3));
-export const scaleStep = (s) => Math.round(s < 1 ? 50 * Math.log10(s) : (30 * Math.log(s)) / Math.log(4));

@@ -1,7 +1,7 @@
 // Pointing at patches: hover tells nobody; a pin is a setting. With the mouse, or with arrow keys.
 
 import { boxOf, cellAt } from "./places.js";
-import { commit, pinned } from "./settings.js";
+import { commit, pinnedPoint } from "./settings.js";
 
 const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }; // rows, cols
 
@@ -11,8 +11,8 @@ export function bindPointing(store, ui) {
       if (store.state.panes[0].shown) store.change({ hover: pointAt(store, event) });
     });
     canvas.addEventListener("pointerleave", () => store.change({ hover: null }));
-    canvas.addEventListener("click", (event) => pointed(store, event));
-    canvas.addEventListener("keydown", (event) => walked(store, event));
+    canvas.addEventListener("click", (event) => choose(store, event));
+    canvas.addEventListener("keydown", (event) => walk(store, event));
   }
   ui.unpin.addEventListener("click", () => commit(store, { query: "cls" }));
 }
@@ -38,14 +38,14 @@ function pin(store, cell) {
   commit(store, { query: [Math.min(Math.max((x0 + x1) / 2, 0), width), Math.min(Math.max((y0 + y1) / 2, 0), height)] });
 }
 
-function pointed(store, event) {
+function choose(store, event) {
   const cell = cellOver(store, pointAt(store, event));
   if (!cell) return;
-  if (String(cell) === String(cellOver(store, pinned(store)))) commit(store, { query: "cls" });
+  if (String(cell) === String(cellOver(store, pinnedPoint(store)))) commit(store, { query: "cls" });
   else pin(store, cell);
 }
 
-function walked(store, event) {
+function walk(store, event) {
   const { shown } = store.state.panes[0];
   const by = STEPS[event.key];
   if (!shown || (!by && event.key !== "Escape")) return;
@@ -54,7 +54,7 @@ function walked(store, event) {
   store.change({ hover: null });
   if (!by) return commit(store, { query: "cls" });
   const { rows, cols } = shown.grid;
-  const from = cellOver(store, pinned(store));
+  const from = cellOver(store, pinnedPoint(store));
   const [row, col] = from ? [from[0] + by[0], from[1] + by[1]] : [rows >> 1, cols >> 1];
   if (row >= 0 && row < rows && col >= 0 && col < cols) pin(store, [row, col]);
 }

@@ -10,8 +10,8 @@ const PACE = 150; // ms a step
 const NO_MODEL =
   "Taking patches away runs the model, which this page does not hold. It can be played for a map under which it was done in the Lab before the export.";
 
-/** What was told of the map that is shown; null where that is another. */
-function told(store) {
+/** What was currentRemoval of the map that is shown; null where that is another. */
+function currentRemoval(store) {
   const { removal, panes } = store.state;
   const { shown } = panes[0];
   const fresh = shown && same(settingsOf(store, panes[0]), shown.settings, [...FORWARD, ...READ]);
@@ -21,7 +21,7 @@ function told(store) {
 /** Show how far it is. */
 export function showRemoval(store, ui, { frame, grid }) {
   const { page } = store;
-  const played = told(store);
+  const played = currentRemoval(store);
   const ready = Boolean(played?.filled);
   const { context } = photographOn(store, 640, ui.without);
   ui.play.disabled = ui.step.disabled = !ready;
@@ -80,7 +80,7 @@ export function bindRemoval(store, ui) {
     store.change({ step: Number(ui.step.value) });
   });
   store.subscribe(() => {
-    if (store.state.playing && !told(store)?.filled) pause(store);
+    if (store.state.playing && !currentRemoval(store)?.filled) pause(store);
   });
 }
 

@@ -44,9 +44,9 @@ export function settingsOf(store, { index }) {
 
 export const same = (a, b, names) => names.every((name) => JSON.stringify(a[name]) === JSON.stringify(b[name]));
 
-/** Whether something from Python is about what a pane shows. */
-export const isOf = (told, { shown }) =>
-  told?.run === shown.run && same(told.settings, shown.settings, [...FORWARD, ...READ]);
+/** Whether a message from Python is about what a pane shows. */
+export const isOf = (message, { shown }) =>
+  message?.run === shown.run && same(message.settings, shown.settings, [...FORWARD, ...READ]);
 
 export const layerIndex = ({ model }, layer) =>
   layer === "mean" ? model.layers - 1 : (layer + model.layers) % model.layers;
@@ -54,7 +54,7 @@ export const layerIndex = ({ model }, layer) =>
 /** Whether a part of the question makes a difference to the method. */
 export const takes = (store, part, method = now(store, "method")) => store.state.about?.methods[method]?.includes(part);
 
-export const pinned = (store) => (now(store, "query") === "cls" ? null : now(store, "query"));
+export const pinnedPoint = (store) => (now(store, "query") === "cls" ? null : now(store, "query"));
 
 /** Sizes of input and patch -> [[height, width], [height, width]], px. settings: by default what the controls say. */
 export function sizesOf(store, model, settings = null) {
@@ -65,7 +65,7 @@ export function sizesOf(store, model, settings = null) {
 }
 
 /** The grid that patch and input size would make, where it differs from the one shown. */
-export function proposed(store, { index, shown }) {
+export function proposedGrid(store, { index, shown }) {
   if (index) return null;
   const { model, grid, frame } = shown;
   const [size, patch] = sizesOf(store, model);
@@ -76,12 +76,12 @@ export function proposed(store, { index, shown }) {
 }
 
 /** The detector's boxes above the confidence; of another photograph, none. */
-export function visible(store) {
-  const { found } = store.state;
-  const known = found?.boxes && found.content === store.port.get("_content") && now(store, "detector") !== null;
-  return known ? found.boxes.filter(({ score }) => score > now(store, "confidence")) : [];
+export function visibleBoxes(store) {
+  const { boxes } = store.state;
+  const known = boxes?.boxes && boxes.content === store.port.get("_content") && now(store, "detector") !== null;
+  return known ? boxes.boxes.filter(({ score }) => score > now(store, "confidence")) : [];
 }
 
 /** What stands in the status line: without a kernel, nothing but that. */
-export const said = ({ state }) =>
+export const statusOf = ({ state }) =>
   state.alone ? { state: "error", words: "no kernel: run the cell again" } : state.status;

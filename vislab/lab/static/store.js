@@ -11,12 +11,12 @@ const START = {
   about: null,
   panes: [0, 1].map((index) => ({ index, shown: null, values: null })),
   plain: null,
-  found: null,
+  boxes: null,
   closer: null,
   atlas: null,
   removal: null,
   maps: {}, // method -> its map of a run, or why there is none
-  came: 0, // how many of those came
+  mapCount: 0, // how many of those came
   // What the user is at.
   hover: null, // the point under the pointer, source pixels
   drag: {}, // what sliders say while they are dragged; nobody else is told before they are let go

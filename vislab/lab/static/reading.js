@@ -10,14 +10,14 @@ import {
   isOf,
   layerIndex,
   now,
-  pinned,
-  proposed,
+  pinnedPoint,
+  proposedGrid,
   READ,
-  said,
   same,
   second,
   settingsOf,
   sizesOf,
+  statusOf,
   takes,
 } from "./settings.js";
 import { duration, methodName, whole } from "./words.js";
@@ -26,12 +26,12 @@ import { duration, methodName, whole } from "./words.js";
  * -> {values, title}, and where they are there: cell, the patch it is about; crops, each box by itself; row, over all
  * tokens; words, for the caption; preview; signed.
  */
-export function shownBy(store, pane) {
+export function readingOf(store, pane) {
   const { shown } = pane;
   const { hover } = store.state;
   const settings = settingsOf(store, pane);
   const { grid, model } = shown;
-  const at = hover ?? pinned(store);
+  const at = hover ?? pinnedPoint(store);
   const cell = at && cellAt(shown.frame, grid, ...at);
   const token = cell ? grid.prefix + cell[0] * grid.cols + cell[1] : null;
   const preview = settings.attention_scale !== shown.settings.attention_scale;
@@ -41,7 +41,7 @@ export function shownBy(store, pane) {
   const stays = { values: pane.values, cell, title, preview: early, signed: shown.signed };
   if (at && !cell) return { ...stays, words: "the model sees nothing here" };
   const fresh = same(settings, shown.settings, [...FORWARD, ...READ]);
-  if (fresh && !hover && !incoming) return nearby(store, pane) ?? stays;
+  if (fresh && !hover && !incoming) return closerReading(store, pane) ?? stays;
   const readable = token !== null || model.cls; // without CLS the summary is Python's
   const oneLayer = hover || preview || incoming || (ATTENTION.includes(settings.method) && settings.layer !== "mean");
   if (!readable || !oneLayer) return stays;
@@ -61,7 +61,7 @@ export function shownBy(store, pane) {
 }
 
 /** Each box by itself, where that is wanted and there. */
-export function nearby(store, pane) {
+export function closerReading(store, pane) {
   const { closer } = store.state;
   if (!now(store, "two_stage") || pane.index || !isOf(closer, pane)) return null;
   const { crops, values, signed, costs } = closer;
@@ -98,20 +98,20 @@ export function paneName(store, pane) {
   return differing.filter(Boolean).join(", ");
 }
 
-/** What stands below the pictures. shown: of the first pane. */
-export function captionOf(store, shown) {
+/** What stands below the pictures. reading: of the first pane. */
+export function captionOf(store, reading) {
   const { alone, drag, hover, panes } = store.state;
-  if (!shown) return said(store).state === "error" ? "" : "The map comes when the model is ready.";
-  if (shown.words) return shown.words;
+  if (!reading) return statusOf(store).state === "error" ? "" : "The map comes when the model is ready.";
+  if (reading.words) return reading.words;
   const { grid } = panes[0].shown;
-  const best = shown.values.indexOf(span(shown.values)[1]);
-  const most = `highest ${shown.values[best].toPrecision(2)} at patch ${Math.floor(best / grid.cols)}, ${best % grid.cols}`;
-  const hint = hover || shown.cell || shown.preview ? "" : " · point at a patch, click to pin it";
-  const one = shown.row && !["max", "min"].includes(now(store, "head"));
+  const best = reading.values.indexOf(span(reading.values)[1]);
+  const most = `highest ${reading.values[best].toPrecision(2)} at patch ${Math.floor(best / grid.cols)}, ${best % grid.cols}`;
+  const hint = hover || reading.cell || reading.preview ? "" : " · point at a patch, click to pin it";
+  const one = reading.row && !["max", "min"].includes(now(store, "head"));
   const entropy = ({ row }) => ` · entropy ${entropyBits(row).toFixed(1)} of ${Math.log2(row.length).toFixed(1)} bits`;
-  const bits = one ? entropy(shown) : "";
+  const bits = one ? entropy(reading) : "";
   const waits = Object.keys(drag).length ? "let go to run the model" : "the model is running";
   const todo = store.page ? "no model runs in this page" : alone ? "no kernel" : waits;
-  const end = shown.preview ? ` · this layer only; ${todo}` : proposed(store, panes[0]) ? ` · ${todo}` : "";
+  const end = reading.preview ? ` · this layer only; ${todo}` : proposedGrid(store, panes[0]) ? ` · ${todo}` : "";
   return `${most}${bits}${hint}${end}`;
 }
