@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,7 @@ _TOP = re.compile(r"^(export )?(?:async function|function|const|let) (\w+)", re.
 _LEFT = re.compile(r"^(?:import|export)\b.*$", re.MULTILINE)
 
 
+@functools.cache
 def module() -> str:
     """The text of the one ES module: `mount(element, held)`, and what anywidget asks for as its default export."""
     return join({name: (STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ORDER})
