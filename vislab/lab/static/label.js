@@ -26,9 +26,9 @@ export function label(store, ui, controls) {
   ui.minimum.parentNode.hidden = blind;
   ui.two_stage.parentNode.hidden = store.page ? !closer : blind;
   if (!shown) return;
-  tokens(store, ui, shown);
-  measures(store, ui, shown);
-  prediction(store, ui, shown);
+  showTokens(store, ui, shown);
+  showMeasures(store, ui, shown);
+  showPrediction(store, ui, shown);
   if (unfolded.atlas) showAtlas(store, ui, shown);
   if (unfolded.every) {
     showMethods(store, ui, shown);
@@ -50,7 +50,7 @@ export function bindFolds(store, ui) {
   });
 }
 
-function tokens(store, ui, { model }) {
+function showTokens(store, ui, { model }) {
   const { plain } = store.state;
   const [size, patch] = sizesOf(store, model);
   const extra = model.prefix + model.suffix;
@@ -86,7 +86,7 @@ function drawCost(svg, n, marks) {
   svg.nextElementSibling.replaceChildren(...cells.map((words) => make("span", { textContent: words })));
 }
 
-function measures(store, ui, shown) {
+function showMeasures(store, ui, shown) {
   const { settings, model, frame, run } = shown;
   const { plain } = store.state;
   if (plain?.run !== run || plain.layer !== settings.layer) return ui.measures.replaceChildren("…");
@@ -103,7 +103,7 @@ function measures(store, ui, shown) {
   ui.measures.replaceChildren(`${layer}, patches' mean: `, ...parts);
 }
 
-function prediction(store, ui, { classes, model, run }) {
+function showPrediction(store, ui, { classes, model, run }) {
   const { plain } = store.state;
   const before = plain?.run === run ? plain.classes : {};
   const known = model.labels ? `Knows ${model.labels.length} classes only: ${model.labels.join(", ")}.` : "";
@@ -111,7 +111,7 @@ function prediction(store, ui, { classes, model, run }) {
   ui.classes.replaceChildren(...classes.map(([name, p]) => classLine(name, p, before[name])));
 }
 
-/** p, before: probabilities now and by the unmodified model, which may not have statusOf. */
+/** p, before: probabilities now and by the unmodified model, which may not have said. */
 function classLine(name, p, before) {
   const bar = make("span", { className: "bar" }, make("span", { style: `width: ${100 * p}%` }));
   const percent = `${(100 * p).toFixed(p < 0.095 ? 1 : 0)} %`;

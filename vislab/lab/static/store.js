@@ -7,9 +7,9 @@ const START = {
   exporting: false, // whether this view waits for a file
   photo: null, // an ImageBitmap
   loading: null, // whose turn it is to become the photo
-  // What Python told last, each as its message; panes: the pictures, values: one a patch.
+  // What Python told last, each as its message.
   about: null,
-  panes: [0, 1].map((index) => ({ index, shown: null, values: null })),
+  panes: [0, 1].map((index) => ({ index, shown: null, values: null })), // the views, and their values, one a patch
   plain: null,
   boxes: null,
   closer: null,
