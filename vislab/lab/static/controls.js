@@ -13,8 +13,8 @@ import {
   targetsOf,
 } from "./choices.js";
 import { fill, say } from "./elements.js";
-import { commit, layerIndex, now, sizesOf, takes, visibleBoxes } from "./settings.js";
-import { boxCount, METHODS, methodName } from "./words.js";
+import { commit, layerIndex, methodName, now, sizesOf, takes, visibleBoxes } from "./settings.js";
+import { boxCount } from "./words.js";
 
 const OWN = "your own"; // what has no name
 
@@ -47,7 +47,7 @@ function bindMenus(store, ui) {
     bind(store, ui.method, "method", {
       show(v) {
         const token = v === "attention" ? [v] : [];
-        fill(ui.method, [...methodNames(store), ...token], methodName, v);
+        fill(ui.method, [...methodNames(store), ...token], (name) => methodName(store, name), v);
       },
     }),
     bindModel(store, ui),
@@ -204,7 +204,8 @@ function bindCompare(store, { what, which }) {
     fill(what, ["", ...Object.keys(values)], (one) => (one ? one.replace("_", " ") : "nothing"), name ?? "");
     which.parentNode.hidden = !name;
     if (!name) return;
-    fillJson(which, values[name], compared[name], (value) => METHODS[value] ?? value);
+    const words = (value) => (name === "method" ? methodName(store, value) : value);
+    fillJson(which, values[name], compared[name], words);
   };
   return [{ name: "compare", show }];
 }

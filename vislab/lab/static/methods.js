@@ -4,8 +4,7 @@ import { methodNames } from "./choices.js";
 import { endsOf } from "./colours.js";
 import { make } from "./elements.js";
 import { lay, photographOn } from "./picture.js";
-import { commit, now } from "./settings.js";
-import { methodName } from "./words.js";
+import { commit, methodName, now } from "./settings.js";
 
 /** Show them, anew only where something about them is. */
 export function showMethods(store, ui, shown) {
@@ -50,7 +49,8 @@ function endsBetween(store, current) {
 
 /** one: its map, with what it is worth once that is known, or why there is none; null before it has come. */
 function showMethod(store, button, name, one, shown, ends) {
-  const words = one?.refused ?? `${methodName(name)}${one?.target ? ` for ${one.target}` : ""}${one ? "" : " …"}`;
+  const words =
+    one?.refused ?? `${methodName(store, name)}${one?.target ? ` for ${one.target}` : ""}${one ? "" : " …"}`;
   const worth = (one?.worth ?? []).map((area, k) => `${["deletion", "insertion"][k]} ${area.toFixed(2)}`);
   const { canvas, context } = photographOn(store, 320);
   if (one?.values) lay(store, context, shown, one.values, ends(one), make("canvas"));

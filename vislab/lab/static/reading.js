@@ -9,6 +9,7 @@ import {
   FORWARD,
   isOf,
   layerIndex,
+  methodName,
   now,
   pinnedPoint,
   proposedGrid,
@@ -20,7 +21,7 @@ import {
   statusOf,
   takes,
 } from "./settings.js";
-import { duration, methodName, whole } from "./words.js";
+import { duration, whole } from "./words.js";
 
 /**
  * -> {values, title}, and where they are there: cell, the patch it is about; crops, each box by itself; row, over all
@@ -65,7 +66,7 @@ export function closerReading(store, pane) {
   const { closer } = store.state;
   if (!now(store, "two_stage") || pane.index || !isOf(closer, pane)) return null;
   const { crops, values, signed, costs } = closer;
-  const title = `${methodName(pane.shown.settings.method)} · each box by itself`;
+  const title = `${methodName(store, pane.shown.settings.method)} · each box by itself`;
   const costWords = ({ name, tokens, seconds }, i) =>
     `${name}: ${whole(tokens)} tokens, ${i ? "about " : ""}${duration(seconds)}`; // the second is a forecast
   const none = "no box above the confidence: nothing to look at closer";
@@ -82,7 +83,7 @@ function titleOf(store, shown, { method, layer, head, ...others }) {
   const where = layer === "mean" || method === "rollout" ? many : `layer ${last}`;
   const scale = scaleWords(store, others);
   if (shown.target) {
-    const name = `${methodName(method)} for ${shown.target}`;
+    const name = `${methodName(store, method)} for ${shown.target}`;
     return (takes(store, "layer", method) ? `${name} · ${where}` : name) + scale;
   }
   const name = method === "rollout" ? "rollout" : "attention";

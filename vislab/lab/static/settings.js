@@ -52,7 +52,11 @@ export const layerIndex = ({ model }, layer) =>
   layer === "mean" ? model.layers - 1 : (layer + model.layers) % model.layers;
 
 /** Whether a part of the question makes a difference to the method. */
-export const takes = (store, part, method = now(store, "method")) => store.state.about?.methods[method]?.includes(part);
+export const takes = (store, part, method = now(store, "method")) =>
+  store.state.about?.methods[method]?.asks.includes(part);
+
+/** What a method is called; one that is in no list is that against which they are held. */
+export const methodName = ({ state }, method) => state.about?.methods[method]?.label ?? "a random order";
 
 export const pinnedPoint = (store) => (now(store, "query") === "cls" ? null : now(store, "query"));
 

@@ -25,23 +25,6 @@ export function tickLabels(values) {
   return values.map((v) => v.toFixed(decimals).replace("-", "−"));
 }
 
-export const METHODS = {
-  rollout: "rollout: all layers",
-  cls: "attention: one layer",
-  attention: "attention of a token",
-  relevance: "relevance",
-  grad_rollout: "gradient rollout",
-  grad_cam: "Grad-CAM",
-  integrated_gradients: "Integrated Gradients",
-  occlusion: "occlusion",
-  random: "a random order",
-  cls_contribution: "contribution: CLS",
-  token_contribution: "contribution: patches",
-  both_contribution: "contribution: both",
-};
-
-export const methodName = (name) => METHODS[name] ?? name.replaceAll("_", " ");
-
 export const boxCount = (n) => `${n || "no"} box${n === 1 ? "" : "es"}`;
 
 export const factor = (f) => (f >= 10 ? whole(f) : f >= 0.1 ? f.toFixed(1) : f.toPrecision(1));
