@@ -69,7 +69,7 @@ def test_what_lies_outside_the_regions_keeps_the_photo(
     picture = one.overlay(opacity=1, boxes=False)
     inside = np.zeros((210, 330), bool)
     inside[y0:y1, x0:x1] = True
-    assert np.array_equal(picture, vislab.overlay(PHOTO, one.heats[0], opacity=1))
+    assert np.array_equal(picture, vislab.overlay(one.heats[0], image=PHOTO, opacity=1))
     assert (picture[~inside] == PHOTO[~inside]).all()
     assert not (picture[inside] == PHOTO[inside]).all()
     assert (seen.overlay(boxes=False)[keep] == PHOTO[keep]).all()

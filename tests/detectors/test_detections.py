@@ -141,7 +141,7 @@ def test_they_are_drawn_on_their_photo(count: int) -> None:
     xyxy, score = np.concatenate([corner, corner + 40], 1), np.linspace(0.9, 0.3, count)
     boxes = made(xyxy=xyxy, score=score, label=["dog"] * count, origin=[0] * count, image=photo)
     heat = Heatmap(np.zeros((2, 3)), LEVELS[2], FRAME, "attention")
-    plain, drawn = vislab.overlay(photo, heat), vislab.overlay(photo, heat, detections=boxes)
+    plain, drawn = vislab.overlay(heat, image=photo), vislab.overlay(heat, image=photo, detections=boxes)
     assert (plain == drawn).all() == (count == 0)
     shown = np.asarray(Image.open(io.BytesIO(boxes._repr_png_())))
     empty = np.asarray(Image.open(io.BytesIO(replace(boxes[:0])._repr_png_())))

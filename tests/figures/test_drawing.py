@@ -44,7 +44,7 @@ def test_a_lit_patch_is_printed_where_it_belongs(tmp_path: Path, frame: Frame, s
     heat = Heatmap(values, grid, frame, "cls")
     black = np.zeros((*frame.source, 3), np.uint8)
     drawn = {"opacity": 1, "colormap": "gray", "threshold": 0.5, "smooth": smooth, "caption": ""}
-    page = pixels(save.save(tmp_path / "f.png", black, heat, **drawn)).mean(-1)
+    page = pixels(save.save(tmp_path / "f.png", heat, image=black, **drawn)).mean(-1)
 
     edge = round(layout.EDGE / 25.4 * 300) + 4  # on the page's white, then on the black photo, beside the lit patch
     left, top = (int(np.argmax(line < 128)) for line in (page[edge], page[:, edge]))

@@ -683,7 +683,7 @@ def test_the_still_picture_is_what_is_shown(lab: Lab) -> None:
         lab.set_trait(name, value)
         assert lab._timer is not timer  # it is made anew
     picture = vislab.load_image(base64.b64decode(lab._still()["image/jpeg"]))
-    shown = vislab.overlay(lab.heatmap.image, lab.heatmap, detections=lab.detections, **look)
+    shown = vislab.overlay(lab.heatmap, detections=lab.detections, **look)
     assert np.abs(picture.astype(int) - shown).mean() < 4
 
 

@@ -70,7 +70,7 @@ def explain(
         heat = vislab.explain("photo.jpg", method="cls", layer=11, head=3)
         heat = vislab.explain("photo.jpg", method="relevance", target="church")
         heat = vislab.explain("photo.jpg", detector="embedded", box=0, layer="model.6.m.0.0.attn")
-        vislab.save("figure.pdf", vislab.load_image("photo.jpg"), heat)
+        vislab.save("figure.pdf", heat)
     """
     if detector is not None or box is not None:
         odd = {"target": target, "patch_size": patch_size, "region": region, **method_options}

@@ -71,7 +71,7 @@ class Focus:
         look: dict[str, Any] = {"opacity": opacity, "colormap": colormap}
         look |= {"normalise": (low, high)} if low < high else {}
         for (x0, y0, x1, y1), heat in reversed(list(zip(self.regions, self.heats, strict=True))):
-            drawn = overlaying.overlay(self.image, heat, **look)
+            drawn = overlaying.overlay(heat, **look)
             picture[y0:y1, x0:x1] = drawn[y0:y1, x0:x1]
         return with_boxes(picture, self.detections) if boxes else picture
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from numbers import Integral
 from typing import Any, TypeGuard
@@ -22,3 +23,22 @@ def listed(names: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     line = (str(error).strip() or type(error).__name__).splitlines()[0].strip()
     return line if line.endswith((".", "!", "?")) else line + "."
+
+
+def meant(word: object, known: Iterable[str], count: int = 1) -> str:
+    """What was probably meant by a word that is none of those known, as the end of a sentence; "" where none is near.
+
+    >>> meant("rolout", ["cls", "rollout"]), meant("saliency", ["cls", "rollout"])
+    (": did you mean 'rollout'?", '')
+    """
+    near = difflib.get_close_matches(str(word), [*known], count)
+    return f": did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def check_options(whose: str, options: Iterable[str], known: Iterable[str]) -> None:
+    """ValueError for an option that is not among those known, which says what was probably meant."""
+    known = [*known]
+    for option in options:
+        if option not in known:
+            instead = meant(option, known) or f": it has {', '.join(known) or 'none'}"
+            raise ValueError(f"{whose} has no option {option!r}{instead}")

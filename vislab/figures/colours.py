@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from ..core.checks import meant
 from ..core.heatmap import Heatmap
 
 Range = tuple[float, float]
@@ -64,9 +64,8 @@ def colour_table(name: str) -> np.ndarray:
     from matplotlib import colormaps
 
     if name not in colormaps:
-        near = difflib.get_close_matches(str(name), list(colormaps), n=3)
-        instead = f"did you mean {', '.join(map(repr, near))}?" if near else "try 'viridis', 'magma' or 'turbo'."
-        raise ValueError(f"no colormap {name!r}: {instead}")
+        instead = meant(name, colormaps, 3) or ": try 'viridis', 'magma' or 'turbo'"
+        raise ValueError(f"no colormap {name!r}{instead}")
     return np.rint(colormaps[name](np.arange(256) / 255)[:, :3] * 255).astype(np.uint8)
 
 

@@ -62,7 +62,7 @@ def figure_array(heat: Heatmap) -> np.ndarray:
     """What a notebook shows of a heatmap: on its photo (on white if it has none), colour bar, caption -> RGB uint8."""
     heat = _at_shown_size(heat)
     photo = heat.image if heat.image is not None else np.full((*heat.frame.source, 3), 255, np.uint8)
-    picture = overlay(photo, heat, opacity=OPACITY if heat.image is not None else 1)
+    picture = overlay(heat, image=photo, opacity=OPACITY if heat.image is not None else 1)
     height, width = picture.shape[:2]
     span = colour_range(heat)
     values, labels, factor = colour_ticks(span, count=max(2, min(6, height // 60)))

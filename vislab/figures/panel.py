@@ -14,7 +14,7 @@ from . import colours
 from .boxes import Boxes
 from .captions import describe
 from .colours import Range, colour_range, colour_table
-from .overlay import OPACITY, check
+from .overlay import OPACITY, check_shares, photograph
 from .page import Cell, Look, Normalise, Panel, Theme, Width
 
 Content = Heatmap | np.ndarray | None
@@ -64,10 +64,9 @@ def panel(
     found = [one for row in grid for one in row if isinstance(one, Heatmap)]
     if not found:
         raise ValueError("there is no heatmap to show: give one, or several")
+    check_shares(opacity=opacity, threshold=threshold)
     for one in found:
-        if one.image is None:
-            raise ValueError("a heatmap without its photo: vislab.save(path, image, heat) takes the photo beside it")
-        check(one.image, one, opacity=opacity, threshold=threshold)
+        photograph(one)
 
     said = _Said(grid, listed)
     photos: dict[str, np.ndarray] = {}

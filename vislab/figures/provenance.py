@@ -127,7 +127,7 @@ def _call(panel: Panel, images: Sequence[str], suffix: str) -> str:
     drawn = ([] if panel.detections is None else ["detections=boxes"]) + _arguments(panel.asked)
     cells = [cell for row in panel.cells for cell in row]
     if len(cells) == 1:
-        parts = [repr("figure" + suffix), "image", "heat", *drawn]
+        parts = [repr("figure" + suffix), "heat", *drawn]
         return f"heat = {made(cells[0])}\nvislab.save({', '.join(parts)})"
     rows = [[made(cell) for cell in row] for row in panel.cells]
     if panel.listed:

@@ -99,7 +99,7 @@ def map_picture(model: vislab.Model, pictures: list[np.ndarray], sizes: list[int
             for patch in sizes
             for method in ("cls", "rollout")
         ]
-        rows.append(np.concatenate([picture, *(vislab.overlay(picture, heat, opacity=0.6) for heat in heats)], 1))
+        rows.append(np.concatenate([picture, *(vislab.overlay(heat, opacity=0.6) for heat in heats)], 1))
     columns = [np.concatenate(rows[k : k + 10], 0) for k in range(0, len(rows), 10)]
     height = max(column.shape[0] for column in columns)
     columns = [np.pad(column, ((0, height - column.shape[0]), (0, 8), (0, 0))) for column in columns]
