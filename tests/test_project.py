@@ -36,7 +36,7 @@ HOUSE = {
     "engine": {"torch"},
     "models": {"timm", "torch", "torchvision", "transformers"},
     "methods": {"captum", "torch"},
-    "detectors": {"cv2", "torch", "transformers", "ultralytics"},
+    "detectors": {"cv2", "supervision", "torch", "transformers", "ultralytics"},
     "figures": {"cv2", "matplotlib"},
     "api": {"torch"},
     "evaluation": {"matplotlib", "torch"},
@@ -168,7 +168,8 @@ def test_what_the_code_imports_is_installed_with_it() -> None:
     own = {"vislab", *HOUSE, *sys.stdlib_module_names, *(path.stem for path in ROOT.glob("tests/*.py"))}
     extras = PROJECT["optional-dependencies"]
     for files, declared in (
-        (PACKAGE.rglob("*.py"), [*PROJECT["dependencies"], "timm"]),  # whoever has a model of timm's has timm
+        # whoever has a model of timm's has timm, and boxes for supervision are for those who have it
+        (PACKAGE.rglob("*.py"), [*PROJECT["dependencies"], "timm", "supervision"]),
         (
             [path for path in ROOT.glob("tests/**/*.py") if path.parent.name != "bench"],
             PROJECT["dependencies"] + extras["test"],

@@ -35,7 +35,7 @@ def detector() -> vislab.Detector:
 @pytest.fixture(scope="module")
 def confidence(detector: vislab.Detector) -> float:
     """That above which a few boxes are found."""
-    return float(vislab.detect(PHOTO, detector).score[FEW])
+    return float(vislab.detect(PHOTO, detector).scores[FEW])
 
 
 @pytest.mark.parametrize("margin", [0, 0.15, 2])
@@ -63,7 +63,7 @@ def test_what_lies_outside_the_regions_keeps_the_photo(
     keep = np.ones((210, 330), bool)
     for x0, y0, x1, y1 in seen.regions:
         keep[y0:y1, x0:x1] = False
-    one = vislab.focus(PHOTO, detector, model=vit, confidence=float(seen.detections.score[1]), margin=0)
+    one = vislab.focus(PHOTO, detector, model=vit, confidence=float(seen.detections.scores[1]), margin=0)
     assert len(one) == 1
     x0, y0, x1, y1 = one.regions[0]
     picture = one.overlay(opacity=1, boxes=False)

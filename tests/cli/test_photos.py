@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pictures import heatmap, photo
+from pictures import heatmap
 
 from vislab.cli import photos as cli_photos
 from vislab.cli.arguments import UsageError

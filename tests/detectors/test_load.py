@@ -44,7 +44,7 @@ def test_the_same_is_found_each_time(detector: vislab.Detector) -> None:
     anew = detector.glance(detecting.PHOTO, image_size=SIZE).detections(0.1)
     for other in (again, anew):
         assert np.array_equal(found.xyxy, other.xyxy)
-        assert np.array_equal(found.score, other.score)
+        assert np.array_equal(found.scores, other.scores)
 
 
 def test_boxes_know_their_photo_and_their_detector(detector: vislab.Detector) -> None:
@@ -52,7 +52,7 @@ def test_boxes_know_their_photo_and_their_detector(detector: vislab.Detector) ->
     assert boxes.image is not None
     assert np.array_equal(boxes.image, detecting.PHOTO)
     assert boxes.detector == detector.name
-    assert set(boxes.label) <= set(detector.labels)
+    assert set(boxes.labels) <= set(detector.labels)
     assert boxes.frame.source == detecting.PHOTO.shape[:2]
 
 

@@ -76,7 +76,7 @@ def test_a_box_attends_as_the_cells_behind_it(yolo12: Glance, layer: int) -> Non
         assert len(cells) == max(1, own // stride) ** 2
         rows = yolo12.capture.attention(layer, [r * heat.grid.cols + c for r, c in cells])[0]
         assert heat.values.ravel() == pytest.approx(rows.mean(1).amax(0).numpy(), abs=1e-7)
-        assert heat.query == f"box {i}: {boxes.label[i]} {boxes.score[i]:.2f}, cell ({row}, {col}) of stride {own}"
+        assert heat.query == f"box {i}: {boxes.labels[i]} {boxes.scores[i]:.2f}, cell ({row}, {col}) of stride {own}"
     assert seen == {0, 1, 2}
 
 
@@ -89,7 +89,7 @@ def test_the_index_of_a_box_does_not_depend_on_the_confidence(yolo12: Glance) ->
     assert 1 < len(sure) < len(faint)
     assert np.array_equal(faint.origin[: len(sure)], sure.origin)
     for i in (0, len(sure) - 1, len(sure), len(faint) - 1):
-        assert faint.label[i] in str(detectors_maps.heatmap(yolo12, box=i).query)
+        assert faint.labels[i] in str(detectors_maps.heatmap(yolo12, box=i).query)
     with pytest.raises(IndexError, match=f"no box {len(faint)}: yolo12n.yaml found {len(faint)} boxes"):
         detectors_maps.heatmap(yolo12, box=len(faint))
 
@@ -98,7 +98,7 @@ def test_the_index_of_a_box_does_not_depend_on_the_confidence(yolo12: Glance) ->
 def test_numbers_of_numpy_are_numbers(yolo12: Glance, method: str) -> None:
     plain, heat = (
         detectors_maps.heatmap(yolo12, box=box, method=method)
-        for box in (1, np.argsort(-yolo12.detections(0.001).score)[1])
+        for box in (1, np.argsort(-yolo12.detections(0.001).scores)[1])
     )
     assert np.array_equal(heat.values, plain.values)
     plain, heat = (detectors_maps.heatmap(yolo12, point=(5, 5), layer=n, head=n) for n in (1, np.int64(1)))
@@ -248,7 +248,7 @@ def test_points_are_those_that_a_boxs_query_samples(make: Any, layer: int) -> No
         expected = given["mixed"][int(boxes.origin[box])].numpy()
         assert np.ravel(mixed) == pytest.approx(expected, abs=1e-5 * float(np.abs(expected).max()))
         assert np.array_equal(points.box.xyxy, boxes[box].xyxy)
-        assert points.query.startswith(f"box {box}: {boxes.label[box]}")
+        assert points.query.startswith(f"box {box}: {boxes.labels[box]}")
 
 
 def bilinear(values: np.ndarray, row: float, column: float) -> np.ndarray:
@@ -306,8 +306,8 @@ def test_grad_cam_is_that_of_the_whole_network(name: str) -> None:
     handle.remove()
     for i in (0, len(boxes) // 2, len(boxes) - 1):
         level, row, col = boxes.cell(i)
-        score = raw[glance.detector.labels.index(boxes.label[i]), int(boxes.origin[i])]
-        assert score.sigmoid().item() == pytest.approx(float(boxes.score[i]), abs=1e-5)
+        score = raw[glance.detector.labels.index(boxes.labels[i]), int(boxes.origin[i])]
+        assert score.sigmoid().item() == pytest.approx(float(boxes.scores[i]), abs=1e-5)
         [gradient] = torch.autograd.grad(score, [seen[level]], retain_graph=True)
         expected = torch.einsum("c,chw->hw", gradient[0].mean((1, 2)), seen[level][0]).detach()
         heat = detectors_maps.heatmap(glance, box=i, method="grad_cam")
@@ -315,7 +315,7 @@ def test_grad_cam_is_that_of_the_whole_network(name: str) -> None:
         assert heat.values / scale == pytest.approx(expected.numpy() / scale, abs=1e-3)
         assert heat.grid == boxes.levels[level]
         assert (heat.method, heat.signed) == ("grad_cam", True)
-        label = f"{boxes.label[i]} {boxes.score[i]:.2f}"
+        label = f"{boxes.labels[i]} {boxes.scores[i]:.2f}"
         assert heat.target == f"box {i}: {label}, cell ({row}, {col}) of stride {heat.grid.patch[0]}"
     assert not any(parameter.requires_grad for parameter in module.parameters())
 

@@ -95,7 +95,8 @@ def test_a_lit_scene_comes_back_where_it_was(frame: Frame) -> None:
 def test_pixels_the_model_never_saw_stay_as_they_are() -> None:
     frame = Frame.crop((200, 100), (200, 100), (64, 64))  # sees x 18 to 82, y 68 to 132
     image = photo((200, 100))
-    shown = overlay.overlay(lit(frame, 30, 0, 0), image=image, opacity=1)  # 2 × 2 patches, 4 px left over right and below
+    heat = lit(frame, 30, 0, 0)  # 2 × 2 patches, 4 px left over right and below
+    shown = overlay.overlay(heat, image=image, opacity=1)
     covered = np.zeros((200, 100), bool)
     covered[68:128, 18:78] = True
     assert (shown[~covered] == image[~covered]).all()
@@ -212,7 +213,7 @@ def test_what_cannot_be_drawn_is_refused_in_words() -> None:
     for wrong in (image / 255, image[..., 0], [image]):
         with pytest.raises(ValueError, match="load_image"):
             overlay.overlay(heat, image=wrong)
-    with pytest.raises(ValueError, match="no photograph: give .*image="):
+    with pytest.raises(ValueError, match=r"no photograph: give .*image="):
         overlay.overlay(heat)
     with pytest.raises(TypeError, match=r"a heatmap, not ndarray: vislab\.explain"):
         overlay.overlay(image)
@@ -221,7 +222,7 @@ def test_what_cannot_be_drawn_is_refused_in_words() -> None:
 def boxes(*xyxy: tuple[float, float, float, float]) -> SimpleNamespace:
     count = len(xyxy)
     array = np.array(xyxy, dtype=np.float32).reshape(-1, 4)
-    return SimpleNamespace(xyxy=array, score=np.full(count, 0.875), label=["Äpfel\n"] * count)
+    return SimpleNamespace(xyxy=array, scores=np.full(count, 0.875), labels=["Äpfel\n"] * count)
 
 
 @pytest.mark.parametrize("ground", [0, 128, 255])

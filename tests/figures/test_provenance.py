@@ -48,7 +48,8 @@ def test_the_call_in_the_file_makes_the_file_again(
     heat = heats[0] if count == 1 else heats
     path = save.save(
         tmp_path / f"mine{suffix}",
-        heat, image=image,
+        heat,
+        image=image,
         detections=BOXES,
         width=90,
         dpi=100,

@@ -304,10 +304,10 @@ def test_boxes_are_found_once_and_sifted_without_a_forward(lab: Lab, told: list,
         ("dog", [10, 20, 300, 200]),
         ("ball", [5, 5, 50, 60]),
     ]
-    assert lab.detections.label == ("dog", "ball")
+    assert lab.detections.labels == ("dog", "ball")
     lab.state = {"confidence": 0.5, "attention_scale": 0.5, "layer": 3}
     lab.wait(60)
-    assert lab.detections.label == ("dog",)
+    assert lab.detections.labels == ("dog",)
     assert len(asked) == 1
     lab.image = "rocket"
     lab.wait(60)
@@ -664,7 +664,7 @@ def test_the_page_holds_what_was_played(lab: Lab, tmp_path: Path, few: list[int]
 
 def found_boxes(lab: Lab) -> list[dict[str, Any]]:
     found = lab._found.detections
-    each = zip(found.xyxy.tolist(), found.label, found.score.tolist(), strict=True)
+    each = zip(found.xyxy.tolist(), found.labels, found.scores.tolist(), strict=True)
     return [{"box": box, "label": label, "score": score} for box, label, score in each]
 
 

@@ -74,8 +74,8 @@ def reproduce(
     found = record["detections"]
     boxes = found and SimpleNamespace(
         xyxy=np.array([one["xyxy"] for one in found]),
-        score=np.array([one["score"] for one in found]),
-        label=[one["label"] for one in found],
+        scores=np.array([one["score"] for one in found]),
+        labels=[one["label"] for one in found],
     )
     asked: dict[str, Any] = dict(record["asked"])
     if isinstance(asked.get("normalise"), list):

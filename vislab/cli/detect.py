@@ -53,7 +53,7 @@ def run_detect(args: argparse.Namespace) -> int:
     image = load_image(args.photo)
     settings = {name: getattr(args, name) for name in ("confidence", "image_size", "attention_scale", "trust")}
     boxes = detect(image, args.detector, **settings)
-    rows = list(zip(boxes.score.tolist(), boxes.label, boxes.xyxy.tolist(), strict=True))
+    rows = list(zip(boxes.scores.tolist(), boxes.labels, boxes.xyxy.tolist(), strict=True))
     if args.json:
         found = [{"score": round(s, 4), "label": label, "xyxy": [round(v, 1) for v in box]} for s, label, box in rows]
         print(json.dumps(found, ensure_ascii=False, indent=2))

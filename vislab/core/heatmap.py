@@ -53,7 +53,7 @@ class Heatmap(Shown):
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """`np.asarray(heat)` is its values; without a copy, where none is asked for and the dtype stays."""
-        return np.array(self.values, dtype=dtype, copy=copy)  # type: ignore[arg-type]
+        return np.array(self.values, dtype=dtype, copy=copy)
 
     def box(self, row: int, col: int) -> Box:
         """A patch's box in source pixels; it may reach beyond the image (letterbox padding)."""

@@ -52,13 +52,20 @@ class Glance:
         if not 0 <= iou <= 1:
             raise ValueError(f"iou lies between 0 and 1, not at {iou!r}")
         family = self.detector.family
-        found = family.decode(self._output, self.frame, confidence, iou)
-        xyxy, score, label, origin = (torch.as_tensor(part).cpu().numpy() for part in found)
-        xyxy = np.concatenate([np.minimum(xyxy[:, :2], xyxy[:, 2:]), np.maximum(xyxy[:, :2], xyxy[:, 2:])], 1)
-        names = tuple(self.detector.labels[int(i)] for i in label)
-        levels = family.levels(self.frame)
-        detector = self.detector.name
-        return Detections(xyxy, score, names, origin, self.frame, confidence, detector, levels, self.image)
+        decoded = family.decode(self._output, self.frame, confidence, iou)
+        xyxy, scores, class_ids, origin = (torch.as_tensor(part).cpu().numpy() for part in decoded)
+        return Detections(
+            xyxy=np.concatenate([np.minimum(xyxy[:, :2], xyxy[:, 2:]), np.maximum(xyxy[:, :2], xyxy[:, 2:])], 1),
+            scores=scores,
+            labels=tuple(self.detector.labels[int(i)] for i in class_ids),
+            class_ids=class_ids,
+            origin=origin,
+            frame=self.frame,
+            confidence=confidence,
+            detector=self.detector.name,
+            levels=family.levels(self.frame),
+            image=self.image,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.geometry import Frame, Grid
-from .detections import Found
+from .detections import Decoded
 
 # Families by what their scores are: a softmax with a class for "nothing here", or a sigmoid for each class.
 _SOFTMAX, _SIGMOID = ("detr", "yolos"), ("rt_detr", "rt_detr_v2")
@@ -68,7 +68,7 @@ class Detr:
         height, width = frame.model
         return tuple(Grid(math.ceil(height / s), math.ceil(width / s), (s, s)) for s in (8, 16, 32))
 
-    def decode(self, output: Any, frame: Frame, confidence: float, iou: float) -> Found:
+    def decode(self, output: Any, frame: Frame, confidence: float, iou: float) -> Decoded:
         """Boxes above a confidence, the most certain first; queries leave none to be suppressed."""
         logits, boxes = output.logits[0].float(), output.pred_boxes[0].float()
         if self.family in _SOFTMAX:
@@ -82,7 +82,7 @@ class Detr:
         centre, sides = boxes[query[order]].split(2, -1)
         size = boxes.new_tensor([frame.source[1], frame.source[0]] * 2)
         xyxy = torch.cat([centre - sides / 2, centre + sides / 2], -1) * size
-        return Found(xyxy, score[order], label[order], query[order])
+        return Decoded(xyxy, score[order], label[order], query[order])
 
     def score(self, features: Sequence[Tensor], label: int, cell: int) -> Tensor:
         raise ValueError(f"{type(self.module).__name__} has no cells: its boxes are made by queries")

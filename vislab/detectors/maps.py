@@ -123,8 +123,7 @@ def grad_cam(glance: Glance, box: int | None, *, layer: Layer = -1, head: Head =
     grid = boxes.levels[level]
     with torch.enable_grad():
         features = [x.detach().clone().requires_grad_(n == level) for n, x in enumerate(glance.features)]
-        label = glance.detector.labels.index(boxes.label[box])
-        score = glance.detector.family.score(features, label, int(boxes.origin[box]))
+        score = glance.detector.family.score(features, int(boxes.class_ids[box]), int(boxes.origin[box]))
         [gradient] = torch.autograd.grad(score, [features[level]])
     weights = gradient.mean((2, 3), keepdim=True)
     values = (weights * features[level].detach()).sum(1)[0].float().cpu().numpy()
@@ -142,7 +141,7 @@ def _boxes(glance: Glance, box: int) -> Detections:
 
 
 def _named(boxes: Detections, box: int) -> str:
-    return f"box {box}: {boxes.label[box]} {boxes.score[box]:.2f}"
+    return f"box {box}: {boxes.labels[box]} {boxes.scores[box]:.2f}"
 
 
 def _chosen(glance: Glance, boxes: Detections | None, layer: Layer) -> Sequence[Place]:

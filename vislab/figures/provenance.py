@@ -76,7 +76,7 @@ def record_of(panel: Panel, suffix: str) -> dict[str, Any]:
     number = count()
     cells = [[_content(cell, number) for cell in row] for row in panel.cells]
     boxes = panel.detections
-    found = [] if boxes is None else zip(boxes.label, boxes.score.tolist(), boxes.xyxy.tolist(), strict=True)
+    found = [] if boxes is None else zip(boxes.labels, boxes.scores.tolist(), boxes.xyxy.tolist(), strict=True)
     return {
         "vislab": _version("vislab"),
         "images": images,

@@ -36,9 +36,10 @@ def save(
 
     heats: what `vislab.panel` made, or what it takes, a heatmap or several of them; then options are those of `panel`:
     colormap, opacity, normalise, width, theme, dpi, title, caption, … image: (H, W, 3) uint8, a picture of the same
-    size to draw the heatmaps on, by default each on its own. Photos keep up to 600 dpi in PDF and SVG. beside: "json" writes how the figure was made into a file beside it, "tex" the lines that put it into a LaTeX
-    text, "npz" the values. How it was made travels inside the file in any case (see `provenance` and `reproduce`). The
-    same call writes the same bytes; a failed one leaves nothing behind.
+    size to draw the heatmaps on, by default each on its own. Photos keep up to 600 dpi in PDF and SVG. beside: "json"
+    writes how the figure was made into a file beside it, "tex" the lines that put it into a LaTeX text, "npz" the
+    values. How it was made travels inside the file in any case (see `provenance` and `reproduce`). The same call writes
+    the same bytes; a failed one leaves nothing behind.
 
         vislab.save("figure.pdf", heat, width="column")
 
@@ -81,10 +82,10 @@ def _panel(heats: Any, image: np.ndarray | None, options: Mapping[str, Any]) -> 
     if not isinstance(heats, Panel):
         check_options("vislab.save", options, (*OPTIONS, "image", "beside"))
         return panel(heats if image is None else _drawn_on(image, heats), **options)
-    named = [*(["image"] if image is not None else []), *options]
-    if named:
+    own = ", ".join(options if image is None else ["image", *options])
+    if own:
         raise ValueError(
-            f"a panel knows its heatmaps and how they are drawn: give {', '.join(named)} to vislab.panel or leave it out"
+            f"a panel knows its heatmaps and how they are drawn: leave {own} out, or make another with vislab.panel"
         )
     return heats
 

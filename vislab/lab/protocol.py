@@ -146,7 +146,7 @@ def removal(kept: Kept, settings: Mapping[str, Any], trial: Trial | str) -> Mess
 
 def boxes(digest: str, found: Detections | None) -> Message:
     """What a detector found in the image of that digest; None where it was not asked."""
-    each = [] if found is None else zip(found.xyxy.tolist(), found.label, found.score.tolist(), strict=True)
+    each = [] if found is None else zip(found.xyxy.tolist(), found.labels, found.scores.tolist(), strict=True)
     listed = [{"box": box, "label": label, "score": score} for box, label, score in each]
     return {"kind": "boxes", "content": digest, "boxes": None if found is None else listed}, []
 
