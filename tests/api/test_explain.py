@@ -251,7 +251,7 @@ def detector() -> vislab.Detector:
 
 
 def test_a_detectors_map_says_how_it_was_made(detector: vislab.Detector) -> None:
-    boxes = vislab.detect(PHOTO, detector, image_size=160)
+    boxes = vislab.detect(PHOTO, detector=detector, image_size=160)
     assert len(boxes) > 2
     heat = vislab.explain(PHOTO, detector=detector, box=2, layer=1, head=0, attention_scale=0.8, image_size=160)
     assert heat.method == "attention"

@@ -83,16 +83,16 @@ def test_a_missing_photo_is_asked_for(tmp_path: Path, model: vislab.Model) -> No
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(FileNotFoundError, match=r"f\.npz is not there: .*48×32 px.*reproduce\('f\.npz', image=…\)"):
         vislab.reproduce(path)
-    assert vislab.reproduce(path, photo()).differences == ()
+    assert vislab.reproduce(path, image=photo()).differences == ()
 
 
 def test_another_photo_is_told(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:
     path = vislab.save(tmp_path / "f.png", vislab.explain(beside, model=model), dpi=60)
-    said = str(vislab.reproduce(path, 255 - beside))
+    said = str(vislab.reproduce(path, image=255 - beside))
     assert "the photo is another" in said
     assert "of the picture's values differ" in said
     with pytest.raises(ValueError, match="shows 1 photos, not 2"):
-        vislab.reproduce(path, [beside, beside])
+        vislab.reproduce(path, image=[beside, beside])
 
 
 def test_other_weights_and_dtype_are_told(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:

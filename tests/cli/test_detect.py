@@ -33,7 +33,8 @@ def _here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def expected(confidence: float, scale: float = 1.0) -> vislab.Detections:
     detector = vislab.load_detector("mine.pt", trust=True)
-    return vislab.detect(detecting.PHOTO, detector, confidence=confidence, image_size=(96, 160), attention_scale=scale)
+    how = {"confidence": confidence, "image_size": (96, 160), "attention_scale": scale}
+    return vislab.detect(detecting.PHOTO, detector=detector, **how)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])

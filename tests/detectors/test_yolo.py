@@ -137,7 +137,7 @@ def test_a_given_network_is_left_as_it_is() -> None:
     network = detecting.yolo("yolo11n")
     network.model.train()
     before = fingerprint(network.model)
-    vislab.detect(detecting.PHOTO, network, image_size=160, attention_scale=0.5)
+    vislab.detect(detecting.PHOTO, detector=network, image_size=160, attention_scale=0.5)
     assert fingerprint(network.model) == before
 
 
@@ -225,7 +225,7 @@ def test_one_sites_scale_leaves_those_before_it() -> None:
 
 def test_without_attention_there_is_nothing_to_scale() -> None:
     with pytest.raises(ValueError, match="has no attention to scale"):
-        vislab.detect(detecting.PHOTO, detecting.yolo("yolov8n"), image_size=160, attention_scale=0.5)
+        vislab.detect(detecting.PHOTO, detector=detecting.yolo("yolov8n"), image_size=160, attention_scale=0.5)
 
 
 def test_rtdetr_scales_its_encoder_and_refuses_the_rest() -> None:
@@ -313,7 +313,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_strangers_file_needs_trust(file: Path) -> None:
     with pytest.raises(ValueError, match=r"is a pickle, which can run anything .* trust=True"):
-        vislab.detect(detecting.PHOTO, str(file))
+        vislab.detect(detecting.PHOTO, detector=str(file))
     detector = vislab.load_detector(file, trust=True)
     assert detector.family.size == (96, 96)
     ours = vislab.load_detector(detecting.yolo("yolo11n")).glance(detecting.PHOTO, image_size=96)

@@ -32,7 +32,8 @@ def vit() -> Model:
 
 
 def quick(model: Model, images: Any = PHOTOS, methods: Any = ("cls", "rollout"), **options: Any) -> vislab.Evaluation:
-    return vislab.evaluate(images, model, methods, **{"steps": 4, "randomised": 0, "progress": False} | options)
+    options = {"steps": 4, "randomised": 0, "progress": False} | options
+    return vislab.evaluate(images, model=model, methods=methods, **options)
 
 
 def numbers(found: vislab.Evaluation) -> list[np.ndarray]:

@@ -84,8 +84,8 @@ class Focus:
 
 def focus(
     image: Any,
-    detector: str | Path | Detector | Any = "embedded",
     *,
+    detector: str | Path | Detector | Any = "embedded",
     model: str | Path | Model | Any = "embedded",
     confidence: float = 0.25,
     margin: float = 0.15,
@@ -98,13 +98,13 @@ def focus(
     of a box, as a share of that side. run_whole: also run the model once over the whole image at its own resolution, so
     that the times can be compared; it must take inputs of any size.
 
-        seen = vislab.focus("street.jpg", "yolo12n.pt", margin=0.2, method="cls")
+        seen = vislab.focus("street.jpg", detector="yolo12n.pt", margin=0.2, method="cls")
         seen.heats[0], seen.staged, seen.whole
     """
     if not 0 <= margin <= 4:
         raise ValueError(f"margin is a share of a box's side, 0 to 4, not {margin!r}")
     picture, ready, finder = load_image(image), model_of(model), detector_of(detector)
-    boxes, found_in = _timed(lambda: detect(picture, finder, confidence=confidence))
+    boxes, found_in = _timed(lambda: detect(picture, detector=finder, confidence=confidence))
     regions = _with_margin(boxes, margin)
     heats, looked_in = _timed(lambda: tuple(explain(picture, model=ready, region=r, **asked) for r in regions))
 

@@ -50,7 +50,7 @@ class Reproduction:
 
 
 def reproduce(
-    path: str | os.PathLike[str], image: Any = None, *, model: str | Path | Model | Any = None
+    path: str | os.PathLike[str], *, image: Any = None, model: str | Path | Model | Any = None
 ) -> Reproduction:
     """Make a figure that `save` wrote again, from the record inside it, and say what differs.
 

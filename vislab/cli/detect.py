@@ -52,7 +52,7 @@ def run_detect(args: argparse.Namespace) -> int:
         check_folder(Path(args.out))
     image = load_image(args.photo)
     settings = {name: getattr(args, name) for name in ("confidence", "image_size", "attention_scale", "trust")}
-    boxes = detect(image, args.detector, **settings)
+    boxes = detect(image, detector=args.detector, **settings)
     rows = list(zip(boxes.scores.tolist(), boxes.labels, boxes.xyxy.tolist(), strict=True))
     if args.json:
         found = [{"score": round(s, 4), "label": label, "xyxy": [round(v, 1) for v in box]} for s, label, box in rows]

@@ -55,8 +55,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
         warnings.filterwarnings("ignore", "left out image")  # reported below, in the manner of the other commands
         result = evaluate(
             photos,
-            model,
-            args.methods,
+            model=model,
+            methods=args.methods,
             fill=args.fill,
             steps=args.steps,
             randomised=args.randomised,

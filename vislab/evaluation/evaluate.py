@@ -29,9 +29,9 @@ from .trials import Maps, Plan, Seen, counted, maps_of, rng, sizes
 
 def evaluate(
     images: Iterable[Any],
+    *,
     model: str | Path | Model | nn.Module = "embedded",
     methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None,
-    *,
     targets: Sequence[str | int] | None = None,
     fill: Fill = "blur",
     steps: int = 28,

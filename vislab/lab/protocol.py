@@ -162,7 +162,7 @@ def closer(kept: Kept, settings: Mapping[str, Any], seen: Focus | None, detector
     crops = [{**_placed(heat), "signed": heat.signed} for heat in seen.heats]
     forecast = replace(seen.whole, seconds=forward_flops(kept.model, seen.whole.tokens) / rate)
     costs = [asdict(cost) for cost in (seen.staged, forecast)]
-    asked = f"vislab.focus(image, {detector!r}, confidence={seen.detections.confidence:g}"
+    asked = f"vislab.focus(image, detector={detector!r}, confidence={seen.detections.confidence:g}"
     first = [replace(heat, settings={**heat.settings, "region": None}) for heat in seen.heats[:1]]  # focus finds them
     made = call(first[0], asked) if first else f"{asked})"
     return content | {"crops": crops, "costs": costs, "call": made}, [heat.values.tobytes() for heat in seen.heats]

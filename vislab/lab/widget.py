@@ -261,7 +261,7 @@ class Lab(Settings, anywidget.AnyWidget):
                 raise Superseded
             self._say("computing", f"detector {named(detector)}")
             try:
-                found = Found(digest, detector, detect(wanted["pixels"], detector, confidence=FAINTEST))
+                found = Found(digest, detector, detect(wanted["pixels"], detector=detector, confidence=FAINTEST))
             except Exception as error:
                 found = Found(digest, detector, failed=str(error) or type(error).__name__)
         self._found = found
@@ -277,7 +277,7 @@ class Lab(Settings, anywidget.AnyWidget):
             asked = {name: wanted[name] for name in (*FORWARD[1:], *takes)} | {"method": wanted["method"]}
             pixels = wanted["pixels"]
             with Unless(self._is_overtaken):
-                seen = focus(pixels, detector, model=kept.model, confidence=confidence, **asked)
+                seen = focus(pixels, detector=detector, model=kept.model, confidence=confidence, **asked)
             heats = tuple(
                 replace(heat, image=pixels) for heat in seen.heats
             )  # one photograph for all, not copies of it

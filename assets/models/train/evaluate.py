@@ -128,7 +128,8 @@ def main() -> None:
     if args.images:
         pictures, targets = some(model, images, labels, args.images)
         for patch in args.map_sizes:
-            found = vislab.evaluate(pictures, model, args.methods, targets=targets, randomised=0, patch_size=patch)
+            settings = {"targets": targets, "randomised": 0, "patch_size": patch}
+            found = vislab.evaluate(pictures, model=model, methods=args.methods, **settings)
             print(f"\nMaps at {patch} px: {found}", flush=True)
         if args.maps is not None:
             map_picture(model, pictures, args.map_sizes, args.maps)

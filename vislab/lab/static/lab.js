@@ -643,13 +643,13 @@ export function view(port, root, page = false) {
   function code() {
     const two = !ui.figures[1].box.hidden, shown = panes.filter((pane) => pane.shown && (two || !pane.index)).map((pane) => pane.shown);
     const names = ["heat", "other"].slice(0, shown.length), look = Object.entries(SAVED).filter(([name, usual]) => now(name) !== usual);
-    const boxes = visible().length ? [`boxes = vislab.detect(image, ${python(now("detector"))}, confidence=${now("confidence")})`] : [];
+    const boxes = visible().length ? [`boxes = vislab.detect(image, detector=${python(now("detector"))}, confidence=${now("confidence")})`] : [];
     const what = names.length > 1 ? `[${names.join(", ")}]` : names[0];
     const how = [...(boxes.length ? ["detections=boxes"] : []), ...look.map(([name]) => `${name}=${python(now(name))}`)].map((one) => `, ${one}`);
     const drawn = look.filter(([name]) => ["opacity", "colormap"].includes(name)).map(([name]) => `${name}=${python(now(name))}`).join(", ");
     if (nearby(panes[0])) return ["import vislab", "", `image = ${shown[0].source}`, `seen = ${closer.call}`, `seen.overlay(${drawn})`].join("\n");
     const calls = shown.map(({ call }, i) => `${names[i]} = ${call}`);
-    return ["import vislab", "", `image = ${shown[0].source}`, ...calls, ...boxes, `vislab.save("figure.pdf", image, ${what}${how.join("")})`].join("\n");
+    return ["import vislab", "", `image = ${shown[0].source}`, ...calls, ...boxes, `vislab.save("figure.pdf", ${what}${how.join("")})`].join("\n");
   }
 
   function tokens({ model }) {
