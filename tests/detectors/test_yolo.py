@@ -21,7 +21,7 @@ from ultralytics.nn.tasks import DetectionModel, YOLOEModel
 import vislab
 from vislab.core.heatmap import Heatmap
 from vislab.detectors import yolo
-from vislab.detectors.detector import Glance
+from vislab.detectors.glance import Glance
 from vislab.engine.hooks import capture
 from vislab.engine.site import AttentionRefused
 

@@ -17,7 +17,7 @@ from vislab.evaluation import pointing as evaluation_pointing
 from vislab.evaluation import randomise, removal, trials
 from vislab.evaluation.pointing import pointing
 from vislab.evaluation.randomise import draw_anew, model_parts
-from vislab.evaluation.removal import kept_score
+from vislab.evaluation.removal import patch_score
 from vislab.methods import registry
 from vislab.models import load
 from vislab.models.model import Model
@@ -57,7 +57,7 @@ def test_removed_patches_show_the_fill_and_the_others_the_image(vit: Model, fill
     for n, row, col in zip(*np.nonzero(~kept), strict=True):
         patch = (slice(None), slice(8 * row, 8 * row + 8), slice(8 * col, 8 * col + 8))
         expected[n][patch] = nothing[patch]
-    scores = kept_score(vit, pixels, 2, fill=fill)(kept)
+    scores = patch_score(PHOTOS[0], model=vit, target=2, fill=fill)(kept)
     assert scores == pytest.approx(probabilities(vit, expected)[:, 2], abs=1e-6)
     assert np.ptp(scores) > 1e-3
 
@@ -80,13 +80,19 @@ def test_the_fills_are_a_blur_and_the_mean() -> None:
 
 
 def test_batches_give_what_single_forwards_give(vit: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels, _ = vit.preprocessing(PHOTOS[0])
     kept = np.random.default_rng(1).random((7, 4, 4)) < 0.5
-    together = kept_score(vit, pixels, 1)(kept)
+    together = patch_score(PHOTOS[0], model=vit, target=1)(kept)
     monkeypatch.setitem(removal.BATCH_TOKENS, "cpu", 1)
-    assert kept_score(vit, pixels, 1)(kept) == pytest.approx(together, abs=1e-6)
+    assert patch_score(PHOTOS[0], model=vit, target=1)(kept) == pytest.approx(together, abs=1e-6)
     monkeypatch.setitem(removal.BATCH_TOKENS, "cpu", 3 * 17)
-    assert kept_score(vit, pixels, 1)(kept) == pytest.approx(together, abs=1e-6)
+    assert patch_score(PHOTOS[0], model=vit, target=1)(kept) == pytest.approx(together, abs=1e-6)
+
+
+def test_without_a_target_it_is_the_class_predicted_on_the_whole_image(vit: Model) -> None:
+    whole = np.ones((1, 4, 4), bool)
+    [[label, share]] = vit.predict(PHOTOS[0], top=1)
+    assert patch_score(PHOTOS[0], model=vit)(whole) == pytest.approx([share], abs=1e-6)
+    assert patch_score(PHOTOS[0], model=vit, target=label)(whole) == pytest.approx([share], abs=1e-6)
 
 
 def test_curves_begin_and_end_at_the_image_and_its_fill(vit: Model) -> None:

@@ -44,7 +44,6 @@ def run_detect(args: argparse.Namespace) -> int:
     from ..api.detect import detect
     from ..core.files import check_folder, write
     from ..core.images import load_image
-    from ..figures.boxes import with_boxes
     from ..figures.notebook import png
 
     if args.out:
@@ -62,5 +61,5 @@ def run_detect(args: argparse.Namespace) -> int:
         for score, label, box in rows:
             print(f"{score:.2f}  {label}  {' '.join(f'{v:.1f}' for v in box)}")
     if args.out:
-        write(Path(args.out), png(with_boxes(image, boxes)))
+        write(Path(args.out), png(boxes.overlay()))
     return 0

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 
 from ..core.geometry import Frame, Grid
-from ..core.shown import Shown
+from ..core.shown import Shown, drawing
 
 
 class Decoded(NamedTuple):
@@ -71,7 +71,8 @@ class Detections(Shown):
             raise ValueError(f"the origins of boxes run from 0 to {cells - 1}, not {origin.min()} to {origin.max()}")
         if self.image is not None and self.image.shape[:2] != self.frame.source:
             raise ValueError(f"the frame is of an image of {self.frame.source}, not of {self.image.shape[:2]}")
-        for name, values in {"xyxy": xyxy, "scores": scores, "class_ids": class_ids, "origin": origin}.items():
+        arrays: dict[str, np.ndarray] = {"xyxy": xyxy, "scores": scores, "class_ids": class_ids, "origin": origin}
+        for name, values in arrays.items():
             values.flags.writeable = False
             object.__setattr__(self, name, values)
         object.__setattr__(self, "labels", labels)
@@ -121,6 +122,16 @@ class Detections(Shown):
         level = int(np.searchsorted(ends, origin, side="right"))
         grid = self.levels[level]
         return level, *grid.cell(origin - int(ends[level]) + grid.patches)
+
+    def overlay(self) -> np.ndarray:
+        """The boxes with their labels and scores on the image -> (H, W, 3) uint8.
+
+        Raises ValueError where there is no image.
+        """
+        if self.image is None:
+            raise ValueError("these boxes have no image: give them one, dataclasses.replace(boxes, image=…)")
+        picture: np.ndarray = drawing("boxes").with_boxes(self.image, self)
+        return picture
 
     def to_supervision(self) -> Any:
         """The same boxes as a `supervision.Detections`: class_id the detector's, names in data["class_name"].

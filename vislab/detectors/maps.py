@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from ..core.heatmap import Heatmap
 from ..engine.site import Site
 from ..methods.question import Head, fused_heads, layer_index
 from .detections import Detections
-from .detector import Glance
 from .points import Points
+
+if TYPE_CHECKING:
+    from .glance import Glance
 
 Layer = int | str | Literal["mean"]
 METHODS = ("attention", "grad_cam")
@@ -24,7 +26,10 @@ METHODS = ("attention", "grad_cam")
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """A site whose keys are cells of a grid. of_boxes: whether the queries that make boxes attend, else those cells."""
+    """Where a detector attends over cells or patches: a site, and the grid of its keys.
+
+    of_boxes: whether the queries that make boxes attend, else those cells.
+    """
 
     site: Site
     grid: Grid
@@ -41,15 +46,15 @@ class Place:
 
 
 def places(glance: Glance) -> list[Place]:
-    """The sites that attend over a feature map or over patches, in execution order; attention among queries is none."""
+    """See `Glance.places`; attention among queries is none."""
     grids = {grid.tokens: grid for grid in glance.detector.family.maps(glance.frame)}
-    found = []
+    known = []
     for site in glance.capture.sites.values():
         *path, leaf = site.name.split(".")
         decodes = "decoder" in path
         if site.refused is None and site.keys in grids and decodes == (leaf in ("encoder_attn", "cross_attn")):
-            found.append(Place(site, grids[site.keys], decodes))
-    return found
+            known.append(Place(site, grids[site.keys], decodes))
+    return known
 
 
 def heatmap(
@@ -61,14 +66,9 @@ def heatmap(
     layer: Layer = -1,
     head: Head = "mean",
 ) -> Heatmap:
-    """What a box rests on, or what a point (x, y) in source pixels attends to.
-
-    box: index among the boxes by falling score. method: "attention", by default where the detector has any, or
-    "grad_cam" of a box. layer: index among the sites that answer (-1 the last), a site's name, or "mean", of those on
-    one grid. Raises ValueError for what this detector does not answer.
-    """
+    """See `Glance.heatmap`."""
     if (box is None) == (point is None):
-        raise ValueError("ask about one thing: box=, an index of what vislab.detect finds, or query=(x, y), a point")
+        raise ValueError("ask about one thing: box=, an index among the boxes, or query=(x, y), a point")
     if method is None:
         method = "attention" if places(glance) else "grad_cam"
     if method not in METHODS:
@@ -91,11 +91,7 @@ def heatmap(
 
 
 def points(glance: Glance, box: int, *, layer: int = -1) -> Points:
-    """Where the query behind a box of RT-DETR samples the feature maps, and with which weights.
-
-    box: index among the boxes by falling score. layer: of the decoder, -1 the last. Raises ValueError for a detector
-    without deformable attention. Source: Zhu et al. 2021 (Deformable DETR), eq. 3.
-    """
+    """See `Glance.points`."""
     if not glance.samples:
         raise ValueError(f"{glance.detector.name} samples no points: vislab.explain(…, box={box}) draws a map of it")
     boxes = _boxes(glance, box)
@@ -132,7 +128,7 @@ def grad_cam(glance: Glance, box: int | None, *, layer: Layer = -1, head: Head =
 
 
 def _boxes(glance: Glance, box: int) -> Detections:
-    """The boxes by falling score, down to the one asked for: with a lower confidence, those before stay the same."""
+    """The boxes by falling score, this one among them: with a lower confidence, those before it stay the same."""
     for confidence in (0.25, 0.001):
         boxes = glance.detections(confidence)
         if 0 <= box < len(boxes):
@@ -161,8 +157,9 @@ def _chosen(glance: Glance, boxes: Detections | None, layer: Layer) -> Sequence[
     if not answering and by_queries and family.deformable:
         raise ValueError(
             f"the boxes of {detector.name} are made by deformable attention, which samples a few points of the maps "
-            "and weighs them without queries meeting keys: there is no map of it. vislab.detectors.maps.points draws "
-            "them; query=(x, y) reads the attention of its encoder at a point"
+            "and weighs them without queries meeting keys: there is no map of it; "
+            "vislab.load_detector(…).glance(image).points(box) has the points, and query=(x, y) reads the attention of "
+            "its encoder at a point"
         )
     if not answering:
         instead = "method='grad_cam' explains a box's score" if boxes is not None else "ask about a box: box=0"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.fingerprints import of_name
 from ..core.images import load_image
@@ -22,7 +22,7 @@ from ..models.preprocessing import ImageSize
 from .pointing import mosaics, pointing_scores, quarter
 from .randomise import randomisation
 from .ranks import spearman
-from .removal import Fill, Removal, kept_score, removal
+from .removal import Fill, Removal, patch_score, removal
 from .report import BASELINES, Evaluation
 from .trials import Maps, Plan, Seen, counted, maps_of, rng, sizes
 
@@ -79,7 +79,7 @@ def evaluate(
             continue
         target = known[number] if known else int(ready.logits(pixels, **sizes(asked)).argmax())
         maps = maps_of(asked, image, target, number)
-        curves = _removed(asked, pixels, maps, target, number)
+        curves = _removed(asked, image, maps, target, number)
         seen.append(Seen(number, target, maps, curves, quarter(image, frame)))
         first += [image] if len(first) < randomised else []
     if not seen:
@@ -137,8 +137,8 @@ def _agreement(maps: Maps) -> np.ndarray:
     return np.array([[spearman(one, other) for other in maps.values()] for one in maps.values()])
 
 
-def _removed(asked: Plan, pixels: Tensor, maps: Maps, target: int, number: int) -> list[Removal]:
-    score = kept_score(asked.model, pixels, target, fill=asked.fill, **sizes(asked))
+def _removed(asked: Plan, image: np.ndarray, maps: Maps, target: int, number: int) -> list[Removal]:
+    score = patch_score(image, model=asked.model, target=target, fill=asked.fill, **sizes(asked))
     # ties fall alike for every method, so that a method's numbers do not depend on which others are there
     fresh = (rng(asked.seed, "ties", number) for _ in maps)
-    return [removal(score, one, steps=asked.steps, rng=r) for one, r in zip(maps.values(), fresh, strict=True)]
+    return [removal(one, score=score, steps=asked.steps, seed=r) for one, r in zip(maps.values(), fresh, strict=True)]

@@ -20,7 +20,7 @@ from . import drawing
 from .boxes import with_boxes
 from .captions import describe
 from .colours import centred, colour_range, colour_ticks, colours, colours_of, fraction
-from .overlay import OPACITY, overlay, painted
+from .overlay import OPACITY, overlay
 from .page import Panel
 from .text import INK, WHITE, font, wrapped
 
@@ -44,12 +44,7 @@ def _(value: Detections) -> bytes:
 
 
 @picture.register
-def _(value: FeatureMap) -> bytes:
-    return png(captioned(painted(value.image, value.colours(), value.grid, value.frame), [str(value)]))
-
-
-@picture.register
-def _(value: Points) -> bytes:
+def _(value: FeatureMap | Points) -> bytes:
     return png(captioned(value.overlay(), [str(value)]))
 
 

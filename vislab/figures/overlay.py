@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from ..core.geometry import Frame, Grid
+from ..core.geometry import pixel_cells, within
 from ..core.heatmap import Heatmap
 from .boxes import Boxes, with_boxes
 from .colours import Normalise, colour_range, colours, colours_of, fraction, hidden
@@ -50,8 +50,7 @@ def overlay(
     canvas = np.array(photograph(heat, image))
     span = colour_range(heat, normalise)
     table = colours_of(span, colormap)
-    rows = pixel_cells(heat, 0)
-    cols = pixel_cells(heat, 1)
+    rows, cols = (pixel_cells(heat.grid, heat.frame, axis) for axis in (0, 1))
     seen = (within(rows, heat.grid.rows), within(cols, heat.grid.cols))
 
     if canvas[seen].size:
@@ -63,16 +62,6 @@ def overlay(
         canvas = with_boxes(canvas, detections)
     if ax is not None:
         ax.imshow(canvas, extent=(0, canvas.shape[1], canvas.shape[0], 0))
-    return canvas
-
-
-def painted(image: np.ndarray, colours: np.ndarray, grid: Grid, frame: Frame) -> np.ndarray:
-    """Each patch in a colour of its own, colours: (rows, cols, 3) uint8, over its source image -> (H, W, 3) uint8."""
-    order = Heatmap(np.arange(grid.patches).reshape(grid.rows, grid.cols), grid, frame, "order")
-    rows, cols = pixel_cells(order, 0), pixel_cells(order, 1)
-    seen = (within(rows, grid.rows), within(cols, grid.cols))
-    canvas = np.array(image)
-    canvas[seen] = colours[np.ix_(rows[seen[0]].astype(int), cols[seen[1]].astype(int))]
     return canvas
 
 
@@ -119,18 +108,6 @@ def check_shares(**shares: float) -> None:
     for name, number in shares.items():
         if not 0 <= number <= 1:
             raise ValueError(f"{name} lies between 0 and 1, not at {number}")
-
-
-def pixel_cells(heat: Heatmap, axis: int) -> np.ndarray:
-    """Where the centres of the source pixels along an axis stand on the grid, counted in patches."""
-    frame = heat.frame
-    centres = np.arange(frame.source[axis]) + 0.5
-    return (centres * frame.scale[axis] + frame.offset[axis]) / heat.grid.patch[axis]
-
-
-def within(cells: np.ndarray, count: int) -> slice:
-    """The pixels that a patch covers: one run, since positions only grow."""
-    return slice(int(np.searchsorted(cells, 0)), int(np.searchsorted(cells, count)))
 
 
 def _neighbours(cells: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

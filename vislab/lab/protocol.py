@@ -14,6 +14,7 @@ from ..core.heatmap import Heatmap
 from ..core.images import samples
 from ..figures.colours import colour_table
 from ..methods import registry
+from ..methods.heads import survey
 from ..methods.question import encoder
 from ..models.known import KNOWN
 from ..models.model import Model
@@ -115,7 +116,7 @@ def _packed(kept: Kept, index: int, q: np.ndarray, k: np.ndarray, widths: Mappin
 
 def atlas(kept: Kept) -> Message:
     """All heads of all layers."""
-    seen = heads.survey(kept.run.capture, kept.run.grid, token=0 if kept.model.cls else None)
+    seen = survey(kept.run, token=0 if kept.model.cls else None)
     numbers = {"entropy": seen.entropy.tolist(), "distance": seen.distance.tolist(), "queries": seen.queries}
     of = {"grid": [kept.run.grid.rows, kept.run.grid.cols], "cls": kept.model.cls}
     return {"kind": "atlas", "run": kept.number, **of, **numbers}, [seen.maps.astype("<f4").tobytes()]
@@ -207,5 +208,5 @@ def _described(model: Model) -> dict[str, Any]:
 def _measures(kept: Kept, chosen: Any) -> dict[str, list[float]]:
     """Entropy and distance of the heads of a layer, or of the mean of the layers."""
     layers = None if chosen == "mean" else [chosen]
-    seen = heads.survey(kept.run.capture, kept.run.grid, token=None, layers=layers)
+    seen = survey(kept.run, token=None, layers=layers)
     return {"entropy": seen.entropy.mean(0).tolist(), "distance": seen.distance.mean(0).tolist()}
