@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api.detect import detect
     from .api.explain import explain
+    from .api.explain_box import explain_box
     from .api.focus import Focus, focus
     from .api.reproduce import Reproduction, reproduce
     from .core.costs import attention_flops, attention_memory
@@ -67,6 +68,7 @@ __all__ = [
     "detect",
     "evaluate",
     "explain",
+    "explain_box",
     "focus",
     "load",
     "load_detector",
@@ -109,6 +111,7 @@ _HOME = {
     "detect": "api.detect",
     "evaluate": "evaluation.evaluate",
     "explain": "api.explain",
+    "explain_box": "api.explain_box",
     "focus": "api.focus",
     "load": "models.load",
     "load_detector": "detectors.load",

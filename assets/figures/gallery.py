@@ -60,7 +60,7 @@ def areas() -> Panel:
         "over the whole image": {"layer": 7},
         "Grad-CAM of the score": {"method": "grad_cam"},
     }
-    heats = [vislab.explain(photo, detector="embedded", box=0, **one) for one in asked.values()]
+    heats = [vislab.explain_box(photo, box=0, **one) for one in asked.values()]
     return vislab.panel([[photo, *heats]], columns=["photograph", *asked], detections=boxes, **ON_PAGE)
 
 

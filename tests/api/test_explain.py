@@ -16,7 +16,6 @@ from PIL import Image
 from torch import nn
 
 import vislab
-from vislab.detectors import cache as detectors_cache
 from vislab.engine.hooks import capture
 from vislab.engine.site import AttentionRefused
 from vislab.models import cache as models_cache
@@ -240,55 +239,13 @@ def test_a_capture_around_explain_sees_what_it_did() -> None:
     assert tiny.fingerprint(module) == before
 
 
-# ---- detectors ----
+@pytest.mark.parametrize("more", [{"detector": "embedded"}, {"box": 0}])
+def test_a_box_is_not_asked_of_a_model(more: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"is asked of a detector: vislab\.explain_box\(image"):
+        vislab.explain(PHOTO, **more)
 
 
-@pytest.fixture(scope="module")
-def detector() -> vislab.Detector:
-    import detecting
-
-    return vislab.load_detector(detecting.yolo("yolo12n"))
-
-
-def test_a_detectors_map_says_how_it_was_made(detector: vislab.Detector) -> None:
-    boxes = vislab.detect(PHOTO, detector=detector, image_size=160)
-    assert len(boxes) > 2
-    heat = vislab.explain(PHOTO, detector=detector, box=2, layer=1, head=0, attention_scale=0.8, image_size=160)
-    assert heat.method == "attention"
-    assert heat.frame == boxes.frame
-    assert np.array_equal(heat.image, PHOTO)
-    asked = {"detector": "yolo12n.yaml", "box": 2, "query": "cls", "layer": 1, "head": 0}
-    assert heat.settings == asked | {"attention_scale": 0.8, "image_size": 160}
-    assert heat.facts["dtype"] == "float32"
-    again = vislab.explain(PHOTO, **dict(heat.settings) | {"detector": detector}, method=heat.method)
-    assert np.array_equal(heat.values, again.values)
-    free = vislab.explain(PHOTO, detector=detector, query=(45, 25), layer=1, head=0, image_size=160)
-    scaled = vislab.explain(
-        PHOTO, detector=detector, query=(45, 25), layer=1, head=0, image_size=160, attention_scale=0.8
-    )
-    assert not np.array_equal(free.values, scaled.values)
-
-
-def test_a_gradient_of_a_box_has_no_layer(detector: vislab.Detector) -> None:
-    heat = vislab.explain(PHOTO, detector=detector, box=0, method="grad_cam", image_size=160)
-    assert heat.signed
-    assert str(heat.target).startswith("box 0: ")
-    assert [heat.settings[name] for name in ("layer", "head", "query")] == [None] * 3
-
-
-def test_the_embedded_detector_is_loaded_once_and_by_default() -> None:
-    assert detectors_cache.detector_of("embedded") is detectors_cache.detector_of("embedded")
-    assert vislab.detect(PHOTO).detector == "embedded"
-    heat = vislab.explain(PHOTO, detector="embedded", query=(45, 25))
-    assert heat.grid.patch == (32, 32)
-
-
-@pytest.mark.parametrize("more", [{"patch_size": 8}, {"target": "church"}, {"start": 1}, {"region": (0, 0, 9, 9)}])
-def test_a_detectors_map_has_no_settings_of_a_vit(more: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"maps of a detector have no {next(iter(more))}"):
-        vislab.explain(PHOTO, detector="embedded", box=0, **more)
-
-
-def test_a_model_has_no_boxes() -> None:
-    with pytest.raises(ValueError, match="a box is a detector's: give detector=…"):
-        vislab.explain(PHOTO, model="yolo12n.pt", box=0)
+def test_a_keyword_mistyped_by_a_letter_is_answered_with_the_right_one() -> None:
+    for wrong, right in {"metod": "method", "atention_scale": "attention_scale", "discrad": "discard"}.items():
+        with pytest.raises(ValueError, match=f"no option '{wrong}'.*did you mean '{right}'"):
+            vislab.explain(PHOTO, **{wrong: 1})

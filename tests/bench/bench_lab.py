@@ -52,7 +52,7 @@ lab = vislab.Lab("church", before=False, detector=None, image_size={SIZE}).wait(
 rows = []
 for scale in (1.1, 1.2, 1.3, 1.4, 1.5):
     sent.clear(); made.clear(); lab.attention_scale = scale; lab.wait()
-    rows.append([lab._panes[0].kept.seconds, sent[0] - made[0], sent[-1] - made[0]])
+    rows.append([lab._stage.panes[0].kept.seconds, sent[0] - made[0], sent[-1] - made[0]])
 widgets.Lab.send, models.Model.run = send, run
 print(rows)
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import re
@@ -20,7 +19,6 @@ from PIL import Image
 import vislab
 from vislab.cli import arguments as cli_arguments
 from vislab.cli import main
-from vislab.methods import registry
 from vislab.models import known
 from vislab.models import load as models_load
 from vislab.models import model as models_model
@@ -227,11 +225,7 @@ def test_models_lists_what_is_embedded_and_what_is_known(capsys: pytest.CaptureF
     assert "by its name on the hub" in listed
 
 
-def test_choices_are_those_of_the_engine() -> None:
-    assert set(cli_arguments.METHODS) == set(registry.METHODS)
-    for method, options in cli_arguments.OPTIONS.items():
-        parameters = inspect.signature(registry.METHODS[method]).parameters.values()
-        assert tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY) == options
+def test_dtypes_are_those_that_load_takes() -> None:
     for name in cli_arguments.DTYPES:
         assert models_load._dtype(name) == getattr(torch, name)
 

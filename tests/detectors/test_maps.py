@@ -330,7 +330,6 @@ def test_without_attention_a_box_is_explained_by_its_gradient() -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({}, "ask about one thing"),
         ({"box": 0, "query": (1, 1)}, "ask about one thing"),
         ({"box": 0, "method": "rollout"}, "no method 'rollout' for detectors"),
         ({"query": (121, 5)}, r"the point \(121, 5\) lies outside this image of 120×72 px"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from PIL import Image
 
 import vislab
 from vislab.core.heatmap import Heatmap
+from vislab.evaluation import plan, randomise, removal
 from vislab.evaluation import pointing as evaluation_pointing
-from vislab.evaluation import randomise, removal, trials
 from vislab.evaluation.pointing import pointing
 from vislab.evaluation.randomise import draw_anew, model_parts
 from vislab.evaluation.removal import patch_score
@@ -164,7 +165,7 @@ def test_every_method_there_is_is_evaluated(vit: Model) -> None:
     found = quick(vit, methods=None, targets=[0, 1, 2, 3, 4, 0], randomised=1)
     assert found.methods == (*registry.METHODS, "random", "centre")
     for name, share in zip(found.methods, found.pointing[:, 0], strict=True):
-        blind = name not in (*registry.TARGETED, "random")
+        blind = name not in (*registry.targeted(), "random")
         assert (abs(share - 1 / 4) < 1e-6) == blind, name
 
 
@@ -247,8 +248,9 @@ def test_the_quarters_of_a_mosaic_are_where_the_mask_says(vit: Model, monkeypatc
         shade = (red * model.preprocessing.std[0] + model.preprocessing.mean[0]) * 255
         return Heatmap((shade - shades[target]).abs().numpy() < 20, model.grid(), frame, "knowing")
 
-    monkeypatch.setattr("vislab.evaluation.trials.explain", knowing)
-    monkeypatch.setattr("vislab.methods.registry.TARGETED", ("cls",))
+    monkeypatch.setattr("vislab.evaluation.plan.explain", knowing)
+    targeted = replace(registry.METHODS["cls"], asks=frozenset({"target"}))
+    monkeypatch.setitem(registry.METHODS, "cls", targeted)
     found = quick(vit, greys, ["cls"], targets=[0, 1, 2, 3])
     assert found.pointing.shape == (3, 1)
     assert found.pointing[0].tolist() == [1]
@@ -262,7 +264,7 @@ def test_maps_that_are_the_same_for_every_class_score_a_quarter(vit: Model) -> N
 
 
 def test_mosaics_are_of_four_classes_and_use_no_image_twice() -> None:
-    seen = [trials.Seen(k, target, {}, [], PHOTOS[0]) for k, target in enumerate([0, 0, 0, 0, 1, 1, 2, 2, 3, 4])]
+    seen = [plan.Outcome(k, target, {}, [], PHOTOS[0]) for k, target in enumerate([0, 0, 0, 0, 1, 1, 2, 2, 3, 4])]
     mosaics = evaluation_pointing.mosaics(seen, np.random.default_rng(0))
     assert len(mosaics) == 2
     assert all(len({one.target for one in four}) == 4 for four in mosaics)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 from pictures import BOXES, FORMATS, SETTINGS, heatmap, photo
 
-from vislab import explain
 from vislab.core.fingerprints import of_image
 from vislab.core.geometry import Frame, Grid
 from vislab.core.heatmap import Heatmap
@@ -44,7 +42,8 @@ def test_how_it_was_made_travels_with_the_file(tmp_path: Path, suffix: str) -> N
 def test_the_call_in_the_file_makes_the_file_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, count: int
 ) -> None:
-    image, heats = photo(), [heatmap([[head, 1], [2, 3]], head=head) for head in range(count)]
+    image = photo()
+    heats = [replace(heatmap([[head, 1], [2, 3]], head=head), method="attention") for head in range(count)]
     heat = heats[0] if count == 1 else heats
     path = save.save(
         tmp_path / f"mine{suffix}",
@@ -59,7 +58,7 @@ def test_the_call_in_the_file_makes_the_file_again(
 
     def explain(given: np.ndarray, *, method: str, head: int, **settings: object) -> Heatmap:
         assert given is image
-        assert method == "cls"
+        assert method == "attention"
         assert settings == {name: value for name, value in SETTINGS.items() if name != "head"}
         return heats[head if count > 1 else 0]
 
@@ -105,15 +104,10 @@ def call_of(*, grid: bool = False, **options: object) -> str:
 
 
 def test_the_call_spells_out_no_defaults() -> None:
-    assert call_of() == "heat = vislab.explain(image)\nvislab.save('figure.png', heat)"
+    assert call_of() == "heat = vislab.explain(image, method='rollout')\nvislab.save('figure.png', heat)"
     defaults = {name: value for name, value in panel.OPTIONS.items() if name not in ("detections", "rows", "columns")}
     assert call_of(**defaults) == call_of()
     assert call_of(opacity=1).endswith("vislab.save('figure.png', heat, opacity=1)")
-
-
-def test_the_defaults_of_explain_are_those_of_explain() -> None:
-    own = {n: p.default for n, p in inspect.signature(explain).parameters.items() if p.default is not p.empty}
-    assert {"method": "rollout"} | {name: one for name, one in own.items() if one is not None} == provenance.EXPLAIN
 
 
 def test_a_grid_of_photos_is_told_photo_by_photo() -> None:

@@ -12,6 +12,7 @@ import vislab
 from vislab.api import explain
 from vislab.lab import export_page, protocol
 from vislab.lab.cache import Kept, Runs
+from vislab.methods.request import Request
 
 ASKED = {"layer": -1, "head": "mean", "query": "cls", "attention_scale": 1.0, "patch_size": None, "image_size": None}
 
@@ -24,7 +25,7 @@ def kept() -> Kept:
 
 def heat(kept: Kept, **asked: object) -> vislab.Heatmap:
     image = np.zeros((*kept.run.frame.source, 3), np.uint8)
-    return explain.heatmap(kept.model, kept.run, image, method="rollout", token=None, asked=ASKED | asked, options={})
+    return explain.heatmap(kept.model, kept.run, image, Request(**asked), token=None)
 
 
 def rows(q: np.ndarray, k: np.ndarray) -> np.ndarray:
@@ -113,6 +114,6 @@ def test_the_call_is_python_that_makes_the_same(kept: Kept) -> None:
     namespace: dict = {"vislab": vislab}
     namespace["image"] = eval(protocol.source("church"), namespace)
     assert namespace["image"].shape == (683, 1024, 3)
-    code = protocol.call(heat(kept, attention_scale=0.5))
+    code = protocol.call_of(heat(kept, attention_scale=0.5))
     assert "attention_scale=0.5" in code
     assert eval(code, namespace).settings["attention_scale"] == 0.5

@@ -40,7 +40,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     fresh = Runs(2**28)
     fresh.rate(cache.model_of("embedded"), np.zeros((32, 32, 3), np.uint8))
     fresh.forwards = 0
-    monkeypatch.setattr("vislab.lab.widget.RUNS", fresh)
+    monkeypatch.setattr("vislab.lab.cache.RUNS", fresh)
     return fresh
 
 
@@ -49,7 +49,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, float]]:
     """What the detector was asked, (detector, confidence): a stand-in that finds a dog and, less surely, a ball."""
     calls: list[tuple[Any, float]] = []
 
-    def detect(image: np.ndarray, detector: Any = "embedded", *, confidence: float = 0.25) -> Detections:
+    def detect(image: np.ndarray, *, detector: Any = "embedded", confidence: float = 0.25) -> Detections:
         calls.append((detector, confidence))
         if detector == "broken":
             raise OSError("no such detector")
@@ -57,7 +57,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, float]]:
         frame = Frame.letterbox(image.shape[:2], (640, 640))
         return Detections(*found, frame, FAINTEST, str(detector)).above(confidence)
 
-    monkeypatch.setattr("vislab.lab.widget.detect", detect, raising=False)
+    for room in ("lab.stage", "api.focus"):
+        monkeypatch.setattr(f"vislab.{room}.detect", detect)
     return calls
 
 
@@ -245,7 +246,7 @@ def test_a_forward_is_left_off_for_another_but_not_for_a_reading_of_its_own(told
 
 
 def test_what_takes_long_is_preceded_by_what_is_ready(lab: Lab, told: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vislab.lab.widget.SOON", 0.0)
+    monkeypatch.setattr("vislab.lab.stage.SOON", 0.0)
     told.clear()
     lab.layer = 7
     lab.wait(60)
@@ -371,7 +372,7 @@ def test_each_box_is_looked_at_by_itself(lab: Lab, told: list, asked: list) -> N
 def test_what_is_compared_need_not_take_the_same(lab: Lab) -> None:
     lab.state = {"method": "cls", "layer": 3, "head": 1, "compare": {"method": "grad_rollout"}}
     lab.wait(60)
-    assert [(shown.heat.method, shown.heat.target) for shown in lab._panes] == [
+    assert [(shown.heat.method, shown.heat.target) for shown in lab._stage.panes] == [
         ("cls", None),
         ("grad_rollout", "church"),
     ]
@@ -393,7 +394,7 @@ def test_a_model_of_ones_own_is_taken(told: list) -> None:
 
 
 def test_many_interactions_leave_nothing_behind(lab: Lab, runs: Runs) -> None:
-    runs.limit = 3 * lab._panes[0].kept.bytes
+    runs.limit = 3 * lab._stage.panes[0].kept.bytes
     threads = threading.active_count()
     for step in range(200):
         lab.state = {"attention_scale": 0.1 + step % 7, "layer": step % 12} if step % 7 < 4 else {"opacity": 0.5}
@@ -408,8 +409,8 @@ def test_many_interactions_leave_nothing_behind(lab: Lab, runs: Runs) -> None:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Only four methods, and few steps of taking patches away; the pictures in each forward without patches."""
-    methods = {name: registry.METHODS[name] for name in ("cls", "rollout", "relevance", "grad_cam")}
-    monkeypatch.setattr("vislab.methods.registry.METHODS", methods)
+    for name in set(registry.METHODS) - {"cls", "rollout", "relevance", "grad_cam"}:
+        monkeypatch.delitem(registry.METHODS, name)
     monkeypatch.setattr("vislab.lab.trial.STEPS", 4)
     forwards, logits = [], Model.logits
 
@@ -451,7 +452,7 @@ def test_what_has_no_room_for_gradients_still_has_its_other_maps(
     lab: Lab, told: list, few: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.attention_scale = 0.77  # of which nothing is remembered
-    room = lab.wait(60)._panes[0].kept.model.forecast(lab._panes[0].kept.run.grid) + 1
+    room = lab.wait(60)._panes[0].kept.model.forecast(lab._stage.panes[0].kept.run.grid) + 1
     monkeypatch.setattr("vislab.models.model.free_memory", lambda device: room)
     ask(lab, "methods", open=True)
     refused = {content["method"] for content, _ in told if content["kind"] == "method" and "refused" in content}
@@ -461,8 +462,8 @@ def test_what_has_no_room_for_gradients_still_has_its_other_maps(
 
 def test_a_new_image_never_bears_the_old_ones_map(lab: Lab, told: list, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even one that is put on the screen while the new one is being painted."""
-    shown, before = lab._panes[0], lab._content
-    monkeypatch.setattr("vislab.lab.widget.jpeg", lambda pixels: lab._put(0, shown) or b"")
+    shown, before = lab._stage.panes[0], lab._content
+    monkeypatch.setattr("vislab.lab.protocol.jpeg", lambda pixels: lab._stage.put(0, shown) or b"")
     lab.image = "minster"
     late = next(content for content, _ in told if content["kind"] == "view")
     assert (late["run"], late["content"]) == (shown.kept.number, before)
@@ -490,9 +491,9 @@ def test_patches_are_taken_away_in_the_order_of_the_shown_map(lab: Lab, told: li
     lab.state = {"method": "grad_cam", "target": "golf ball", "attention_scale": 0.5}
     ask(lab, "methods", open=True)
     [(content, [gone, filled])] = removals(told)
-    assert content["settings"] == lab._panes[0].settings
+    assert content["settings"] == lab._stage.panes[0].settings
     assert content["target"] == "golf ball"
-    chance = dict(lab._panes[0].kept.model.top(lab._panes[0].kept.run, 10))["golf ball"]
+    chance = dict(lab._stage.panes[0].kept.model.top(lab._stage.panes[0].kept.run, 10))["golf ball"]
     assert content["deletion"][0] == pytest.approx(chance, rel=1e-4)
     step = np.frombuffer(gone, "<u2").reshape(14, 14)
     assert np.bincount(step.ravel()).tolist() == [0, 49, 49, 49, 49]
@@ -586,7 +587,7 @@ def test_hello_is_answered_with_all_there_is(lab: Lab, told: list) -> None:
 def test_a_shown_run_is_held_by_its_lab(lab: Lab, told: list, runs: Runs) -> None:
     runs._kept.clear()  # as other labs may have it
     told.clear()
-    for number in (lab._panes[0].kept.number, 10**6):
+    for number in (lab._stage.panes[0].kept.number, 10**6):
         ask(lab, "layer", run=number, layer=3)
         ask(lab, "atlas", run=number)
     assert [(content["kind"], "no longer held" in (content.get("refused") or "")) for content, _ in told] == [
@@ -663,7 +664,7 @@ def test_the_page_holds_what_was_played(lab: Lab, tmp_path: Path, few: list[int]
 
 
 def found_boxes(lab: Lab) -> list[dict[str, Any]]:
-    found = lab._found.detections
+    found = lab._stage.finding.detections
     each = zip(found.xyxy.tolist(), found.labels, found.scores.tolist(), strict=True)
     return [{"box": box, "label": label, "score": score} for box, label, score in each]
 

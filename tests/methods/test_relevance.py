@@ -308,7 +308,7 @@ def explained(model: Model, method: str, **options: Any) -> vislab.Heatmap:
 
 def test_the_target_is_the_predicted_class_by_default(vit: Model) -> None:
     best = int(logits_of(vit, pixels_of(vit)).argmax())
-    for method in registry.TARGETED:
+    for method in registry.targeted():
         heat = explained(vit, method)
         assert heat.target == vit.labels[best]
         function = [] if method in OF_TOKENS else [lambda output: output.logits[0, best]]
@@ -505,14 +505,14 @@ def test_every_method_answers_on_every_classifier(name: str) -> None:
     module = roughened(make()).train()
     before = tiny.fingerprint(module)
     model = load.load(module)
-    for method in registry.TARGETED:
+    for method in registry.targeted():
         if method in ("cls_contribution", "both_contribution") and query != "CLS":
             continue
         options = {"steps": 4} if method == "integrated_gradients" else {}
         heat = explained(model, method, target=1, **options)
         assert np.ptp(heat.values) > 0
         assert heat.target == (model.labels[1] if model.labels else "class 1")
-        assert heat.query == (query if "query" in registry.ASKED[method] else None)
+        assert heat.query == (query if "query" in registry.METHODS[method].asks else None)
     assert tiny.fingerprint(module) == before
     assert all(parameter.grad is None for parameter in module.parameters())
 
@@ -529,7 +529,7 @@ def test_the_walk_begins_at_the_pooling_heads_own_relevance() -> None:
     assert heat.values.ravel() == pytest.approx((start @ dense_relevance(layers)[0]).numpy(), rel=1e-5)
 
 
-@pytest.mark.parametrize("method", registry.TARGETED)
+@pytest.mark.parametrize("method", registry.targeted())
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_gradient_modes_around_it_make_no_difference(vit: Model, method: str, mode: Callable[[], Any]) -> None:
     expected = explained(vit, method, target=1).values
@@ -537,7 +537,7 @@ def test_gradient_modes_around_it_make_no_difference(vit: Model, method: str, mo
         assert np.array_equal(explained(vit, method, target=1).values, expected)
 
 
-@pytest.mark.parametrize("method", registry.TARGETED)
+@pytest.mark.parametrize("method", registry.targeted())
 def test_sizes_and_attention_scale_reach_the_map(vit: Model, method: str) -> None:
     plain = explained(vit, method, target=1, image_size=(32, 64), patch_size=4)
     scaled = explained(vit, method, target=1, image_size=(32, 64), patch_size=4, attention_scale=3.0)
@@ -549,7 +549,7 @@ def failing(output: Any) -> Tensor:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("method", registry.TARGETED)
+@pytest.mark.parametrize("method", registry.targeted())
 @pytest.mark.parametrize(
     ("target", "error", "words"),
     [
@@ -584,7 +584,7 @@ def test_a_model_without_a_classifier_wants_a_function() -> None:
     def length(output: Any) -> Tensor:
         return output.last_hidden_state[:, 0].norm()
 
-    for method in set(registry.TARGETED) - OF_TOKENS:
+    for method in set(registry.targeted()) - OF_TOKENS:
         heat = explained(model, method, target=length)
         assert heat.target == "length"
         assert np.ptp(heat.values) > 0
@@ -626,7 +626,7 @@ def test_batches_are_bounded_in_tokens(vit: Model, monkeypatch: pytest.MonkeyPat
 def test_long_methods_tell_how_far_they_are(vit: Model, method: str, total: int) -> None:
     told: list[tuple[int, int]] = []
     with methods_probe.probing(vit, PHOTO, 1, progress=lambda *counts: told.append(counts)) as probe:
-        registry.METHODS[method](probe, ASK)
+        registry.METHODS[method].load()(probe, ASK)
     assert told == sorted(told)
     assert told[-1] == (total, total)
 

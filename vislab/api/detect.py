@@ -33,7 +33,7 @@ def detect(
     Boxes of ultralytics' detectors are those of its own predict(), with the same confidence and iou.
 
         boxes = vislab.detect("photo.jpg", detector="yolo12n.pt", confidence=0.1)
-        boxes.labels, boxes.scores, boxes.above(0.5).xyxy
+        vislab.overlay(vislab.explain_box("photo.jpg", detector="yolo12n.pt"), detections=boxes.above(0.5))
     """
     check_confidence(confidence)
     ready = detector_of(detector, trust)

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
-import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from torch import nn
 
 from ..core import fingerprints
 from ..core.geometry import Frame, Grid
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
-from ..detectors import maps
-from ..detectors.cache import detector_of
-from ..detectors.detector import Detector
-from ..methods import registry
-from ..methods.probe import Progress, Target, probing
-from ..methods.question import Head, Layer, Question
+from ..methods.probe import Progress, probing
+from ..methods.question import Question
+from ..methods.request import Head, Layer, Query, Request, Target
 from ..models.cache import model_of
 from ..models.model import Model, Run
 from ..models.preprocessing import ImageSize
-
-Query = Literal["cls"] | tuple[float, float]
 
 
 def explain(
     image: Any,
     *,
     model: str | Path | Model | Any = "embedded",
-    detector: str | Path | Detector | Any | None = None,
-    box: int | None = None,
-    method: str | None = None,
-    layer: Layer | str = -1,
+    method: str = "rollout",
+    layer: Layer = -1,
     head: Head = "mean",
     query: Query = "cls",
     target: Target = None,
@@ -45,7 +35,7 @@ def explain(
     patch_size: int | None = None,
     image_size: ImageSize | None = None,
     region: Sequence[int] | None = None,
-    **method_options: Any,
+    **options: Any,
 ) -> Heatmap:
     """Where a Vision Transformer looks in an image, or what speaks for a class in it, as one value per patch.
 
@@ -58,53 +48,70 @@ def explain(
     explained, a class by label or index, by default the predicted one, or a function that makes one number of the
     model's output. attention_scale: factor of q·kᵀ, for all layers or {layer: factor}, a real intervention.
     patch_size: px. image_size: px of the model's input, a side or (height, width). region: (x0, y0, x1, y1), source
-    pixels, the part of the image that the model gets to see; by default all of it.
+    pixels, the part of the image that the model gets to see; by default all of it. options: those of the method.
 
-    detector, box: what a box of a detector rests on instead, or with a point as query, what it attends to there.
-    detector: a Detector, or what `load_detector` takes. box: index among what `detect` finds. method is then
-    "attention", of the cells or the query behind the box, at one of the detector's sites (layer: index or name), or
-    "grad_cam" of the box's score, by default where the detector has no attention.
-
-    Raises ValueError, before the model runs where it can, for what is unknown or impossible.
+    What a detector's box rests on is told by `explain_box`. Raises ValueError, before the model runs where it can, for
+    what is unknown or impossible.
 
         heat = vislab.explain("photo.jpg", method="cls", layer=11, head=3)
         heat = vislab.explain("photo.jpg", method="relevance", target="church")
-        heat = vislab.explain("photo.jpg", detector="embedded", box=0, layer="model.6.m.0.0.attn")
         vislab.save("figure.pdf", heat)
     """
-    if detector is not None or box is not None:
-        odd = {"target": target, "patch_size": patch_size, "region": region, **method_options}
-        odd = {name: value for name, value in odd.items() if value is not None}
-        if odd:
-            raise ValueError(f"maps of a detector have no {', '.join(odd)}: leave it out")
-        if model is not None and model != "embedded":
-            raise ValueError("a box is a detector's: give detector=… with it, and leave model out")
-        about = {"box": box, "query": query, "layer": layer, "head": head}
-        finder = detector_of("embedded" if detector is None else detector)
-        return _of_detector(finder, load_image(image), method, about, image_size, attention_scale)
-    method = method or "rollout"
-    registry.method(method, method_options)
-    targeted = method in registry.TARGETED
-    if target is not None and not targeted:
-        raise ValueError(
-            f"method {method!r} is attention, which is the same for every class: leave target out, or take one of "
-            f"{', '.join(registry.TARGETED)}"
-        )
+    request = Request(method, layer, head, query, target, attention_scale, patch_size, image_size, None, options)
     picture, ready = load_image(image), model_of(model)
+    request.fits(ready.layers, ready.heads)
     x0, y0, x1, y1 = corners = _region(region, picture)
-    seen = np.ascontiguousarray(picture[y0:y1, x0:x1])
     frame = ready.preprocessing.frame((y1 - y0, x1 - x0), ready.input_size(image_size))
     frame = frame.cut_from((picture.shape[0], picture.shape[1]), (x0, y0))
-    token = _token(query, ready.grid(image_size, patch_size), frame)
-    question = Question(token, ready.cls, layer, head)  # type: ignore[arg-type]
-    registry.check(method, question, ready.layers, ready.heads)
-    forward: dict[str, Any] = {"attention_scale": attention_scale, "patch_size": patch_size, "image_size": image_size}
-    asked: dict[str, Any] = {"layer": layer, "head": head, "query": query, "target": target, **forward}
-    run = None if targeted else ready.run(seen, **forward)
-    heat = heatmap(ready, run, seen, method=method, token=token, asked=asked, options=method_options)
+    token = _token(request.query, ready.grid(image_size, patch_size), frame)
+    seen = np.ascontiguousarray(picture[y0:y1, x0:x1])
     if region is None:
-        return heat
-    return replace(heat, frame=frame, image=picture, settings={**heat.settings, "region": corners})
+        return heatmap(ready, None, seen, request, token=token)
+    request = replace(request, region=corners)
+    return replace(heatmap(ready, None, seen, request, token=token), frame=frame, image=picture)
+
+
+def heatmap(
+    model: Model,
+    run: Run | None,
+    image: np.ndarray,
+    request: Request,
+    *,
+    token: int | None,
+    progress: Progress | None = None,
+) -> Heatmap:
+    """The heatmap that a request asks for, of a run that was made of the image, or of one that is made now.
+
+    image: (H, W, 3) uint8, what the model sees. run: of the request's forward, or None; methods for one target make
+    runs of their own. token: the attending one, or None for the model's own summary. progress: told (done, total) where
+    it takes long.
+    """
+    request.fits(model.layers, model.heads)
+    question = Question(token, model.cls, request.layer, request.head)
+    method, target = request.entry.load(), None
+    if request.entry.targeted:
+        with probing(model, image, request.target, progress=progress, **request.forward) as probe:
+            answer = method(probe, question, **request.options)
+            grid, frame, target = probe.grid, probe.frame, probe.target
+    else:
+        run = run or model.run(image, **request.forward)
+        answer = method(run.capture, run.grid, question, **request.options)
+        grid, frame = run.grid, run.frame
+    facts = fingerprints.of_module(model.module)
+    if run is not None and run.logits is not None:
+        facts["predictions"] = model.top(run)
+    return Heatmap(
+        answer.values.float().cpu().numpy().reshape(grid.rows, grid.cols),
+        grid,
+        frame,
+        request.method,
+        target,
+        settings={"model": model.name, **request.settings},
+        image=image,
+        query=answer.query,
+        facts=facts,
+        signed=answer.signed,
+    )
 
 
 def _region(region: Any, image: np.ndarray) -> tuple[int, int, int, int]:
@@ -120,88 +127,11 @@ def _region(region: Any, image: np.ndarray) -> tuple[int, int, int, int]:
     return x0, y0, x1, y1
 
 
-def _of_detector(
-    detector: Detector,
-    image: np.ndarray,
-    method: str | None,
-    asked: Mapping[str, Any],
-    image_size: ImageSize | None,
-    attention_scale: float | Mapping[int, float],
-) -> Heatmap:
-    """The heatmap of a detector's box, or of a point."""
-    question = dict(asked)
-    query = question.pop("query")
-    glance = detector.glance(image, image_size=image_size, attention_scale=attention_scale)
-    heat = maps.heatmap(glance, method=method, point=None if query == "cls" else query, **question)
-    settings = {"detector": detector.name, **asked, "attention_scale": attention_scale, "image_size": image_size}
-    if heat.method == "grad_cam":
-        settings |= dict.fromkeys(("layer", "head", "query"))
-    return replace(heat, settings=settings, facts=_facts(detector.module))
-
-
-def heatmap(
-    model: Model,
-    run: Run | None,
-    image: Any,
-    *,
-    method: str,
-    token: int | None,
-    asked: Mapping[str, Any],
-    options: Mapping[str, Any],
-    progress: Progress | None = None,
-) -> Heatmap:
-    """The heatmap of a run that was made; a method for one class makes its own.
-
-    token: the attending one, or None for the model's own summary. asked: `explain`'s other keywords. progress: told
-    (done, total) where it takes long.
-    """
-    question = Question(token, model.cls, asked["layer"], asked["head"])
-    registry.check(method, question, model.layers, model.heads)
-    how = registry.method(method, options)
-    forward = {name: asked[name] for name in ("attention_scale", "patch_size", "image_size")}
-    target = None
-    if method in registry.TARGETED:
-        with probing(model, image, asked.get("target"), progress=progress, **forward) as probe:
-            answer = how(probe, question, **options)
-            grid, frame, target = probe.grid, probe.frame, probe.target
-    else:
-        run = run or model.run(image, **forward)
-        answer = how(run.capture, run.grid, question, **options)
-        grid, frame = run.grid, run.frame
-    values = answer.values.float().cpu().numpy().reshape(grid.rows, grid.cols)
-    kept = {name: value for name, value in asked.items() if name in registry.ASKED[method] or name in forward}
-    settings = {"model": model.name, **kept, **_not_default(method, options)}
-    more: dict[str, Any] = {"query": answer.query, "signed": answer.signed, "settings": settings, "image": image}
-    more["facts"] = _facts(model.module)
-    if run is not None and run.logits is not None:
-        more["facts"]["predictions"] = model.top(run)
-    return Heatmap(values, grid, frame, method, target, **more)
-
-
-def _not_default(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that change what the method does by itself: captions name them."""
-    own = inspect.signature(registry.METHODS[method]).parameters
-    return {name: value for name, value in options.items() if value != own[name].default}
-
-
-def _facts(module: nn.Module) -> dict[str, Any]:
-    one = next(module.parameters())
-    dtype = str(one.dtype).removeprefix("torch.")
-    return {"weights": fingerprints.of_weights(module), "device": one.device.type, "dtype": dtype}
-
-
 def _token(query: Query, grid: Grid, frame: Frame) -> int | None:
     """The token index of a query; None for "cls"."""
-    if isinstance(query, str):
-        if query != "cls":
-            raise ValueError(f"query is 'cls' or a point (x, y) in pixels of the image, not {query!r}")
+    if query == "cls":
         return None
-    try:
-        x, y = (float(v) for v in query)
-    except (TypeError, ValueError):
-        x = y = math.nan
-    if not (math.isfinite(x) and math.isfinite(y)):
-        raise ValueError(f"query is 'cls' or a point (x, y) in pixels of the image, not {query!r}")
+    x, y = query
     cell = grid.cell_at(*frame.to_model(x, y))
     if cell is None:
         height, width = frame.source

@@ -29,6 +29,7 @@ from ..models.cache import model_of
 from ..models.load import load
 from ..models.model import Model
 from .explain import explain
+from .explain_box import explain_box
 
 RASTER = (".png", ".jpg", ".jpeg")
 
@@ -130,23 +131,24 @@ def _pictures(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES)
 
 
-def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any) -> Heatmap:
-    asked = {name: _restored(value) for name, value in one["settings"].items() if value is not None}
-    for option, value in asked.items():
+def _explained(one: Mapping[str, Any], image: np.ndarray, given: Any) -> Heatmap:
+    """A map of the record made again. given: the model or detector, or by its recorded name, or None."""
+    settings = {name: _restored(value) for name, value in one["settings"].items() if value is not None}
+    for option, value in settings.items():
         if isinstance(value, str) and re.fullmatch(r"<\w+>", value):
             raise ValueError(f"{option} was {value}, an object that only Python knew: explain the photo anew with it")
-    which = "detector" if "detector" in asked else "model"
-    name = asked.get(which, "embedded")
-    given = model.get(name) if isinstance(model, Mapping) else model
+    settings["method"] = one["method"]
+    which = "detector" if "detector" in settings else "model"
+    name = settings.get(which, "embedded")
+    given = given.get(name) if isinstance(given, Mapping) else given
     try:
-        if which == "model":
-            dtype = one["facts"].get("dtype", "float32")
-            asked["model"] = _model(name, dtype) if given is None else model_of(given)
-        else:
-            asked["detector"] = detector_of(name if given is None else given)
+        if which == "detector":
+            return explain_box(image, **settings | {"detector": detector_of(name if given is None else given)})
+        dtype = one["facts"].get("dtype", "float32")
+        ready = _model(name, dtype) if given is None else model_of(given)
     except ValueError as error:
         raise ValueError(f"{error}. Or give the {which} itself: vislab.reproduce(…, model=…)") from error
-    return explain(image, method=one["method"], **asked)
+    return explain(image, **settings | {"model": ready})
 
 
 def _model(name: str, dtype: str) -> Model:

@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from ..models.model import Model
 
 
-# As vislab.attribution and vislab.loading have them, which would load torch before --help is shown.
-METHODS = (
-    *("rollout", "cls", "attention", "relevance", "grad_rollout", "grad_cam", "integrated_gradients", "occlusion"),
-    *("cls_contribution", "token_contribution", "both_contribution"),
-)
-OPTIONS = {"rollout": ("start", "residual", "discard"), "grad_rollout": ("residual",)}
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 

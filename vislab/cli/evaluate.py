@@ -6,8 +6,9 @@ import argparse
 import sys
 import warnings
 
-from .arguments import METHODS, csv_path, load_model, meant, report, whole
-from .photos import found, photos_argument, spare
+from ..methods.registry import METHODS
+from .arguments import csv_path, load_model, meant, report, whole
+from .photos import photos_argument, photos_of, spare
 
 EVALUATE_EPILOG = """\
 examples:
@@ -46,7 +47,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from ..evaluation.report import destination
 
     paths = [destination(path) for path in (args.csv, args.figure) if path]  # refused before hours of work, not after
-    photos = [photo.source for photo in found(args.photos)]
+    photos = [photo.source for photo in photos_of(args.photos)]
     spare(photos, paths, f"--figure {args.figure!r}")
     model = load_model(args)
     from ..evaluation.evaluate import evaluate

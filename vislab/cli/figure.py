@@ -11,9 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..methods.registry import METHODS, options
+from ..methods.request import DEFAULTS
 from .arguments import (
-    METHODS,
-    OPTIONS,
     UsageError,
     beside,
     cell,
@@ -27,7 +27,7 @@ from .arguments import (
     share,
     whole,
 )
-from .photos import destinations, found, is_figure, photos_argument, sweep
+from .photos import destinations, is_figure, photos_argument, photos_of, sweep
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +53,9 @@ is then 1. What an earlier call with the same settings has finished, even one th
 """
 
 
+_OPTION_TYPES: dict[str, Any] = {"share": share, "index": int, "count": whole}
+
+
 class PhotoError(Exception):
     """One photo cannot be shown; others may."""
 
@@ -67,7 +70,8 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
         "or a path with {name}, which becomes each photo's name",
     )
     group = parser.add_argument_group("attention")
-    group.add_argument("--method", choices=METHODS, default="rollout", help="(default: rollout)")
+    usual = DEFAULTS["method"]
+    group.add_argument("--method", choices=list(METHODS), default=usual, help=f"(default: {usual})")
     group.add_argument(
         "--layer",
         type=index_or("mean"),
@@ -95,10 +99,14 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S|LAYER:S,…",
         help="factor of q·k, of all layers or of some; 1 is the trained model (default: 1)",
     )
-    group = parser.add_argument_group("rollout")
-    group.add_argument("--start", type=int, metavar="N", help="first layer (default: 0)")
-    group.add_argument("--residual", type=share, metavar="X", help="share of the residual path, 0 to 1 (default: 0.5)")
-    group.add_argument("--discard", type=share, metavar="X", help="share of each row that is cut, 0 to 1 (default: 0)")
+    group = parser.add_argument_group("of one method")
+    for option, takers in options().items():
+        group.add_argument(
+            f"--{option.name}",
+            type=_OPTION_TYPES[option.kind],
+            metavar="X" if option.kind == "share" else "N",
+            help=f"{option.words}, of {' and '.join(takers)} (default: {option.default:g})",
+        )
     group = parser.add_argument_group("display")
     group.add_argument("--colormap", default="viridis", metavar="NAME", help="of matplotlib (default: viridis)")
     group.add_argument("--opacity", type=share, default=0.6, metavar="X", help="0 to 1 (default: 0.6)")
@@ -128,7 +136,7 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_figure(args: argparse.Namespace) -> int:
     options = _method_options(args)
-    paths = destinations(args.out, found(args.photos))
+    paths = destinations(args.out, photos_of(args.photos))
     _check_display(args)
     from tqdm import tqdm
 
@@ -176,8 +184,8 @@ class _Batch:
         self.args, self.options, self.kept = args, options, 0
         # Loaded once, and only when a photo is there to look at.
         self.model = cache(lambda: load_model(args))
-        asked = {name: value for name, value in vars(args).items() if name not in ELSEWHERE}
-        self.asked = asked | {"vislab": import_module("vislab").__version__}
+        settings = {name: value for name, value in vars(args).items() if name not in ELSEWHERE}
+        self.settings = settings | {"vislab": import_module("vislab").__version__}
 
     def draw(self, photo: str, path: Path) -> dict[str, Any]:
         """Write what is asked for of a photo, unless it is there already -> its row."""
@@ -192,7 +200,7 @@ class _Batch:
             image = None if path.exists() and not away else load_image(photo)
             content = of_bytes(Path(photo).expanduser().read_bytes()) if image is None or not away else of_image(image)
         ready = self.model()
-        job = job_of(photo=content, weights=of_weights(ready.module), **self.asked)
+        job = job_of(photo=content, weights=of_weights(ready.module), **self.settings)
         if row := done(job, path, _others(path, args)):
             self.kept += 1
             return row
@@ -266,13 +274,18 @@ def _photo_errors(*kinds: type[Exception], name: str = "") -> Iterator[None]:
 
 
 def _method_options(args: argparse.Namespace) -> dict[str, Any]:
-    options = {name: value for name in OPTIONS["rollout"] if (value := getattr(args, name)) is not None}
-    for name in options.keys() - OPTIONS.get(args.method, ()):
-        takers = " and ".join(method for method, own in OPTIONS.items() if name in own)
-        raise UsageError(f"--{name} is an option of --method {takers}, not of {args.method}")
-    if args.patch is not None and args.method == "cls":
-        raise UsageError("--method cls shows what CLS attends to: leave --patch out, or take --method attention")
-    return options
+    """The options of the method that are on the command line, by name."""
+    entry = METHODS[args.method]
+    chosen = {option: value for option in options() if (value := getattr(args, option.name)) is not None}
+    for option in chosen:
+        if option not in entry.options:
+            takers = " and ".join(options()[option])
+            raise UsageError(f"--{option.name} is an option of --method {takers}, not of {args.method}")
+    if args.patch is not None and entry.with_query:
+        raise UsageError(
+            f"--method {args.method} shows what CLS attends to: leave --patch out, or take --method {entry.with_query}"
+        )
+    return {option.name: value for option, value in chosen.items()}
 
 
 def _check_display(args: argparse.Namespace) -> None:

@@ -32,14 +32,14 @@ def photos_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def found(given: Sequence[str]) -> list[Photo]:
+def photos_of(words: Sequence[str]) -> list[Photo]:
     """The photos given by name, by pattern, or by a folder that holds them, in its subfolders too.
 
     Figures that an earlier call left among them are no photos. A pattern that matches none stays, to be missed as a
     file.
     """
     photos: list[Photo] = []
-    for text in given:
+    for text in words:
         path = os.path.expanduser(text)
         is_pattern = "://" not in text and glob.has_magic(path) and not os.path.exists(path)
         held = sorted(p for p in glob.glob(path, recursive=True) if not os.path.isdir(p)) if is_pattern else []
@@ -87,12 +87,12 @@ def destinations(out: str, photos: Sequence[Photo]) -> dict[Photo, Path]:
     return paths
 
 
-def spare(photos: Iterable[str], paths: Iterable[str | Path], asked: str) -> None:
-    """UsageError where a path to be written, of the option that is asked, is that of a photo."""
+def spare(photos: Iterable[str], paths: Iterable[str | Path], option: str) -> None:
+    """UsageError where a path to be written, of an option, is that of a photo."""
     places = {_place(photo) for photo in photos if "://" not in photo}
     for path in paths:
         if _place(path) in places:
-            raise UsageError(f"{asked} would overwrite the photo {str(path)!r}: take another name or folder")
+            raise UsageError(f"{option} would overwrite the photo {str(path)!r}: take another name or folder")
 
 
 def _pattern(out: str, photos: Sequence[Photo]) -> str:

@@ -29,10 +29,10 @@ def meant(word: object, known: Iterable[str], count: int = 1) -> str:
     """What was probably meant by a word that is none of those known, as the end of a sentence; "" where none is near.
 
     >>> meant("rolout", ["cls", "rollout"]), meant("saliency", ["cls", "rollout"])
-    (": did you mean 'rollout'?", '')
+    ("; did you mean 'rollout'?", '')
     """
     near = difflib.get_close_matches(str(word), [*known], count)
-    return f": did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def check_options(whose: str, options: Iterable[str], known: Iterable[str]) -> None:
@@ -40,5 +40,6 @@ def check_options(whose: str, options: Iterable[str], known: Iterable[str]) -> N
     known = [*known]
     for option in options:
         if option not in known:
-            instead = meant(option, known) or f": it has {', '.join(known) or 'none'}"
-            raise ValueError(f"{whose} has no option {option!r}{instead}")
+            raise ValueError(
+                f"{whose} has no option {option!r}: it has {', '.join(known) or 'none'}{meant(option, known)}"
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
@@ -54,3 +54,10 @@ def of_weights(module: nn.Module) -> str:
             digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     _WEIGHTS[module] = (state, digest.hexdigest())
     return digest.hexdigest()
+
+
+def of_module(module: nn.Module) -> dict[str, Any]:
+    """What a module ran with: the fingerprint of its weights, its device and its dtype, by name."""
+    one = next(module.parameters())
+    dtype = str(one.dtype).removeprefix("torch.")
+    return {"weights": of_weights(module), "device": one.device.type, "dtype": dtype}

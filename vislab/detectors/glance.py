@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -12,11 +12,12 @@ from torch import Tensor
 from ..core.geometry import Frame
 from ..core.heatmap import Heatmap
 from ..engine.capture import Capture
-from ..methods.question import Head
+from ..methods.request import Head
 from . import maps
 from .detections import Detections, check_confidence
 from .maps import Layer, Place
 from .points import Points
+from .request import BoxRequest
 
 if TYPE_CHECKING:
     from .detector import Detector
@@ -72,21 +73,21 @@ class Glance:
         *,
         box: int | None = None,
         query: tuple[float, float] | None = None,
-        method: str | None = None,
+        method: Literal["attention", "grad_cam"] | None = None,
         layer: Layer = -1,
         head: Head = "mean",
     ) -> Heatmap:
         """What a box rests on, or what the cell over a point attends to; no forward is needed.
 
-        box: index among the boxes by falling score. query: a point (x, y), source pixels. method: "attention", by
-        default where the detector has any, or "grad_cam" of a box. layer: index among the sites that answer (-1 the
-        last), a site's name, or "mean", of those on one grid. head: index, "mean", "max" or "min". Raises ValueError
-        for what this detector does not answer, IndexError where there is no such box.
+        box: index among the boxes by falling score, by default 0; or query: a point (x, y), source pixels. method:
+        "attention", by default where the detector has any, or "grad_cam" of a box. layer: index among the sites that
+        answer (-1 the last), a site's name, or "mean", of those on one grid. head: index, "mean", "max" or "min".
+        Raises ValueError for what this detector does not answer, IndexError where there is no such box.
 
             glance = vislab.load_detector("embedded").glance(vislab.load_image("photo.jpg"))
             glance.heatmap(box=0, layer="mean")
         """
-        return maps.heatmap(self, box=box, point=query, method=method, layer=layer, head=head)
+        return maps.heatmap(self, BoxRequest(box, query, method, layer, head))
 
     def points(self, box: int, *, layer: int = -1) -> Points:
         """Where the query behind a box of RT-DETR samples the feature maps, and with which weights.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,15 +13,16 @@ import torch
 from ..core.geometry import Grid
 from ..core.heatmap import Heatmap
 from ..engine.site import Site
-from ..methods.question import Head, fused_heads, layer_index
+from ..methods.question import fused_heads
+from ..methods.request import Point, layer_index
 from .detections import Detections
 from .points import Points
+from .request import BoxRequest
 
 if TYPE_CHECKING:
     from .glance import Glance
 
 Layer = int | str | Literal["mean"]
-METHODS = ("attention", "grad_cam")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,34 +58,22 @@ def places(glance: Glance) -> list[Place]:
     return known
 
 
-def heatmap(
-    glance: Glance,
-    *,
-    box: int | None = None,
-    point: tuple[float, float] | None = None,
-    method: str | None = None,
-    layer: Layer = -1,
-    head: Head = "mean",
-) -> Heatmap:
+def heatmap(glance: Glance, request: BoxRequest) -> Heatmap:
     """See `Glance.heatmap`."""
-    if (box is None) == (point is None):
-        raise ValueError("ask about one thing: box=, an index among the boxes, or query=(x, y), a point")
-    if method is None:
-        method = "attention" if places(glance) else "grad_cam"
-    if method not in METHODS:
-        raise ValueError(f"no method {method!r} for detectors: there are {', '.join(METHODS)}")
+    box, layer = request.box, request.layer
+    method = request.method or ("attention" if places(glance) else "grad_cam")
     if method == "grad_cam":
-        return grad_cam(glance, box, layer=layer, head=head)
+        return grad_cam(glance, replace(request, method="grad_cam"))
     boxes = None if box is None else _boxes(glance, box)
     chosen = _chosen(glance, boxes, layer)
     rows = torch.zeros(())
     for place in chosen:
         if boxes is None or box is None:
-            tokens, where = _cells(glance, place, point)
+            tokens, where = _cells(glance, place, request.query)
         else:
             tokens, where = _behind(place, boxes, box)
         attention = glance.capture.attention(place.site, tokens)[0].mean(1)
-        rows = rows + fused_heads(attention, head)[place.grid.patch_tokens].cpu() / len(chosen)
+        rows = rows + fused_heads(attention, request.head)[place.grid.patch_tokens].cpu() / len(chosen)
     grid = chosen[0].grid
     values = rows.reshape(grid.rows, grid.cols).numpy()
     return Heatmap(values, grid, glance.frame, "attention", query=where, image=glance.image)
@@ -93,7 +82,7 @@ def heatmap(
 def points(glance: Glance, box: int, *, layer: int = -1) -> Points:
     """See `Glance.points`."""
     if not glance.samples:
-        raise ValueError(f"{glance.detector.name} samples no points: vislab.explain(…, box={box}) draws a map of it")
+        raise ValueError(f"{glance.detector.name} samples no points: vislab.explain_box(image, box={box}) draws a map")
     boxes = _boxes(glance, box)
     origin = int(boxes.origin[box])
     layer = layer_index(layer, len(glance.samples))
@@ -105,15 +94,13 @@ def points(glance: Glance, box: int, *, layer: int = -1) -> Points:
     return Points(xy, weight, strides, boxes[box], name)
 
 
-def grad_cam(glance: Glance, box: int | None, *, layer: Layer = -1, head: Head = "mean") -> Heatmap:
+def grad_cam(glance: Glance, request: BoxRequest) -> Heatmap:
     """Grad-CAM of a box's class score, on the neck's map whose cell made the box: no attention.
 
     Signed: what speaks against the class is below 0. Source: Selvaraju et al. 2017, eqs. 1 and 2, without the ReLU.
     """
-    if box is None:
-        raise ValueError("method 'grad_cam' explains the score of a box: say which with box=")
-    if layer != -1 or head != "mean":
-        raise ValueError("method 'grad_cam' explains a score on one map of the neck: leave layer and head out")
+    box = request.box
+    assert box is not None
     boxes = _boxes(glance, box)
     level, row, col = boxes.cell(box)
     grid = boxes.levels[level]
@@ -172,14 +159,10 @@ def _chosen(glance: Glance, boxes: Detections | None, layer: Layer) -> Sequence[
     return answering
 
 
-def _cells(glance: Glance, place: Place, point: tuple[float, float] | None) -> tuple[list[int], str]:
+def _cells(glance: Glance, place: Place, point: Point | None) -> tuple[list[int], str]:
     """The token of the cell over a point, and where it is in words."""
-    try:
-        x, y = (float(v) for v in point or ())
-    except (TypeError, ValueError):
-        x = y = math.nan
-    if not (math.isfinite(x) and math.isfinite(y)):
-        raise ValueError(f"query is a point (x, y) in pixels of the image, not {point!r}")
+    assert point is not None
+    x, y = point
     height, width = glance.frame.source
     cell = place.grid.cell_at(*glance.frame.to_model(x, y)) if 0 <= x <= width and 0 <= y <= height else None
     if cell is None:

@@ -19,12 +19,12 @@ from ..methods import registry
 from ..models.cache import model_of
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
+from .plan import Maps, Outcome, Plan, counted, maps_of, rng
 from .pointing import mosaics, pointing_scores, quarter
 from .randomise import randomisation
 from .ranks import spearman
 from .removal import Fill, Removal, patch_score, removal
 from .report import BASELINES, Evaluation
-from .trials import Maps, Plan, Seen, counted, maps_of, rng, sizes
 
 
 def evaluate(
@@ -61,15 +61,15 @@ def evaluate(
 
     ValueError: a model without a classifier, an unknown method or class, no image that could be read.
     """
-    given = _listed(images)
+    sources = _listed(images)
     ready = model_of(model)
-    asked = Plan(ready, _by_name(methods), fill, steps, seed, patch_size, image_size)
-    asked = replace(asked, steps=min(steps, asked.grid.patches))
-    known = _targets(ready, targets, len(given))
-    seen: list[Seen] = []
+    plan = Plan(ready, _by_name(methods), fill, steps, seed, patch_size, image_size)
+    plan = replace(plan, steps=min(steps, plan.grid.patches))
+    classes = _targets(ready, targets, len(sources))
+    outcomes: list[Outcome] = []
     skipped: list[str] = []
-    first: list[np.ndarray] = []  # images of the randomisation check
-    for number, source in enumerate(counted(given, "image", progress)):
+    checked: list[np.ndarray] = []  # images of the randomisation check
+    for number, source in enumerate(counted(sources, "image", progress)):
         try:
             image = load_image(source)
             pixels, frame = ready.preprocessing(image, ready.input_size(image_size))
@@ -77,28 +77,28 @@ def evaluate(
             skipped.append(f"image {number}: {error}")
             warnings.warn(f"left out {skipped[-1]}", stacklevel=2)
             continue
-        target = known[number] if known else int(ready.logits(pixels, **sizes(asked)).argmax())
-        maps = maps_of(asked, image, target, number)
-        curves = _removed(asked, image, maps, target, number)
-        seen.append(Seen(number, target, maps, curves, quarter(image, frame)))
-        first += [image] if len(first) < randomised else []
-    if not seen:
-        raise ValueError(f"none of the {len(given)} images could be read: {'; '.join(skipped[:3]) or 'give some'}")
-    fours = mosaics(seen, rng(seed, "mosaics"))
-    pointing = [pointing_scores(asked, mosaic) for mosaic in counted(fours, "mosaic", progress)]
-    parts, correlations = randomisation(asked, list(zip(seen, first, strict=False)), progress)
+        target = classes[number] if classes else int(ready.logits(pixels, **plan.sizes).argmax())
+        maps = maps_of(plan, image, target, number)
+        curves = _removed(plan, image, maps, target, number)
+        outcomes.append(Outcome(number, target, maps, curves, quarter(image, frame)))
+        checked += [image] if len(checked) < randomised else []
+    if not outcomes:
+        raise ValueError(f"none of the {len(sources)} images could be read: {'; '.join(skipped[:3]) or 'give some'}")
+    fours = mosaics(outcomes, rng(seed, "mosaics"))
+    pointing = [pointing_scores(plan, mosaic) for mosaic in counted(fours, "mosaic", progress)]
+    parts, correlations = randomisation(plan, list(zip(outcomes, checked, strict=False)), progress)
     return Evaluation(
-        methods=tuple(seen[0].maps),
-        targets=tuple(ready.labels[one.target] if ready.labels else f"class {one.target}" for one in seen),
-        share=seen[0].curves[0].share,
-        deletion=np.stack([[curve.deletion for curve in one.curves] for one in seen], 1),
-        insertion=np.stack([[curve.insertion for curve in one.curves] for one in seen], 1),
-        agreement=np.stack([_agreement(one.maps) for one in seen], -1),
-        pointing=np.array(pointing).reshape(len(fours), len(seen[0].maps)).T,
+        methods=tuple(outcomes[0].maps),
+        targets=tuple(ready.labels[one.target] if ready.labels else f"class {one.target}" for one in outcomes),
+        share=outcomes[0].curves[0].share,
+        deletion=np.stack([[curve.deletion for curve in one.curves] for one in outcomes], 1),
+        insertion=np.stack([[curve.insertion for curve in one.curves] for one in outcomes], 1),
+        agreement=np.stack([_agreement(one.maps) for one in outcomes], -1),
+        pointing=np.array(pointing).reshape(len(fours), len(outcomes[0].maps)).T,
         parts=parts,
         randomised=correlations,
         skipped=tuple(skipped),
-        settings={"model": of_name(ready.name), "methods": asked.methods, "fill": fill, "seed": seed, **sizes(asked)},
+        settings={"model": of_name(ready.name), "methods": plan.methods, "fill": fill, "seed": seed, **plan.sizes},
     )
 
 
@@ -119,7 +119,7 @@ def _by_name(methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) ->
     for name, keywords in named.items():
         if name in BASELINES:
             raise ValueError(f"{name!r} is always there, as a baseline: leave it out of methods")
-        registry.method(keywords.get("method", name), {})
+        registry.method(keywords.get("method", name))
     return {name: {"method": name} | dict(keywords) for name, keywords in named.items()}
 
 
@@ -137,8 +137,8 @@ def _agreement(maps: Maps) -> np.ndarray:
     return np.array([[spearman(one, other) for other in maps.values()] for one in maps.values()])
 
 
-def _removed(asked: Plan, image: np.ndarray, maps: Maps, target: int, number: int) -> list[Removal]:
-    score = patch_score(image, model=asked.model, target=target, fill=asked.fill, **sizes(asked))
+def _removed(plan: Plan, image: np.ndarray, maps: Maps, target: int, number: int) -> list[Removal]:
+    score = patch_score(image, model=plan.model, target=target, fill=plan.fill, **plan.sizes)
     # ties fall alike for every method, so that a method's numbers do not depend on which others are there
-    fresh = (rng(asked.seed, "ties", number) for _ in maps)
-    return [removal(one, score=score, steps=asked.steps, seed=r) for one, r in zip(maps.values(), fresh, strict=True)]
+    fresh = (rng(plan.seed, "ties", number) for _ in maps)
+    return [removal(one, score=score, steps=plan.steps, seed=r) for one, r in zip(maps.values(), fresh, strict=True)]

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..core.geometry import Frame, Grid
-from .trials import Plan, Seen, maps_of
+from .plan import Outcome, Plan, maps_of
 
 
 def pointing(values: np.ndarray, inside: np.ndarray) -> float:
@@ -32,30 +32,30 @@ def quarter(image: np.ndarray, frame: Frame) -> np.ndarray:
     return np.asarray(small)
 
 
-def mosaics(seen: Sequence[Seen], rng: np.random.Generator) -> list[list[Seen]]:
+def mosaics(outcomes: Sequence[Outcome], rng: np.random.Generator) -> list[list[Outcome]]:
     """Fours of images of different classes, in random order, as many as there can be; each image is in one at most."""
-    classes: dict[int, list[Seen]] = {}
-    for k in rng.permutation(len(seen)):
-        classes.setdefault(seen[k].target, []).append(seen[k])
-    mosaics = []
+    classes: dict[int, list[Outcome]] = {}
+    for k in rng.permutation(len(outcomes)):
+        classes.setdefault(outcomes[k].target, []).append(outcomes[k])
+    fours = []
     while len(fullest := sorted(filter(None, classes.values()), key=len)[-4:]) == 4:
         four = [members.pop() for members in fullest]
-        mosaics.append([four[k] for k in rng.permutation(4)])
-    return mosaics
+        fours.append([four[k] for k in rng.permutation(4)])
+    return fours
 
 
-def pointing_scores(asked: Plan, mosaic: Sequence[Seen]) -> list[float]:
+def pointing_scores(plan: Plan, mosaic: Sequence[Outcome]) -> list[float]:
     """Each method's mean over the four classes of a mosaic."""
     a, b, c, d = (one.quarter for one in mosaic)
     image = np.vstack([np.hstack([a, b]), np.hstack([c, d])])
-    size = asked.model.input_size(asked.image_size)
-    frame = asked.model.preprocessing.frame((image.shape[0], image.shape[1]), size)
-    found = []
-    for quarter, one in enumerate(mosaic):
-        maps = maps_of(asked, image, one.target, one.number, quarter)
-        inside = _inside(asked.grid, frame, quarter)
-        found.append([pointing(values, inside) for values in maps.values()])
-    return np.mean(found, 0).tolist()
+    size = plan.model.input_size(plan.image_size)
+    frame = plan.model.preprocessing.frame((image.shape[0], image.shape[1]), size)
+    scores = []
+    for place, one in enumerate(mosaic):
+        maps = maps_of(plan, image, one.target, one.number, place)
+        inside = _inside(plan.grid, frame, place)
+        scores.append([pointing(values, inside) for values in maps.values()])
+    return np.mean(scores, 0).tolist()
 
 
 def _inside(grid: Grid, frame: Frame, quarter: int) -> np.ndarray:

@@ -12,28 +12,28 @@ import torch
 from torch import nn
 
 from ..models.model import Model
+from .plan import Outcome, Plan, counted, maps_of
 from .ranks import spearman
 from .report import BASELINES
-from .trials import Plan, Seen, counted, maps_of, sizes
 
 
 def randomisation(
-    asked: Plan, seen: Sequence[tuple[Seen, np.ndarray]], progress: bool
+    plan: Plan, outcomes: Sequence[tuple[Outcome, np.ndarray]], progress: bool
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Parts from the top, and the rank correlations with the untouched model's maps: (methods, images, parts)."""
-    if not seen:
-        return (), np.zeros((len(asked.methods) + len(BASELINES), 0, 0))
-    parts = model_parts(asked.model, seen[0][1], **sizes(asked))
-    changed = replace(asked.model, module=copy.deepcopy(asked.model.module))
-    generator = torch.Generator().manual_seed(asked.seed)
-    found = []
+    if not outcomes:
+        return (), np.zeros((len(plan.methods) + len(BASELINES), 0, 0))
+    parts = model_parts(plan.model, outcomes[0][1], **plan.sizes)
+    model = replace(plan.model, module=copy.deepcopy(plan.model.module))
+    generator = torch.Generator().manual_seed(plan.seed)
+    correlations = []
     for stage, names in enumerate(counted(list(parts.values()), "part", progress)):
-        draw_anew(changed.module, names, generator)
-        for one, image in seen:
-            maps = maps_of(replace(asked, model=changed), image, one.target, one.number, 4 + stage)
-            found.append([spearman(one.maps[name], values) for name, values in maps.items()])
-    correlations = np.array(found).reshape(len(parts), len(seen), -1)
-    return tuple(parts), correlations.transpose(2, 1, 0)
+        draw_anew(model.module, names, generator)
+        for one, image in outcomes:
+            maps = maps_of(replace(plan, model=model), image, one.target, one.number, 4 + stage)
+            correlations.append([spearman(one.maps[name], values) for name, values in maps.items()])
+    by_part = np.array(correlations).reshape(len(parts), len(outcomes), -1)
+    return tuple(parts), by_part.transpose(2, 1, 0)
 
 
 def model_parts(model: Model, image: np.ndarray, **sizes: Any) -> dict[str, list[str]]:

@@ -79,14 +79,14 @@ class Evaluation:
         """Measure -> (methods, n): one number a method and image, or mosaic; only the measures that were taken."""
         deletion, insertion = (np.trapezoid(curves, self.share, axis=-1) for curves in (self.deletion, self.insertion))
         both = insertion - deletion
-        found = {
+        samples = {
             "deletion": deletion,
             "insertion": insertion,
             "over random": both - both[self.methods.index(RANDOM)],
             "pointing": self.pointing,
             "randomised": self.randomised.mean(-1) if self.parts else np.zeros((len(self.methods), 0)),
         }
-        return {measure: values for measure, values in found.items() if values.shape[1]}
+        return {measure: values for measure, values in samples.items() if values.shape[1]}
 
     def rows(self) -> list[dict[str, Any]]:
         """The table as a list of {method, measure, mean, standard_error, n}; agreement between methods included."""
@@ -134,8 +134,9 @@ class Evaluation:
         if suffix == ".csv":
             write(path, self.csv().encode())
             return path
-        made, found = versions(), {"settings": dict(self.settings), "rows": self.rows()}
-        record = {"vislab": made["vislab"], "evaluation": found, "versions": made}
+        packages = versions()
+        evaluation = {"settings": dict(self.settings), "rows": self.rows()}
+        record = {"vislab": packages["vislab"], "evaluation": evaluation, "versions": packages}
         with styled():
             write(path, WRITERS[suffix](self.figure(), dpi, "Faithfulness of maps", self.caption, record))
         return path
@@ -226,21 +227,21 @@ def _draw_lines(ax: Axes, at: np.ndarray, methods: Sequence[str], curves: np.nda
         ax.fill_between(at, mean[m] - error[m], mean[m] + error[m], color=style["color"], alpha=0.12, linewidth=0)
 
 
-def _draw_removal(ax: Axes, found: Evaluation, curves: np.ndarray, title: str, share: str) -> None:
-    _draw_lines(ax, found.share * 100, found.methods, curves)
+def _draw_removal(ax: Axes, evaluation: Evaluation, curves: np.ndarray, title: str, share: str) -> None:
+    _draw_lines(ax, evaluation.share * 100, evaluation.methods, curves)
     ax.set(title=title, xlabel=f"{share} (%)", ylabel="probability of the class", xlim=(0, 100), ylim=(0, 1))
     _plain(ax)
 
 
-def _draw_randomised(ax: Axes, found: Evaluation) -> None:
+def _draw_randomised(ax: Axes, evaluation: Evaluation) -> None:
     """From the untouched model, whose maps agree with themselves, down to one that has forgotten everything."""
-    untouched = np.ones((*found.randomised.shape[:2], 1))
-    untouched[found.methods.index(RANDOM)] = np.nan  # it is drawn anew each time, and has nothing to begin with
-    at = np.arange(len(found.parts) + 1)
-    _draw_lines(ax, at, found.methods, np.concatenate([untouched, found.randomised], axis=-1))
+    untouched = np.ones((*evaluation.randomised.shape[:2], 1))
+    untouched[evaluation.methods.index(RANDOM)] = np.nan  # it is drawn anew each time, and has nothing to begin with
+    at = np.arange(len(evaluation.parts) + 1)
+    _draw_lines(ax, at, evaluation.methods, np.concatenate([untouched, evaluation.randomised], axis=-1))
     ax.set(title="Weights drawn anew, from the top", xlabel="drawn anew down to", ylabel="rank correlation")
-    ax.set(xlim=(0, len(found.parts)), ylim=(min(-0.25, float(found.randomised.mean(1).min()) - 0.05), 1.02))
-    ax.set_xticks(at, ["none", *found.parts], rotation=90)
+    ax.set(xlim=(0, len(evaluation.parts)), ylim=(min(-0.25, float(evaluation.randomised.mean(1).min()) - 0.05), 1.02))
+    ax.set_xticks(at, ["none", *evaluation.parts], rotation=90)
     ax.axhline(0, color="#bbbbbb", linewidth=0.5, zorder=0)
     _plain(ax)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ..core.fingerprints import of_name
 from ..core.heatmap import Heatmap
+from ..detectors.request import DEFAULTS as BOX_DEFAULTS
+from ..methods.registry import METHODS
+from ..methods.request import DEFAULTS
 
-# The keywords of `explain` that all methods share; what else is in a heatmap's settings is an option of its method.
-ASKED = {
-    *("model", "detector", "box", "method", "layer", "head", "query", "target"),
-    *("attention_scale", "patch_size", "image_size"),
-}
+# What a phrase of its own tells; whatever else is in a heatmap's settings, it was chosen, and is named.
+_TOLD = {*DEFAULTS, *BOX_DEFAULTS, "model", "detector"} - {"region"}
 
 
 def describe(heat: Heatmap) -> list[str]:
@@ -23,7 +23,7 @@ def describe(heat: Heatmap) -> list[str]:
         _layer(heat.method, known.get("layer")),
         f"head {_words(known['head'])}" if known.get("head") is not None else "",
         f"query {heat.query or _words(known.get('query'))}" if heat.query or known.get("query") is not None else "",
-        *(f"{name} {_words(value)}" for name, value in known.items() if name not in ASKED and value is not None),
+        *(f"{name} {_words(value)}" for name, value in known.items() if name not in _TOLD and value is not None),
         f"attention scale {_words(scale)}" if scale not in (None, 1, 1.0) else "",
         f"patch {'×'.join(map(str, dict.fromkeys(heat.grid.patch)))} px",
         str(heat.grid),
@@ -32,11 +32,11 @@ def describe(heat: Heatmap) -> list[str]:
 
 
 def _layer(method: str, layer: object) -> str:
-    """The layer that was read, or, of rollout, the last one that it goes through where that is not the model's last."""
-    last = layer == -1
-    if layer is None or (last and method == "rollout"):
+    """The layer that was read, or the last one that a walk goes through, where that is not the model's last."""
+    last, walks = layer == -1, method in METHODS and METHODS[method].walks
+    if layer is None or (last and walks):
         return ""
-    if method == "rollout":
+    if walks:
         return f"up to layer {layer}"
     return "last layer" if last else f"layer {layer}"
 

@@ -64,7 +64,7 @@ def colour_table(name: str) -> np.ndarray:
     from matplotlib import colormaps
 
     if name not in colormaps:
-        instead = meant(name, colormaps, 3) or ": try 'viridis', 'magma' or 'turbo'"
+        instead = meant(name, colormaps, 3) or "; try 'viridis', 'magma' or 'turbo'"
         raise ValueError(f"no colormap {name!r}{instead}")
     return np.rint(colormaps[name](np.arange(256) / 255)[:, :3] * 255).astype(np.uint8)
 

@@ -14,23 +14,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..core.fingerprints import of_name
 from ..core.heatmap import Heatmap
+from ..core.source import call, plain
+from ..detectors.request import BoxRequest
+from ..methods.registry import METHODS
+from ..methods.request import Request
 from .formats import READERS
 from .layout import plan
 from .page import Cell, Panel
 
-# As vislab.explain has them, which would load torch before a figure is saved; all others are None.
-EXPLAIN: Mapping[str, Any] = {
-    "model": "embedded",
-    "method": "rollout",
-    "layer": -1,
-    "head": "mean",
-    "query": "cls",
-    "attention_scale": 1.0,
-}
 PACKAGES = ("vislab", "numpy", "matplotlib", "torch", "transformers", "timm", "ultralytics")
 
 
@@ -63,8 +56,9 @@ def record_of(panel: Panel, suffix: str) -> dict[str, Any]:
             "method": heat.method,
             "query": heat.query,
             "target": heat.target,
-            "settings": _plain(_public(heat)),
-            "facts": _plain(heat.facts),
+            "source": METHODS[heat.method].source if heat.method in METHODS else None,
+            "settings": _public(heat.settings),
+            "facts": plain(heat.facts),
             "grid": asdict(heat.grid),
             "frame": asdict(heat.frame),
             "colours": cell.span,
@@ -85,17 +79,25 @@ def record_of(panel: Panel, suffix: str) -> dict[str, Any]:
         "listed": panel.listed,
         "detections": None if boxes is None else [{"label": n, "score": s, "xyxy": box} for n, s, box in found],
         "display": asdict(panel.look),
-        "asked": _plain(panel.asked),
+        "asked": plain(panel.asked),
         "caption": panel.caption,
         "versions": versions(),
         "call": _call(panel, list(images), suffix),
     }
 
 
-def _public(heat: Heatmap) -> dict[str, Any]:
-    """The settings of a heatmap, a model that lies on this machine by its name alone."""
-    names = {k: of_name(one) for k, one in heat.settings.items() if k in ("model", "detector") and isinstance(one, str)}
-    return {**heat.settings, **names}
+def call_of(heat: Heatmap, image: str = "image") -> str:
+    """The Python that makes a heatmap again. image: the source that names its photo."""
+    settings = {**_public(heat.settings), "method": heat.method}
+    if "detector" in settings:
+        return BoxRequest.of(settings).call(image, detector=settings["detector"])
+    return Request.of(settings).call(image, model=settings.get("model", "embedded"))
+
+
+def _public(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as plain values, a model that lies on this machine by its name alone."""
+    named = {name: of_name(value) for name in ("model", "detector") if isinstance(value := settings.get(name), str)}
+    return {**plain(settings), **named}
 
 
 def _content(cell: Cell | None, number: Iterator[int]) -> int | str | None:
@@ -117,41 +119,21 @@ def _call(panel: Panel, images: Sequence[str], suffix: str) -> str:
     def made(cell: Cell | None) -> str:
         if cell is None:
             return "None"
-        photo, heat = names[cell.digest], cell.heat
-        if heat is None:
-            return photo
-        asked = {"method": heat.method} | _public(heat)
-        given = {name: value for name, value in asked.items() if value not in (None, EXPLAIN.get(name))}
-        return f"vislab.explain({', '.join([photo, *_arguments(given)])})"
+        photo = names[cell.digest]
+        return photo if cell.heat is None else call_of(cell.heat, photo)
 
-    drawn = ([] if panel.detections is None else ["detections=boxes"]) + _arguments(panel.asked)
+    path = repr("figure" + suffix)
+    drawn = dict(panel.asked)
+    boxes = [] if panel.detections is None else ["detections=boxes"]
     cells = [cell for row in panel.cells for cell in row]
     if len(cells) == 1:
-        parts = [repr("figure" + suffix), "heat", *drawn]
-        return f"heat = {made(cells[0])}\nvislab.save({', '.join(parts)})"
+        return f"heat = {made(cells[0])}\n{call('vislab.save', path, 'heat', *boxes, **drawn)}"
     rows = [[made(cell) for cell in row] for row in panel.cells]
     if panel.listed:
         heats = "[\n" + "".join(f"    {one},\n" for row in rows for one in row if one != "None") + "]"
     else:
         heats = "[\n" + "".join(f"    [{', '.join(row)}],\n" for row in rows) + "]"
-    return f"heats = {heats}\nvislab.save({'figure' + suffix!r}, vislab.panel({', '.join(['heats', *drawn])}))"
-
-
-def _arguments(settings: Mapping[str, Any]) -> list[str]:
-    return [f"{name}={_plain(value)!r}" for name, value in settings.items()]
-
-
-def _plain(value: Any) -> Any:
-    """The same as numbers, strings, lists and dicts; anything else by the name of its type."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Mapping):
-        return {_plain(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, Sequence):
-        return tuple(map(_plain, value)) if isinstance(value, tuple) else list(map(_plain, value))
-    return f"<{type(value).__name__}>"
+    return f"heats = {heats}\n{call('vislab.save', path, call('vislab.panel', 'heats', *boxes, **drawn))}"
 
 
 def _version(package: str) -> str | None:

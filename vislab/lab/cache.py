@@ -44,14 +44,14 @@ class Kept:
         """What its queries and keys take."""
         return self.run.grid.tokens * self.model.dim * self.model.layers * 2 * self.model.dtype.itemsize
 
-    def once(self, asked: Any, make: Callable[[], Any]) -> Any:
+    def once(self, question: Any, make: Callable[[], Any]) -> Any:
         """What was made when this was asked before, or is made now; of many, the last are kept."""
-        if asked in self.made:
-            return self.made[asked]
-        self.made[asked] = found = make()
+        if question in self.made:
+            return self.made[question]
+        self.made[question] = result = make()
         while len(self.made) > MADE:
             self.made.pop(next(iter(self.made)), None)
-        return found
+        return result
 
 
 class Runs:
@@ -140,3 +140,6 @@ class Runs:
 def forward_flops(model: Model, tokens: int) -> int:
     """Operations of a forward, about: attention, and 24·n·d² a layer for projections and an MLP four times as wide."""
     return attention_flops(tokens, model.dim, model.layers) + 24 * tokens * model.dim**2 * model.layers
+
+
+RUNS = Runs(512 * 2**20)  # of all labs of this process

@@ -23,8 +23,8 @@ def operands(capture: Capture, site: Site) -> tuple[np.ndarray, np.ndarray]:
     k = k.repeat_interleave(len(q) // len(k), 0)
     k = k - k.mean(1, keepdim=True)
     rows = sorted({0, site.queries // 2, site.queries - 1})
-    given, made = capture.attention(site, rows)[0], (q[:, rows] @ k.mT).softmax(-1)
-    if (given - made).abs().max() > 1e-3 * given.max():
+    exact, again = capture.attention(site, rows)[0], (q[:, rows] @ k.mT).softmax(-1)
+    if (exact - again).abs().max() > 1e-3 * exact.max():
         raise AttentionRefused(
             f"{site.name} adds a bias or a mask to q·kᵀ: its rows can be read in Python, not made in the browser"
         )

@@ -12,10 +12,13 @@ from PIL import Image
 
 from ..core.heatmap import Heatmap
 from ..core.images import samples
+from ..core.source import call
 from ..figures.colours import colour_table
-from ..methods import registry
+from ..figures.provenance import call_of
 from ..methods.heads import survey
 from ..methods.question import encoder
+from ..methods.registry import METHODS
+from ..methods.request import Request
 from ..models.known import KNOWN
 from ..models.model import Model
 from . import heads
@@ -44,7 +47,7 @@ def jpeg(image: np.ndarray) -> bytes:
 def about() -> Message:
     """What there is to choose from, and the colours."""
     tables = b"".join(colour_table(name).tobytes() for name in COLORMAPS)
-    asked = {name: sorted(parts) for name, parts in registry.ASKED.items()}
+    asked = {name: sorted(method.asks) for name, method in METHODS.items()}
     lists = {"samples": list(samples()), "models": KNOWN, "methods": asked}
     return {"kind": "about", **lists, "colormaps": COLORMAPS}, [tables]
 
@@ -61,7 +64,7 @@ def view(pane: int, kept: Kept, heat: Heatmap, settings: Mapping[str, Any]) -> M
         "query": heat.query,
         "target": heat.target,
         "signed": heat.signed,
-        "call": call(heat),
+        "call": call_of(heat),
         "model": _described(model),
         "classes": [] if kept.run.logits is None else model.top(kept.run, 5),
     }
@@ -163,9 +166,12 @@ def closer(kept: Kept, settings: Mapping[str, Any], seen: Focus | None, detector
     crops = [{**_placed(heat), "signed": heat.signed} for heat in seen.heats]
     forecast = replace(seen.whole, seconds=forward_flops(kept.model, seen.whole.tokens) / rate)
     costs = [asdict(cost) for cost in (seen.staged, forecast)]
-    asked = f"vislab.focus(image, detector={detector!r}, confidence={seen.detections.confidence:g}"
-    first = [replace(heat, settings={**heat.settings, "region": None}) for heat in seen.heats[:1]]  # focus finds them
-    made = call(first[0], asked) if first else f"{asked})"
+    asked: dict[str, Any] = {"detector": detector, "confidence": seen.detections.confidence}
+    for heat in seen.heats[:1]:  # all are made alike; the regions are found by focus
+        request = Request.of({**heat.settings, "method": heat.method, "region": None})
+        asked |= {"method": request.method, **request.changed}
+        asked |= {} if heat.settings["model"] == "embedded" else {"model": heat.settings["model"]}
+    made = call("vislab.focus", "image", **asked)
     return content | {"crops": crops, "costs": costs, "call": made}, [heat.values.tobytes() for heat in seen.heats]
 
 
@@ -176,15 +182,6 @@ def source(image: str) -> str:
     return (
         f"vislab.load_image({image!r})" if image not in samples() else f'vislab.load_image(vislab.samples()["{image}"])'
     )
-
-
-def call(heat: Heatmap, begun: str = "vislab.explain(image") -> str:
-    """The Python that makes a heatmap of `image` again. begun: the call up to where the heatmap's settings come in."""
-    given = {"method": heat.method} | dict(heat.settings)
-    usual = {"layer": -1, "head": "mean", "query": "cls", "attention_scale": 1.0, "model": "embedded"}
-    changed = {name: value for name, value in given.items() if value is not None and usual.get(name) != value}
-    how = ", ".join(f"{name}={value!r}" for name, value in changed.items())
-    return f"{begun}, {how})"
 
 
 def _operands(kept: Kept, index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -221,12 +221,12 @@ class Settings(traitlets.HasTraits):
             self.method = "cls"
 
     def _takes(self, name: str, usual: Any) -> bool:
-        value = getattr(self, name)
-        if name not in registry.ASKED[self.method]:
+        entry, value = registry.METHODS[self.method], getattr(self, name)
+        if name not in entry.asks:
             return value == usual
-        if self.method == "rollout" and name == "head":
-            return not whole(value)  # it fuses them
-        return value != "mean" or name == "head" or self.method in ("cls", "attention")
+        if name == "head":
+            return entry.single_head or not whole(value)
+        return whole(value) or value in entry.layer_words
 
 
 @contextmanager

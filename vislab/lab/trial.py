@@ -10,8 +10,8 @@ import numpy as np
 
 from ..core.heatmap import Heatmap
 from ..evaluation import removal as removing
+from ..evaluation.plan import rng
 from ..evaluation.removal import Removal, patch_score, removal
-from ..evaluation.trials import rng
 from .cache import Kept
 
 STEPS = 28  # of a removal, as in `evaluate`
@@ -57,12 +57,12 @@ def trial(
 
     def scores(masks: np.ndarray) -> np.ndarray:
         gone[:] = masks[: steps + 1].sum(0)  # those in which a patch is still there
-        found: list[np.ndarray] = []
+        parts: list[np.ndarray] = []
         for part in np.array_split(masks, min(PARTS, len(masks))):
-            progress(sum(map(len, found)), len(masks))
+            progress(sum(map(len, parts)), len(masks))
             with _scaled(kept):
-                found.append(score(part))
-        return np.concatenate(found)
+                parts.append(score(part))
+        return np.concatenate(parts)
 
     def filled() -> np.ndarray:
         pixels, _ = model.preprocessing(image, model.input_size(kept.sizes.get("image_size")))

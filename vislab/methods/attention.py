@@ -12,12 +12,11 @@ from .question import (
     Question,
     encoder,
     fused_heads,
-    layer_index,
     mean_query,
     pooling_head,
-    rollout_fusion,
     token_name,
 )
+from .request import layer_index
 
 
 def cls(cap: Capture, grid: Grid, question: Question) -> Answer:
@@ -45,7 +44,7 @@ def rollout(
 
     Without CLS it starts from the pooling head's attention, or from the mean over all queries.
     """
-    sites, head = encoder(cap, grid), rollout_fusion(question)
+    sites = encoder(cap, grid)
     last = layer_index(question.layer, len(sites))
     if not 0 <= start <= last:
         raise ValueError(f"rollout from layer {start} to {last} has no layer: start runs from 0 to {last}")
@@ -61,7 +60,8 @@ def rollout(
             query = torch.full((grid.tokens,), 1 / grid.tokens)
             name = "mean of all queries"
     chain = sites[start : last + 1]
-    row = cap.rollout(query, sites=chain, head=head, residual=residual, discard=discard, prefix=grid.prefix)
+    assert not isinstance(question.head, int)  # it fuses them
+    row = cap.rollout(query, sites=chain, head=question.head, residual=residual, discard=discard, prefix=grid.prefix)
     return Answer(row[0, grid.patch_tokens], name)
 
 

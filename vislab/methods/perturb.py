@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..core.geometry import Grid
 from .probe import Probe
-from .question import Answer, Question, check_tokens, encoder, layer_index
+from .question import Answer, Question, check_tokens, encoder
+from .request import layer_index
 
 
 def grad_cam(probe: Probe, question: Question) -> Answer:
@@ -27,8 +28,8 @@ def grad_cam(probe: Probe, question: Question) -> Answer:
     site = sites[layer_index(question.layer, len(sites))]
     pixels = probe.pixels.clone().requires_grad_()
     with _seen_as_image(probe.model.module.get_submodule(site.name), probe.grid) as seen:
-        found = LayerGradCam(probe.scores, seen).attribute(pixels)
-    return Answer(found.detach()[0, 0].flatten(), signed=True)
+        attribution = LayerGradCam(probe.scores, seen).attribute(pixels)
+    return Answer(attribution.detach()[0, 0].flatten(), signed=True)
 
 
 def integrated_gradients(probe: Probe, question: Question, *, steps: int = 50) -> Answer:
@@ -44,8 +45,10 @@ def integrated_gradients(probe: Probe, question: Question, *, steps: int = 50) -
     probe.settled()
     pixels = probe.pixels.clone().requires_grad_()
     with probe.counting(steps):
-        found = IntegratedGradients(probe.scores).attribute(pixels, n_steps=steps, internal_batch_size=probe.batch)
-    return Answer(_by_patch(found.detach(), probe.grid).sum((0, 2, 4)).flatten(), signed=True)
+        attribution = IntegratedGradients(probe.scores).attribute(
+            pixels, n_steps=steps, internal_batch_size=probe.batch
+        )
+    return Answer(_by_patch(attribution.detach(), probe.grid).sum((0, 2, 4)).flatten(), signed=True)
 
 
 @torch.no_grad()
@@ -59,13 +62,13 @@ def occlusion(probe: Probe, question: Question) -> Answer:
     probe.settled()
     grid = probe.grid
     with probe.counting(grid.patches + 1):
-        found = Occlusion(probe.scores).attribute(
+        attribution = Occlusion(probe.scores).attribute(
             probe.pixels,
             sliding_window_shapes=(3, *grid.patch),
             strides=(3, *grid.patch),
             perturbations_per_eval=probe.batch,
         )
-    return Answer(_by_patch(found, grid)[0, :, 0, :, 0].flatten(), signed=True)
+    return Answer(_by_patch(attribution, grid)[0, :, 0, :, 0].flatten(), signed=True)
 
 
 def _by_patch(pixels: Tensor, grid: Grid) -> Tensor:

@@ -29,14 +29,14 @@ class Probe:
     def __init__(
         self,
         model: Model,
-        given: Prepared,
+        prepared: Prepared,
         target: Target,
         attention_scale: float | Mapping[int, float],
         progress: Progress | None,
     ) -> None:
-        self.model, self.grid, self.frame, self.pixels = model, given.grid, given.frame, given.pixels
+        self.model, self.grid, self.frame, self.pixels = model, prepared.grid, prepared.frame, prepared.pixels
         self.target: str | None = None
-        self._arguments, self._scale, self._progress = given.arguments, attention_scale, progress
+        self._arguments, self._scale, self._progress = prepared.arguments, attention_scale, progress
         self._asked = target
         self._index: int | None = None
         self._count: Callable[[int], object] = int
@@ -146,5 +146,5 @@ def probing(
     """
     if model.labels is not None and target is not None and not callable(target):
         target = model.class_index(target)
-    with model.prepared(image, image_size=image_size, patch_size=patch_size, gradients=True) as given:
-        yield Probe(model, given, target, attention_scale, progress)
+    with model.prepared(image, image_size=image_size, patch_size=patch_size, gradients=True) as prepared:
+        yield Probe(model, prepared, target, attention_scale, progress)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,10 +11,7 @@ from ..core.checks import whole
 from ..core.geometry import Grid
 from ..engine.capture import Capture
 from ..engine.site import Site
-from ..engine.walks import Fusion
-
-Layer = int | Literal["mean"]
-Head = int | Fusion
+from .request import Head, Layer, layer_index
 
 
 @dataclass(frozen=True)
@@ -65,16 +61,6 @@ def mean_query(cap: Capture, site: Site) -> Tensor:
     return sum((block.sum(1) for block in blocks), torch.zeros(())) / site.queries
 
 
-def rollout_fusion(question: Question) -> Fusion:
-    """How rollout fuses the heads."""
-    if question.layer == "mean" or not isinstance(question.head, str):
-        raise ValueError(
-            "rollout goes through the layers and fuses their heads: layer is the last one's index, head is 'mean', "
-            f"'max' or 'min', not layer={question.layer!r} and head={question.head!r}"
-        )
-    return question.head
-
-
 def fused_heads(rows: Tensor, head: Head) -> Tensor:
     """(heads, …) -> (…): one head, or all of them fused."""
     if whole(head):
@@ -86,12 +72,6 @@ def fused_heads(rows: Tensor, head: Head) -> Tensor:
     if head in ("max", "min"):
         return rows.amax(0) if head == "max" else rows.amin(0)
     raise ValueError(f"head is an index, 'mean', 'max' or 'min', not {head!r}")
-
-
-def layer_index(layer: Layer, count: int) -> int:
-    if not whole(layer) or not -count <= layer < count:
-        raise ValueError(f"no layer {layer!r}: layers run from 0 to {count - 1}, or from -1 to {-count}")
-    return layer % count
 
 
 def pooling_head(cap: Capture, grid: Grid, layer: Layer) -> Site | None:

@@ -1,75 +1,192 @@
-"""The methods by name, and which questions each of them answers."""
+"""The list of methods: everything that names a method, its options or what it answers is read from here.
+
+One entry a method. The list loads no framework: a method's function is imported when it is first used.
+"""
 
 from __future__ import annotations
 
-import difflib
-import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
 
-import torch
+from ..core.checks import meant
 
-from .attention import attention, cls, rollout
-from .contribution import both_contribution, cls_contribution, token_contribution
-from .perturb import grad_cam, integrated_gradients, occlusion
-from .question import Answer, Question, fused_heads, layer_index, rollout_fusion
-from .relevance import grad_rollout, relevance
+Part = Literal["layer", "head", "query", "target"]
 
-METHODS: Mapping[str, Callable[..., Answer]] = {
-    "cls": cls,
-    "rollout": rollout,
-    "attention": attention,
-    "relevance": relevance,
-    "grad_rollout": grad_rollout,
-    "grad_cam": grad_cam,
-    "integrated_gradients": integrated_gradients,
-    "occlusion": occlusion,
-    "cls_contribution": cls_contribution,
-    "token_contribution": token_contribution,
-    "both_contribution": both_contribution,
+
+@dataclass(frozen=True)
+class Option:
+    """A keyword that one method has of its own.
+
+    kind: "share" of 0 to 1, "index" of a layer, or "count" from 1. words: what it is, for help texts.
+    """
+
+    name: str
+    kind: Literal["share", "index", "count"]
+    default: float
+    words: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to ask what a model looks at.
+
+    function: where it is, "room.name" in `vislab.methods`, or the function itself; it takes a Capture and a Grid, or,
+    of methods for one target, a Probe, then a Question, and its options. asks: the parts of a request that make a
+    difference to it. label: its name on a button. source: what to cite. layer_words: what `layer` may be beside an
+    index. single_head: whether `head` may be an index. walks: whether it goes through the layers, `layer` being the
+    last of them. with_query: the method that takes its place where a patch attends, if it only answers for CLS.
+    """
+
+    name: str
+    function: str | Callable[..., Any]
+    asks: frozenset[Part]
+    label: str
+    source: str
+    options: tuple[Option, ...] = ()
+    layer_words: tuple[str, ...] = ()
+    single_head: bool = False
+    walks: bool = False
+    with_query: str = ""
+
+    @property
+    def targeted(self) -> bool:
+        """Whether it explains the score of one target, a class or a number; else its map is the same for all."""
+        return "target" in self.asks
+
+    def load(self) -> Callable[..., Any]:
+        """The function; see there for its arguments."""
+        if callable(self.function):
+            return self.function
+        room, name = self.function.split(".")
+        function: Callable[..., Any] = getattr(import_module(f"{__package__}.{room}"), name)
+        return function
+
+
+_RESIDUAL = Option("residual", "share", 0.5, "share of the residual path")
+_OWN_PAPER = "the model's own paper: these are its weights as they are"
+_CONTRIBUTION = "vislab: shares of the score that add up, defined in their docstrings"
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "cls",
+            "attention.cls",
+            frozenset({"layer", "head"}),
+            "attention: one layer",
+            _OWN_PAPER,
+            layer_words=("mean",),
+            single_head=True,
+            with_query="attention",
+        ),
+        Method(
+            "rollout",
+            "attention.rollout",
+            frozenset({"layer", "head", "query"}),
+            "rollout: all layers",
+            "Abnar & Zuidema 2020, Quantifying Attention Flow in Transformers",
+            (
+                Option("start", "index", 0, "first layer"),
+                _RESIDUAL,
+                Option("discard", "share", 0.0, "share of each row that is cut, its lowest values"),
+            ),
+            walks=True,
+        ),
+        Method(
+            "attention",
+            "attention.attention",
+            frozenset({"layer", "head", "query"}),
+            "attention of a token",
+            _OWN_PAPER,
+            layer_words=("mean",),
+            single_head=True,
+        ),
+        Method(
+            "relevance",
+            "relevance.relevance",
+            frozenset({"query", "target"}),
+            "relevance",
+            "Chefer, Gur & Wolf 2021, Generic Attention-Model Explainability for Interpreting Bi-Modal and "
+            "Encoder-Decoder Transformers",
+        ),
+        Method(
+            "grad_rollout",
+            "relevance.grad_rollout",
+            frozenset({"query", "target"}),
+            "gradient rollout",
+            "weights of relevance (Chefer, Gur & Wolf 2021), walked as rollout (Abnar & Zuidema 2020)",
+            (_RESIDUAL,),
+        ),
+        Method(
+            "grad_cam",
+            "perturb.grad_cam",
+            frozenset({"layer", "target"}),
+            "Grad-CAM",
+            "Selvaraju et al. 2017, Grad-CAM; here signed, without its ReLU",
+        ),
+        Method(
+            "integrated_gradients",
+            "perturb.integrated_gradients",
+            frozenset({"target"}),
+            "Integrated Gradients",
+            "Sundararajan, Taly & Yan 2017, Axiomatic Attribution for Deep Networks",
+            (Option("steps", "count", 50, "steps of the integral"),),
+        ),
+        Method(
+            "occlusion",
+            "perturb.occlusion",
+            frozenset({"target"}),
+            "occlusion",
+            "Zeiler & Fergus 2014, Visualizing and Understanding Convolutional Networks",
+        ),
+        Method(
+            "cls_contribution",
+            "contribution.cls_contribution",
+            frozenset({"target"}),
+            "contribution: CLS",
+            _CONTRIBUTION,
+        ),
+        Method(
+            "token_contribution",
+            "contribution.token_contribution",
+            frozenset({"target"}),
+            "contribution: patches",
+            _CONTRIBUTION,
+        ),
+        Method(
+            "both_contribution",
+            "contribution.both_contribution",
+            frozenset({"target"}),
+            "contribution: both",
+            _CONTRIBUTION,
+        ),
+    )
 }
-# What of a question makes a difference to a method.
-ASKED: Mapping[str, frozenset[str]] = {
-    "cls": frozenset({"layer", "head"}),
-    "rollout": frozenset({"layer", "head", "query"}),
-    "attention": frozenset({"layer", "head", "query"}),
-    "relevance": frozenset({"query", "target"}),
-    "grad_rollout": frozenset({"query", "target"}),
-    "grad_cam": frozenset({"layer", "target"}),
-    "integrated_gradients": frozenset({"target"}),
-    "occlusion": frozenset({"target"}),
-    "cls_contribution": frozenset({"target"}),
-    "token_contribution": frozenset({"target"}),
-    "both_contribution": frozenset({"target"}),
-}
-# Methods that answer for one class: they are given a Probe, where the others read a Capture.
-TARGETED = tuple(name for name in METHODS if "target" in ASKED[name])
 
 
-def method(name: str, options: Mapping[str, Any]) -> Callable[..., Answer]:
-    """The method by name, once its options are known to it. Raises ValueError for unknown names and options."""
+def add(method: Method) -> None:
+    """Add a method to the list, or put another in its place."""
+    METHODS[method.name] = method
+
+
+def method(name: str) -> Method:
+    """The method of a name. Raises ValueError for one that is not there, with the nearest that is."""
     if name not in METHODS:
-        near = difflib.get_close_matches(str(name), METHODS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown method {name!r}: there are {', '.join(METHODS)}{hint}")
-    found = METHODS[name]
-    own = [p.name for p in inspect.signature(found).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    for option in options:
-        if option not in own:
-            raise ValueError(f"method {name!r} has no option {option!r}: its own are {', '.join(own) or 'none'}")
-    return found
+        raise ValueError(f"unknown method {name!r}: there are {', '.join(METHODS)}{meant(name, METHODS)}")
+    return METHODS[name]
 
 
-def check(name: str, question: Question, layers: int, heads: int) -> None:
-    """Raise ValueError for what a method does not answer, or a model of so many layers and heads does not have."""
-    if name == "rollout":
-        rollout_fusion(question)
-    if name == "cls" and question.token is not None:
-        raise ValueError("method 'cls' asks what CLS attends to: leave query out, or take method='attention'")
-    given = {"layer": question.layer != -1, "head": question.head != "mean", "query": question.token is not None}
-    for part, changed in given.items():
-        if changed and part not in ASKED[name]:
-            raise ValueError(f"method {name!r} goes through all of the model: it has no {part}, leave it out")
-    if question.layer != "mean" or name == "grad_cam":
-        layer_index(question.layer, layers)
-    fused_heads(torch.zeros(heads), question.head)
+def targeted() -> list[str]:
+    """Names of the methods that explain the score of one target."""
+    return [name for name, method in METHODS.items() if method.targeted]
+
+
+def options() -> dict[Option, list[str]]:
+    """Each option of the methods, with the names of those that have it."""
+    takers: dict[Option, list[str]] = {}
+    for method in METHODS.values():
+        for option in method.options:
+            takers.setdefault(option, []).append(method.name)
+    return takers

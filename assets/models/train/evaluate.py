@@ -81,7 +81,7 @@ def drawn_table(model: vislab.Model, data: Path, drawn: Path, sizes: list[int], 
             maps = []
             for image, label in zip(images, labels.tolist(), strict=True):
                 pixels = image.permute(1, 2, 0).contiguous().numpy()
-                asked = {"target": label} if method in registry.TARGETED else {}
+                asked = {"target": label} if registry.METHODS[method].targeted else {}
                 maps.append(vislab.explain(pixels, model=model, method=method, patch_size=patch, **asked).values)
             shares, peak = on_objects(maps)
             print(

@@ -36,10 +36,15 @@ class Plan:
     def grid(self) -> Grid:
         return self.model.grid(self.image_size, self.patch_size)
 
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The sizes of every forward, by the keywords of `explain`."""
+        return {"patch_size": self.patch_size, "image_size": self.image_size}
+
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """An image that was evaluated. number: its place among those given. target: class index. maps: one a method.
+class Outcome:
+    """What was measured on one image. number: its place in the list. target: class index. maps: one a method.
 
     quarter: (h, w, 3) uint8, what the model saw of it, at half the input's size.
     """
@@ -56,21 +61,18 @@ def rng(seed: int, purpose: Literal["maps", "ties", "mosaics"], *key: int) -> np
     return np.random.default_rng([seed, *purpose.encode(), *key])
 
 
-def sizes(asked: Plan) -> dict[str, Any]:
-    return {"patch_size": asked.patch_size, "image_size": asked.image_size}
-
-
 def counted(items: Sequence[Any], unit: str, shown: bool) -> Any:
+    """The items one by one, with a bar that counts them where it is to be shown."""
     from tqdm.auto import tqdm
 
     return tqdm(items, unit=unit, disable=not (shown and items), leave=False)
 
 
-def maps_of(asked: Plan, image: np.ndarray, target: int, *key: int) -> Maps:
+def maps_of(plan: Plan, image: np.ndarray, target: int, *key: int) -> Maps:
     """The map of each method and baseline; random is drawn anew for each key."""
     maps = {}
-    for name, keywords in asked.methods.items():
-        targeted: dict[str, Any] = {"target": target} if keywords["method"] in registry.TARGETED else {}
-        maps[name] = explain(image, model=asked.model, **(sizes(asked) | targeted | dict(keywords))).values
-    shape = asked.grid.rows, asked.grid.cols
-    return maps | {RANDOM: rng(asked.seed, "maps", *key).random(shape), CENTRE: centre(*shape)}
+    for name, keywords in plan.methods.items():
+        targeted: dict[str, Any] = {"target": target} if registry.METHODS[keywords["method"]].targeted else {}
+        maps[name] = explain(image, model=plan.model, **(plan.sizes | targeted | dict(keywords))).values
+    shape = plan.grid.rows, plan.grid.cols
+    return maps | {RANDOM: rng(plan.seed, "maps", *key).random(shape), CENTRE: centre(*shape)}

@@ -1,0 +1,162 @@
+"""A Request: what is asked of a model about an image, and what the forward is run with.
+
+It is made of the keywords of `vislab.explain`, checked once, and it is what a figure's record, the Lab's state and the
+Python that makes a heatmap again are written from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from ..core import source
+from ..core.checks import meant, whole
+from . import registry
+
+Layer = int | Literal["mean"]
+Head = int | Literal["mean", "max", "min"]
+Point = tuple[float, float]
+Query = Literal["cls"] | Point
+Target = str | int | Callable[[Any], Any] | None
+Scale = float | Mapping[int, float]
+
+FORWARD = ("attention_scale", "patch_size", "image_size")  # the settings of one forward of a model
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a model about an image; see `vislab.explain` for each field.
+
+    region: (x0, y0, x1, y1) source pixels, or None for all of the image. options: those that the method has of its own.
+    Raises ValueError for what is unknown, or what the method does not answer.
+    """
+
+    method: str = "rollout"
+    layer: Layer = -1
+    head: Head = "mean"
+    query: Query = "cls"
+    target: Target = None
+    attention_scale: Scale = 1.0
+    patch_size: int | None = None
+    image_size: int | tuple[int, int] | None = None
+    region: tuple[int, int, int, int] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        entry = registry.method(self.method)
+        own = [option.name for option in entry.options]
+        for option in self.options:
+            if option in ("box", "detector"):
+                raise ValueError(f"{option} is asked of a detector: vislab.explain_box(image, box=…, detector=…)")
+            if option not in own:
+                raise ValueError(
+                    f"method {self.method!r} has no option {option!r}: its own are {', '.join(own) or 'none'}"
+                    f"{meant(option, [*own, *DEFAULTS, 'model'])}"
+                )
+        if self.target is not None and not entry.targeted:
+            raise ValueError(
+                f"method {self.method!r} is attention, which is the same for every class: leave target out, or take "
+                f"one of {', '.join(registry.targeted())}"
+            )
+        object.__setattr__(self, "query", query_of(self.query))
+        if self.query != "cls" and entry.with_query:
+            raise ValueError(
+                f"method {self.method!r} asks what CLS attends to: leave query out, or take method={entry.with_query!r}"
+            )
+        for part in ("layer", "head", "query"):
+            if getattr(self, part) != DEFAULTS[part] and part not in entry.asks:
+                raise ValueError(
+                    f"method {self.method!r} goes through all of the model: it has no {part}, leave it out"
+                )
+        if entry.walks and (self.layer == "mean" or not isinstance(self.head, str)):
+            raise ValueError(
+                f"{self.method} goes through the layers and fuses their heads: layer is the last one's index, head is "
+                f"'mean', 'max' or 'min', not layer={self.layer!r} and head={self.head!r}"
+            )
+        if not whole(self.head) and self.head not in ("mean", "max", "min"):
+            raise ValueError(f"head is an index, 'mean', 'max' or 'min', not {self.head!r}")
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Request:
+        """The request in many settings by name, those left out that make no difference to its method.
+
+        settings: the fields, and the method's options beside them; others are of no interest here.
+        """
+        entry = registry.method(settings.get("method", cls.method))
+        taken = {"method", "region", *FORWARD, *entry.asks}
+        own = [option.name for option in entry.options]
+        return cls(
+            **{name: value for name, value in settings.items() if name in taken},
+            options={name: value for name, value in settings.items() if name in own},
+        )
+
+    @property
+    def entry(self) -> registry.Method:
+        return registry.METHODS[self.method]
+
+    @property
+    def forward(self) -> dict[str, Any]:
+        """The settings of the forward, by name."""
+        return {name: getattr(self, name) for name in FORWARD}
+
+    def fits(self, layers: int, heads: int) -> None:
+        """Raise ValueError for a layer or a head that a model of so many does not have."""
+        if self.layer not in self.entry.layer_words:
+            layer_index(self.layer, layers)
+        if whole(self.head) and not -heads <= self.head < heads:
+            raise ValueError(f"no head {self.head}: heads run from 0 to {heads - 1}")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What made a difference to the map, by the keywords of `vislab.explain`, the method left out."""
+        parts = [name for name in ("layer", "head", "query", "target") if name in self.entry.asks]
+        question: dict[str, Any] = {name: getattr(self, name) for name in parts}
+        region = {} if self.region is None else {"region": self.region}
+        usual = {option.name: option.default for option in self.entry.options}
+        own = {name: value for name, value in self.options.items() if value != usual[name]}
+        return {**question, **self.forward, **region, **own}
+
+    def call(self, image: str = "image", *, model: str = "embedded") -> str:
+        """The Python that makes the heatmap again. image: the source that names the picture."""
+        named = {} if model == "embedded" else {"model": model}
+        return source.call("vislab.explain", image, method=self.method, **named, **self.changed)
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The settings that are not as they are by default."""
+        return {name: value for name, value in self.settings.items() if value != DEFAULTS.get(name)}
+
+    def without(self, *names: str) -> Request:
+        """The same with some fields as they are by default."""
+        return replace(self, **{name: DEFAULTS[name] for name in names})
+
+
+DEFAULTS: Mapping[str, Any] = {part.name: part.default for part in fields(Request) if part.name != "options"}
+
+
+def query_of(query: Any) -> Query:
+    """A query as "cls" or a point. Raises ValueError for what is neither."""
+    if isinstance(query, str) and query == "cls":
+        return "cls"
+    place = point_of(query)
+    if place is None:
+        raise ValueError(f"query is 'cls' or a point (x, y) in pixels of the image, not {query!r}")
+    return place
+
+
+def point_of(value: Any) -> Point | None:
+    """Two finite numbers as a point; None for anything else."""
+    try:
+        x, y = (float(v) for v in value)
+    except (TypeError, ValueError):
+        return None
+    return (x, y) if math.isfinite(x) and math.isfinite(y) else None
+
+
+def layer_index(layer: Layer, count: int) -> int:
+    """The index from 0 of one of so many layers. Raises ValueError for what is none."""
+    if not whole(layer) or not -count <= layer < count:
+        raise ValueError(f"no layer {layer!r}: layers run from 0 to {count - 1}, or from -1 to {-count}")
+    return layer % count
