@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .api.explain_box import explain_box
     from .api.focus import Focus, focus
     from .api.reproduce import Reproduction, reproduce
+    from .core.cache import Cache, cache
     from .core.costs import attention_flops, attention_memory
     from .core.geometry import Frame, Grid
     from .core.heatmap import Heatmap
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AttentionRefused",
+    "Cache",
     "Capture",
     "Detections",
     "Detector",
@@ -64,6 +66,7 @@ __all__ = [
     "Survey",
     "attention_flops",
     "attention_memory",
+    "cache",
     "capture",
     "detect",
     "evaluate",
@@ -86,6 +89,7 @@ __all__ = [
 
 _HOME = {
     "AttentionRefused": "engine.site",
+    "Cache": "core.cache",
     "Capture": "engine.capture",
     "Detections": "detectors.detections",
     "Detector": "detectors.detector",
@@ -107,6 +111,7 @@ _HOME = {
     "Survey": "methods.heads",
     "attention_flops": "core.costs",
     "attention_memory": "core.costs",
+    "cache": "core.cache",
     "capture": "engine.hooks",
     "detect": "api.detect",
     "evaluate": "evaluation.evaluate",

@@ -29,7 +29,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> vislab.Model:
     made = describe.described("tiny", hf.ViTForImageClassification(config).eval(), None)
     named = load._named
     monkeypatch.setattr("vislab.models.load._named", lambda name: made if name == "tiny" else named(name))
-    vislab.models.cache._loaded.cache_clear()
+    vislab.cache().clear()
     return made
 
 
