@@ -147,6 +147,27 @@ def test_the_data_comes_first_and_all_else_is_a_keyword(name: str) -> None:
     assert not {"model", "detector"} & set(first) or name.startswith("load")
 
 
+def named(text: str) -> set[str]:
+    """What stands after `vislab.` in a text."""
+    return set(re.findall(r"\bvislab\.([A-Za-z_]\w*)", text))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_texts_of_the_package_name_what_is_public_alone(room: str) -> None:
+    """Error texts and docstrings: whoever reads them can do what they say."""
+    tree = ast.parse((PACKAGE / room).read_text(encoding="utf-8"))
+    strings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    assert named("\n".join(strings)) <= set(vislab.__all__)
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *NOTEBOOKS], ids=lambda path: path.name)
+def test_readers_are_led_into_no_inner_room(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    text = text if path.suffix == ".md" else "\n".join("".join(one["source"]) for one in json.loads(text)["cells"])
+    assert re.findall(r"(?:from|import) +vislab\.\w+|from +vislab +import", text) == []
+    assert named(text) <= {*vislab.__all__, "__version__"}
+
+
 def test_unknown_name_says_what_there_is() -> None:
     with pytest.raises(AttributeError, match=r"vislab has no 'expalin'.* explain"):
         vislab.expalin  # noqa: B018

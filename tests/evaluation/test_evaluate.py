@@ -89,6 +89,13 @@ def test_batches_give_what_single_forwards_give(vit: Model, monkeypatch: pytest.
     assert patch_score(PHOTOS[0], model=vit, target=1)(kept) == pytest.approx(together, abs=1e-6)
 
 
+def test_a_mistyped_setting_of_a_method_is_refused_before_anything_runs(vit: Model) -> None:
+    with pytest.raises(ValueError, match=r"no option 'layr'.*did you mean 'layer'"):
+        quick(vit, methods={"first": {"method": "cls", "layr": 0}})
+    with pytest.raises(ValueError, match=r"no option 'residul'.*did you mean 'residual'"):
+        quick(vit, methods={"rollout": {"residul": 0.3}})
+
+
 def test_without_a_target_it_is_the_class_predicted_on_the_whole_image(vit: Model) -> None:
     whole = np.ones((1, 4, 4), bool)
     [[label, share]] = vit.predict(PHOTOS[0], top=1)

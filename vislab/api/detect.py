@@ -32,8 +32,9 @@ def detect(
 
     Boxes of ultralytics' detectors are those of its own predict(), with the same confidence and iou.
 
-        boxes = vislab.detect("photo.jpg", detector="yolo12n.pt", confidence=0.1)
-        vislab.overlay(vislab.explain_box("photo.jpg", detector="yolo12n.pt"), detections=boxes.above(0.5))
+        boxes = vislab.detect("photo.jpg", confidence=0.1)
+        vislab.overlay(vislab.explain_box("photo.jpg", box=0), detections=boxes.above(0.2))
+        boxes = vislab.detect("photo.jpg", detector="yolo12n.pt")  # needs the network
     """
     check_confidence(confidence)
     ready = detector_of(detector, trust)

@@ -53,7 +53,7 @@ def explain(
     What a detector's box rests on is told by `explain_box`. Raises ValueError, before the model runs where it can, for
     what is unknown or impossible.
 
-        heat = vislab.explain("photo.jpg", method="cls", layer=11, head=3)
+        heat = vislab.explain("photo.jpg", method="cls", layer=11, head=2)
         heat = vislab.explain("photo.jpg", method="relevance", target="church")
         vislab.save("figure.pdf", heat)
     """

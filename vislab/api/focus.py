@@ -98,8 +98,8 @@ def focus(
     of a box, as a share of that side. run_whole: also run the model once over the whole image at its own resolution, so
     that the times can be compared; it must take inputs of any size.
 
-        seen = vislab.focus("street.jpg", detector="yolo12n.pt", margin=0.2, method="cls")
-        seen.heats[0], seen.staged, seen.whole
+        seen = vislab.focus("street.jpg", margin=0.2, method="cls")
+        seen.heats, seen.staged, seen.whole
     """
     if not 0 <= margin <= 4:
         raise ValueError(f"margin is a share of a box's side, 0 to 4, not {margin!r}")

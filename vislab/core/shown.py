@@ -16,4 +16,4 @@ class Shown:
 
 def drawing(room: str) -> ModuleType:
     """A room of the wing that draws: values stand above it, so they know it by name alone."""
-    return import_module(f"vislab.figures.{room}")
+    return import_module(f"..figures.{room}", __package__)

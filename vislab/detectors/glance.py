@@ -85,7 +85,7 @@ class Glance:
         Raises ValueError for what this detector does not answer, IndexError where there is no such box.
 
             glance = vislab.load_detector("embedded").glance(vislab.load_image("photo.jpg"))
-            glance.heatmap(box=0, layer="mean")
+            glance.heatmap(box=0, layer=3, head=1)
         """
         return maps.heatmap(self, BoxRequest(box, query, method, layer, head))
 

@@ -16,6 +16,7 @@ from torch import nn
 from ..core.fingerprints import of_name
 from ..core.images import load_image
 from ..methods import registry
+from ..methods.request import DEFAULTS, Request
 from ..models.cache import model_of
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
@@ -110,17 +111,19 @@ def _listed(images: Iterable[Any]) -> list[Any]:
 
 
 def _by_name(methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
-    """Name -> keywords of `explain`. Raises ValueError for unknown methods and for names of baselines."""
+    """Name -> keywords of `explain`. Raises ValueError for what `explain` refuses, and for names of baselines."""
     if methods is None:
         methods = list(registry.METHODS)
     if isinstance(methods, str):
         raise ValueError(f"methods is a list of names, [{methods!r}], or a mapping from names to keywords of explain")
-    named = methods if isinstance(methods, Mapping) else {name: {"method": name} for name in methods}
+    settings = methods if isinstance(methods, Mapping) else {name: {} for name in methods}
+    named = {name: {"method": name} | dict(keywords) for name, keywords in settings.items()}
     for name, keywords in named.items():
         if name in BASELINES:
             raise ValueError(f"{name!r} is always there, as a baseline: leave it out of methods")
-        registry.method(keywords.get("method", name))
-    return {name: {"method": name} | dict(keywords) for name, keywords in named.items()}
+        parts = {part: value for part, value in keywords.items() if part in DEFAULTS}
+        Request(**parts, options={option: value for option, value in keywords.items() if option not in DEFAULTS})
+    return named
 
 
 def _targets(model: Model, targets: Sequence[str | int] | None, count: int) -> list[int]:

@@ -91,7 +91,8 @@ def patch_score(
     mean colour. Raises ValueError for a model without a classifier.
 
         score = vislab.patch_score("photo.jpg", target="church")
-        score(np.ones((2, 16, 16), bool))  # twice the whole image of a model with 16 × 16 patches
+        values = vislab.explain("photo.jpg").values
+        score(values[None] > values.mean())  # of the patches that rollout finds
     """
     ready = model_of(model)
     grid = ready.grid(image_size, patch_size)

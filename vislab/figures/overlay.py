@@ -42,6 +42,7 @@ def overlay(
     fraction of the colour range, or, where 0 is in its middle, of the way from 0 to its ends. normalise: see
     `colour_range`; colormap: see `colours_of`. With `ax` it is drawn there too, in source pixels.
 
+        heat = vislab.explain("photo.jpg")
         vislab.overlay(heat, opacity=0.5, detections=vislab.detect("photo.jpg"))
 
     ValueError: no image, or one of another size than the heatmap's source, an unknown colormap, numbers outside 0..1.

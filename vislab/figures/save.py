@@ -41,7 +41,7 @@ def save(
     values. How it was made travels inside the file in any case (see `provenance` and `reproduce`). The same call writes
     the same bytes; a failed one leaves nothing behind.
 
-        vislab.save("figure.pdf", heat, width="column")
+        vislab.save("figure.pdf", vislab.explain("photo.jpg"), width="column")
 
     ValueError: unknown suffix or option, no image, or one that does not belong to a heatmap. FileNotFoundError: no such
     folder.
