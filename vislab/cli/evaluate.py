@@ -6,8 +6,9 @@ import argparse
 import sys
 import warnings
 
+from ..core.checks import meant
 from ..methods.registry import METHODS
-from .arguments import csv_path, load_model, meant, report, whole
+from .arguments import csv_path, load_model, report, whole
 from .photos import photos_argument, photos_of, spare
 
 EVALUATE_EPILOG = """\

@@ -63,15 +63,15 @@ class Detector:
         if self.family.deformable and attention_scale != 1 and not isinstance(attention_scale, Mapping):
             attention_scale = {0: attention_scale}  # what samples points has no q·k to scale
         features: list[Tensor] = []
-        watched = capture(self.module, attention_scale=attention_scale)
+        watching = capture(self.module, attention_scale=attention_scale)
         sampling = _Sampling() if self.family.deformable else nullcontext()
-        with self._lock, torch.no_grad(), evaluating(self.module), watched as cap, sampling as seen:
+        with self._lock, torch.no_grad(), evaluating(self.module), watching as cap, sampling as samples:
             head = self.family.head
             with head.register_forward_pre_hook(_keep(features)) if head is not None else nullcontext():
                 output = self.module(**arguments)
         if attention_scale != 1 and not cap.sites:
             raise ValueError(f"{self.name} has no attention to scale: leave attention_scale out")
-        return Glance(self, cap, frame, image, tuple(features), seen.layers() if seen else (), output)
+        return Glance(self, cap, frame, image, tuple(features), samples.layers() if samples else (), output)
 
     def features(self, image: Any, *, image_size: ImageSize | None = None) -> list[FeatureMap]:
         """The feature maps that lead into the detector's head (P3 to P5 of most), their cells as tokens.
@@ -98,7 +98,7 @@ class _Sampling(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._weights: Tensor | None = None
-        self._seen: list[tuple[Tensor, list[Tensor]]] = []
+        self._calls: list[tuple[Tensor, list[Tensor]]] = []
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -108,16 +108,16 @@ class _Sampling(TorchFunctionMode):
             self._weights = output
         elif func is F.grid_sample:
             if self._weights is not None:
-                self._seen.append((self._weights, []))
+                self._calls.append((self._weights, []))
                 self._weights = None
-            if self._seen:
-                self._seen[-1][1].append(args[1])
+            if self._calls:
+                self._calls[-1][1].append(args[1])
         return output
 
     def layers(self) -> tuple[tuple[Tensor, Tensor], ...]:
-        """See `Glance`: of the weights (1, queries, heads, maps·points) and grids (heads, queries, points, 2) seen."""
+        """See `Glance.samples`; the forward's weights were (1, queries, heads, maps·points), its grids a map each."""
         samples = []
-        for weights, grids in self._seen:
+        for weights, grids in self._calls:
             points = (torch.stack(grids, 2) + 1) / 2  # grid_sample counts from -1 to 1, from edge to edge
             samples.append((points, weights[0].transpose(0, 1).reshape(points.shape[:-1])))
         return tuple(samples)

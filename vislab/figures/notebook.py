@@ -50,7 +50,7 @@ def _(value: FeatureMap | Points) -> bytes:
 
 @picture.register
 def _(value: Panel) -> bytes:
-    return drawing.shown(value)
+    return drawing.preview(value)
 
 
 def figure_array(heat: Heatmap) -> np.ndarray:

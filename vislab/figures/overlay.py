@@ -52,13 +52,13 @@ def overlay(
     span = colour_range(heat, normalise)
     table = colours_of(span, colormap)
     rows, cols = (pixel_cells(heat.grid, heat.frame, axis) for axis in (0, 1))
-    seen = (within(rows, heat.grid.rows), within(cols, heat.grid.cols))
+    covered = (within(rows, heat.grid.rows), within(cols, heat.grid.cols))
 
-    if canvas[seen].size:
-        share = fraction(sample(heat.values, rows[seen[0]], cols[seen[1]], smooth=smooth), span)
-        blend = cv2.addWeighted(canvas[seen], 1 - opacity, colours(share, table), opacity, 0)
+    if canvas[covered].size:
+        share = fraction(sample(heat.values, rows[covered[0]], cols[covered[1]], smooth=smooth), span)
+        blend = cv2.addWeighted(canvas[covered], 1 - opacity, colours(share, table), opacity, 0)
         weak = hidden(share, span, threshold)[..., None]
-        canvas[seen] = blend if threshold <= 0 else np.where(weak, canvas[seen], blend)
+        canvas[covered] = blend if threshold <= 0 else np.where(weak, canvas[covered], blend)
     if detections is not None:
         canvas = with_boxes(canvas, detections)
     if ax is not None:

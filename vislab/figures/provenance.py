@@ -79,7 +79,7 @@ def record_of(panel: Panel, suffix: str) -> dict[str, Any]:
         "listed": panel.listed,
         "detections": None if boxes is None else [{"label": n, "score": s, "xyxy": box} for n, s, box in found],
         "display": asdict(panel.look),
-        "asked": plain(panel.asked),
+        "options": plain(panel.options),
         "caption": panel.caption,
         "versions": versions(),
         "call": _call(panel, list(images), suffix),
@@ -123,7 +123,7 @@ def _call(panel: Panel, images: Sequence[str], suffix: str) -> str:
         return photo if cell.heat is None else call_of(cell.heat, photo)
 
     path = repr("figure" + suffix)
-    drawn = dict(panel.asked)
+    drawn = dict(panel.options)
     boxes = [] if panel.detections is None else ["detections=boxes"]
     cells = [cell for row in panel.cells for cell in row]
     if len(cells) == 1:

@@ -51,19 +51,19 @@ def save(
     return write_all(path, _panel(heats, image, options), beside=[beside] if isinstance(beside, str) else beside)
 
 
-def write_all(path: Path, made: Panel, *, beside: Sequence[str] = (), notes: Mapping[str, Any] | None = None) -> Path:
+def write_all(path: Path, figure: Panel, *, beside: Sequence[str] = (), notes: Mapping[str, Any] | None = None) -> Path:
     """A panel's file and what stands beside it, each whole or not at all. notes: more to travel with them."""
     if unknown := set(beside) - {"json", "tex", "npz"}:
         raise ValueError(f"beside a figure stand 'json', 'tex' and 'npz', not {', '.join(map(repr, sorted(unknown)))}")
     suffix = path.suffix.lower()
-    record = record_of(made, suffix) | ({"notes": notes} if notes else {})
-    files = {path: file_of(made, suffix, record)}
+    record = record_of(figure, suffix) | ({"notes": notes} if notes else {})
+    files = {path: file_of(figure, suffix, record)}
     if "json" in beside:
         files[path.with_suffix(".json")] = (json.dumps(record, ensure_ascii=False, indent=2) + "\n").encode()
     if "tex" in beside:
-        files[path.with_suffix(".tex")] = latex(path.name, made).encode()
+        files[path.with_suffix(".tex")] = latex(path.name, figure).encode()
     if "npz" in beside:
-        files[path.with_suffix(".npz")] = file_of(made, ".npz", record)
+        files[path.with_suffix(".npz")] = file_of(figure, ".npz", record)
     for name, data in reversed(files.items()):  # the figure last: where it is, all is
         write(name, data)
     return path
@@ -97,12 +97,12 @@ def _drawn_on(image: np.ndarray, heats: Any) -> Any:
     return [_drawn_on(image, one) for one in heats] if isinstance(heats, list | tuple) else heats
 
 
-def file_of(made: Panel, suffix: str, record: Mapping[str, Any]) -> bytes:
+def file_of(figure: Panel, suffix: str, record: Mapping[str, Any]) -> bytes:
     """A panel as the contents of a file of that suffix, the record inside."""
     if suffix == ".npz":
-        return numbers(made.heats, record)
-    if suffix in (".jpg", ".jpeg") and made.look.transparent:
+        return numbers(figure.heats, record)
+    if suffix in (".jpg", ".jpeg") and figure.look.transparent:
         raise ValueError("JPEG knows no transparency: take .png, .pdf or .svg, or leave transparent out")
     with styled():
-        figure = figure_of(made, vector=suffix in (".pdf", ".svg"))
-        return WRITERS[suffix](figure, made.look.dpi, made.title, made.caption, record)
+        drawing = figure_of(figure, vector=suffix in (".pdf", ".svg"))
+        return WRITERS[suffix](drawing, figure.look.dpi, figure.title, figure.caption, record)
