@@ -232,13 +232,13 @@ def test_points_are_those_that_a_boxs_query_samples(make: Any, layer: int) -> No
     for box in (0, len(boxes) - 1):
         points = glance.points(box, layer=layer)
         assert points.strides == (8, 16, 32)
-        assert points.weight.sum((1, 2)) == pytest.approx(1)
+        assert points.weights.sum((1, 2)) == pytest.approx(1)
         maps = given["values"].unflatten(1, (sampling.n_heads, -1)).split([12 * 20, 6 * 10, 3 * 5])
         mixed = 0
         for level, stride in enumerate(points.strides):
             one = maps[level].unflatten(0, (SIZE[0] // stride, -1)).double().numpy()
             for head in range(sampling.n_heads):
-                for (x, y), weight in zip(points.xy[head, level], points.weight[head, level], strict=True):
+                for (x, y), weight in zip(points.xy[head, level], points.weights[head, level], strict=True):
                     column, row = x * 160 / 120 / stride - 0.5, y * 96 / 72 / stride - 0.5  # 72 × 120 px, stretched
                     read = np.zeros((sampling.n_heads, one.shape[3]))
                     read[head] = weight * bilinear(one[:, :, head], row, column)
@@ -262,11 +262,11 @@ def bilinear(values: np.ndarray, row: float, column: float) -> np.ndarray:
 def test_points_lie_on_the_photo_in_the_size_of_their_weights() -> None:
     glance = glance_of(detecting.hf_rtdetr())
     points = glance.points(0)
-    weight = np.zeros_like(points.weight)
+    weight = np.zeros_like(points.weights)
     weight[1, 2, 0] = 1
     xy = np.full_like(points.xy, -1000.0)
     xy[1, 2, 0] = (60, 40)
-    alone = replace(points, xy=xy, weight=weight, box=replace(points.box, xyxy=np.array([[0, 0, 9, 9]])))
+    alone = replace(points, xy=xy, weights=weight, box=replace(points.box, xyxy=np.array([[0, 0, 9, 9]])))
     picture = alone.overlay()
     changed = np.argwhere((picture != detecting.PHOTO).any(2)[12:, 12:]) + 12
     assert changed.mean(0) == pytest.approx([40, 60], abs=0.6)

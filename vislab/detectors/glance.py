@@ -15,7 +15,7 @@ from ..engine.capture import Capture
 from ..methods.request import Head
 from . import maps
 from .detections import Detections, check_confidence
-from .maps import Layer, Place
+from .maps import Place
 from .points import Points
 from .request import BoxRequest
 
@@ -74,7 +74,7 @@ class Glance:
         box: int | None = None,
         query: tuple[float, float] | None = None,
         method: Literal["attention", "grad_cam"] | None = None,
-        layer: Layer = -1,
+        layer: int | str = -1,
         head: Head = "mean",
     ) -> Heatmap:
         """What a box rests on, or what the cell over a point attends to; no forward is needed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,8 +21,6 @@ from .request import BoxRequest
 
 if TYPE_CHECKING:
     from .glance import Glance
-
-Layer = int | str | Literal["mean"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +125,7 @@ def _named(boxes: Detections, box: int) -> str:
     return f"box {box}: {boxes.labels[box]} {boxes.scores[box]:.2f}"
 
 
-def _chosen(glance: Glance, boxes: Detections | None, layer: Layer) -> Sequence[Place]:
+def _chosen(glance: Glance, boxes: Detections | None, layer: int | str) -> Sequence[Place]:
     """The places that a question is put to: one, or for "mean" all of them, which then share a grid."""
     detector, family = glance.detector, glance.detector.family
     known = places(glance)
@@ -151,8 +149,8 @@ def _chosen(glance: Glance, boxes: Detections | None, layer: Layer) -> Sequence[
     if not answering:
         instead = "method='grad_cam' explains a box's score" if boxes is not None else "ask about a box: box=0"
         raise ValueError(f"{detector.name} has no attention over its feature maps; {instead}")
-    if layer != "mean":
-        return [answering[layer_index(layer, len(answering))]]  # type: ignore[arg-type]
+    if not isinstance(layer, str):
+        return [answering[layer_index(layer, len(answering))]]
     if len({place.grid for place in answering}) > 1:
         grids = ", ".join(dict.fromkeys(f"{place.grid.rows}×{place.grid.cols}" for place in answering))
         raise ValueError(f"{detector.name} attends on several grids ({grids}), whose mean is no map: pick one layer")
