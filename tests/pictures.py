@@ -19,7 +19,7 @@ SETTINGS = {
     "attention_scale": {3: 0.5},
 }
 FORMATS = [".png", ".jpg", ".jpeg", ".pdf", ".svg", ".npz"]
-BOXES = SimpleNamespace(xyxy=np.array([[2.0, 3, 20, 28]]), score=np.array([0.875]), label=["Äpfel & $x$"])
+BOXES = SimpleNamespace(xyxy=np.array([[2.0, 3, 20, 28]]), scores=np.array([0.875]), labels=["Äpfel & $x$"])
 
 
 def heatmap(values: object = ((0, 1), (2, 3)), source: tuple[int, int] = (32, 48), **settings: object) -> Heatmap:

@@ -6,6 +6,7 @@ import ast
 import contextlib
 import graphlib
 import importlib.metadata
+import inspect
 import json
 import re
 import subprocess
@@ -36,7 +37,7 @@ HOUSE = {
     "engine": {"torch"},
     "models": {"timm", "torch", "torchvision", "transformers"},
     "methods": {"captum", "torch"},
-    "detectors": {"cv2", "torch", "transformers", "ultralytics"},
+    "detectors": {"cv2", "supervision", "torch", "transformers", "ultralytics"},
     "figures": {"cv2", "matplotlib"},
     "api": {"torch"},
     "evaluation": {"matplotlib", "torch"},
@@ -135,6 +136,38 @@ def test_public_names_resolve(name: str) -> None:
     assert value.__doc__
 
 
+@pytest.mark.parametrize("name", [name for name in vislab.__all__ if name[0].islower()])
+def test_the_data_comes_first_and_all_else_is_a_keyword(name: str) -> None:
+    """What a function is about comes first; only `save` has two such things, and costs are of numbers alone."""
+    parameters = inspect.signature(getattr(vislab, name)).parameters.values()
+    first = [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+    known = {"save": ["path", "heats"], "attention_flops": ["tokens", "dim", "layers"]}
+    known["attention_memory"] = ["tokens", "heads", "layers", "bytes_per_value"]
+    assert first == known.get(name, first[:1])
+    assert not {"model", "detector"} & set(first) or name.startswith("load")
+
+
+def named(text: str) -> set[str]:
+    """What stands after `vislab.` in a text."""
+    return set(re.findall(r"\bvislab\.([A-Za-z_]\w*)", text))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_texts_of_the_package_name_what_is_public_alone(room: str) -> None:
+    """Error texts and docstrings: whoever reads them can do what they say."""
+    tree = ast.parse((PACKAGE / room).read_text(encoding="utf-8"))
+    strings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    assert named("\n".join(strings)) <= set(vislab.__all__)
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *NOTEBOOKS], ids=lambda path: path.name)
+def test_readers_are_led_into_no_inner_room(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    text = text if path.suffix == ".md" else "\n".join("".join(one["source"]) for one in json.loads(text)["cells"])
+    assert re.findall(r"(?:from|import) +vislab\.\w+|from +vislab +import", text) == []
+    assert named(text) <= {*vislab.__all__, "__version__"}
+
+
 def test_unknown_name_says_what_there_is() -> None:
     with pytest.raises(AttributeError, match=r"vislab has no 'expalin'.* explain"):
         vislab.expalin  # noqa: B018
@@ -168,7 +201,8 @@ def test_what_the_code_imports_is_installed_with_it() -> None:
     own = {"vislab", *HOUSE, *sys.stdlib_module_names, *(path.stem for path in ROOT.glob("tests/*.py"))}
     extras = PROJECT["optional-dependencies"]
     for files, declared in (
-        (PACKAGE.rglob("*.py"), [*PROJECT["dependencies"], "timm"]),  # whoever has a model of timm's has timm
+        # whoever has a model of timm's has timm, and boxes for supervision are for those who have it
+        (PACKAGE.rglob("*.py"), [*PROJECT["dependencies"], "timm", "supervision"]),
         (
             [path for path in ROOT.glob("tests/**/*.py") if path.parent.name != "bench"],
             PROJECT["dependencies"] + extras["test"],

@@ -13,37 +13,60 @@ if TYPE_CHECKING:
     from .api.explain import explain
     from .api.explain_box import explain_box
     from .api.focus import Focus, focus
-    from .api.reproduce import reproduce
+    from .api.reproduce import Reproduction, reproduce
+    from .core.cache import Cache, cache
+    from .core.costs import attention_flops, attention_memory
     from .core.geometry import Frame, Grid
     from .core.heatmap import Heatmap
     from .core.images import load_image, samples
     from .detectors.detections import Detections
     from .detectors.detector import Detector
+    from .detectors.features import FeatureMap
+    from .detectors.glance import Glance
     from .detectors.load import load_detector
+    from .detectors.points import Points
     from .engine.capture import Capture
     from .engine.hooks import capture
+    from .engine.site import AttentionRefused, Site
     from .evaluation.evaluate import evaluate
+    from .evaluation.removal import Removal, patch_score, removal
     from .evaluation.report import Evaluation
     from .figures.overlay import overlay
+    from .figures.page import Panel
     from .figures.panel import panel
     from .figures.provenance import provenance
     from .figures.save import save
     from .lab.widget import Lab
+    from .methods.heads import Survey, survey
     from .models.load import load
-    from .models.model import Model
+    from .models.model import Model, Run
 
 __version__ = "0.1.0"
 __all__ = [
+    "AttentionRefused",
+    "Cache",
     "Capture",
     "Detections",
     "Detector",
     "Evaluation",
+    "FeatureMap",
     "Focus",
     "Frame",
+    "Glance",
     "Grid",
     "Heatmap",
     "Lab",
     "Model",
+    "Panel",
+    "Points",
+    "Removal",
+    "Reproduction",
+    "Run",
+    "Site",
+    "Survey",
+    "attention_flops",
+    "attention_memory",
+    "cache",
     "capture",
     "detect",
     "evaluate",
@@ -55,23 +78,40 @@ __all__ = [
     "load_image",
     "overlay",
     "panel",
+    "patch_score",
     "provenance",
+    "removal",
     "reproduce",
     "samples",
     "save",
+    "survey",
 ]
 
 _HOME = {
+    "AttentionRefused": "engine.site",
+    "Cache": "core.cache",
     "Capture": "engine.capture",
     "Detections": "detectors.detections",
     "Detector": "detectors.detector",
     "Evaluation": "evaluation.report",
+    "FeatureMap": "detectors.features",
     "Focus": "api.focus",
     "Frame": "core.geometry",
+    "Glance": "detectors.glance",
     "Grid": "core.geometry",
     "Heatmap": "core.heatmap",
     "Lab": "lab.widget",
     "Model": "models.model",
+    "Panel": "figures.page",
+    "Points": "detectors.points",
+    "Removal": "evaluation.removal",
+    "Reproduction": "api.reproduce",
+    "Run": "models.model",
+    "Site": "engine.site",
+    "Survey": "methods.heads",
+    "attention_flops": "core.costs",
+    "attention_memory": "core.costs",
+    "cache": "core.cache",
     "capture": "engine.hooks",
     "detect": "api.detect",
     "evaluate": "evaluation.evaluate",
@@ -83,10 +123,13 @@ _HOME = {
     "load_image": "core.images",
     "overlay": "figures.overlay",
     "panel": "figures.panel",
+    "patch_score": "evaluation.removal",
     "provenance": "figures.provenance",
+    "removal": "evaluation.removal",
     "reproduce": "api.reproduce",
     "samples": "core.images",
     "save": "figures.save",
+    "survey": "methods.heads",
 }
 
 

@@ -35,14 +35,15 @@ def detector() -> vislab.Detector:
 @pytest.fixture(scope="module")
 def confidence(detector: vislab.Detector) -> float:
     """That above which a few boxes are found."""
-    return float(vislab.detect(PHOTO, detector).score[FEW])
+    return float(vislab.detect(PHOTO, detector=detector).scores[FEW])
 
 
 @pytest.mark.parametrize("margin", [0, 0.15, 2])
 def test_each_region_is_looked_at_as_its_crop_is(
     vit: Model, detector: vislab.Detector, confidence: float, margin: float
 ) -> None:
-    seen = vislab.focus(PHOTO, detector, model=vit, confidence=confidence, margin=margin, method="cls", patch_size=4)
+    how = {"confidence": confidence, "margin": margin, "method": "cls", "patch_size": 4}
+    seen = vislab.focus(PHOTO, detector=detector, model=vit, **how)
     assert len(seen) == len(seen.detections) == len(seen.regions) == FEW
     for box, (x0, y0, x1, y1), heat in zip(seen.detections.xyxy, seen.regions, seen.heats, strict=True):
         grown = margin * (box[2:] - box[:2])
@@ -59,17 +60,17 @@ def test_each_region_is_looked_at_as_its_crop_is(
 def test_what_lies_outside_the_regions_keeps_the_photo(
     vit: Model, detector: vislab.Detector, confidence: float
 ) -> None:
-    seen = vislab.focus(PHOTO, detector, model=vit, confidence=confidence, margin=0)
+    seen = vislab.focus(PHOTO, detector=detector, model=vit, confidence=confidence, margin=0)
     keep = np.ones((210, 330), bool)
     for x0, y0, x1, y1 in seen.regions:
         keep[y0:y1, x0:x1] = False
-    one = vislab.focus(PHOTO, detector, model=vit, confidence=float(seen.detections.score[1]), margin=0)
+    one = vislab.focus(PHOTO, detector=detector, model=vit, confidence=float(seen.detections.scores[1]), margin=0)
     assert len(one) == 1
     x0, y0, x1, y1 = one.regions[0]
     picture = one.overlay(opacity=1, boxes=False)
     inside = np.zeros((210, 330), bool)
     inside[y0:y1, x0:x1] = True
-    assert np.array_equal(picture, vislab.overlay(PHOTO, one.heats[0], opacity=1))
+    assert np.array_equal(picture, vislab.overlay(one.heats[0], image=PHOTO, opacity=1))
     assert (picture[~inside] == PHOTO[~inside]).all()
     assert not (picture[inside] == PHOTO[inside]).all()
     assert (seen.overlay(boxes=False)[keep] == PHOTO[keep]).all()
@@ -78,7 +79,7 @@ def test_what_lies_outside_the_regions_keeps_the_photo(
 def test_costs_count_the_tokens_of_crops_and_of_the_whole(
     vit: Model, detector: vislab.Detector, confidence: float
 ) -> None:
-    seen = vislab.focus(PHOTO, detector, model=vit, confidence=confidence, run_whole=True)
+    seen = vislab.focus(PHOTO, detector=detector, model=vit, confidence=confidence, run_whole=True)
     count = len(seen)
     assert seen.staged.tokens == count * 17
     assert seen.staged.flops == count * attention_flops(17, 32, 2)
@@ -88,11 +89,11 @@ def test_costs_count_the_tokens_of_crops_and_of_the_whole(
     assert seen.whole.seconds is not None
     assert seen.staged.seconds is not None
     assert f"and {count} crops: {count * 17:,} tokens" in str(seen)
-    assert vislab.focus(PHOTO, detector, model=vit, confidence=confidence).whole.seconds is None
+    assert vislab.focus(PHOTO, detector=detector, model=vit, confidence=confidence).whole.seconds is None
 
 
 def test_nothing_found_is_a_state_of_its_own(vit: Model, detector: vislab.Detector) -> None:
-    seen = vislab.focus(PHOTO, detector, model=vit, confidence=0.999999)
+    seen = vislab.focus(PHOTO, detector=detector, model=vit, confidence=0.999999)
     assert len(seen) == 0
     assert np.array_equal(seen.overlay(), PHOTO)
     assert "found no boxes" in str(seen)
@@ -112,4 +113,4 @@ def test_bad_settings_are_said(
     vit: Model, detector: vislab.Detector, confidence: float, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        vislab.focus(PHOTO, detector, model=vit, **{"confidence": confidence} | settings)
+        vislab.focus(PHOTO, detector=detector, model=vit, **{"confidence": confidence} | settings)

@@ -29,7 +29,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> vislab.Model:
     made = describe.described("tiny", hf.ViTForImageClassification(config).eval(), None)
     named = load._named
     monkeypatch.setattr("vislab.models.load._named", lambda name: made if name == "tiny" else named(name))
-    vislab.models.cache._loaded.cache_clear()
+    vislab.cache().clear()
     return made
 
 
@@ -64,7 +64,7 @@ def test_a_figure_made_again_is_the_same_to_the_byte(
 
 def test_a_list_and_a_range_of_colours_come_back(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:
     heats = [vislab.explain(beside, model=model, method="cls", head=head) for head in (0, 1)]
-    path = vislab.save(tmp_path / "f.png", beside, heats, normalise=(0, 0.2), title=["x", "y"], dpi=60)
+    path = vislab.save(tmp_path / "f.png", heats, normalise=(0, 0.2), title=["x", "y"], dpi=60)
     again = vislab.reproduce(path)
     assert again.differences == ()
     assert again.panel.listed
@@ -73,30 +73,30 @@ def test_a_list_and_a_range_of_colours_come_back(tmp_path: Path, model: vislab.M
 
 def test_the_samples_of_vislab_are_found(tmp_path: Path, model: vislab.Model) -> None:
     image = vislab.load_image(vislab.samples()["coffee"])
-    path = vislab.save(tmp_path / "f.npz", image, vislab.explain(image, model=model))
+    path = vislab.save(tmp_path / "f.npz", vislab.explain(image, model=model))
     assert vislab.reproduce(path).differences == ()
 
 
 def test_a_missing_photo_is_asked_for(tmp_path: Path, model: vislab.Model) -> None:
-    path = vislab.save(tmp_path / "f.npz", photo(), vislab.explain(photo(), model=model))
+    path = vislab.save(tmp_path / "f.npz", vislab.explain(photo(), model=model))
     Image.fromarray(255 - photo()).save(tmp_path / "other.png")  # of the same size
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(FileNotFoundError, match=r"f\.npz is not there: .*48×32 px.*reproduce\('f\.npz', image=…\)"):
         vislab.reproduce(path)
-    assert vislab.reproduce(path, photo()).differences == ()
+    assert vislab.reproduce(path, image=photo()).differences == ()
 
 
 def test_another_photo_is_told(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:
-    path = vislab.save(tmp_path / "f.png", beside, vislab.explain(beside, model=model), dpi=60)
-    said = str(vislab.reproduce(path, 255 - beside))
+    path = vislab.save(tmp_path / "f.png", vislab.explain(beside, model=model), dpi=60)
+    said = str(vislab.reproduce(path, image=255 - beside))
     assert "the photo is another" in said
     assert "of the picture's values differ" in said
     with pytest.raises(ValueError, match="shows 1 photos, not 2"):
-        vislab.reproduce(path, [beside, beside])
+        vislab.reproduce(path, image=[beside, beside])
 
 
 def test_other_weights_and_dtype_are_told(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:
-    path = vislab.save(tmp_path / "f.png", beside, vislab.explain(beside, model=model), dpi=60)
+    path = vislab.save(tmp_path / "f.png", vislab.explain(beside, model=model), dpi=60)
     with torch.no_grad():
         model.module.vit.embeddings.cls_token += 1
     said = str(vislab.reproduce(path))
@@ -112,14 +112,14 @@ def test_other_values_are_told_in_every_format(
 ) -> None:
     """Though the colours, from 0 to 1, are the same."""
     heat = vislab.explain(beside, model=model)
-    path = vislab.save(tmp_path / f"f{suffix}", beside, replace(heat, values=heat.values[::-1] / 2), normalise=(0, 1))
+    path = vislab.save(tmp_path / f"f{suffix}", replace(heat, values=heat.values[::-1] / 2), normalise=(0, 1))
     said = "values differ by at most" if suffix == ".npz" else "the drawing differs"
     assert said in str(vislab.reproduce(path))
 
 
 def test_the_map_of_a_region_comes_back(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:
     heat = vislab.explain(beside, model=model, method="cls", region=(8, 4, 40, 30))
-    path = vislab.save(tmp_path / "f.pdf", beside, heat)
+    path = vislab.save(tmp_path / "f.pdf", heat)
     assert vislab.reproduce(path).differences == ()
     assert "region=(8, 4, 40, 30)" in vislab.provenance(path)["call"]
 
@@ -128,7 +128,7 @@ def test_a_figure_names_no_path_of_this_machine(tmp_path: Path, model: vislab.Mo
     folder = tmp_path / "mine"
     model.module.save_pretrained(folder)
     hf.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
-    path = vislab.save(tmp_path / "f.svg", beside, vislab.explain(beside, model=folder))
+    path = vislab.save(tmp_path / "f.svg", vislab.explain(beside, model=folder))
     assert str(tmp_path) not in path.read_text()
     assert vislab.provenance(path)["maps"][0]["settings"]["model"] == "mine"
     with pytest.raises(ValueError, match=r"unknown model 'mine'.*model=…"):
@@ -150,12 +150,12 @@ def test_other_versions_are_told(tmp_path: Path, model: vislab.Model, beside: np
 
 def test_what_only_python_knew_is_asked_for(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:
     own = describe.described("mine", model.module, None)
-    path = vislab.save(tmp_path / "f.npz", beside, vislab.explain(beside, model=own))
+    path = vislab.save(tmp_path / "f.npz", vislab.explain(beside, model=own))
     with pytest.raises(ValueError, match=r"unknown model 'mine'.*model=…"):
         vislab.reproduce(path)
     assert vislab.reproduce(path, model=own).differences == ()
     assert vislab.reproduce(path, model={"mine": own}).differences == ()
-    path = vislab.save(tmp_path / "g.npz", beside, heatmap(target=len))
+    path = vislab.save(tmp_path / "g.npz", heatmap(target=len))
     with pytest.raises(ValueError, match="target was <builtin_function_or_method>, an object that only Python knew"):
         vislab.reproduce(path)
 
@@ -168,7 +168,7 @@ def test_a_file_without_maps_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_notebook_shows_the_figure_and_what_differs(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:
-    path = vislab.save(tmp_path / "f.npz", beside, vislab.explain(beside, model=model))
+    path = vislab.save(tmp_path / "f.npz", vislab.explain(beside, model=model))
     shown = vislab.reproduce(path)._repr_html_()
     assert 'src="data:image/png;base64,' in shown
     assert "<li>nothing differs</li>" in shown

@@ -168,7 +168,6 @@ def runs_of_detector(size: int) -> Runs:
     import copy
 
     import vislab
-    from vislab.detectors import maps as detectors_maps
     from vislab.detectors import yolo
 
     yolo.quietly()
@@ -185,14 +184,14 @@ def runs_of_detector(size: int) -> Runs:
     predict()
     runs = network.predictor.model.backend.model  # a copy that predict() makes of its own
     glance = detector.glance(photo, image_size=size)
-    sites = len(detectors_maps.places(glance))
+    sites = len(glance.places())
 
     def captured() -> Any:
         with vislab.capture(runs):
             return predict()
 
     def maps() -> Any:
-        return [detectors_maps.heatmap(glance, box=0, layer=layer) for layer in range(sites)]
+        return [glance.heatmap(box=0, layer=layer) for layer in range(sites)]
 
     return {"predict": predict, "capture": captured, "maps": maps}
 

@@ -33,7 +33,8 @@ def _here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def expected(confidence: float, scale: float = 1.0) -> vislab.Detections:
     detector = vislab.load_detector("mine.pt", trust=True)
-    return vislab.detect(detecting.PHOTO, detector, confidence=confidence, image_size=(96, 160), attention_scale=scale)
+    how = {"confidence": confidence, "image_size": (96, 160), "attention_scale": scale}
+    return vislab.detect(detecting.PHOTO, detector=detector, **how)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])
@@ -42,8 +43,8 @@ def test_json_holds_the_boxes(capsys: pytest.CaptureFixture[str], scale: float) 
         main(["detect", "photo.png", *SETTINGS, "--confidence", "0.4", "--json", "--attention-scale", str(scale)]) == 0
     )
     found, boxes = json.loads(capsys.readouterr().out), expected(0.4, scale)
-    assert [one["label"] for one in found] == list(boxes.label)
-    assert [one["score"] for one in found] == pytest.approx(boxes.score, abs=1e-4)
+    assert [one["label"] for one in found] == list(boxes.labels)
+    assert [one["score"] for one in found] == pytest.approx(boxes.scores, abs=1e-4)
     assert np.array([one["xyxy"] for one in found]) == pytest.approx(boxes.xyxy, abs=0.051)
 
 
@@ -53,7 +54,7 @@ def test_the_table_has_a_line_for_each_box(capsys: pytest.CaptureFixture[str]) -
     boxes = expected(0.4)
     assert first == str(boxes) == f"mine.pt found {len(boxes)} boxes above 0.4"
     assert len(lines) == len(boxes) > 1
-    for line, score, label in zip(lines, boxes.score, boxes.label, strict=True):
+    for line, score, label in zip(lines, boxes.scores, boxes.labels, strict=True):
         assert line.startswith(f"{score:.2f}  {label}  ")
 
 

@@ -37,7 +37,7 @@ def test_the_table_is_printed_and_written(capsys: pytest.CaptureFixture[str]) ->
     files = ["--csv", "table.csv", "--figure", "curves.svg"]
     status, out, err = call(capsys, "*.png", "--methods", "cls, rollout", *words, *files)
     expected = vislab.evaluate(
-        ["a.png", "b.png"], tiny.make("ViT classifier"), ["cls", "rollout"], progress=False, **options
+        ["a.png", "b.png"], model=tiny.make("ViT classifier"), methods=["cls", "rollout"], progress=False, **options
     )
     assert (status, err) == (0, "")
     assert out == f"{expected}\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pictures import heatmap, photo
+from pictures import heatmap
 
 from vislab.cli import photos as cli_photos
 from vislab.cli.arguments import UsageError
@@ -64,7 +64,7 @@ def test_figures_of_an_earlier_call_are_no_photos() -> None:
     photos = found("in")
     for name in ("in/b-map.png", "in/maps/b.jpg"):
         Path(name).parent.mkdir(exist_ok=True)
-        save.save(name, photo(), heatmap())
+        save.save(name, heatmap())
     assert found("in") == photos
     assert found("in/*.[PpJj]*") == photos[:2]
     assert found("in/b-map.png") == [("in/b-map.png", "b-map")]

@@ -45,9 +45,9 @@ def test_boxes_are_those_of_the_image_processor(network: nn.Module) -> None:
         order = own["scores"].argsort(descending=True, stable=True)
         boxes = glance.detections(confidence)
         assert len(boxes) == len(order) > (1 if confidence == 0 else -1)
-        assert boxes.score == pytest.approx(own["scores"][order].numpy(), abs=1e-6)
+        assert boxes.scores == pytest.approx(own["scores"][order].numpy(), abs=1e-6)
         assert boxes.xyxy == pytest.approx(own["boxes"][order].numpy(), abs=1e-3)
-        assert boxes.label == tuple(network.config.id2label[int(i)] for i in own["labels"][order])
+        assert boxes.labels == tuple(network.config.id2label[int(i)] for i in own["labels"][order])
 
 
 def test_queries_are_those_that_made_the_boxes(network: nn.Module) -> None:
@@ -92,19 +92,19 @@ def test_attention_is_what_the_eager_network_reports(make: Callable[..., nn.Modu
 def test_a_given_network_is_left_as_it_is(network: nn.Module) -> None:
     network.train()
     before = fingerprint(network)
-    free = vislab.detect(detecting.PHOTO, network, image_size=SIZE, confidence=0.0)
-    scaled = vislab.detect(detecting.PHOTO, network, image_size=SIZE, confidence=0.0, attention_scale=0.2)
+    free = vislab.detect(detecting.PHOTO, detector=network, image_size=SIZE, confidence=0.0)
+    scaled = vislab.detect(detecting.PHOTO, detector=network, image_size=SIZE, confidence=0.0, attention_scale=0.2)
     assert fingerprint(network) == before
     network.eval()
-    assert not np.array_equal(free.score, scaled.score)
+    assert not np.array_equal(free.scores, scaled.scores)
 
 
 def test_a_folder_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     network = detecting.yolos()
     network.save_pretrained(tmp_path)
     hf.YolosImageProcessor(size={"height": 32, "width": 48}).save_pretrained(tmp_path)
-    found = vislab.detect(detecting.PHOTO, tmp_path, confidence=0.1)
-    expected = vislab.detect(detecting.PHOTO, network, confidence=0.1, image_size=(32, 48))
+    found = vislab.detect(detecting.PHOTO, detector=tmp_path, confidence=0.1)
+    expected = vislab.detect(detecting.PHOTO, detector=network, confidence=0.1, image_size=(32, 48))
     assert len(found) == len(expected) > 0
     assert found.xyxy == pytest.approx(expected.xyxy, abs=1e-4)
 

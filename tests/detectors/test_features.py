@@ -81,9 +81,8 @@ def test_colours_lie_on_their_pixels() -> None:
     frame, grid = Frame.letterbox((40, 80), (64, 64)), Grid(8, 8, (8, 8))
     image = np.full((40, 80, 3), 7, np.uint8)
     one = FeatureMap("P3", np.random.default_rng(2).normal(size=(64, 4)), grid, frame, image)
-    from vislab.figures import overlay
-
-    drawn = overlay.painted(image, one.colours(), grid, frame)
+    drawn = one.overlay()
+    assert np.asarray(one) is one.tokens
     assert drawn.shape == image.shape
     for y, x in ((0, 0), (20, 41), (39, 79)):
         row, col = grid.cell_at(*frame.to_model(x + 0.5, y + 0.5)) or (-1, -1)

@@ -44,7 +44,7 @@ def test_the_same_is_found_each_time(detector: vislab.Detector) -> None:
     anew = detector.glance(detecting.PHOTO, image_size=SIZE).detections(0.1)
     for other in (again, anew):
         assert np.array_equal(found.xyxy, other.xyxy)
-        assert np.array_equal(found.score, other.score)
+        assert np.array_equal(found.scores, other.scores)
 
 
 def test_boxes_know_their_photo_and_their_detector(detector: vislab.Detector) -> None:
@@ -52,19 +52,19 @@ def test_boxes_know_their_photo_and_their_detector(detector: vislab.Detector) ->
     assert boxes.image is not None
     assert np.array_equal(boxes.image, detecting.PHOTO)
     assert boxes.detector == detector.name
-    assert set(boxes.label) <= set(detector.labels)
+    assert set(boxes.labels) <= set(detector.labels)
     assert boxes.frame.source == detecting.PHOTO.shape[:2]
 
 
 def test_nothing_above_a_high_confidence_is_no_error(detector: vislab.Detector) -> None:
-    boxes = vislab.detect(detecting.PHOTO, detector, confidence=0.99999, image_size=SIZE)
+    boxes = vislab.detect(detecting.PHOTO, detector=detector, confidence=0.99999, image_size=SIZE)
     assert len(boxes) == 0
     assert boxes.xyxy.shape == (0, 4)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 200), (300, 2)])
 def test_photos_of_any_shape_are_taken(detector: vislab.Detector, shape: tuple[int, int]) -> None:
-    boxes = vislab.detect(np.zeros((*shape, 3), np.uint8), detector, image_size=SIZE, confidence=0.0)
+    boxes = vislab.detect(np.zeros((*shape, 3), np.uint8), detector=detector, image_size=SIZE, confidence=0.0)
     assert np.isfinite(boxes.xyxy).all()
 
 
@@ -81,7 +81,7 @@ def test_photos_of_any_shape_are_taken(detector: vislab.Detector, shape: tuple[i
 )
 def test_bad_settings_are_said(detector: vislab.Detector, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        vislab.detect(detecting.PHOTO, detector, **settings)
+        vislab.detect(detecting.PHOTO, detector=detector, **settings)
 
 
 def test_a_size_may_be_a_number_of_numpy(detector: vislab.Detector) -> None:

@@ -21,7 +21,7 @@ from ultralytics.nn.tasks import DetectionModel, YOLOEModel
 import vislab
 from vislab.core.heatmap import Heatmap
 from vislab.detectors import yolo
-from vislab.detectors.detector import Glance
+from vislab.detectors.glance import Glance
 from vislab.engine.hooks import capture
 from vislab.engine.site import AttentionRefused
 
@@ -52,8 +52,8 @@ def test_boxes_are_those_of_predict(network: YOLO, shape: tuple[int, int]) -> No
         boxes = glance.detections(confidence, iou)
         assert glance.frame.model == network.predictor.preprocess([photo(*shape)]).shape[2:]
         assert len(boxes) == len(own.boxes) > 1
-        assert np.array_equal(boxes.score, own.boxes.conf.numpy())
-        assert boxes.label == tuple(own.names[int(c)] for c in own.boxes.cls)
+        assert np.array_equal(boxes.scores, own.boxes.conf.numpy())
+        assert boxes.labels == tuple(own.names[int(c)] for c in own.boxes.cls)
         corners = own.boxes.xyxy.numpy().reshape(-1, 2, 2)  # YOLO26's random weights turn some boxes inside out
         assert np.array_equal(boxes.xyxy, np.concatenate([corners.min(1), corners.max(1)], 1))
 
@@ -64,7 +64,7 @@ def test_boxes_of_rtdetr_are_those_of_predict() -> None:
     [own] = network.predict(detecting.PHOTO[..., ::-1], imgsz=160, conf=0.1, verbose=False)
     boxes = glance.detections(0.1)
     assert len(boxes) == len(own.boxes) > 1
-    assert np.array_equal(boxes.score, own.boxes.conf.numpy())
+    assert np.array_equal(boxes.scores, own.boxes.conf.numpy())
     assert np.array_equal(boxes.xyxy, own.boxes.xyxy.numpy())
     decoded = glance._output[1][0][-1, 0] if glance._output[1][0].ndim == 4 else glance._output[1][0][0]
     size = torch.tensor([120, 72, 120, 72])
@@ -95,8 +95,8 @@ def check_cells(glance: Glance, *, end2end: bool) -> None:
     scores = raw.get("one2one" if end2end else "one2many", raw)["scores"][0].sigmoid()
     assert len(boxes) > 1
     for i in range(len(boxes)):
-        label = glance.detector.labels.index(boxes.label[i])
-        assert scores[label, boxes.origin[i]].item() == pytest.approx(float(boxes.score[i]), abs=1e-6)
+        label = glance.detector.labels.index(boxes.labels[i])
+        assert scores[label, boxes.origin[i]].item() == pytest.approx(float(boxes.scores[i]), abs=1e-6)
         level, row, col = boxes.cell(i)
         assert glance.features[level].shape[2:] == (boxes.levels[level].rows, boxes.levels[level].cols)
         before = sum(x.shape[2] * x.shape[3] for x in glance.features[:level])
@@ -109,7 +109,7 @@ def test_a_higher_confidence_needs_no_forward(network: YOLO) -> None:
         above, anew = glance.detections(0.2).above(confidence), glance.detections(confidence)
         assert np.array_equal(above.xyxy, anew.xyxy)
         assert np.array_equal(above.origin, anew.origin)
-        assert above.label == anew.label
+        assert above.labels == anew.labels
 
 
 @pytest.mark.parametrize("name", ["yolo12n", "yolo11n"])
@@ -137,7 +137,7 @@ def test_a_given_network_is_left_as_it_is() -> None:
     network = detecting.yolo("yolo11n")
     network.model.train()
     before = fingerprint(network.model)
-    vislab.detect(detecting.PHOTO, network, image_size=160, attention_scale=0.5)
+    vislab.detect(detecting.PHOTO, detector=network, image_size=160, attention_scale=0.5)
     assert fingerprint(network.model) == before
 
 
@@ -225,7 +225,7 @@ def test_one_sites_scale_leaves_those_before_it() -> None:
 
 def test_without_attention_there_is_nothing_to_scale() -> None:
     with pytest.raises(ValueError, match="has no attention to scale"):
-        vislab.detect(detecting.PHOTO, detecting.yolo("yolov8n"), image_size=160, attention_scale=0.5)
+        vislab.detect(detecting.PHOTO, detector=detecting.yolo("yolov8n"), image_size=160, attention_scale=0.5)
 
 
 def test_rtdetr_scales_its_encoder_and_refuses_the_rest() -> None:
@@ -313,7 +313,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_strangers_file_needs_trust(file: Path) -> None:
     with pytest.raises(ValueError, match=r"is a pickle, which can run anything .* trust=True"):
-        vislab.detect(detecting.PHOTO, str(file))
+        vislab.detect(detecting.PHOTO, detector=str(file))
     detector = vislab.load_detector(file, trust=True)
     assert detector.family.size == (96, 96)
     ours = vislab.load_detector(detecting.yolo("yolo11n")).glance(detecting.PHOTO, image_size=96)

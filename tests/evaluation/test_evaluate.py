@@ -14,11 +14,11 @@ from PIL import Image
 
 import vislab
 from vislab.core.heatmap import Heatmap
+from vislab.evaluation import plan, randomise, removal
 from vislab.evaluation import pointing as evaluation_pointing
-from vislab.evaluation import randomise, removal, trials
 from vislab.evaluation.pointing import pointing
 from vislab.evaluation.randomise import draw_anew, model_parts
-from vislab.evaluation.removal import kept_score
+from vislab.evaluation.removal import patch_score
 from vislab.methods import registry
 from vislab.models import load
 from vislab.models.model import Model
@@ -33,7 +33,8 @@ def vit() -> Model:
 
 
 def quick(model: Model, images: Any = PHOTOS, methods: Any = ("cls", "rollout"), **options: Any) -> vislab.Evaluation:
-    return vislab.evaluate(images, model, methods, **{"steps": 4, "randomised": 0, "progress": False} | options)
+    options = {"steps": 4, "randomised": 0, "progress": False} | options
+    return vislab.evaluate(images, model=model, methods=methods, **options)
 
 
 def numbers(found: vislab.Evaluation) -> list[np.ndarray]:
@@ -57,7 +58,7 @@ def test_removed_patches_show_the_fill_and_the_others_the_image(vit: Model, fill
     for n, row, col in zip(*np.nonzero(~kept), strict=True):
         patch = (slice(None), slice(8 * row, 8 * row + 8), slice(8 * col, 8 * col + 8))
         expected[n][patch] = nothing[patch]
-    scores = kept_score(vit, pixels, 2, fill=fill)(kept)
+    scores = patch_score(PHOTOS[0], model=vit, target=2, fill=fill)(kept)
     assert scores == pytest.approx(probabilities(vit, expected)[:, 2], abs=1e-6)
     assert np.ptp(scores) > 1e-3
 
@@ -80,13 +81,26 @@ def test_the_fills_are_a_blur_and_the_mean() -> None:
 
 
 def test_batches_give_what_single_forwards_give(vit: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels, _ = vit.preprocessing(PHOTOS[0])
     kept = np.random.default_rng(1).random((7, 4, 4)) < 0.5
-    together = kept_score(vit, pixels, 1)(kept)
+    together = patch_score(PHOTOS[0], model=vit, target=1)(kept)
     monkeypatch.setitem(removal.BATCH_TOKENS, "cpu", 1)
-    assert kept_score(vit, pixels, 1)(kept) == pytest.approx(together, abs=1e-6)
+    assert patch_score(PHOTOS[0], model=vit, target=1)(kept) == pytest.approx(together, abs=1e-6)
     monkeypatch.setitem(removal.BATCH_TOKENS, "cpu", 3 * 17)
-    assert kept_score(vit, pixels, 1)(kept) == pytest.approx(together, abs=1e-6)
+    assert patch_score(PHOTOS[0], model=vit, target=1)(kept) == pytest.approx(together, abs=1e-6)
+
+
+def test_a_mistyped_setting_of_a_method_is_refused_before_anything_runs(vit: Model) -> None:
+    with pytest.raises(ValueError, match=r"no option 'layr'.*did you mean 'layer'"):
+        quick(vit, methods={"first": {"method": "cls", "layr": 0}})
+    with pytest.raises(ValueError, match=r"no option 'residul'.*did you mean 'residual'"):
+        quick(vit, methods={"rollout": {"residul": 0.3}})
+
+
+def test_without_a_target_it_is_the_class_predicted_on_the_whole_image(vit: Model) -> None:
+    whole = np.ones((1, 4, 4), bool)
+    [[label, share]] = vit.predict(PHOTOS[0], top=1)
+    assert patch_score(PHOTOS[0], model=vit)(whole) == pytest.approx([share], abs=1e-6)
+    assert patch_score(PHOTOS[0], model=vit, target=label)(whole) == pytest.approx([share], abs=1e-6)
 
 
 def test_curves_begin_and_end_at_the_image_and_its_fill(vit: Model) -> None:
@@ -257,7 +271,7 @@ def test_maps_that_are_the_same_for_every_class_score_a_quarter(vit: Model) -> N
 
 
 def test_mosaics_are_of_four_classes_and_use_no_image_twice() -> None:
-    seen = [trials.Seen(k, target, {}, [], PHOTOS[0]) for k, target in enumerate([0, 0, 0, 0, 1, 1, 2, 2, 3, 4])]
+    seen = [plan.Outcome(k, target, {}, [], PHOTOS[0]) for k, target in enumerate([0, 0, 0, 0, 1, 1, 2, 2, 3, 4])]
     mosaics = evaluation_pointing.mosaics(seen, np.random.default_rng(0))
     assert len(mosaics) == 2
     assert all(len({one.target for one in four}) == 4 for four in mosaics)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from vislab.core.geometry import Frame, Grid
+from vislab.core.heatmap import Heatmap
 from vislab.evaluation.pointing import pointing
 from vislab.evaluation.ranks import centre, mean_and_error, spearman
 from vislab.evaluation.removal import removal
@@ -36,8 +38,8 @@ def test_the_map_that_knows_the_score_reaches_the_best_areas_there_are(
     score: Callable[[np.ndarray], np.ndarray],
 ) -> None:
     orders = (np.array(order, dtype=float).reshape(3, 2) for order in itertools.permutations(range(6)))
-    every = [removal(score, values, steps=6, rng=rng()) for values in orders]
-    known = removal(score, WEIGHTS, steps=6, rng=rng())
+    every = [removal(values, score=score, steps=6, seed=rng()) for values in orders]
+    known = removal(WEIGHTS, score=score, steps=6, seed=rng())
     assert known.deletion_area == pytest.approx(min(one.deletion_area for one in every))
     assert known.insertion_area == pytest.approx(max(one.insertion_area for one in every))
     assert known.deletion_area < known.insertion_area
@@ -46,7 +48,7 @@ def test_the_map_that_knows_the_score_reaches_the_best_areas_there_are(
 def test_the_curves_of_one_patch_by_hand() -> None:
     lit = np.zeros((3, 2))
     lit[1, 0] = 1
-    curve = removal(lambda kept: kept[:, 1, 0].astype(float), lit, steps=6, rng=rng())
+    curve = removal(lit, score=lambda kept: kept[:, 1, 0].astype(float), steps=6, seed=rng())
     assert curve.share.tolist() == pytest.approx([0, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1])
     assert curve.deletion.tolist() == [1, 0, 0, 0, 0, 0, 0]
     assert curve.insertion.tolist() == [0, 1, 1, 1, 1, 1, 1]
@@ -62,7 +64,7 @@ def test_the_curves_begin_and_end_at_the_whole_image_and_at_none(steps: int) -> 
         asked.append(kept)
         return weighted(kept) + 7
 
-    curve = removal(score, WEIGHTS, steps=steps, rng=rng())
+    curve = removal(WEIGHTS, score=score, steps=steps, seed=rng())
     assert (curve.share[0], curve.share[-1]) == (0, 1)
     assert curve.share.shape == curve.deletion.shape == curve.insertion.shape == (steps + 1,)
     assert (curve.deletion[0], curve.deletion[-1]) == pytest.approx((8, 7))
@@ -73,15 +75,15 @@ def test_the_curves_begin_and_end_at_the_whole_image_and_at_none(steps: int) -> 
 
 def test_only_the_order_of_the_values_counts() -> None:
     values = rng(1).normal(size=(3, 2))
-    plain = removal(weighted, values, steps=6, rng=rng())
+    plain = removal(values, score=weighted, steps=6, seed=rng())
     for rescaled in (values * 5 - 3, np.exp(values), values**3):
-        other = removal(weighted, rescaled, steps=6, rng=rng())
+        other = removal(rescaled, score=weighted, steps=6, seed=rng())
         assert np.array_equal(other.deletion, plain.deletion)
         assert np.array_equal(other.insertion, plain.insertion)
 
 
 def test_a_map_that_says_nothing_is_as_good_as_random() -> None:
-    flat = [removal(weighted, np.zeros((3, 2)), steps=6, rng=rng(n)) for n in range(600)]
+    flat = [removal(np.zeros((3, 2)), score=weighted, steps=6, seed=rng(n)) for n in range(600)]
     assert len({curve.deletion_area for curve in flat}) > 50
     # of a sum of patches, a random order takes the same from the score at every step
     for curves in (np.array([c.deletion for c in flat]), np.array([c.insertion for c in flat])[:, ::-1]):
@@ -91,16 +93,24 @@ def test_a_map_that_says_nothing_is_as_good_as_random() -> None:
 
 def test_ties_fall_as_the_seed_says() -> None:
     values = np.array([[1, 0], [0, 0], [0, 0]])
-    first, again, other = (removal(weighted, values, steps=6, rng=rng(seed)) for seed in (3, 3, 4))
+    first, again, other = (removal(values, score=weighted, steps=6, seed=rng(seed)) for seed in (3, 3, 4))
     assert np.array_equal(first.deletion, again.deletion)
     assert not np.array_equal(first.deletion, other.deletion)
     assert first.deletion[1] == other.deletion[1]
 
 
+def test_a_heatmap_stands_for_its_values() -> None:
+    values = np.array([[0.1, 0.3, 0.2]])
+    heat = Heatmap(values, Grid(1, 3, (8, 8)), Frame.stretch((8, 24), (8, 24)), "cls")
+    one, other = (removal(what, score=lambda kept: kept[:, 0, 1].astype(float), steps=3) for what in (heat, values))
+    assert np.array_equal(one.deletion, other.deletion)
+    assert one.deletion.tolist() == [1, 0, 0, 0]
+
+
 @pytest.mark.parametrize("steps", [0, 7])
 def test_steps_that_take_no_patch_are_refused(steps: int) -> None:
     with pytest.raises(ValueError, match=f"6 patches are removed in 1 to 6 steps, not in {steps}"):
-        removal(weighted, WEIGHTS, steps=steps, rng=rng())
+        removal(WEIGHTS, score=weighted, steps=steps, seed=rng())
 
 
 def test_pointing_is_the_share_that_lies_inside() -> None:

@@ -44,7 +44,7 @@ def test_a_lit_patch_is_printed_where_it_belongs(tmp_path: Path, frame: Frame, s
     heat = Heatmap(values, grid, frame, "cls")
     black = np.zeros((*frame.source, 3), np.uint8)
     drawn = {"opacity": 1, "colormap": "gray", "threshold": 0.5, "smooth": smooth, "caption": ""}
-    page = pixels(save.save(tmp_path / "f.png", black, heat, **drawn)).mean(-1)
+    page = pixels(save.save(tmp_path / "f.png", heat, image=black, **drawn)).mean(-1)
 
     edge = round(layout.EDGE / 25.4 * 300) + 4  # on the page's white, then on the black photo, beside the lit patch
     left, top = (int(np.argmax(line < 128)) for line in (page[edge], page[:, edge]))
@@ -78,7 +78,7 @@ def test_the_layer_stands_on_the_grid_and_the_photo_on_itself() -> None:
 def test_labels_of_boxes_stay_on_the_photo() -> None:
     heat = heatmap(source=(80, 120))
     corners = np.array([[-9.0, -9, 30, 30], [110, 70, 130, 90], [118, 2, 120, 9]])
-    found = SimpleNamespace(xyxy=corners, score=np.ones(3), label=["golf ball", "gas pump", "chain saw"])
+    found = SimpleNamespace(xyxy=corners, scores=np.ones(3), labels=["golf ball", "gas pump", "chain saw"])
     ax = drawing.figure_of(panel.panel(heat, detections=found, caption=""), vector=False).axes[0]
     assert [text.get_text() for text in ax.texts] == ["golf ball 1.00", "gas pump 1.00", "chain saw 1.00"]
     for text in ax.texts:
@@ -138,7 +138,9 @@ def test_numbers_of_short_bars_keep_apart() -> None:
 
 
 def test_a_label_that_would_hide_its_photo_is_left_out() -> None:
-    found = SimpleNamespace(xyxy=np.array([[2.0, 2, 30, 30]]), score=np.ones(1), label=["a very long name of a thing"])
+    found = SimpleNamespace(
+        xyxy=np.array([[2.0, 2, 30, 30]]), scores=np.ones(1), labels=["a very long name of a thing"]
+    )
     small = drawing.figure_of(panel.panel([heatmap()] * 3, detections=found, width="column"), vector=False).axes[0]
     assert not small.texts
     assert len(small.patches) == 2

@@ -69,7 +69,7 @@ def preprocess(image: np.ndarray, frame: Frame) -> np.ndarray:
 def test_each_pixel_takes_the_patch_its_centre_falls_in(frame: Frame, patch: int) -> None:
     image = photo(frame.source)
     heat = lit(frame, patch, 2, 1)
-    shown = overlay.overlay(image, heat, opacity=1)
+    shown = overlay.overlay(heat, image=image, opacity=1)
     for y, x in np.ndindex(*frame.source):
         cell = heat.cell_at(x + 0.5, y + 0.5)
         expected = image[y, x] if cell is None else YELLOW if cell == (2, 1) else PURPLE
@@ -87,7 +87,7 @@ def test_a_lit_scene_comes_back_where_it_was(frame: Frame) -> None:
     pixels = preprocess(scene, frame)[: grid.rows * 32, : grid.cols * 32, 0]
     seen = heatmap(pixels.reshape(grid.rows, 32, grid.cols, 32).mean((1, 3)), frame, 32)
 
-    shown = overlay.overlay(scene, seen, opacity=1, normalise=(127, 128))
+    shown = overlay.overlay(seen, image=scene, opacity=1, normalise=(127, 128))
     assert (shown[inside] == YELLOW).all()
     assert (shown == YELLOW).all(-1).sum() == scene[inside][..., 0].size
 
@@ -95,7 +95,8 @@ def test_a_lit_scene_comes_back_where_it_was(frame: Frame) -> None:
 def test_pixels_the_model_never_saw_stay_as_they_are() -> None:
     frame = Frame.crop((200, 100), (200, 100), (64, 64))  # sees x 18 to 82, y 68 to 132
     image = photo((200, 100))
-    shown = overlay.overlay(image, lit(frame, 30, 0, 0), opacity=1)  # 2 × 2 patches, 4 px left over right and below
+    heat = lit(frame, 30, 0, 0)  # 2 × 2 patches, 4 px left over right and below
+    shown = overlay.overlay(heat, image=image, opacity=1)
     covered = np.zeros((200, 100), bool)
     covered[68:128, 18:78] = True
     assert (shown[~covered] == image[~covered]).all()
@@ -105,10 +106,10 @@ def test_pixels_the_model_never_saw_stay_as_they_are() -> None:
 def test_opacity_blends_photo_and_colour() -> None:
     image = np.full((32, 32, 3), 100, np.uint8)
     heat = heatmap([[0, 1], [1, 0]])
-    blend = overlay.overlay(image, heat, opacity=0.25)
+    blend = overlay.overlay(heat, image=image, opacity=0.25)
     assert np.abs(blend[0, 31] - (0.75 * 100 + 0.25 * np.array(YELLOW))).max() <= 0.5
     assert np.abs(blend[0, 0] - (0.75 * 100 + 0.25 * np.array(PURPLE))).max() <= 0.5
-    assert (overlay.overlay(image, heat, opacity=0) == image).all()
+    assert (overlay.overlay(heat, image=image, opacity=0) == image).all()
     assert (image == 100).all()
 
 
@@ -118,7 +119,7 @@ def test_smooth_is_linear_between_patch_centres_and_constant_beyond() -> None:
     value = overlay.sample(heat.values, at[:20] / 10, at / 10, smooth=True)
     expected = np.clip(at / 10 - 0.5, 0, 2) + 10 * np.clip(at[:20, None] / 10 - 0.5, 0, 1)
     np.testing.assert_allclose(value, expected, atol=1e-5)
-    smooth = overlay.overlay(photo((20, 30)), heat, opacity=1, smooth=True)
+    smooth = overlay.overlay(heat, image=photo((20, 30)), opacity=1, smooth=True)
     assert tuple(smooth[0, 0]) == PURPLE
     assert tuple(smooth[-1, -1]) == YELLOW
     assert len(np.unique(smooth.reshape(-1, 3), axis=0)) > 6
@@ -128,8 +129,8 @@ def test_smooth_is_linear_between_patch_centres_and_constant_beyond() -> None:
 def test_the_photo_shows_through_below_the_threshold(smooth: bool) -> None:
     heat = heatmap([[0, 1, 2, 4]])
     image = photo((16, 64))
-    plain = overlay.overlay(image, heat, smooth=smooth)
-    cut = overlay.overlay(image, heat, smooth=smooth, threshold=0.5)
+    plain = overlay.overlay(heat, image=image, smooth=smooth)
+    cut = overlay.overlay(heat, image=image, smooth=smooth, threshold=0.5)
     value = overlay.sample(heat.values, np.full(16, 0.5), (np.arange(64) + 0.5) / 16, smooth=smooth)
     assert (cut[value >= 2] == plain[value >= 2]).all()
     assert (cut[value < 2] == image[value < 2]).all()
@@ -145,8 +146,8 @@ def test_colours_run_per_map_shared_absolute_or_as_given() -> None:
     assert figures_colours.colour_range([low, high], (-1, 2)) == (-1, 2)
     image = photo((16, 32))
     colours = figures_colours.colour_table("viridis")
-    assert tuple(overlay.overlay(image, low, opacity=1, normalise="absolute")[0, 0]) == tuple(colours[64])
-    assert tuple(overlay.overlay(image, low, opacity=1, normalise=(0.4, 0.45))[0, 0]) == PURPLE
+    assert tuple(overlay.overlay(low, image=image, opacity=1, normalise="absolute")[0, 0]) == tuple(colours[64])
+    assert tuple(overlay.overlay(low, image=image, opacity=1, normalise=(0.4, 0.45))[0, 0]) == PURPLE
 
 
 def test_padding_does_not_count_in_the_colours() -> None:
@@ -159,7 +160,7 @@ def test_a_constant_map_is_drawn_in_the_lowest_colour() -> None:
     low, high = figures_colours.colour_range(heat)
     assert low == high == np.float32(0.3)
     with np.errstate(all="raise"):
-        assert (overlay.overlay(photo((32, 32)), heat, opacity=1) == PURPLE).all()
+        assert (overlay.overlay(heat, image=photo((32, 32)), opacity=1) == PURPLE).all()
         notebook.figure_array(heat)
 
 
@@ -171,7 +172,7 @@ def test_signed_maps_have_0_in_the_middle_of_their_colours() -> None:
     assert figures_colours.colour_range(signed, (0, 1)) == (0.0, 1.0)
     assert figures_colours.colour_range(heatmap([[0, 0]], signed=True)) == (-1.0, 1.0)
     table = figures_colours.colour_table("coolwarm")
-    drawn = overlay.overlay(photo((16, 48)), signed, opacity=1)
+    drawn = overlay.overlay(signed, image=photo((16, 48)), opacity=1)
     assert [tuple(drawn[8, x]) for x in (8, 24, 40)] == [tuple(table[k]) for k in (0, 128, 192)]
     assert tuple(notebook.figure_array(signed)[40, 20]) == tuple(table[0])
 
@@ -187,7 +188,7 @@ def test_colours_around_0_diverge(colormap: str, used: str) -> None:
 def test_of_a_signed_map_the_photo_shows_through_where_it_is_near_0() -> None:
     image = photo((16, 80))
     signed = heatmap([[-1, -0.4, 0, 0.6, 0.5]], signed=True)
-    drawn = overlay.overlay(image, signed, opacity=1, threshold=0.5)
+    drawn = overlay.overlay(signed, image=image, opacity=1, threshold=0.5)
     kept = [bool((drawn[:, 16 * k : 16 * k + 16] == image[:, 16 * k : 16 * k + 16]).all()) for k in range(5)]
     assert kept == [False, True, True, False, False]
 
@@ -206,25 +207,29 @@ def test_what_cannot_be_drawn_is_refused_in_words() -> None:
         ({"normalise": (0, float("nan"))}, "from a lower to a higher number"),
     ]:
         with pytest.raises(ValueError, match=words):
-            overlay.overlay(image, heat, **wrong)
+            overlay.overlay(heat, image=image, **wrong)
     with pytest.raises(ValueError, match="32 px wide and 32 high, this one is 48 wide and 16 high"):
-        overlay.overlay(photo((16, 48)), heat)
-    for wrong in (image / 255, image[..., 0], None):
+        overlay.overlay(heat, image=photo((16, 48)))
+    for wrong in (image / 255, image[..., 0], [image]):
         with pytest.raises(ValueError, match="load_image"):
-            overlay.overlay(wrong, heat)
+            overlay.overlay(heat, image=wrong)
+    with pytest.raises(ValueError, match=r"no photograph: give .*image="):
+        overlay.overlay(heat)
+    with pytest.raises(TypeError, match=r"a heatmap, not ndarray: vislab\.explain"):
+        overlay.overlay(image)
 
 
 def boxes(*xyxy: tuple[float, float, float, float]) -> SimpleNamespace:
     count = len(xyxy)
     array = np.array(xyxy, dtype=np.float32).reshape(-1, 4)
-    return SimpleNamespace(xyxy=array, score=np.full(count, 0.875), label=["Äpfel\n"] * count)
+    return SimpleNamespace(xyxy=array, scores=np.full(count, 0.875), labels=["Äpfel\n"] * count)
 
 
 @pytest.mark.parametrize("ground", [0, 128, 255])
 def test_boxes_stand_out_from_every_background(ground: int) -> None:
     image = np.full((200, 300, 3), ground, np.uint8)
     heat = heatmap(np.zeros((2, 3)), Frame.stretch((200, 300), (32, 48)))
-    shown = overlay.overlay(image, heat, opacity=0, detections=boxes((100, 60, 180, 150)))
+    shown = overlay.overlay(heat, image=image, opacity=0, detections=boxes((100, 60, 180, 150)))
     across = shown[100, 90:110, 0].astype(int)
     assert across.max() == 255
     assert across.min() <= 70
@@ -238,14 +243,14 @@ def test_boxes_stand_out_from_every_background(ground: int) -> None:
 def test_boxes_may_touch_or_leave_the_photo_or_be_none() -> None:
     heat = heatmap(np.eye(2))
     image = photo((32, 32))
-    plain = overlay.overlay(image, heat)
-    assert (overlay.overlay(image, heat, detections=boxes()) == plain).all()
-    assert (overlay.overlay(image, heat, detections=boxes((-5, -5, 50, 50), (0, 0, 1, 1))) != plain).any()
+    plain = overlay.overlay(heat, image=image)
+    assert (overlay.overlay(heat, image=image, detections=boxes()) == plain).all()
+    assert (overlay.overlay(heat, image=image, detections=boxes((-5, -5, 50, 50), (0, 0, 1, 1))) != plain).any()
 
 
 def test_it_draws_into_given_axes_in_source_pixels() -> None:
     ax = Figure().add_subplot()
-    shown = overlay.overlay(photo((32, 48)), heatmap(np.eye(2, 3)), ax=ax)
+    shown = overlay.overlay(heatmap(np.eye(2, 3)), image=photo((32, 48)), ax=ax)
     assert ax.images[0].get_extent() == [0, 48, 32, 0]
     assert (ax.images[0].get_array() == shown).all()
 
@@ -304,7 +309,7 @@ def test_lines_are_no_wider_than_asked() -> None:
 def test_a_notebook_shows_the_overlay_bar_and_caption() -> None:
     heat = heatmap(np.eye(3, 4), Frame.stretch((480, 640), (48, 64)), image=photo((480, 640)))
     page = notebook.figure_array(heat)
-    assert (page[10:490, 10:650] == overlay.overlay(heat.image, heat)).all()
+    assert (page[10:490, 10:650] == overlay.overlay(heat, image=heat.image)).all()
     bar = page[10:490, 662:676]
     assert (tuple(bar[0, 0]), tuple(bar[-1, 0])) == (YELLOW, PURPLE)
     assert page[500:].min() < 100

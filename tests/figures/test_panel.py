@@ -146,7 +146,7 @@ def test_boxes_are_drawn_on_their_own_photo_alone() -> None:
 def test_a_heatmap_without_its_photo_says_what_to_do() -> None:
     from dataclasses import replace
 
-    with pytest.raises(ValueError, match=r"vislab\.save\(path, image, heat\)"):
+    with pytest.raises(ValueError, match=r"no photograph.*dataclasses\.replace"):
         panel.panel(replace(heatmap(), image=None))
 
 

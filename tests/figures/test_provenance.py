@@ -19,7 +19,7 @@ from vislab.figures import notebook, panel, provenance, save
 @pytest.mark.parametrize("suffix", [*FORMATS, ".PDF"])
 def test_how_it_was_made_travels_with_the_file(tmp_path: Path, suffix: str) -> None:
     heats = [heatmap(head=0), heatmap(head=1, model=object())]
-    path = save.save(tmp_path / f"f{suffix}", photo(), heats, normalise=(0, 4), detections=BOXES, title=["(a)", "b\n"])
+    path = save.save(tmp_path / f"f{suffix}", heats, normalise=(0, 4), detections=BOXES, title=["(a)", "b\n"])
     record = provenance.provenance(path)
     one, other = record["maps"]
     assert one["method"] == "cls"
@@ -47,8 +47,8 @@ def test_the_call_in_the_file_makes_the_file_again(
     heat = heats[0] if count == 1 else heats
     path = save.save(
         tmp_path / f"mine{suffix}",
-        image,
         heat,
+        image=image,
         detections=BOXES,
         width=90,
         dpi=100,
@@ -104,10 +104,10 @@ def call_of(*, grid: bool = False, **options: object) -> str:
 
 
 def test_the_call_spells_out_no_defaults() -> None:
-    assert call_of() == "heat = vislab.explain(image, method='rollout')\nvislab.save('figure.png', image, heat)"
+    assert call_of() == "heat = vislab.explain(image, method='rollout')\nvislab.save('figure.png', heat)"
     defaults = {name: value for name, value in panel.OPTIONS.items() if name not in ("detections", "rows", "columns")}
     assert call_of(**defaults) == call_of()
-    assert call_of(opacity=1).endswith("vislab.save('figure.png', image, heat, opacity=1)")
+    assert call_of(opacity=1).endswith("vislab.save('figure.png', heat, opacity=1)")
 
 
 def test_a_grid_of_photos_is_told_photo_by_photo() -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -22,16 +23,16 @@ from vislab.figures.provenance import provenance
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_the_same_call_writes_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     options = {"detections": BOXES, "smooth": True, "threshold": 0.2}
-    first = save.save(tmp_path / f"a{suffix}", photo(), heatmap(), **options)
+    first = save.save(tmp_path / f"a{suffix}", heatmap(), **options)
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9, "image.cmap": "jet"}):
-        second = save.save(str(tmp_path / f"b{suffix}"), photo(), heatmap(), **options)
+        second = save.save(str(tmp_path / f"b{suffix}"), heatmap(), **options)
     assert isinstance(second, Path)
     assert first.read_bytes() == second.read_bytes()
     assert not re.search(rb"CreationDate|ModDate|<dc:date>", first.read_bytes())
 
 
 def test_width_and_dpi_set_the_pixels(tmp_path: Path) -> None:
-    path = save.save(tmp_path / "f.png", photo((30, 90)), heatmap(source=(30, 90)), width=127, dpi=200)
+    path = save.save(tmp_path / "f.png", heatmap(source=(30, 90)), width=127, dpi=200)
     assert pixels(path).shape[1] == pytest.approx(1000, abs=1)
     with Image.open(path) as image:
         assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
@@ -45,13 +46,18 @@ def test_width_and_dpi_set_the_pixels(tmp_path: Path) -> None:
         ("f.html", {}, ValueError, r"vislab\.Lab\(image\)\.save\('page\.html'\)"),
         ("f.jpg", {"transparent": True}, ValueError, "take .png, .pdf or .svg"),
         ("f.pdf", {"beside": "txt"}, ValueError, "'json', 'tex' and 'npz', not 'txt'"),
-        ("f.pdf", {"image": heatmap()}, ValueError, r"vislab\.save\(path, image, heat\)"),
-        ("f.pdf", {"heat": None}, ValueError, "or what vislab.panel made"),
-        ("f.pdf", {"image": panel(heatmap())}, ValueError, "give heat to vislab.panel"),
+        ("f.pdf", {"heats": photo()}, ValueError, "no heatmap to show"),
+        ("f.pdf", {"heats": panel(heatmap()), "opacity": 1}, ValueError, "leave opacity out"),
+        ("f.pdf", {"heats": panel(heatmap()), "image": photo()}, ValueError, "leave image out"),
+        ("f.pdf", {"colourmap": "magma"}, ValueError, "no option 'colourmap': did you mean 'colormap'"),
+        ("f.pdf", {"oppacity": 1, "width": "page"}, ValueError, "no option 'oppacity': did you mean 'opacity'"),
+        ("f.pdf", {"besides": "npz"}, ValueError, "no option 'besides': did you mean 'beside'"),
+        ("f.pdf", {"query": "cls"}, ValueError, "no option 'query': it has rows, columns, .*, beside"),
+        ("f.pdf", {"heats": replace(heatmap(), image=None)}, ValueError, "no photograph: give .*image="),
         ("none/f.png", {}, FileNotFoundError, "no folder .*none': make it first"),
-        ("f.png", {"heat": []}, ValueError, "no heatmap"),
-        ("f.png", {"image": photo((9, 9))}, ValueError, "pass the image that was explained"),
-        ("f.npz", {"image": photo((9, 9))}, ValueError, "pass the image that was explained"),
+        ("f.png", {"heats": []}, ValueError, "no heatmap"),
+        ("f.png", {"image": photo((9, 9))}, ValueError, "give the image that was explained"),
+        ("f.npz", {"image": photo((9, 9))}, ValueError, "give the image that was explained"),
         ("f.pdf", {"title": ["a", "b"]}, ValueError, "1 panels take 1 titles, not 2"),
         ("f.pdf", {"width": -1}, ValueError, "above zero, not -1 mm"),
         ("f.pdf", {"width": 5}, ValueError, "take a larger width"),
@@ -63,7 +69,7 @@ def test_width_and_dpi_set_the_pixels(tmp_path: Path) -> None:
 def test_a_refused_figure_leaves_nothing(
     tmp_path: Path, name: str, options: dict[str, object], error: type[Exception], words: str
 ) -> None:
-    arguments = {"image": photo(), "heat": heatmap()} | options
+    arguments = {"heats": heatmap()} | options
     with pytest.raises(error, match=words):
         save.save(tmp_path / name, **arguments)
     assert list(tmp_path.iterdir()) == []
@@ -75,24 +81,38 @@ def test_saving_changes_nothing_global(tmp_path: Path) -> None:
         "before = dict(matplotlib.rcParams)\n"
         "import vislab\n"
         "from vislab import Frame, Grid, Heatmap\n"
-        "heat = Heatmap(np.eye(2), Grid(2, 2, (8, 8)), Frame.stretch((16, 16), (16, 16)), 'cls')\n"
+        "heat = Heatmap(np.eye(2), Grid(2, 2, (8, 8)), Frame.stretch((16, 16), (16, 16)), 'cls',\n"
+        "               image=np.zeros((16, 16, 3), np.uint8))\n"
         "for suffix in ('png', 'pdf', 'svg'):\n"
-        f"    vislab.save({str(tmp_path)!r} + '/f.' + suffix, np.zeros((16, 16, 3), np.uint8), heat)\n"
+        f"    vislab.save({str(tmp_path)!r} + '/f.' + suffix, heat)\n"
         "assert dict(matplotlib.rcParams) == before\n"
         "assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+@pytest.mark.parametrize("heats", [heatmap(), [heatmap(), heatmap(head=1)], [[heatmap()], [heatmap(head=1)]]])
+def test_a_photograph_that_is_given_takes_the_place_of_the_heatmaps_own(tmp_path: Path, heats: object) -> None:
+    def on(image: np.ndarray | None, heats: object) -> object:
+        return [on(image, one) for one in heats] if isinstance(heats, list) else replace(heats, image=image)
+
+    other = 255 - photo()
+    own = save.save(tmp_path / "own.png", heats).read_bytes()
+    drawn = save.save(tmp_path / "other.png", heats, image=other).read_bytes()
+    assert drawn == save.save(tmp_path / "bare.png", on(None, heats), image=other).read_bytes()
+    assert drawn == save.save(tmp_path / "replaced.png", on(other, heats)).read_bytes()
+    assert drawn != own
+
+
 def test_a_panel_and_its_heatmaps_are_saved_alike(tmp_path: Path) -> None:
     heats = [heatmap(head=0), heatmap(head=1)]
-    one = save.save(tmp_path / "a.png", photo(), heats, theme="dark", normalise="shared")
+    one = save.save(tmp_path / "a.png", heats, theme="dark", normalise="shared")
     two = save.save(tmp_path / "b.png", panel(heats, theme="dark", normalise="shared"))
     assert one.read_bytes() == two.read_bytes()
 
 
 def test_what_stands_beside_a_figure_is_about_it(tmp_path: Path) -> None:
-    path = save.save(tmp_path / "f.pdf", photo(), heatmap(), beside=("json", "tex", "npz"))
+    path = save.save(tmp_path / "f.pdf", heatmap(), beside=("json", "tex", "npz"))
     assert sorted(one.name for one in tmp_path.iterdir()) == ["f.json", "f.npz", "f.pdf", "f.tex"]
     assert json.loads((tmp_path / "f.json").read_text()) == provenance(path) == provenance(tmp_path / "f.npz")
     assert "{f.pdf}" in (tmp_path / "f.tex").read_text()
@@ -103,6 +123,6 @@ def test_what_stands_beside_a_figure_is_about_it(tmp_path: Path) -> None:
 def test_the_figure_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
     monkeypatch.setattr("vislab.figures.save.write", lambda path, data: written.append(path.suffix))
-    save.save(tmp_path / "f.pdf", photo(), heatmap(), beside=("json", "tex", "npz"))
+    save.save(tmp_path / "f.pdf", heatmap(), beside=("json", "tex", "npz"))
     assert written[-1] == ".pdf"
     assert sorted(written) == [".json", ".npz", ".pdf", ".tex"]

@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 import vislab
-from vislab.evaluation.removal import kept_score
 from vislab.lab.widget import Lab
 from vislab.methods import registry
 
@@ -313,9 +312,7 @@ def test_forwards(lab: Session, run: Any) -> None:
     labkit.execute(lab.page, "")  # after which all is sent that waited for the kernel
     sent = len(lab.sent)
     whole = lab("lab.ui.without.toDataURL()")
-    model = vislab.load("embedded")
-    pixels, _ = model.preprocessing(vislab.load_image(vislab.samples()["church"]))
-    score = kept_score(model, pixels, model.class_index("church"))
+    score = vislab.patch_score(vislab.samples()["church"], target="church")
     kept, nothing = score(np.array([np.ones((14, 14)), np.zeros((14, 14))], bool))
     assert lab("lab.ui.removed.firstChild.data") == f"0 of 196 patches gone: church {100 * kept:.0f} %"
     lab.page.locator(".vislab-lab").get_by_role("button", name="play", exact=True).click()

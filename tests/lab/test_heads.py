@@ -1,4 +1,4 @@
-"""Laws of what heads do: operands make the attention again, entropy and distance are what they are called."""
+"""Laws of operands: multiplied anywhere, they make the attention again."""
 
 from __future__ import annotations
 
@@ -62,39 +62,6 @@ def test_bias_is_refused_in_words() -> None:
     cap = run(Attention(*qk(), torch.randn(GRID.tokens, GRID.tokens)))
     with pytest.raises(AttentionRefused, match=r"layers\.0 adds a bias or a mask"):
         heads.operands(cap, cap.site(0))
-
-
-def test_uniform_attention_has_the_entropy_of_all_tokens_and_reaches_as_far_as_patches_lie() -> None:
-    zero = torch.zeros(1, 4, GRID.tokens, 6)
-    seen = heads.survey(run(Attention(zero, zero)), GRID)
-    assert np.allclose(seen.entropy, np.log2(GRID.tokens), atol=1e-5)
-    y, x = np.mgrid[0:3, 0:5].reshape(2, -1) * np.array([[8], [16]])
-    apart = np.hypot(y[:, None] - y, x[:, None] - x)
-    assert np.allclose(seen.distance, apart.mean(), atol=1e-3)
-    assert np.allclose(seen.maps, 1 / GRID.tokens, atol=1e-6)
-    assert seen.maps.shape == (1, 4, GRID.patches)
-
-
-def test_attention_to_oneself_has_no_entropy_and_no_distance() -> None:
-    own = torch.eye(GRID.tokens).expand(1, 4, -1, -1) * 30
-    seen = heads.survey(run(Attention(own, own)), GRID, token=2)
-    assert np.allclose(seen.entropy, 0, atol=1e-3)
-    assert np.allclose(seen.distance, 0, atol=1e-3)
-    assert seen.maps[0, 0].argmax() == 1
-
-
-def test_layers_are_chosen_and_counted() -> None:
-    cap = run(Attention(*qk()), Attention(*qk()))
-    both, last = heads.survey(cap, GRID), heads.survey(cap, GRID, layers=[-1])
-    assert both.entropy.shape == (2, 4)
-    assert np.array_equal(both.entropy[1:], last.entropy)
-    assert both.queries == GRID.patches
-
-
-def test_without_a_token_maps_are_means_over_the_patches() -> None:
-    cap = run(Attention(*qk()))
-    rows = cap.attention(0, range(1, GRID.tokens))[0, :, :, GRID.patch_tokens]
-    assert np.allclose(heads.survey(cap, GRID, token=None).maps[0], rows.mean(1), atol=1e-6)
 
 
 def test_channels_by_strength_make_the_same_products() -> None:

@@ -111,7 +111,7 @@ def test_sizes_that_fit_only_together_are_set_together(settings: Settings) -> No
 
 
 def test_a_setting_that_is_not_there_is_named(settings: Settings) -> None:
-    with pytest.raises(ValueError, match="no setting 'patchsize': it has image, model"):
+    with pytest.raises(ValueError, match=r"no setting 'patchsize': it has image, model.*; did you mean 'patch_size'"):
         settings.state = {"patchsize": 16}
 
 

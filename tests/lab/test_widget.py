@@ -43,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, float]]:
     """What the detector was asked, (detector, confidence): a stand-in that finds a dog and, less surely, a ball."""
     calls: list[tuple[Any, float]] = []
 
-    def detect(image: np.ndarray, detector: Any = "embedded", *, confidence: float = 0.25) -> Detections:
+    def detect(image: np.ndarray, *, detector: Any = "embedded", confidence: float = 0.25) -> Detections:
         calls.append((detector, confidence))
         if detector == "broken":
             raise OSError("no such detector")
@@ -299,10 +299,10 @@ def test_boxes_are_found_once_and_sifted_without_a_forward(lab: Lab, told: list,
         ("dog", [10, 20, 300, 200]),
         ("ball", [5, 5, 50, 60]),
     ]
-    assert lab.detections.label == ("dog", "ball")
+    assert lab.detections.labels == ("dog", "ball")
     lab.state = {"confidence": 0.5, "attention_scale": 0.5, "layer": 3}
     lab.wait(60)
-    assert lab.detections.label == ("dog",)
+    assert lab.detections.labels == ("dog",)
     assert len(asked) == 1
     lab.image = "rocket"
     lab.wait(60)
@@ -659,7 +659,7 @@ def test_the_page_holds_what_was_played(lab: Lab, tmp_path: Path, few: list[int]
 
 def found_boxes(lab: Lab) -> list[dict[str, Any]]:
     found = lab._stage.finding.detections
-    each = zip(found.xyxy.tolist(), found.label, found.score.tolist(), strict=True)
+    each = zip(found.xyxy.tolist(), found.labels, found.scores.tolist(), strict=True)
     return [{"box": box, "label": label, "score": score} for box, label, score in each]
 
 
@@ -678,5 +678,5 @@ def test_the_still_picture_is_what_is_shown(lab: Lab) -> None:
         lab.set_trait(name, value)
         assert lab._timer is not timer  # it is made anew
     picture = vislab.load_image(base64.b64decode(lab._still()["image/jpeg"]))
-    shown = vislab.overlay(lab.heatmap.image, lab.heatmap, detections=lab.detections, **look)
+    shown = vislab.overlay(lab.heatmap, detections=lab.detections, **look)
     assert np.abs(picture.astype(int) - shown).mean() < 4

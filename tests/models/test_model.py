@@ -165,7 +165,7 @@ def test_one_lit_patch_is_seen_and_drawn_where_it_is(name: str, size: tuple[int,
         image = scene(how, size, grid, cell)
         heat = explain.explain(image, model=model, method="cls")
         assert np.unravel_index(heat.values.argmax(), heat.values.shape) == cell
-        drawn = overlay(image, heat, opacity=1)
+        drawn = overlay(heat, image=image, opacity=1)
         brightest = colour_table("viridis")[-1]
         assert np.array_equal((drawn == brightest).all(2), image[..., 0] == 255)
 

@@ -15,15 +15,15 @@ from ..models.preprocessing import ImageSize
 
 def detect(
     image: Any,
-    detector: str | Path | Detector | Any = "embedded",
     *,
+    detector: str | Path | Detector | Any = "embedded",
     confidence: float = 0.25,
     iou: float = 0.7,
     image_size: ImageSize | None = None,
     attention_scale: float | Mapping[int, float] = 1.0,
     trust: bool = False,
 ) -> Detections:
-    """What a detector finds in an image, as boxes in source pixels; `Detections.above` needs no second forward.
+    """The objects in an image, as boxes in source pixels; `Detections.above` needs no second forward.
 
     image: what `load_image` takes. detector: a Detector, or what `load_detector` takes; see there for trust.
     confidence: of a box, above which it counts, 0..1. iou: how much boxes of a class may overlap, 0..1. image_size: px
@@ -32,8 +32,9 @@ def detect(
 
     Boxes of ultralytics' detectors are those of its own predict(), with the same confidence and iou.
 
-        boxes = vislab.detect("photo.jpg", "yolo12n.pt", confidence=0.1)
-        vislab.overlay(image, vislab.explain_box(image, box=0, detector="yolo12n.pt"), detections=boxes.above(0.5))
+        boxes = vislab.detect("photo.jpg", confidence=0.1)
+        vislab.overlay(vislab.explain_box("photo.jpg", box=0), detections=boxes.above(0.2))
+        boxes = vislab.detect("photo.jpg", detector="yolo12n.pt")  # needs the network
     """
     check_confidence(confidence)
     ready = detector_of(detector, trust)

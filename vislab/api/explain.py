@@ -53,9 +53,9 @@ def explain(
     What a detector's box rests on is told by `explain_box`. Raises ValueError, before the model runs where it can, for
     what is unknown or impossible.
 
-        heat = vislab.explain("photo.jpg", method="cls", layer=11, head=3)
+        heat = vislab.explain("photo.jpg", method="cls", layer=11, head=2)
         heat = vislab.explain("photo.jpg", method="relevance", target="church")
-        vislab.save("figure.pdf", vislab.load_image("photo.jpg"), heat)
+        vislab.save("figure.pdf", heat)
     """
     request = Request(method, layer, head, query, target, attention_scale, patch_size, image_size, None, options)
     picture, ready = load_image(image), model_of(model)

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from ..core import fingerprints
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
-from ..detectors import maps
 from ..detectors.cache import detector_of
 from ..detectors.detector import Detector
 from ..detectors.request import BoxRequest
@@ -48,10 +47,9 @@ def explain_box(
     request = BoxRequest(box, query, method, layer, head, attention_scale, image_size)
     ready = detector_of(detector)
     glance = ready.glance(load_image(image), image_size=image_size, attention_scale=attention_scale)
-    heat = maps.heatmap(
-        glance,
+    heat = glance.heatmap(
         box=request.box,
-        point=request.query,
+        query=request.query,
         method=request.method,
         layer=request.layer,
         head=request.head,

@@ -71,8 +71,7 @@ class Focus:
         look: dict[str, Any] = {"opacity": opacity, "colormap": colormap}
         look |= {"normalise": (low, high)} if low < high else {}
         for (x0, y0, x1, y1), heat in reversed(list(zip(self.regions, self.heats, strict=True))):
-            drawn = overlaying.overlay(self.image, heat, **look)
-            picture[y0:y1, x0:x1] = drawn[y0:y1, x0:x1]
+            picture[y0:y1, x0:x1] = overlaying.overlay(heat, **look)[y0:y1, x0:x1]
         return with_boxes(picture, self.detections) if boxes else picture
 
     def __str__(self) -> str:
@@ -84,41 +83,41 @@ class Focus:
 
 def focus(
     image: Any,
-    detector: str | Path | Detector | Any = "embedded",
     *,
+    detector: str | Path | Detector | Any = "embedded",
     model: str | Path | Model | Any = "embedded",
     confidence: float = 0.25,
     margin: float = 0.15,
     run_whole: bool = False,
-    **asked: Any,
+    **settings: Any,
 ) -> Focus:
     """Let a detector find regions in an image, and a Vision Transformer look at each of them.
 
-    detector: what `detect` takes, with confidence. model and the rest: what `explain` takes. margin: added to each side
+    detector: what `detect` takes, with confidence. model and settings: what `explain` takes. margin: added to each side
     of a box, as a share of that side. run_whole: also run the model once over the whole image at its own resolution, so
     that the times can be compared; it must take inputs of any size.
 
-        seen = vislab.focus("street.jpg", "yolo12n.pt", margin=0.2, method="cls")
-        seen.heats[0], seen.staged, seen.whole
+        seen = vislab.focus("street.jpg", margin=0.2, method="cls")
+        seen.heats, seen.staged, seen.whole
     """
     if not 0 <= margin <= 4:
         raise ValueError(f"margin is a share of a box's side, 0 to 4, not {margin!r}")
     picture, ready, finder = load_image(image), model_of(model), detector_of(detector)
-    boxes, found_in = _timed(lambda: detect(picture, finder, confidence=confidence))
+    boxes, detecting = _timed(lambda: detect(picture, detector=finder, confidence=confidence))
     regions = _with_margin(boxes, margin)
-    heats, looked_in = _timed(lambda: tuple(explain(picture, model=ready, region=r, **asked) for r in regions))
+    heats, looking = _timed(lambda: tuple(explain(picture, model=ready, region=r, **settings) for r in regions))
 
     def cost(name: str, grids: list[Grid], seconds: float | None) -> Cost:
         flops = sum(attention_flops(grid.tokens, ready.dim, ready.layers) for grid in grids)
         return Cost(name, sum(grid.tokens for grid in grids), flops, seconds)
 
     crops = f"{len(heats)} crop" + "s" * (len(heats) != 1)
-    staged = cost(f"{finder.name} and {crops}", [heat.grid for heat in heats], found_in + looked_in)
-    patch = (asked["patch_size"],) * 2 if asked.get("patch_size") else ready.patch
+    staged = cost(f"{finder.name} and {crops}", [heat.grid for heat in heats], detecting + looking)
+    patch = (settings["patch_size"],) * 2 if settings.get("patch_size") else ready.patch
     size = tuple(max(p, side // p * p) for p, side in zip(patch, picture.shape, strict=False))
     grid, seconds = Grid.of(size, patch, ready.prefix, ready.suffix), None
     if run_whole:
-        _, seconds = _timed(lambda: explain(picture, model=ready, **asked | {"image_size": size}))
+        _, seconds = _timed(lambda: explain(picture, model=ready, **settings | {"image_size": size}))
     whole = cost(f"whole image of {size[1]}×{size[0]} px", [grid], seconds)
     return Focus(boxes, regions, heats, picture, staged, whole)
 

@@ -20,7 +20,7 @@ from ..core.fingerprints import of_image
 from ..core.heatmap import Heatmap
 from ..core.images import SUFFIXES, load_image, samples
 from ..detectors.cache import detector_of
-from ..figures.drawing import shown
+from ..figures.drawing import preview
 from ..figures.page import Panel
 from ..figures.panel import Content, panel
 from ..figures.provenance import provenance, versions
@@ -45,13 +45,13 @@ class Reproduction:
         return "\n".join(self.differences) or "nothing differs"
 
     def _repr_html_(self) -> str:
-        picture = base64.b64encode(shown(self.panel)).decode()
+        picture = base64.b64encode(preview(self.panel)).decode()
         said = "".join(f"<li>{html.escape(one)}</li>" for one in self.differences) or "<li>nothing differs</li>"
         return f'<img style="max-width: 100%" src="data:image/png;base64,{picture}"><ul>{said}</ul>'
 
 
 def reproduce(
-    path: str | os.PathLike[str], image: Any = None, *, model: str | Path | Model | Any = None
+    path: str | os.PathLike[str], *, image: Any = None, model: str | Path | Model | Any = None
 ) -> Reproduction:
     """Make a figure that `save` wrote again, from the record inside it, and say what differs.
 
@@ -72,17 +72,17 @@ def reproduce(
     photos, differences = _photos(record["images"], path, image)
     maps = [_explained(one, photos[one["image"]], model) for one in record["maps"]]
     cells = [[_content(one, maps, photos) for one in row] for row in record["cells"]]
-    found = record["detections"]
-    boxes = found and SimpleNamespace(
-        xyxy=np.array([one["xyxy"] for one in found]),
-        score=np.array([one["score"] for one in found]),
-        label=[one["label"] for one in found],
+    detections = record["detections"]
+    boxes = detections and SimpleNamespace(
+        xyxy=np.array([box["xyxy"] for box in detections]),
+        scores=np.array([box["score"] for box in detections]),
+        labels=[box["label"] for box in detections],
     )
-    asked: dict[str, Any] = dict(record["asked"])
-    if isinstance(asked.get("normalise"), list):
-        asked["normalise"] = tuple(asked["normalise"])
+    options: dict[str, Any] = dict(record["options"])
+    if isinstance(options.get("normalise"), list):
+        options["normalise"] = tuple(options["normalise"])
     flat = [one for row in cells for one in row if one is not None]
-    made = panel(flat if record["listed"] else cells, detections=boxes or None, **asked)
+    made = panel(flat if record["listed"] else cells, detections=boxes or None, **options)
     differences += _versions(record["versions"])
     for number, (then, now) in enumerate(zip(record["maps"], maps, strict=True)):
         name = f"map {number + 1}" if len(maps) > 1 else "the map"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..core.checks import meant
 
 if TYPE_CHECKING:
     from ..models.model import Model
@@ -36,11 +37,6 @@ def _near(message: str) -> str:
     """What was probably meant by a word that is none of argparse's choices."""
     found = re.search(r"invalid choice: '(.+)' \(choose from (.+)\)", message)
     return meant(found[1], re.findall(r"[\w-]+", found[2])) if found else ""
-
-
-def meant(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, [*known], 1)
-    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def report(message: str, debug: bool) -> None:

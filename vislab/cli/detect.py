@@ -44,7 +44,6 @@ def run_detect(args: argparse.Namespace) -> int:
     from ..api.detect import detect
     from ..core.files import check_folder, write
     from ..core.images import load_image
-    from ..figures.boxes import with_boxes
     from ..figures.notebook import png
 
     if args.out:
@@ -52,8 +51,8 @@ def run_detect(args: argparse.Namespace) -> int:
         check_folder(Path(args.out))
     image = load_image(args.photo)
     settings = {name: getattr(args, name) for name in ("confidence", "image_size", "attention_scale", "trust")}
-    boxes = detect(image, args.detector, **settings)
-    rows = list(zip(boxes.score.tolist(), boxes.label, boxes.xyxy.tolist(), strict=True))
+    boxes = detect(image, detector=args.detector, **settings)
+    rows = list(zip(boxes.scores.tolist(), boxes.labels, boxes.xyxy.tolist(), strict=True))
     if args.json:
         found = [{"score": round(s, 4), "label": label, "xyxy": [round(v, 1) for v in box]} for s, label, box in rows]
         print(json.dumps(found, ensure_ascii=False, indent=2))
@@ -62,5 +61,5 @@ def run_detect(args: argparse.Namespace) -> int:
         for score, label, box in rows:
             print(f"{score:.2f}  {label}  {' '.join(f'{v:.1f}' for v in box)}")
     if args.out:
-        write(Path(args.out), png(with_boxes(image, boxes)))
+        write(Path(args.out), png(boxes.overlay()))
     return 0

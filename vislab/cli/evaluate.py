@@ -6,8 +6,9 @@ import argparse
 import sys
 import warnings
 
+from ..core.checks import meant
 from ..methods.registry import METHODS
-from .arguments import csv_path, load_model, meant, report, whole
+from .arguments import csv_path, load_model, report, whole
 from .photos import photos_argument, photos_of, spare
 
 EVALUATE_EPILOG = """\
@@ -56,8 +57,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
         warnings.filterwarnings("ignore", "left out image")  # reported below, in the manner of the other commands
         result = evaluate(
             photos,
-            model,
-            args.methods,
+            model=model,
+            methods=args.methods,
             fill=args.fill,
             steps=args.steps,
             randomised=args.randomised,

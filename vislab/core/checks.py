@@ -13,16 +13,6 @@ def whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def meant(word: object, known: Iterable[str]) -> str:
-    """The name that was probably meant, as the end of a sentence; nothing where none is near.
-
-    >>> meant("rolout", ["cls", "rollout"])
-    "; did you mean 'rollout'?"
-    """
-    near = difflib.get_close_matches(str(word), [*known], 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def listed(names: Iterable[str]) -> str:
     """Names for an error message, shortened in the middle."""
     names = list(names)
@@ -33,3 +23,23 @@ def listed(names: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     line = (str(error).strip() or type(error).__name__).splitlines()[0].strip()
     return line if line.endswith((".", "!", "?")) else line + "."
+
+
+def meant(word: object, known: Iterable[str], count: int = 1) -> str:
+    """What was probably meant by a word that is none of those known, as the end of a sentence; "" where none is near.
+
+    >>> meant("rolout", ["cls", "rollout"]), meant("saliency", ["cls", "rollout"])
+    ("; did you mean 'rollout'?", '')
+    """
+    near = difflib.get_close_matches(str(word), [*known], count)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def check_options(whose: str, options: Iterable[str], known: Iterable[str]) -> None:
+    """ValueError for an option that is not among those known, which says what was probably meant."""
+    known = [*known]
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"{whose} has no option {option!r}: it has {', '.join(known) or 'none'}{meant(option, known)}"
+            )

@@ -25,7 +25,7 @@ def of_name(name: str) -> str:
     """A model's name; where it is a path of this machine, the last part of it alone.
 
     >>> of_name("facebook/dinov2-small"), of_name(os.path.dirname(__file__))
-    ('facebook/dinov2-small', 'vislab')
+    ('facebook/dinov2-small', 'core')
     """
     return Path(name).name if os.path.exists(os.path.expanduser(name)) else name
 

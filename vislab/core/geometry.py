@@ -1,4 +1,4 @@
-"""Where tokens, model pixels and source pixels are: Grid, Frame and Heatmap, and what attention costs.
+"""Where tokens, model pixels and source pixels are: Grid and Frame.
 
 Points are (x, y) and boxes (x0, y0, x1, y1) in pixels, measured from the image's top left corner (0, 0), so that the
 centre of the first pixel is (0.5, 0.5). Sizes are (height, width).
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+import numpy as np
 
 Box = tuple[float, float, float, float]
 
@@ -156,3 +158,14 @@ class Frame:
         x0, y0, x1, y1 = self.box_to_source((0, 0, self.model[1], self.model[0]))
         height, width = self.source
         return (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+
+
+def pixel_cells(grid: Grid, frame: Frame, axis: int) -> np.ndarray:
+    """Where the centres of the source pixels along an axis (0 is y) stand on the grid, counted in patches -> (n,)."""
+    centres = np.arange(frame.source[axis]) + 0.5
+    return (centres * frame.scale[axis] + frame.offset[axis]) / grid.patch[axis]
+
+
+def within(cells: np.ndarray, count: int) -> slice:
+    """The pixels of `pixel_cells` that lie on a grid of so many patches: one run, since positions only grow."""
+    return slice(int(np.searchsorted(cells, 0)), int(np.searchsorted(cells, count)))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .geometry import Box, Frame, Grid
 from .shown import Shown
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +24,7 @@ class Heatmap(Shown):
     attending token in words ("CLS", "patch (3, 4)", "mean of all queries", …). facts: what the run told beside the map:
     the fingerprint of its weights, dtype, device, and predictions [(label, probability), …] where it classifies.
     signed: whether values below 0 speak against the target; such a map has two colours, which meet at 0. Shows itself
-    over its image as the last expression of a notebook cell.
+    over its image as the last expression of a notebook cell; `np.asarray(heat)` is its values.
     """
 
     values: np.ndarray
@@ -47,6 +50,10 @@ class Heatmap(Shown):
             raise ValueError(f"the frame is of an image of {self.frame.source}, not of {self.image.shape[:2]}")
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+        """`np.asarray(heat)` is its values; without a copy, where none is asked for and the dtype stays."""
+        return np.array(self.values, dtype=dtype, copy=copy)
 
     def box(self, row: int, col: int) -> Box:
         """A patch's box in source pixels; it may reach beyond the image (letterbox padding)."""

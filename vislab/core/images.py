@@ -225,12 +225,12 @@ def _to_srgb(image: Image) -> Image:
             from PIL import ImageCms
 
             with suppress(ImageCms.PyCMSError, OSError, ValueError):
-                given = ImageCms.ImageCmsProfile(BytesIO(profile))
+                embedded = ImageCms.ImageCmsProfile(BytesIO(profile))
                 # What is sRGB already would only be rounded once more.
-                if "srgb" not in ImageCms.getProfileDescription(given).lower():
+                if "srgb" not in ImageCms.getProfileDescription(embedded).lower():
                     mode = "RGBA" if image.mode == "RGBA" else "RGB"
                     srgb = ImageCms.createProfile("sRGB")
-                    image = ImageCms.profileToProfile(image, given, srgb, outputMode=mode) or image
+                    image = ImageCms.profileToProfile(image, embedded, srgb, outputMode=mode) or image
     return image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 
 
 class Shown:
-    """A value that is a picture as the last expression of a notebook cell.
-
-    Values stand above what draws them, so they know it by name alone: `vislab.figures.notebook.picture`.
-    """
+    """A value that is a picture as the last expression of a notebook cell."""
 
     def _repr_png_(self) -> bytes:
-        picture: bytes = import_module("vislab.figures.notebook").picture(self)
+        picture: bytes = drawing("notebook").picture(self)
         return picture
+
+
+def drawing(room: str) -> ModuleType:
+    """A room of the wing that draws: values stand above it, so they know it by name alone."""
+    return import_module(f"..figures.{room}", __package__)

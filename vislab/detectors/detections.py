@@ -1,4 +1,4 @@
-"""What a detector found: boxes on the source image, with the cell or the query behind each of them."""
+"""The boxes of a detector on the source image, with the class, the score, and the cell or query behind each of them."""
 
 from __future__ import annotations
 
@@ -12,34 +12,36 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 
 from ..core.geometry import Frame, Grid
-from ..core.shown import Shown
+from ..core.shown import Shown, drawing
 
 
-class Found(NamedTuple):
-    """What decoding a detector's output gives, as arrays or tensors of n: see `Detections`; label counts classes."""
+class Decoded(NamedTuple):
+    """A detector's output as boxes, tensors of length n; see `Detections`."""
 
     xyxy: Any
-    score: Any
-    label: Any
+    scores: Any
+    class_ids: Any
     origin: Any
 
 
 @dataclass(frozen=True, eq=False)
 class Detections(Shown):
-    """Boxes that a detector found in an image, the most certain first; there may be none.
+    """The boxes of an image's objects, the most certain first; there may be none.
 
-    xyxy: (n, 4) float32, source pixels. score: (n,) float32, 0..1, falling, all above `confidence`. label: n names.
-    origin: (n,) int, the detector's cell or query behind each box. levels: the grids whose cells make boxes, one level
-    after the other, row-major; none where queries make them. frame: source pixels to the detector's. image: (H, W, 3)
-    uint8, the source, or None. Shows itself over its image as the last expression of a notebook cell.
+    xyxy: (n, 4) float32, source pixels. scores: (n,) float32, 0..1, falling, all above `confidence`. labels: n names of
+    classes. class_ids: (n,) int, the same classes as the detector counts them. origin: (n,) int, the detector's cell or
+    query behind each box. levels: the grids whose cells make boxes, one level after the other, row-major; none where
+    queries make them. frame: source pixels to the detector's. image: (H, W, 3) uint8, the source, or None. Shows itself
+    over its image as the last expression of a notebook cell.
 
         boxes = vislab.detect("photo.jpg", confidence=0.1)
-        boxes[0].label, boxes.above(0.5).xyxy, len(boxes)
+        boxes.labels, boxes[0].xyxy, boxes.above(0.5).scores, len(boxes)
     """
 
     xyxy: np.ndarray
-    score: np.ndarray
-    label: tuple[str, ...]
+    scores: np.ndarray
+    labels: tuple[str, ...]
+    class_ids: np.ndarray
     origin: np.ndarray
     frame: Frame
     confidence: float
@@ -49,32 +51,34 @@ class Detections(Shown):
 
     def __post_init__(self) -> None:
         xyxy = np.array(self.xyxy, dtype=np.float32)
-        score = np.array(self.score, dtype=np.float32)
-        origin, label = np.array(self.origin, dtype=np.int64), tuple(self.label)
-        count = len(label)
-        if xyxy.shape != (count, 4) or score.shape != (count,) or origin.shape != (count,):
+        scores = np.array(self.scores, dtype=np.float32)
+        class_ids, origin = (np.array(part, dtype=np.int64) for part in (self.class_ids, self.origin))
+        labels = tuple(self.labels)
+        count = len(labels)
+        if xyxy.shape != (count, 4) or {scores.shape, class_ids.shape, origin.shape} != {(count,)}:
             raise ValueError(
-                f"{count} labels need boxes of shape ({count}, 4) and as many scores and origins, not {xyxy.shape}, "
-                f"{score.shape} and {origin.shape}"
+                f"{count} labels need boxes of shape ({count}, 4) and as many scores, class_ids and origins, not "
+                f"{xyxy.shape}, {scores.shape}, {class_ids.shape} and {origin.shape}"
             )
         check_confidence(self.confidence)
         object.__setattr__(self, "confidence", float(self.confidence))
         if not np.isfinite(xyxy).all() or (xyxy[:, 2:] < xyxy[:, :2]).any():
             raise ValueError("a box is (x0, y0, x1, y1) with x0 ≤ x1 and y0 ≤ y1, all of them finite")
-        if not ((score > np.float32(self.confidence)) & (score <= 1)).all() or (np.diff(score) > 0).any():
+        if not ((scores > np.float32(self.confidence)) & (scores <= 1)).all() or (np.diff(scores) > 0).any():
             raise ValueError(f"scores lie above the confidence of {self.confidence:g}, up to 1, and fall")
         cells = sum(grid.patches for grid in self.levels) or math.inf
         if ((origin < 0) | (origin >= cells)).any():
             raise ValueError(f"the origins of boxes run from 0 to {cells - 1}, not {origin.min()} to {origin.max()}")
         if self.image is not None and self.image.shape[:2] != self.frame.source:
             raise ValueError(f"the frame is of an image of {self.frame.source}, not of {self.image.shape[:2]}")
-        for name, values in (("xyxy", xyxy), ("score", score), ("origin", origin)):
+        arrays: dict[str, np.ndarray] = {"xyxy": xyxy, "scores": scores, "class_ids": class_ids, "origin": origin}
+        for name, values in arrays.items():
             values.flags.writeable = False
             object.__setattr__(self, name, values)
-        object.__setattr__(self, "label", label)
+        object.__setattr__(self, "labels", labels)
 
     def __len__(self) -> int:
-        return len(self.label)
+        return len(self.labels)
 
     def __getitem__(self, which: SupportsIndex | slice | Sequence[int] | np.ndarray) -> Detections:
         """Some of the boxes: one by its index, a slice, several by theirs, or those of a mask."""
@@ -87,8 +91,9 @@ class Detections(Shown):
         return replace(
             self,
             xyxy=self.xyxy[kept],
-            score=self.score[kept],
-            label=tuple(self.label[i] for i in kept),
+            scores=self.scores[kept],
+            labels=tuple(self.labels[i] for i in kept),
+            class_ids=self.class_ids[kept],
             origin=self.origin[kept],
         )
 
@@ -103,7 +108,7 @@ class Detections(Shown):
                 f"these boxes were found above a confidence of {self.confidence:g}: for those above {confidence:g}, "
                 f"detect again with confidence={confidence:g}"
             )
-        return replace(self[self.score > np.float32(confidence)], confidence=confidence)
+        return replace(self[self.scores > np.float32(confidence)], confidence=confidence)
 
     def cell(self, box: int) -> tuple[int, int, int]:
         """(level, row, col) of the cell that made a box.
@@ -117,6 +122,32 @@ class Detections(Shown):
         level = int(np.searchsorted(ends, origin, side="right"))
         grid = self.levels[level]
         return level, *grid.cell(origin - int(ends[level]) + grid.patches)
+
+    def overlay(self) -> np.ndarray:
+        """The boxes with their labels and scores on the image -> (H, W, 3) uint8.
+
+        Raises ValueError where there is no image.
+        """
+        if self.image is None:
+            raise ValueError("these boxes have no image: give them one, dataclasses.replace(boxes, image=…)")
+        picture: np.ndarray = drawing("boxes").with_boxes(self.image, self)
+        return picture
+
+    def to_supervision(self) -> Any:
+        """The same boxes as a `supervision.Detections`: class_id the detector's, names in data["class_name"].
+
+        Raises ImportError where supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise ImportError("to_supervision needs supervision: pip install supervision") from None
+        return supervision.Detections(
+            xyxy=self.xyxy.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.class_ids.copy(),
+            data={"class_name": np.array(self.labels, dtype=str)},
+        )
 
     def __str__(self) -> str:
         return f"{self._counted()} above {self.confidence:g}"

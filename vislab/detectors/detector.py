@@ -1,4 +1,4 @@
-"""A Detector, and a Glance: one forward of it under capture, from which boxes and maps are read."""
+"""A Detector: a network that makes boxes, and the one forward of it from which boxes and maps are read."""
 
 from __future__ import annotations
 
@@ -15,50 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..core.geometry import Frame, Grid
+from ..core.geometry import Grid
 from ..core.images import load_image
-from ..engine.capture import Capture
 from ..engine.hooks import capture
 from ..models.modes import evaluating
 from ..models.preprocessing import ImageSize, sides
 from . import detr, yolo
-from .detections import Detections, check_confidence
 from .features import FeatureMap
-
-
-@dataclass(frozen=True, eq=False)
-class Glance:
-    """One forward of a detector under capture.
-
-    features: the maps that lead into its head, if it has such a neck, and the classes of YOLOE. samples: of each layer
-    of deformable attention, where its queries sample the maps, (heads, queries, maps, points, 2), (x, y) in shares of
-    the input, and the weights of the samples, (heads, queries, maps, points).
-    """
-
-    detector: Detector
-    capture: Capture
-    frame: Frame
-    image: np.ndarray
-    features: tuple[Tensor, ...]
-    samples: tuple[tuple[Tensor, Tensor], ...]
-    _output: Any = field(repr=False)
-
-    def detections(self, confidence: float = 0.25, iou: float = 0.7) -> Detections:
-        """The boxes above a confidence; of those that overlap more than `iou` the most certain, where cells make them.
-
-        Both lie in 0..1. No forward is needed.
-        """
-        check_confidence(confidence)
-        if not 0 <= iou <= 1:
-            raise ValueError(f"iou lies between 0 and 1, not at {iou!r}")
-        family = self.detector.family
-        found = family.decode(self._output, self.frame, confidence, iou)
-        xyxy, score, label, origin = (torch.as_tensor(part).cpu().numpy() for part in found)
-        xyxy = np.concatenate([np.minimum(xyxy[:, :2], xyxy[:, 2:]), np.maximum(xyxy[:, :2], xyxy[:, 2:])], 1)
-        names = tuple(self.detector.labels[int(i)] for i in label)
-        levels = family.levels(self.frame)
-        detector = self.detector.name
-        return Detections(xyxy, score, names, origin, self.frame, confidence, detector, levels, self.image)
+from .glance import Glance
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,24 +54,24 @@ class Detector:
     ) -> Glance:
         """One forward of an image, (H, W, 3) uint8. See `vislab.detect` for the settings."""
         size = self.family.size if image_size is None else sides(image_size)
-        given, frame = self.family.prepare(image, size)  # type: ignore[arg-type]
+        arguments, frame = self.family.prepare(image, size)  # type: ignore[arg-type]
         parameter = next(self.module.parameters())
-        given = {
+        arguments = {
             name: x.to(parameter.device, parameter.dtype if x.is_floating_point() else None)
-            for name, x in given.items()
+            for name, x in arguments.items()
         }
         if self.family.deformable and attention_scale != 1 and not isinstance(attention_scale, Mapping):
             attention_scale = {0: attention_scale}  # what samples points has no q·k to scale
         features: list[Tensor] = []
-        watched = capture(self.module, attention_scale=attention_scale)
+        watching = capture(self.module, attention_scale=attention_scale)
         sampling = _Sampling() if self.family.deformable else nullcontext()
-        with self._lock, torch.no_grad(), evaluating(self.module), watched as cap, sampling as seen:
+        with self._lock, torch.no_grad(), evaluating(self.module), watching as cap, sampling as samples:
             head = self.family.head
             with head.register_forward_pre_hook(_keep(features)) if head is not None else nullcontext():
-                output = self.module(**given)
+                output = self.module(**arguments)
         if attention_scale != 1 and not cap.sites:
             raise ValueError(f"{self.name} has no attention to scale: leave attention_scale out")
-        return Glance(self, cap, frame, image, tuple(features), seen.layers() if seen else (), output)
+        return Glance(self, cap, frame, image, tuple(features), samples.layers() if samples else (), output)
 
     def features(self, image: Any, *, image_size: ImageSize | None = None) -> list[FeatureMap]:
         """The feature maps that lead into the detector's head (P3 to P5 of most), their cells as tokens.
@@ -117,15 +81,15 @@ class Detector:
         glance = self.glance(load_image(image), image_size=image_size)
         if not glance.features:
             raise ValueError(f"{self.name} has no neck of feature maps: take a detector of ultralytics")
-        found = []
+        maps = []
         for x in glance.features:
             if x.ndim < 4:  # YOLOE's head is given its classes beside the maps
                 continue
             rows, cols = x.shape[2:]
             grid = Grid(rows, cols, (glance.frame.model[0] // rows, glance.frame.model[1] // cols))
             tokens = x[0].flatten(1).mT.float().cpu().numpy()
-            found.append(FeatureMap(f"P{round(math.log2(grid.patch[0]))}", tokens, grid, glance.frame, glance.image))
-        return found
+            maps.append(FeatureMap(f"P{round(math.log2(grid.patch[0]))}", tokens, grid, glance.frame, glance.image))
+        return maps
 
 
 class _Sampling(TorchFunctionMode):
@@ -134,7 +98,7 @@ class _Sampling(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._weights: Tensor | None = None
-        self._seen: list[tuple[Tensor, list[Tensor]]] = []
+        self._calls: list[tuple[Tensor, list[Tensor]]] = []
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -144,25 +108,25 @@ class _Sampling(TorchFunctionMode):
             self._weights = output
         elif func is F.grid_sample:
             if self._weights is not None:
-                self._seen.append((self._weights, []))
+                self._calls.append((self._weights, []))
                 self._weights = None
-            if self._seen:
-                self._seen[-1][1].append(args[1])
+            if self._calls:
+                self._calls[-1][1].append(args[1])
         return output
 
     def layers(self) -> tuple[tuple[Tensor, Tensor], ...]:
-        """See `Glance`: of the weights (1, queries, heads, maps·points) and grids (heads, queries, points, 2) seen."""
-        found = []
-        for weights, grids in self._seen:
+        """See `Glance.samples`; the forward's weights were (1, queries, heads, maps·points), its grids a map each."""
+        samples = []
+        for weights, grids in self._calls:
             points = (torch.stack(grids, 2) + 1) / 2  # grid_sample counts from -1 to 1, from edge to edge
-            found.append((points, weights[0].transpose(0, 1).reshape(points.shape[:-1])))
-        return tuple(found)
+            samples.append((points, weights[0].transpose(0, 1).reshape(points.shape[:-1])))
+        return tuple(samples)
 
 
 def _keep(features: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    """A hook that keeps the maps that a head is given."""
+    """A hook that keeps the maps that go into a head."""
 
-    def hook(module: nn.Module, given: tuple[Any, ...]) -> None:
-        features[:] = given[0]
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+        features[:] = args[0]
 
     return hook

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.geometry import Frame, Grid
-from .detections import Found
+from .detections import Decoded
 
 # Families by what their scores are: a softmax with a class for "nothing here", or a sigmoid for each class.
 _SOFTMAX, _SIGMOID = ("detr", "yolos"), ("rt_detr", "rt_detr_v2")
@@ -46,12 +46,12 @@ class Detr:
     def prepare(self, image: np.ndarray, size: tuple[int, int] | None) -> tuple[dict[str, Tensor], Frame]:
         """(H, W, 3) uint8 -> (the network's arguments, Frame), as the image processor does it."""
         sized = {} if size is None else {"size": {"height": size[0], "width": size[1]}}
-        made = self.processor(images=image, input_data_format="channels_last", return_tensors="pt", **sized)
-        pixels = made["pixel_values"]
+        inputs = self.processor(images=image, input_data_format="channels_last", return_tensors="pt", **sized)
+        pixels = inputs["pixel_values"]
         inner = (pixels.shape[2], pixels.shape[3])
         arguments = {"pixel_values": pixels}
-        if "pixel_mask" in made and self.family == "detr":
-            arguments["pixel_mask"] = mask = made["pixel_mask"]
+        if "pixel_mask" in inputs and self.family == "detr":
+            arguments["pixel_mask"] = mask = inputs["pixel_mask"]
             inner = (int(mask[0, :, 0].sum()), int(mask[0, 0].sum()))  # the rest is padding
         scale = (inner[0] / image.shape[0], inner[1] / image.shape[1])
         return arguments, Frame((image.shape[0], image.shape[1]), (pixels.shape[2], pixels.shape[3]), scale)
@@ -68,7 +68,7 @@ class Detr:
         height, width = frame.model
         return tuple(Grid(math.ceil(height / s), math.ceil(width / s), (s, s)) for s in (8, 16, 32))
 
-    def decode(self, output: Any, frame: Frame, confidence: float, iou: float) -> Found:
+    def decode(self, output: Any, frame: Frame, confidence: float, iou: float) -> Decoded:
         """Boxes above a confidence, the most certain first; queries leave none to be suppressed."""
         logits, boxes = output.logits[0].float(), output.pred_boxes[0].float()
         if self.family in _SOFTMAX:
@@ -82,7 +82,7 @@ class Detr:
         centre, sides = boxes[query[order]].split(2, -1)
         size = boxes.new_tensor([frame.source[1], frame.source[0]] * 2)
         xyxy = torch.cat([centre - sides / 2, centre + sides / 2], -1) * size
-        return Found(xyxy, score[order], label[order], query[order])
+        return Decoded(xyxy, score[order], label[order], query[order])
 
     def score(self, features: Sequence[Tensor], label: int, cell: int) -> Tensor:
         raise ValueError(f"{type(self.module).__name__} has no cells: its boxes are made by queries")
@@ -99,7 +99,7 @@ def of_module(module: nn.Module, device: torch.device | None = None) -> Detr | N
     if config.model_type not in _SOFTMAX + _SIGMOID:
         raise ValueError(f"{type(module).__name__} is none of the families read here: {', '.join(_SOFTMAX + _SIGMOID)}")
     family = RTDetrConfig if config.model_type == "rt_detr_v2" else type(config)  # the second has none of its own
-    return _made(module, IMAGE_PROCESSOR_MAPPING[family]["torchvision"](), device)
+    return _with_labels(module, IMAGE_PROCESSOR_MAPPING[family]["torchvision"](), device)
 
 
 def named(name: str, *, local: bool, device: torch.device) -> Detr:
@@ -119,10 +119,10 @@ def named(name: str, *, local: bool, device: torch.device) -> Detr:
             f"cannot load the detector {name!r}: {str(error).splitlines()[0]} Check the name and the network, or take "
             "the embedded one, which needs neither: vislab.detect(image)"
         ) from error
-    return _made(module.eval(), processor, device)
+    return _with_labels(module.eval(), processor, device)
 
 
-def _made(module: Any, processor: Any, device: torch.device | None) -> Detr:
+def _with_labels(module: Any, processor: Any, device: torch.device | None) -> Detr:
     if device is not None:
         module.to(device)
     names = module.config.id2label

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.geometry import Frame, Grid
+from ..core.geometry import Frame, Grid, pixel_cells, within
 from ..core.shown import Shown
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +19,8 @@ class FeatureMap(Shown):
     """One of the maps that lead into a detector's head, its cells taken as tokens.
 
     name: "P3", its stride being 2³ px. tokens: (cells, channels) float32, row-major on the grid. frame: source
-    pixels to the detector's. image: (H, W, 3) uint8, the source. Shows itself in colours over its image in a notebook.
+    pixels to the detector's. image: (H, W, 3) uint8, the source. Shows itself in colours over its image in a notebook;
+    `np.asarray` of it is its tokens. `Detector.features` makes them; tokens of other models can be put into one.
     """
 
     name: str
@@ -31,6 +36,17 @@ class FeatureMap(Shown):
     def colours(self) -> np.ndarray:
         """The first three principal components as red, green and blue -> (rows, cols, 3) uint8."""
         return principal_colours(self.tokens)[0].reshape(self.grid.rows, self.grid.cols, 3)
+
+    def overlay(self) -> np.ndarray:
+        """Its colours on the image, each cell's where its pixels are -> (H, W, 3) uint8."""
+        rows, cols = (pixel_cells(self.grid, self.frame, axis) for axis in (0, 1))
+        covered = within(rows, self.grid.rows), within(cols, self.grid.cols)
+        picture = self.image.copy()
+        picture[covered] = self.colours()[np.ix_(rows[covered[0]].astype(int), cols[covered[1]].astype(int))]
+        return picture
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.tokens, dtype=dtype, copy=copy)
 
     def __str__(self) -> str:
         share = principal_colours(self.tokens)[1]
@@ -53,10 +69,10 @@ def principal_colours(tokens: np.ndarray) -> tuple[np.ndarray, float]:
     total = float(values.clip(0).sum())
     axes = vectors[:, ::-1][:, :3]
     axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
-    found = centred @ axes
-    low, high = np.percentile(found, (1, 99), axis=0)
+    components = centred @ axes
+    low, high = np.percentile(components, (1, 99), axis=0)
     kept = np.flatnonzero(high - low > 1e-9 * max(1e-30, np.sqrt(total)))
-    colours = np.zeros((len(found), 3), np.uint8)
-    share = (found[:, kept] - low[kept]) / (high - low)[kept]
+    colours = np.zeros((len(components), 3), np.uint8)
+    share = (components[:, kept] - low[kept]) / (high - low)[kept]
     colours[:, kept] = np.rint(255 * share.clip(0, 1))
     return colours, float(values[::-1][:3].clip(0).sum()) / total if total > 0 else 1.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,18 +14,21 @@ from ..core.geometry import Grid
 from ..core.heatmap import Heatmap
 from ..engine.site import Site
 from ..methods.question import fused_heads
-from ..methods.request import Head, layer_index
+from ..methods.request import Point, layer_index
 from .detections import Detections
-from .detector import Glance
 from .points import Points
-from .request import METHODS
+from .request import BoxRequest
 
-Layer = int | str | Literal["mean"]
+if TYPE_CHECKING:
+    from .glance import Glance
 
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """A site whose keys are cells of a grid. of_boxes: whether the queries that make boxes attend, else those cells."""
+    """Where a detector attends over cells or patches: a site, and the grid of its keys.
+
+    of_boxes: whether the queries that make boxes attend, else those cells.
+    """
 
     site: Site
     grid: Grid
@@ -42,61 +45,40 @@ class Place:
 
 
 def places(glance: Glance) -> list[Place]:
-    """The sites that attend over a feature map or over patches, in execution order; attention among queries is none."""
+    """See `Glance.places`; attention among queries is none."""
     grids = {grid.tokens: grid for grid in glance.detector.family.maps(glance.frame)}
-    found = []
+    known = []
     for site in glance.capture.sites.values():
         *path, leaf = site.name.split(".")
         decodes = "decoder" in path
         if site.refused is None and site.keys in grids and decodes == (leaf in ("encoder_attn", "cross_attn")):
-            found.append(Place(site, grids[site.keys], decodes))
-    return found
+            known.append(Place(site, grids[site.keys], decodes))
+    return known
 
 
-def heatmap(
-    glance: Glance,
-    *,
-    box: int | None = None,
-    point: tuple[float, float] | None = None,
-    method: str | None = None,
-    layer: Layer = -1,
-    head: Head = "mean",
-) -> Heatmap:
-    """What a box rests on, or what a point (x, y) in source pixels attends to.
-
-    box: index among the boxes by falling score. method: "attention", by default where the detector has any, or
-    "grad_cam" of a box. layer: index among the sites that answer (-1 the last), a site's name, or "mean", of those on
-    one grid. Raises ValueError for what this detector does not answer.
-    """
-    if (box is None) == (point is None):
-        raise ValueError("ask about one thing: box=, an index of what vislab.detect finds, or query=(x, y), a point")
-    if method is None:
-        method = "attention" if places(glance) else "grad_cam"
-    if method not in METHODS:
-        raise ValueError(f"no method {method!r} for detectors: there are {', '.join(METHODS)}")
+def heatmap(glance: Glance, request: BoxRequest) -> Heatmap:
+    """See `Glance.heatmap`."""
+    box, layer = request.box, request.layer
+    method = request.method or ("attention" if places(glance) else "grad_cam")
     if method == "grad_cam":
-        return grad_cam(glance, box, layer=layer, head=head)
+        return grad_cam(glance, replace(request, method="grad_cam"))
     boxes = None if box is None else _boxes(glance, box)
     chosen = _chosen(glance, boxes, layer)
     rows = torch.zeros(())
     for place in chosen:
         if boxes is None or box is None:
-            tokens, where = _cells(glance, place, point)
+            tokens, where = _cells(glance, place, request.query)
         else:
             tokens, where = _behind(place, boxes, box)
         attention = glance.capture.attention(place.site, tokens)[0].mean(1)
-        rows = rows + fused_heads(attention, head)[place.grid.patch_tokens].cpu() / len(chosen)
+        rows = rows + fused_heads(attention, request.head)[place.grid.patch_tokens].cpu() / len(chosen)
     grid = chosen[0].grid
     values = rows.reshape(grid.rows, grid.cols).numpy()
     return Heatmap(values, grid, glance.frame, "attention", query=where, image=glance.image)
 
 
 def points(glance: Glance, box: int, *, layer: int = -1) -> Points:
-    """Where the query behind a box of RT-DETR samples the feature maps, and with which weights.
-
-    box: index among the boxes by falling score. layer: of the decoder, -1 the last. Raises ValueError for a detector
-    without deformable attention. Source: Zhu et al. 2021 (Deformable DETR), eq. 3.
-    """
+    """See `Glance.points`."""
     if not glance.samples:
         raise ValueError(f"{glance.detector.name} samples no points: vislab.explain_box(image, box={box}) draws a map")
     boxes = _boxes(glance, box)
@@ -110,22 +92,19 @@ def points(glance: Glance, box: int, *, layer: int = -1) -> Points:
     return Points(xy, weight, strides, boxes[box], name)
 
 
-def grad_cam(glance: Glance, box: int | None, *, layer: Layer = -1, head: Head = "mean") -> Heatmap:
+def grad_cam(glance: Glance, request: BoxRequest) -> Heatmap:
     """Grad-CAM of a box's class score, on the neck's map whose cell made the box: no attention.
 
     Signed: what speaks against the class is below 0. Source: Selvaraju et al. 2017, eqs. 1 and 2, without the ReLU.
     """
-    if box is None:
-        raise ValueError("method 'grad_cam' explains the score of a box: say which with box=")
-    if layer != -1 or head != "mean":
-        raise ValueError("method 'grad_cam' explains a score on one map of the neck: leave layer and head out")
+    box = request.box
+    assert box is not None
     boxes = _boxes(glance, box)
     level, row, col = boxes.cell(box)
     grid = boxes.levels[level]
     with torch.enable_grad():
         features = [x.detach().clone().requires_grad_(n == level) for n, x in enumerate(glance.features)]
-        label = glance.detector.labels.index(boxes.label[box])
-        score = glance.detector.family.score(features, label, int(boxes.origin[box]))
+        score = glance.detector.family.score(features, int(boxes.class_ids[box]), int(boxes.origin[box]))
         [gradient] = torch.autograd.grad(score, [features[level]])
     weights = gradient.mean((2, 3), keepdim=True)
     values = (weights * features[level].detach()).sum(1)[0].float().cpu().numpy()
@@ -134,7 +113,7 @@ def grad_cam(glance: Glance, box: int | None, *, layer: Layer = -1, head: Head =
 
 
 def _boxes(glance: Glance, box: int) -> Detections:
-    """The boxes by falling score, down to the one asked for: with a lower confidence, those before stay the same."""
+    """The boxes by falling score, this one among them: with a lower confidence, those before it stay the same."""
     for confidence in (0.25, 0.001):
         boxes = glance.detections(confidence)
         if 0 <= box < len(boxes):
@@ -143,10 +122,10 @@ def _boxes(glance: Glance, box: int) -> Detections:
 
 
 def _named(boxes: Detections, box: int) -> str:
-    return f"box {box}: {boxes.label[box]} {boxes.score[box]:.2f}"
+    return f"box {box}: {boxes.labels[box]} {boxes.scores[box]:.2f}"
 
 
-def _chosen(glance: Glance, boxes: Detections | None, layer: Layer) -> Sequence[Place]:
+def _chosen(glance: Glance, boxes: Detections | None, layer: int | str) -> Sequence[Place]:
     """The places that a question is put to: one, or for "mean" all of them, which then share a grid."""
     detector, family = glance.detector, glance.detector.family
     known = places(glance)
@@ -163,28 +142,25 @@ def _chosen(glance: Glance, boxes: Detections | None, layer: Layer) -> Sequence[
     if not answering and by_queries and family.deformable:
         raise ValueError(
             f"the boxes of {detector.name} are made by deformable attention, which samples a few points of the maps "
-            "and weighs them without queries meeting keys: there is no map of it. vislab.detectors.maps.points draws "
-            "them; query=(x, y) reads the attention of its encoder at a point"
+            "and weighs them without queries meeting keys: there is no map of it; "
+            "vislab.load_detector(…).glance(image).points(box) has the points, and query=(x, y) reads the attention of "
+            "its encoder at a point"
         )
     if not answering:
         instead = "method='grad_cam' explains a box's score" if boxes is not None else "ask about a box: box=0"
         raise ValueError(f"{detector.name} has no attention over its feature maps; {instead}")
-    if layer != "mean":
-        return [answering[layer_index(layer, len(answering))]]  # type: ignore[arg-type]
+    if not isinstance(layer, str):
+        return [answering[layer_index(layer, len(answering))]]
     if len({place.grid for place in answering}) > 1:
         grids = ", ".join(dict.fromkeys(f"{place.grid.rows}×{place.grid.cols}" for place in answering))
         raise ValueError(f"{detector.name} attends on several grids ({grids}), whose mean is no map: pick one layer")
     return answering
 
 
-def _cells(glance: Glance, place: Place, point: tuple[float, float] | None) -> tuple[list[int], str]:
+def _cells(glance: Glance, place: Place, point: Point | None) -> tuple[list[int], str]:
     """The token of the cell over a point, and where it is in words."""
-    try:
-        x, y = (float(v) for v in point or ())
-    except (TypeError, ValueError):
-        x = y = math.nan
-    if not (math.isfinite(x) and math.isfinite(y)):
-        raise ValueError(f"query is a point (x, y) in pixels of the image, not {point!r}")
+    assert point is not None
+    x, y = point
     height, width = glance.frame.source
     cell = place.grid.cell_at(*glance.frame.to_model(x, y)) if 0 <= x <= width and 0 <= y <= height else None
     if cell is None:

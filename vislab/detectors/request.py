@@ -32,7 +32,7 @@ class BoxRequest:
     def __post_init__(self) -> None:
         if self.box is not None and self.query is not None:
             raise ValueError(
-                "ask about one thing: box=, an index of what vislab.detect finds, or query=(x, y), a point"
+                "ask about one thing: box=, an index among the boxes of vislab.detect, or query=(x, y), a point"
             )
         if self.method is not None and self.method not in METHODS:
             raise ValueError(
@@ -41,7 +41,7 @@ class BoxRequest:
         if self.query is None:
             box = 0 if self.box is None else self.box
             if not whole(box) or box < 0:
-                raise ValueError(f"box is an index of what vislab.detect finds, from 0, not {box!r}")
+                raise ValueError(f"box is an index among the boxes of vislab.detect, from 0, not {box!r}")
             object.__setattr__(self, "box", int(box))
         elif (place := point_of(self.query)) is None:
             raise ValueError(f"query is a point (x, y) in pixels of the image, not {self.query!r}")

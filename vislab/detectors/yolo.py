@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from ..core.files import assets
 from ..core.geometry import Frame, Grid
-from .detections import Found
+from .detections import Decoded
 
 EMBEDDED = {"embedded": "yolo12n-imagenette"}
 RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
@@ -89,7 +89,7 @@ class Yolo:
     def map(frame: Frame, stride: int) -> Grid:
         return Grid(frame.model[0] // stride, frame.model[1] // stride, (stride, stride))
 
-    def decode(self, output: Any, frame: Frame, confidence: float, iou: float) -> Found:
+    def decode(self, output: Any, frame: Frame, confidence: float, iou: float) -> Decoded:
         """The boxes that ultralytics' own predictor gives, in its order, with the cell or query behind each."""
         prediction, raw = output
         prediction = (prediction[0] if isinstance(prediction, tuple) else prediction).clone()  # decoding writes into it
@@ -106,9 +106,9 @@ class Yolo:
             scores = raw["one2one"]["scores"].permute(0, 2, 1).sigmoid()
             cell = self.head.get_topk_index(scores, self.head.max_det)[2][0, cell]
         xyxy = scale_boxes(frame.model, found[:, :4].clone(), frame.source)
-        return Found(xyxy, found[:, 4], found[:, 5], cell.reshape(-1))
+        return Decoded(xyxy, found[:, 4], found[:, 5], cell.reshape(-1))
 
-    def _of_queries(self, prediction: Tensor, raw: Any, frame: Frame, confidence: float) -> Found:
+    def _of_queries(self, prediction: Tensor, raw: Any, frame: Frame, confidence: float) -> Decoded:
         from ultralytics.utils.ops import xywh2xyxy
 
         scores = raw[1].squeeze(0).sigmoid().flatten(1)
@@ -116,7 +116,7 @@ class Yolo:
         keep = prediction[0, :, 4] > confidence
         found, query = prediction[0][keep][:300], query[keep][:300]
         xyxy = xywh2xyxy(found[:, :4]) * found.new_tensor([frame.source[1], frame.source[0]] * 2)
-        return Found(xyxy, found[:, 4], found[:, 5], query)
+        return Decoded(xyxy, found[:, 4], found[:, 5], query)
 
     def score(self, features: Sequence[Tensor], label: int, cell: int) -> Tensor:
         """The logit of a class at a cell, from the neck's maps: what a gradient of a box's score starts from."""

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.fingerprints import of_name
 from ..core.images import load_image
 from ..methods import registry
+from ..methods.request import DEFAULTS, Request
 from ..models.cache import model_of
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
@@ -23,15 +24,15 @@ from .plan import Maps, Outcome, Plan, counted, maps_of, rng
 from .pointing import mosaics, pointing_scores, quarter
 from .randomise import randomisation
 from .ranks import spearman
-from .removal import Fill, Removal, kept_score, removal
+from .removal import Fill, Removal, patch_score, removal
 from .report import BASELINES, Evaluation
 
 
 def evaluate(
     images: Iterable[Any],
+    *,
     model: str | Path | Model | nn.Module = "embedded",
     methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None,
-    *,
     targets: Sequence[str | int] | None = None,
     fill: Fill = "blur",
     steps: int = 28,
@@ -79,7 +80,7 @@ def evaluate(
             continue
         target = classes[number] if classes else int(ready.logits(pixels, **plan.sizes).argmax())
         maps = maps_of(plan, image, target, number)
-        curves = _removed(plan, pixels, maps, target, number)
+        curves = _removed(plan, image, maps, target, number)
         outcomes.append(Outcome(number, target, maps, curves, quarter(image, frame)))
         checked += [image] if len(checked) < randomised else []
     if not outcomes:
@@ -110,17 +111,19 @@ def _listed(images: Iterable[Any]) -> list[Any]:
 
 
 def _by_name(methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
-    """Name -> keywords of `explain`. Raises ValueError for unknown methods and for names of baselines."""
+    """Name -> keywords of `explain`. Raises ValueError for what `explain` refuses, and for names of baselines."""
     if methods is None:
         methods = list(registry.METHODS)
     if isinstance(methods, str):
         raise ValueError(f"methods is a list of names, [{methods!r}], or a mapping from names to keywords of explain")
-    named = methods if isinstance(methods, Mapping) else {name: {"method": name} for name in methods}
+    settings = methods if isinstance(methods, Mapping) else {name: {} for name in methods}
+    named = {name: {"method": name} | dict(keywords) for name, keywords in settings.items()}
     for name, keywords in named.items():
         if name in BASELINES:
             raise ValueError(f"{name!r} is always there, as a baseline: leave it out of methods")
-        registry.method(keywords.get("method", name))
-    return {name: {"method": name} | dict(keywords) for name, keywords in named.items()}
+        parts = {part: value for part, value in keywords.items() if part in DEFAULTS}
+        Request(**parts, options={option: value for option, value in keywords.items() if option not in DEFAULTS})
+    return named
 
 
 def _targets(model: Model, targets: Sequence[str | int] | None, count: int) -> list[int]:
@@ -137,8 +140,8 @@ def _agreement(maps: Maps) -> np.ndarray:
     return np.array([[spearman(one, other) for other in maps.values()] for one in maps.values()])
 
 
-def _removed(plan: Plan, pixels: Tensor, maps: Maps, target: int, number: int) -> list[Removal]:
-    score = kept_score(plan.model, pixels, target, fill=plan.fill, **plan.sizes)
+def _removed(plan: Plan, image: np.ndarray, maps: Maps, target: int, number: int) -> list[Removal]:
+    score = patch_score(image, model=plan.model, target=target, fill=plan.fill, **plan.sizes)
     # ties fall alike for every method, so that a method's numbers do not depend on which others are there
     fresh = (rng(plan.seed, "ties", number) for _ in maps)
-    return [removal(score, one, steps=plan.steps, rng=r) for one, r in zip(maps.values(), fresh, strict=True)]
+    return [removal(one, score=score, steps=plan.steps, seed=r) for one, r in zip(maps.values(), fresh, strict=True)]

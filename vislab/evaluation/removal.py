@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..core.heatmap import Heatmap
+from ..core.images import load_image
+from ..models.cache import model_of
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
 
@@ -21,7 +25,7 @@ BATCH_TOKENS_ELSEWHERE = 2**16
 
 @dataclass(frozen=True, eq=False)
 class Removal:
-    """Scores while patches are removed and while they are put back, highest value first.
+    """Scores while patches are removed and while they are put back, highest value first; `removal` makes one.
 
     share: (steps + 1,) of the patches changed, 0 to 1. deletion, insertion: (steps + 1,) scores. A map that finds what
     the score depends on has a low area under deletion and a high one under insertion.
@@ -41,15 +45,24 @@ class Removal:
 
 
 def removal(
-    score: Callable[[np.ndarray], np.ndarray], values: np.ndarray, *, steps: int, rng: np.random.Generator
+    heat: Heatmap | np.ndarray,
+    *,
+    score: Callable[[np.ndarray], np.ndarray],
+    steps: int = 28,
+    seed: int | np.random.Generator = 0,
 ) -> Removal:
     """Delete and insert patches in the order of a heatmap's values, highest first, ties in random order.
 
-    score: (n, rows, cols) bool, the patches that are kept -> (n,). It is called once, with n = 2 · steps: both curves
-    share their ends. values: (rows, cols). steps: at most as many as there are patches; then each takes one.
+    heat: a heatmap, or (rows, cols). score: what `patch_score` makes, or any function of (n, rows, cols) bool, the
+    patches that are kept -> (n,). It is called once, with n = 2 · steps: both curves share their ends. steps: at most
+    as many as there are patches; then each takes one. seed: of the order of ties.
+
+        score = vislab.patch_score(image, target="church")
+        vislab.removal(vislab.explain(image, method="cls"), score=score).deletion_area
 
     Source: Petsiuk, Das & Saenko 2018 (RISE), section 4.3, with patches for pixels.
     """
+    values, rng = np.asarray(heat), np.random.default_rng(seed)
     if not 1 <= steps <= values.size:
         raise ValueError(f"{values.size} patches are removed in 1 to {values.size} steps, not in {steps}")
     rank = np.empty(values.size, dtype=int)
@@ -62,36 +75,48 @@ def removal(
     return Removal(counts / values.size, deletion, insertion)
 
 
-def kept_score(
-    model: Model,
-    pixels: Tensor,
-    target: int,
+def patch_score(
+    image: Any,
     *,
+    model: str | Path | Model | nn.Module = "embedded",
+    target: str | int | None = None,
     fill: Fill = "blur",
     patch_size: int | None = None,
     image_size: ImageSize | None = None,
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The probability of a class for an image of which only some patches are kept, as `removal` asks for it.
+    """The probability of a class for an image of which only some patches are kept -> (n, rows, cols) bool -> (n,).
 
-    pixels: (1, 3, h, w) from the model's preprocessing. -> a function of (n, rows, cols) bool -> (n,)
+    image: what `load_image` takes. model, patch_size, image_size: as of `explain`. target: a class, by default the one
+    predicted on the whole image. fill: what a removed patch shows, the image blurred until its shapes are gone, or its
+    mean colour. Raises ValueError for a model without a classifier.
+
+        score = vislab.patch_score("photo.jpg", target="church")
+        values = vislab.explain("photo.jpg").values
+        score(values[None] > values.mean())  # of the patches that rollout finds
     """
-    grid = model.grid(image_size, patch_size)
-    whole = pixels.to(model.device, model.dtype)
+    ready = model_of(model)
+    grid = ready.grid(image_size, patch_size)
+    pixels, _ = ready.preprocessing(load_image(image), ready.input_size(image_size))
+    whole = pixels.to(ready.device, ready.dtype)
     removed = filled(pixels[0], fill)[None].to(whole)
+
+    def logits(shown: Tensor) -> Tensor:
+        return ready.logits(shown, patch_size=patch_size, image_size=image_size)
+
+    index = int(logits(whole).argmax()) if target is None else ready.class_index(target)
     # pixels that are left over at the right and bottom go with the last patch
     row, col = (
-        (torch.arange(side, device=model.device) // patch).clamp(max=count - 1)
+        (torch.arange(side, device=ready.device) // patch).clamp(max=count - 1)
         for side, patch, count in zip(pixels.shape[2:], grid.patch, (grid.rows, grid.cols), strict=True)
     )
-    budget = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS_ELSEWHERE)
+    budget = BATCH_TOKENS.get(ready.device.type, BATCH_TOKENS_ELSEWHERE)
 
     def score(kept: np.ndarray) -> np.ndarray:
-        masks = torch.from_numpy(kept).to(model.device)
+        masks = torch.from_numpy(kept).to(ready.device)
         parts = []
         for part in masks.split(max(1, budget // grid.tokens)):
             shown = torch.where(part[:, row][:, :, col][:, None], whole, removed)
-            logits = model.logits(shown, patch_size=patch_size, image_size=image_size)
-            parts.append(logits.softmax(1)[:, target])
+            parts.append(logits(shown).softmax(1)[:, index])
         return torch.cat(parts).cpu().numpy()
 
     return score

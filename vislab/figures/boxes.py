@@ -13,20 +13,20 @@ from .text import WHITE, font
 
 
 class Boxes(Protocol):
-    """What is drawn of detections: xyxy (n, 4) in source pixels, score (n,), label (n names)."""
+    """What is drawn of detections: xyxy (n, 4) in source pixels, scores (n,), labels (n names)."""
 
     @property
     def xyxy(self) -> np.ndarray: ...
     @property
-    def score(self) -> np.ndarray: ...
+    def scores(self) -> np.ndarray: ...
     @property
-    def label(self) -> Sequence[str]: ...
+    def labels(self) -> Sequence[str]: ...
 
 
 def box_labels(boxes: Boxes) -> list[str]:
     """What stands beside each box: its name and score."""
     return [
-        f"{' '.join(name.split())} {float(score):.2f}" for name, score in zip(boxes.label, boxes.score, strict=True)
+        f"{' '.join(name.split())} {float(score):.2f}" for name, score in zip(boxes.labels, boxes.scores, strict=True)
     ]
 
 

@@ -14,16 +14,16 @@ _TOLD = {*DEFAULTS, *BOX_DEFAULTS, "model", "detector"} - {"region"}
 
 def describe(heat: Heatmap) -> list[str]:
     """What a heatmap shows, in the short phrases of a caption."""
-    known = heat.settings
-    scale = known.get("attention_scale", 1.0)
+    settings = heat.settings
+    scale, query = settings.get("attention_scale", 1.0), heat.query or settings.get("query")
     phrases = [
         heat.method,
         f"of {heat.target}" if heat.target else "",
-        of_name(str(known.get("model") or known.get("detector") or "")),
-        _layer(heat.method, known.get("layer")),
-        f"head {_words(known['head'])}" if known.get("head") is not None else "",
-        f"query {heat.query or _words(known.get('query'))}" if heat.query or known.get("query") is not None else "",
-        *(f"{name} {_words(value)}" for name, value in known.items() if name not in _TOLD and value is not None),
+        of_name(str(settings.get("model") or settings.get("detector") or "")),
+        _layer(heat.method, settings.get("layer")),
+        f"head {_words(settings['head'])}" if settings.get("head") is not None else "",
+        f"query {_words(query)}" if query is not None else "",
+        *(f"{name} {_words(value)}" for name, value in settings.items() if name not in _TOLD and value is not None),
         f"attention scale {_words(scale)}" if scale not in (None, 1, 1.0) else "",
         f"patch {'×'.join(map(str, dict.fromkeys(heat.grid.patch)))} px",
         str(heat.grid),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from ..core.checks import meant
 from ..core.heatmap import Heatmap
 
 Range = tuple[float, float]
@@ -36,8 +36,8 @@ def colour_range(heats: Heatmap | Sequence[Heatmap], normalise: Normalise = "map
             return (-1.0 if signed else 0.0), 1.0
         if normalise != "map":
             raise ValueError(f'no normalisation {normalise!r}: take "map", "absolute", or a pair (low, high)')
-        shown = [shown_values(heat) for heat in heats]
-        low, high = float(min(values.min() for values in shown)), float(max(values.max() for values in shown))
+        visible = [visible_values(heat) for heat in heats]
+        low, high = float(min(values.min() for values in visible)), float(max(values.max() for values in visible))
         end = max(-low, high) or 1.0
         return (-end, end) if signed else (low, high)
     low, high = (float(end) for end in normalise)
@@ -64,9 +64,8 @@ def colour_table(name: str) -> np.ndarray:
     from matplotlib import colormaps
 
     if name not in colormaps:
-        near = difflib.get_close_matches(str(name), list(colormaps), n=3)
-        instead = f"did you mean {', '.join(map(repr, near))}?" if near else "try 'viridis', 'magma' or 'turbo'."
-        raise ValueError(f"no colormap {name!r}: {instead}")
+        instead = meant(name, colormaps, 3) or "; try 'viridis', 'magma' or 'turbo'"
+        raise ValueError(f"no colormap {name!r}{instead}")
     return np.rint(colormaps[name](np.arange(256) / 255)[:, :3] * 255).astype(np.uint8)
 
 
@@ -111,12 +110,12 @@ def colour_ticks(span: Range, count: int = 5) -> tuple[list[float], list[str], s
     return values, labels, "×10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")) if power else ""
 
 
-def shown_values(heat: Heatmap) -> np.ndarray:
+def visible_values(heat: Heatmap) -> np.ndarray:
     """The values of the patches that reach into the photo by more than rounding."""
     keep = []
     for axis, count in enumerate(heat.values.shape):
         edges = np.arange(count + 1) * heat.grid.patch[axis]
         source = (edges - heat.frame.offset[axis]) / heat.frame.scale[axis]
         keep.append((source[1:] > 1e-6) & (source[:-1] < heat.frame.source[axis] - 1e-6))
-    shown = heat.values[np.ix_(*keep)]
-    return shown if shown.size else heat.values
+    visible = heat.values[np.ix_(*keep)]
+    return visible if visible.size else heat.values

@@ -39,7 +39,7 @@ def styled() -> Iterator[None]:
         yield
 
 
-def shown(panel: Panel) -> bytes:
+def preview(panel: Panel) -> bytes:
     """What a notebook shows of a panel: a PNG."""
     file = io.BytesIO()
     with styled():
@@ -98,21 +98,21 @@ class _Photo:
 
     def draw(self, ax: Axes, extent: tuple[float, float, float, float]) -> None:
         way = "none" if self.vector else "auto"
-        drawn = ax.imshow(self.image, extent=extent, interpolation=way, aspect="auto")
-        drawn.set_gid(self.name)
+        picture = ax.imshow(self.image, extent=extent, interpolation=way, aspect="auto")
+        picture.set_gid(self.name)
         if self.vector:
-            self._embed_once(drawn)
+            self._embed_once(picture)
 
-    def _embed_once(self, drawn: AxesImage) -> None:
+    def _embed_once(self, picture: AxesImage) -> None:
         """Hand over the same array whenever it is drawn: a PDF then holds it once, not once a picture."""
-        make = drawn.make_image
+        make = picture.make_image
 
         def make_image(*args: Any, **options: Any) -> tuple[Any, ...]:
-            picture, *place = make(*args, **options)
-            self._picture = picture if self._picture is None else self._picture
+            pixels, *place = make(*args, **options)
+            self._picture = pixels if self._picture is None else self._picture
             return self._picture, *place
 
-        drawn.__dict__["make_image"] = make_image
+        picture.__dict__["make_image"] = make_image
 
 
 def _draw_cell(ax: Axes, cell: Cell, photo: _Photo, panel: Panel, page: Plan) -> None:

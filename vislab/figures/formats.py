@@ -60,15 +60,15 @@ def _photos_once(svg: bytes) -> bytes:
     )
     held: set[bytes] = set()
 
-    def shown(found: re.Match[bytes]) -> bytes:
-        use = b'<use xlink:href="#' + found[1] + b'"' + found[2] + found[3] + b"/>"
-        if found[1] in held:
+    def once(match: re.Match[bytes]) -> bytes:
+        use = b'<use xlink:href="#' + match[1] + b'"' + match[2] + match[3] + b"/>"
+        if match[1] in held:
             return use
-        held.add(found[1])
-        bare = re.sub(rb'( transform="[^"]+"| style="[^"]+")', b"", found[0])
+        held.add(match[1])
+        bare = re.sub(rb'( transform="[^"]+"| style="[^"]+")', b"", match[0])
         return b"<defs>" + bare + b"</defs>" + use
 
-    return picture.sub(shown, svg)
+    return picture.sub(once, svg)
 
 
 def numbers(heats: Sequence[Heatmap], record: Mapping[str, Any]) -> bytes:
@@ -97,8 +97,8 @@ def _read_image(data: bytes) -> str:
 
 
 def _read_pdf(data: bytes) -> str:
-    found = re.findall(rb"/Keywords \((\{(?:\\.|[^\\)])*)\)", data)
-    return re.sub(r"\\(.)", r"\1", found[-1].decode("ascii"))
+    records = re.findall(rb"/Keywords \((\{(?:\\.|[^\\)])*)\)", data)
+    return re.sub(r"\\(.)", r"\1", records[-1].decode("ascii"))
 
 
 def _read_svg(data: bytes) -> str:

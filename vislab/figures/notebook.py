@@ -20,7 +20,7 @@ from . import drawing
 from .boxes import with_boxes
 from .captions import describe
 from .colours import centred, colour_range, colour_ticks, colours, colours_of, fraction
-from .overlay import OPACITY, overlay, painted
+from .overlay import OPACITY, overlay
 from .page import Panel
 from .text import INK, WHITE, font, wrapped
 
@@ -44,25 +44,20 @@ def _(value: Detections) -> bytes:
 
 
 @picture.register
-def _(value: FeatureMap) -> bytes:
-    return png(captioned(painted(value.image, value.colours(), value.grid, value.frame), [str(value)]))
-
-
-@picture.register
-def _(value: Points) -> bytes:
+def _(value: FeatureMap | Points) -> bytes:
     return png(captioned(value.overlay(), [str(value)]))
 
 
 @picture.register
 def _(value: Panel) -> bytes:
-    return drawing.shown(value)
+    return drawing.preview(value)
 
 
 def figure_array(heat: Heatmap) -> np.ndarray:
     """What a notebook shows of a heatmap: on its photo (on white if it has none), colour bar, caption -> RGB uint8."""
     heat = _at_shown_size(heat)
     photo = heat.image if heat.image is not None else np.full((*heat.frame.source, 3), 255, np.uint8)
-    picture = overlay(photo, heat, opacity=OPACITY if heat.image is not None else 1)
+    picture = overlay(heat, image=photo, opacity=OPACITY if heat.image is not None else 1)
     height, width = picture.shape[:2]
     span = colour_range(heat)
     values, labels, factor = colour_ticks(span, count=max(2, min(6, height // 60)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from ..core.geometry import Frame, Grid
+from ..core.geometry import pixel_cells, within
 from ..core.heatmap import Heatmap
 from .boxes import Boxes, with_boxes
 from .colours import Normalise, colour_range, colours, colours_of, fraction, hidden
@@ -21,9 +21,9 @@ OPACITY = 0.6
 
 
 def overlay(
-    image: np.ndarray,
     heat: Heatmap,
     *,
+    image: np.ndarray | None = None,
     opacity: float = OPACITY,
     colormap: str = "viridis",
     detections: Boxes | None = None,
@@ -34,40 +34,35 @@ def overlay(
 ) -> np.ndarray:
     """The heatmap drawn over its source image, each patch where its pixels came from -> (H, W, 3) uint8.
 
+    image: (H, W, 3) uint8, another picture of the same size to draw it on, or that of a heatmap which has none.
+    detections: boxes that are drawn over it, such as those of `detect`.
+
     A source pixel takes the patch that its centre falls in; `smooth` interpolates bilinearly between patch centres.
     Pixels the model never saw (cropped away, left over at the border) keep the photo, as do those below `threshold`, a
     fraction of the colour range, or, where 0 is in its middle, of the way from 0 to its ends. normalise: see
     `colour_range`; colormap: see `colours_of`. With `ax` it is drawn there too, in source pixels.
 
-    ValueError: an image of another size than the heatmap's source, an unknown colormap, numbers outside 0..1.
+        heat = vislab.explain("photo.jpg")
+        vislab.overlay(heat, opacity=0.5, detections=vislab.detect("photo.jpg"))
+
+    ValueError: no image, or one of another size than the heatmap's source, an unknown colormap, numbers outside 0..1.
     """
-    check(image, heat, opacity=opacity, threshold=threshold)
+    check_shares(opacity=opacity, threshold=threshold)
+    canvas = np.array(photograph(heat, image))
     span = colour_range(heat, normalise)
     table = colours_of(span, colormap)
-    rows = pixel_cells(heat, 0)
-    cols = pixel_cells(heat, 1)
-    seen = (within(rows, heat.grid.rows), within(cols, heat.grid.cols))
+    rows, cols = (pixel_cells(heat.grid, heat.frame, axis) for axis in (0, 1))
+    covered = (within(rows, heat.grid.rows), within(cols, heat.grid.cols))
 
-    canvas = np.array(image)
-    if canvas[seen].size:
-        share = fraction(sample(heat.values, rows[seen[0]], cols[seen[1]], smooth=smooth), span)
-        blend = cv2.addWeighted(canvas[seen], 1 - opacity, colours(share, table), opacity, 0)
+    if canvas[covered].size:
+        share = fraction(sample(heat.values, rows[covered[0]], cols[covered[1]], smooth=smooth), span)
+        blend = cv2.addWeighted(canvas[covered], 1 - opacity, colours(share, table), opacity, 0)
         weak = hidden(share, span, threshold)[..., None]
-        canvas[seen] = blend if threshold <= 0 else np.where(weak, canvas[seen], blend)
+        canvas[covered] = blend if threshold <= 0 else np.where(weak, canvas[covered], blend)
     if detections is not None:
         canvas = with_boxes(canvas, detections)
     if ax is not None:
         ax.imshow(canvas, extent=(0, canvas.shape[1], canvas.shape[0], 0))
-    return canvas
-
-
-def painted(image: np.ndarray, colours: np.ndarray, grid: Grid, frame: Frame) -> np.ndarray:
-    """Each patch in a colour of its own, colours: (rows, cols, 3) uint8, over its source image -> (H, W, 3) uint8."""
-    order = Heatmap(np.arange(grid.patches).reshape(grid.rows, grid.cols), grid, frame, "order")
-    rows, cols = pixel_cells(order, 0), pixel_cells(order, 1)
-    seen = (within(rows, grid.rows), within(cols, grid.cols))
-    canvas = np.array(image)
-    canvas[seen] = colours[np.ix_(rows[seen[0]].astype(int), cols[seen[1]].astype(int))]
     return canvas
 
 
@@ -84,32 +79,36 @@ def sample(values: np.ndarray, rows: np.ndarray, cols: np.ndarray, *, smooth: bo
     return values[:, first] * (1 - weight) + values[:, last] * weight
 
 
-def check(image: np.ndarray, heat: Heatmap, *, opacity: float = OPACITY, threshold: float = 0.0) -> None:
-    """ValueError, in words, where a heatmap cannot be drawn over an image."""
+def photograph(heat: Heatmap, image: np.ndarray | None = None) -> np.ndarray:
+    """What a heatmap is drawn on, its own image or the one given -> (H, W, 3) uint8.
+
+    TypeError for what is no heatmap, ValueError where there is no image, or one that does not belong to it.
+    """
+    if not isinstance(heat, Heatmap):
+        raise TypeError(f"what is drawn is a heatmap, not {type(heat).__name__}: vislab.explain(image) makes one")
+    image = heat.image if image is None else image
+    if image is None:
+        raise ValueError(
+            "this heatmap has no photograph: give vislab.overlay or vislab.save the one that was explained, image=…; "
+            "for a panel, dataclasses.replace(heat, image=…)"
+        )
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ValueError(f"heatmaps are drawn on RGB images, uint8 (H, W, 3), not {given}: vislab.load_image makes one")
+        other = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"heatmaps are drawn on RGB images, uint8 (H, W, 3), not {other}: vislab.load_image makes one")
     if image.shape[:2] != heat.frame.source:
         (height, width), (h, w) = image.shape[:2], heat.frame.source
         raise ValueError(
             f"the heatmap belongs to an image {w} px wide and {h} high, this one is {width} wide and {height} high: "
-            "pass the image that was explained"
+            "give the image that was explained"
         )
-    for name, number in (("opacity", opacity), ("threshold", threshold)):
+    return image
+
+
+def check_shares(**shares: float) -> None:
+    """ValueError where an opacity or a threshold, by its name, is no share."""
+    for name, number in shares.items():
         if not 0 <= number <= 1:
             raise ValueError(f"{name} lies between 0 and 1, not at {number}")
-
-
-def pixel_cells(heat: Heatmap, axis: int) -> np.ndarray:
-    """Where the centres of the source pixels along an axis stand on the grid, counted in patches."""
-    frame = heat.frame
-    centres = np.arange(frame.source[axis]) + 0.5
-    return (centres * frame.scale[axis] + frame.offset[axis]) / heat.grid.patch[axis]
-
-
-def within(cells: np.ndarray, count: int) -> slice:
-    """The pixels that a patch covers: one run, since positions only grow."""
-    return slice(int(np.searchsorted(cells, 0)), int(np.searchsorted(cells, count)))
 
 
 def _neighbours(cells: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -51,9 +51,9 @@ class Look:
     dpi: int = 300
 
     def __post_init__(self) -> None:
-        known = ", ".join(map(repr, PAPERS))
+        names = ", ".join(map(repr, PAPERS))
         if isinstance(self.width, str) and self.width not in PAPERS:
-            raise ValueError(f"no width {self.width!r}: take {known}, or a number of mm")
+            raise ValueError(f"no width {self.width!r}: take {names}, or a number of mm")
         if not self.dpi > 0 or (isinstance(self.width, int | float) and not self.width > 0):
             raise ValueError(f"a figure's width and dpi are above zero, not {self.width} mm and {self.dpi} dpi")
         if self.theme not in INKS:
@@ -88,7 +88,7 @@ class Panel(Shown):
     """A figure: pictures in rows and columns, their labels and colour bars; make one with `vislab.panel`.
 
     cells: rows of equal length, None where nothing stands. rows, columns: labels, or none. listed: whether its heatmaps
-    were given as a plain list. asked: the keywords of `panel` that made it. Shows itself as the last expression of a
+    are a plain list. options: the keywords of `panel` that made it. Shows itself as the last expression of a
     notebook cell; `vislab.save` writes it.
     """
 
@@ -99,7 +99,7 @@ class Panel(Shown):
     detections: Boxes | None
     look: Look
     listed: bool = True
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def filled(self) -> Iterator[tuple[int, int, Cell]]:
         """The pictures with their row and column."""

@@ -14,7 +14,7 @@ from . import colours
 from .boxes import Boxes
 from .captions import describe
 from .colours import Range, colour_range, colour_table
-from .overlay import OPACITY, check
+from .overlay import OPACITY, check_shares, photograph
 from .page import Cell, Look, Normalise, Panel, Theme, Width
 
 Content = Heatmap | np.ndarray | None
@@ -56,22 +56,21 @@ def panel(
 
     ValueError: heatmaps without a photo, labels that do not fit the grid, unknown or impossible options.
     """
-    asked = {name: value for name, value in locals().items() if name != "heats"}
-    asked = {name: value for name, value in asked.items() if value is not OPTIONS[name] and value != OPTIONS[name]}
+    options = {name: value for name, value in locals().items() if name != "heats"}
+    options = {name: value for name, value in options.items() if value is not OPTIONS[name] and value != OPTIONS[name]}
     look = Look(opacity, colormap, smooth, normalise, threshold, width, theme, transparent, dpi)
     colour_table(colormap)
     grid, listed = _grid(heats, named=rows is not None or columns is not None)
-    found = [one for row in grid for one in row if isinstance(one, Heatmap)]
-    if not found:
+    maps = [one for row in grid for one in row if isinstance(one, Heatmap)]
+    if not maps:
         raise ValueError("there is no heatmap to show: give one, or several")
-    for one in found:
-        if one.image is None:
-            raise ValueError("a heatmap without its photo: vislab.save(path, image, heat) takes the photo beside it")
-        check(one.image, one, opacity=opacity, threshold=threshold)
+    check_shares(opacity=opacity, threshold=threshold)
+    for one in maps:
+        photograph(one)
 
-    said = _Said(grid, listed)
+    phrases = _Phrases(grid, listed)
     photos: dict[str, np.ndarray] = {}
-    names = _titles(said, title)
+    names = _titles(phrases, title)
     cells = tuple(
         tuple(_cell(one, span, name, photos) for one, span, name in zip(*lines, strict=True))
         for lines in zip(grid, _spans(grid, normalise), names, strict=True)
@@ -80,13 +79,13 @@ def panel(
         raise ValueError(f"the boxes are of one photo, and {len(photos)} are shown: draw each with its own")
     return Panel(
         cells,
-        _labels("rows", rows, said.rows),
-        _labels("columns", columns, said.columns),
-        _caption(said.common, look, cells) if caption is None else caption,
+        _labels("rows", rows, phrases.rows),
+        _labels("columns", columns, phrases.columns),
+        _caption(phrases.common, look, cells) if caption is None else caption,
         detections,
         look,
         listed,
-        {name: value for name, value in asked.items() if name != "detections"},
+        {name: value for name, value in options.items() if name != "detections"},
     )
 
 
@@ -97,16 +96,16 @@ OPTIONS: Mapping[str, Any] = {
 
 def _grid(heats: Any, *, named: bool) -> tuple[list[list[Content]], bool]:
     """Rows of equal length, and whether they were a plain list."""
-    given: list[Any] = [heats] if isinstance(heats, Heatmap | np.ndarray) else list(heats)
-    nested = [isinstance(one, list | tuple) for one in given]
+    contents: list[Any] = [heats] if isinstance(heats, Heatmap | np.ndarray) else list(heats)
+    nested = [isinstance(one, list | tuple) for one in contents]
     if any(nested) and not all(nested):
         raise ValueError("a panel takes a list of heatmaps, or a list of rows of them, not both in one")
     if any(nested):
-        rows = [list(row) for row in given]
+        rows = [list(row) for row in contents]
     else:
-        high = 1 if named else -(-len(given) // COLUMNS)
-        wide = -(-len(given) // max(1, high))
-        rows = [given[start : start + wide] for start in range(0, len(given), wide or 1)]
+        high = 1 if named else -(-len(contents) // COLUMNS)
+        wide = -(-len(contents) // max(1, high))
+        rows = [contents[start : start + wide] for start in range(0, len(contents), wide or 1)]
     for one in (one for row in rows for one in row):
         photo = isinstance(one, np.ndarray) and one.dtype == np.uint8 and one.ndim == 3 and one.shape[2] == 3
         if not (one is None or isinstance(one, Heatmap) or photo):
@@ -117,16 +116,16 @@ def _grid(heats: Any, *, named: bool) -> tuple[list[list[Content]], bool]:
     return [row + [None] * (wide - len(row)) for row in rows], not (any(nested) or named)
 
 
-class _Said:
-    """What is said of the heatmaps where: what all share, what a row or a column shares, and what is left for each."""
+class _Phrases:
+    """What is said of heatmaps, and where: what all share, what a row or a column shares, what is left for each."""
 
     def __init__(self, grid: Sequence[Sequence[Content]], listed: bool) -> None:
-        self.phrases = [[describe(one) if isinstance(one, Heatmap) else None for one in row] for row in grid]
+        self.own = [[describe(one) if isinstance(one, Heatmap) else None for one in row] for row in grid]
         self.empty = [[one is None for one in row] for row in grid]
-        every = [own for row in self.phrases for own in row if own is not None]
+        every = [own for row in self.own for own in row if own is not None]
         self.common = [phrase for phrase in every[0] if all(phrase in own for own in every)]
         self.listed = listed
-        across, down = self.phrases, list(zip(*self.phrases, strict=True))
+        across, down = self.own, list(zip(*self.own, strict=True))
         self.rows = [] if listed else [self._shared(line) for line in across]
         self.columns = [] if listed else [self._shared(line) for line in down]
 
@@ -137,30 +136,30 @@ class _Said:
         return [phrase for phrase in own[0] if phrase not in self.common and all(phrase in one for one in own)]
 
     def left(self, i: int, j: int) -> str:
-        said = {*self.common, *(() if self.listed else (*self.rows[i], *self.columns[j]))}
-        return " · ".join(phrase for phrase in self.phrases[i][j] or () if phrase not in said)
+        elsewhere = {*self.common, *(() if self.listed else (*self.rows[i], *self.columns[j]))}
+        return " · ".join(phrase for phrase in self.own[i][j] or () if phrase not in elsewhere)
 
 
-def _titles(said: _Said, given: str | Sequence[str] | None) -> list[list[str]]:
-    if given is None:
-        return [[said.left(i, j) for j in range(len(row))] for i, row in enumerate(said.phrases)]
-    if not said.listed:
+def _titles(phrases: _Phrases, title: str | Sequence[str] | None) -> list[list[str]]:
+    if title is None:
+        return [[phrases.left(i, j) for j in range(len(row))] for i, row in enumerate(phrases.own)]
+    if not phrases.listed:
         raise ValueError("a grid is labelled by rows=… and columns=…, one for each: leave title out")
-    titles = [given] if isinstance(given, str) else list(given)
-    count = sum(not gap for row in said.empty for gap in row)
+    titles = [title] if isinstance(title, str) else list(title)
+    count = sum(not gap for row in phrases.empty for gap in row)
     if len(titles) != count:
         raise ValueError(f"{count} panels take {count} titles, not {len(titles)}")
     rest = iter(titles)
-    return [["" if gap else next(rest) for gap in row] for row in said.empty]
+    return [["" if gap else next(rest) for gap in row] for row in phrases.empty]
 
 
-def _labels(name: str, given: Sequence[str] | None, own: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    if given is None:
-        labels = tuple(" · ".join(words) for words in own)
-        return labels if any(label not in ("", "photo") for label in labels) else ()
-    if isinstance(given, str) or len(given) != len(own):
-        raise ValueError(f"{len(own)} {name} take a list of {len(own)} labels, not {given!r}")
-    return tuple(map(str, given))
+def _labels(name: str, labels: Sequence[str] | None, own: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    if labels is None:
+        words = tuple(" · ".join(phrases) for phrases in own)
+        return words if any(one not in ("", "photo") for one in words) else ()
+    if isinstance(labels, str) or len(labels) != len(own):
+        raise ValueError(f"{len(own)} {name} take a list of {len(own)} labels, not {labels!r}")
+    return tuple(map(str, labels))
 
 
 def _spans(grid: Sequence[Sequence[Content]], normalise: Normalise) -> list[list[Range]]:

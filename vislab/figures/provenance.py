@@ -70,7 +70,7 @@ def record_of(panel: Panel, suffix: str) -> dict[str, Any]:
     number = count()
     cells = [[_content(cell, number) for cell in row] for row in panel.cells]
     boxes = panel.detections
-    found = [] if boxes is None else zip(boxes.label, boxes.score.tolist(), boxes.xyxy.tolist(), strict=True)
+    found = [] if boxes is None else zip(boxes.labels, boxes.scores.tolist(), boxes.xyxy.tolist(), strict=True)
     return {
         "vislab": _version("vislab"),
         "images": images,
@@ -79,7 +79,7 @@ def record_of(panel: Panel, suffix: str) -> dict[str, Any]:
         "listed": panel.listed,
         "detections": None if boxes is None else [{"label": n, "score": s, "xyxy": box} for n, s, box in found],
         "display": asdict(panel.look),
-        "asked": plain(panel.asked),
+        "options": plain(panel.options),
         "caption": panel.caption,
         "versions": versions(),
         "call": _call(panel, list(images), suffix),
@@ -123,11 +123,11 @@ def _call(panel: Panel, images: Sequence[str], suffix: str) -> str:
         return photo if cell.heat is None else call_of(cell.heat, photo)
 
     path = repr("figure" + suffix)
-    drawn = dict(panel.asked)
+    drawn = dict(panel.options)
     boxes = [] if panel.detections is None else ["detections=boxes"]
     cells = [cell for row in panel.cells for cell in row]
     if len(cells) == 1:
-        return f"heat = {made(cells[0])}\n{call('vislab.save', path, 'image', 'heat', *boxes, **drawn)}"
+        return f"heat = {made(cells[0])}\n{call('vislab.save', path, 'heat', *boxes, **drawn)}"
     rows = [[made(cell) for cell in row] for row in panel.cells]
     if panel.listed:
         heats = "[\n" + "".join(f"    {one},\n" for row in rows for one in row if one != "None") + "]"

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..core.cache import KEEPERS, Entry
 from ..core.costs import attention_flops
 from ..core.geometry import Grid
 from ..models.model import Model, Run
@@ -72,6 +73,25 @@ class Runs:
     def bytes(self) -> int:
         photos = {id(kept.photo): kept.photo.nbytes for kept in self._kept.values()}  # one of many runs is held once
         return sum(kept.bytes for kept in self._kept.values()) + sum(photos.values())
+
+    def entries(self) -> list[Entry]:
+        """Each run, with the photograph where it is the first of several runs of the same one."""
+        with self._lock:
+            kept = list(self._kept.values())
+        first = {id(one.photo): one for one in reversed(kept)}
+        return [
+            Entry(
+                "run",
+                f"{one.model.name}, {one.run.grid}, {len(one.made)} results",
+                one.bytes + (one.photo.nbytes if first[id(one.photo)] is one else 0),
+            )
+            for one in kept
+        ]
+
+    def clear(self) -> None:
+        """Let go of all runs; a lab keeps those that it shows."""
+        with self._lock:
+            self._kept.clear()
 
     def numbered(self, number: int) -> Kept | None:
         with self._lock:
@@ -143,3 +163,4 @@ def forward_flops(model: Model, tokens: int) -> int:
 
 
 RUNS = Runs(512 * 2**20)  # of all labs of this process
+KEEPERS.append(RUNS)

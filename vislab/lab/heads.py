@@ -1,36 +1,14 @@
-"""What single heads do: queries and keys made ready to be multiplied elsewhere, small maps, entropy and distance."""
+"""Queries and keys made ready to be multiplied elsewhere: in the browser."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from torch import Tensor
 
-from ..core.geometry import Grid
 from ..engine.capture import Capture
 from ..engine.site import AttentionRefused, Site
-from ..methods.question import encoder
 
-_ROWS = 2**18  # attention values of one head looked at in a survey, about
 _LOGITS = 2**24  # logits held at a time
-
-
-@dataclass(frozen=True, eq=False)
-class Survey:
-    """All heads at a glance.
-
-    maps: (layers, heads, patches) attention of one token. entropy: (layers, heads), bits, the mean over `queries`
-    patches of the entropy of their attention. distance: (layers, heads), model pixels, how far from themselves these
-    patches attend on average (mean attention distance, Dosovitskiy et al. 2021, fig. 7).
-    """
-
-    maps: np.ndarray
-    entropy: np.ndarray
-    distance: np.ndarray
-    queries: int
 
 
 @torch.no_grad()
@@ -70,34 +48,3 @@ def by_strength(q: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         left, strength, right = np.linalg.svd(rest_q @ rest_k.T)
         made.append((basis_q @ (left * np.sqrt(strength)), basis_k @ (right.T * np.sqrt(strength))))
     return np.stack([q for q, _ in made]), np.stack([k for _, k in made])
-
-
-@torch.no_grad()
-def survey(capture: Capture, grid: Grid, *, token: int | None = 0, layers: Sequence[int] | None = None) -> Survey:
-    """Look at every head of the layers (all by default). token: whose maps, or None for the mean over the patches.
-
-    Entropy and distance are means over all patches of a small grid, over evenly spread ones of a large one.
-    """
-    sites = encoder(capture, grid)
-    chosen = sites if layers is None else [sites[layer] for layer in layers]
-    count = min(grid.patches, max(16, min(256, _ROWS // grid.tokens)))
-    patches = torch.linspace(0, grid.patches - 1, count).round().long()
-    apart = _distances(grid, patches)
-    maps, entropy, distance = [], [], []
-    for site in chosen:
-        rows = capture.attention(site, (patches + grid.prefix).tolist())[0].cpu()
-        entropy.append(-torch.special.xlogy(rows, rows).sum(-1).mean(1) / np.log(2))
-        seen = rows[..., grid.patch_tokens]
-        distance.append(((seen * apart).sum(-1) / seen.sum(-1)).mean(1))
-        own = seen.mean(1) if token is None else capture.attention(site, token)[0].cpu()[..., grid.patch_tokens]
-        maps.append(own)
-    all_maps, bits, pixels = (torch.stack(part).float().numpy() for part in (maps, entropy, distance))
-    return Survey(all_maps, bits, pixels, count)
-
-
-def _distances(grid: Grid, patches: Tensor) -> Tensor:
-    """From the centres of some patches to all -> (len(patches), patches), model pixels."""
-    index = torch.arange(grid.patches)
-    rows, cols = index // grid.cols, index % grid.cols
-    centres = torch.stack([rows * grid.patch[0], cols * grid.patch[1]], 1).float()
-    return torch.cdist(centres[patches], centres)

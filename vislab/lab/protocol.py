@@ -15,6 +15,7 @@ from ..core.images import samples
 from ..core.source import call
 from ..figures.colours import colour_table
 from ..figures.provenance import call_of
+from ..methods.heads import survey
 from ..methods.question import encoder
 from ..methods.registry import METHODS
 from ..methods.request import Request
@@ -118,7 +119,7 @@ def _packed(kept: Kept, index: int, q: np.ndarray, k: np.ndarray, widths: Mappin
 
 def atlas(kept: Kept) -> Message:
     """All heads of all layers."""
-    seen = heads.survey(kept.run.capture, kept.run.grid, token=0 if kept.model.cls else None)
+    seen = survey(kept.run, token=0 if kept.model.cls else None)
     numbers = {"entropy": seen.entropy.tolist(), "distance": seen.distance.tolist(), "queries": seen.queries}
     of = {"grid": [kept.run.grid.rows, kept.run.grid.cols], "cls": kept.model.cls}
     return {"kind": "atlas", "run": kept.number, **of, **numbers}, [seen.maps.astype("<f4").tobytes()]
@@ -149,7 +150,7 @@ def removal(kept: Kept, settings: Mapping[str, Any], trial: Trial | str) -> Mess
 
 def boxes(digest: str, found: Detections | None) -> Message:
     """What a detector found in the image of that digest; None where it was not asked."""
-    each = [] if found is None else zip(found.xyxy.tolist(), found.label, found.score.tolist(), strict=True)
+    each = [] if found is None else zip(found.xyxy.tolist(), found.labels, found.scores.tolist(), strict=True)
     listed = [{"box": box, "label": label, "score": score} for box, label, score in each]
     return {"kind": "boxes", "content": digest, "boxes": None if found is None else listed}, []
 
@@ -204,5 +205,5 @@ def _described(model: Model) -> dict[str, Any]:
 def _measures(kept: Kept, chosen: Any) -> dict[str, list[float]]:
     """Entropy and distance of the heads of a layer, or of the mean of the layers."""
     layers = None if chosen == "mean" else [chosen]
-    seen = heads.survey(kept.run.capture, kept.run.grid, token=None, layers=layers)
+    seen = survey(kept.run, token=None, layers=layers)
     return {"entropy": seen.entropy.mean(0).tolist(), "distance": seen.distance.mean(0).tolist()}

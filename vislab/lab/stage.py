@@ -164,7 +164,7 @@ class Stage:
                 raise Superseded
             self.say("computing", f"detector {named(detector)}")
             try:
-                finding = Finding(digest, detector, detect(wanted["pixels"], detector, confidence=FAINTEST))
+                finding = Finding(digest, detector, detect(wanted["pixels"], detector=detector, confidence=FAINTEST))
             except Exception as error:
                 finding = Finding(digest, detector, failed=str(error) or type(error).__name__)
         self.finding = finding
@@ -179,7 +179,7 @@ class Stage:
             pixels = wanted["pixels"]
             asked: dict[str, Any] = {"method": request.method, **request.settings}
             with Unless(self._is_overtaken):
-                seen = focus(pixels, detector, model=kept.model, confidence=confidence, **asked)
+                seen = focus(pixels, detector=detector, model=kept.model, confidence=confidence, **asked)
             heats = tuple(
                 replace(heat, image=pixels) for heat in seen.heats
             )  # one photograph for all, not copies of it

@@ -12,6 +12,7 @@ import numpy as np
 import traitlets
 
 from ..core import fingerprints
+from ..core.checks import meant
 from ..core.images import load_image, samples
 from ..detectors.detector import Detector
 from ..methods import registry
@@ -90,7 +91,9 @@ class Settings(traitlets.HasTraits):
     def state(self, values: Mapping[str, Any]) -> None:
         for name in values:
             if name not in SETTINGS:
-                raise ValueError(f"the lab has no setting {name!r}: it has {', '.join(SETTINGS)}")
+                raise ValueError(
+                    f"the lab has no setting {name!r}: it has {', '.join(SETTINGS)}{meant(name, SETTINGS)}"
+                )
         values = {name: one for name, one in values.items() if name not in NAMED or not isinstance(one, str) or one}
         # A pin lies in the image that is set with it: it is validated after that, were it the same as before.
         first = {"image": values["image"], "query": "cls"} if {"image", "query"} <= set(values) else {}
@@ -197,7 +200,9 @@ class Settings(traitlets.HasTraits):
     def _compare_is_known(self, proposal: Any) -> Any:
         for name in proposal["value"]:
             if name not in COMPARABLE:
-                raise traitlets.TraitError(f"{name!r} cannot be compared: there are {', '.join(COMPARABLE)}")
+                raise traitlets.TraitError(
+                    f"{name!r} cannot be compared: there are {', '.join(COMPARABLE)}{meant(name, COMPARABLE)}"
+                )
         return proposal["value"]
 
     @traitlets.validate("target")

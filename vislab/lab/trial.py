@@ -11,7 +11,7 @@ import numpy as np
 from ..core.heatmap import Heatmap
 from ..evaluation import removal as removing
 from ..evaluation.plan import rng
-from ..evaluation.removal import Removal, kept_score, removal
+from ..evaluation.removal import Removal, patch_score, removal
 from .cache import Kept
 
 STEPS = 28  # of a removal, as in `evaluate`
@@ -51,10 +51,9 @@ def trial(
     index = int(run.logits.argmax()) if target is None else model.class_index(target)
     name = model.labels[index]
 
-    pixels, _ = model.preprocessing(image, model.input_size(kept.sizes.get("image_size")))
     steps = min(STEPS, run.grid.patches)
     gone = np.zeros((run.grid.rows, run.grid.cols), int)
-    score = kept_score(model, pixels, index, **kept.sizes)
+    score = patch_score(image, model=model, target=index, **kept.sizes)
 
     def scores(masks: np.ndarray) -> np.ndarray:
         gone[:] = masks[: steps + 1].sum(0)  # those in which a patch is still there
@@ -66,12 +65,13 @@ def trial(
         return np.concatenate(parts)
 
     def filled() -> np.ndarray:
+        pixels, _ = model.preprocessing(image, model.input_size(kept.sizes.get("image_size")))
         mean, std = (np.array(v)[:, None, None] for v in (model.preprocessing.mean, model.preprocessing.std))
         shown = removing.filled(pixels[0], "blur").numpy() * std + mean
         return (shown.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
 
     def make() -> Trial:
-        curves = removal(scores, heat.values, steps=steps, rng=rng(0, "ties", 0))
+        curves = removal(heat, score=scores, steps=steps, seed=rng(0, "ties", 0))
         return Trial(name, curves, gone, kept.once("filled", filled))
 
     return kept.once(("trial", index, heat.values.tobytes()), make)

@@ -207,7 +207,7 @@ class Lab(Settings, anywidget.AnyWidget):
                 )
             heats = [shown.heat for shown in panes]
             what = heats[0] if len(heats) == 1 else heats
-            return save.save(path, self._pixels, what, detections=self.detections, **self._look())
+            return save.save(path, what, detections=self.detections, **self._look())
         assert self._stage.plain is not None
         first = panes[0]
         own = {name: getattr(self, name) for name in ("_photo", "_source", "_content")}
@@ -241,7 +241,7 @@ class Lab(Settings, anywidget.AnyWidget):
         if self._stage.closer is not None:
             photo = self._stage.closer.overlay(opacity=self.opacity, colormap=self.colormap)
         elif heat is not None and heat.image is not None:
-            photo = overlay(heat.image, heat, detections=self.detections, **self._look())
+            photo = overlay(heat, detections=self.detections, **self._look())
         return {"image/jpeg": base64.b64encode(protocol.jpeg(photo)).decode(), "text/plain": "the lab's last view"}
 
     def _settle(self) -> None:

@@ -32,7 +32,7 @@ class Option:
 class Method:
     """One way to ask what a model looks at.
 
-    function: where it is, "room.name" in `vislab.methods`, or the function itself; it takes a Capture and a Grid, or,
+    function: where it is, "room.name" in this wing, or the function itself; it takes a Capture and a Grid, or,
     of methods for one target, a Probe, then a Question, and its options. asks: the parts of a request that make a
     difference to it. label: its name on a button. source: what to cite. layer_words: what `layer` may be beside an
     index. single_head: whether `head` may be an index. walks: whether it goes through the layers, `layer` being the

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..core.cache import KEEPERS, Latest
 from .load import load
+from .memory import module_bytes
 from .model import Model
 
-
-@lru_cache(maxsize=2)
-def _loaded(name: str, _saved: object) -> Model:
-    return load(name)
+MODELS: Latest[Model] = Latest("model", 2, lambda model: module_bytes(model.module))
+KEEPERS.append(MODELS)
 
 
 def model_of(model: str | Path | Model | Any) -> Model:
-    if isinstance(model, Model):
-        return model
-    return _loaded(str(model), saved(model)) if isinstance(model, str | Path) else load(model)
+    """A model by its name, loaded once; a Model as it is; a Model of a module."""
+    if isinstance(model, str | Path):
+        return MODELS.once((str(model), saved(model)), lambda: load(str(model)))
+    return model if isinstance(model, Model) else load(model)
 
 
 def saved(name: str | Path) -> tuple[Path, int] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import threading
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.checks import whole
+from ..core.checks import meant, whole
 from ..core.costs import attention_memory
 from ..core.geometry import Frame, Grid
 from ..core.images import load_image
@@ -203,9 +202,7 @@ class Model:
             return self.labels.index(str(target))
         if whole(target) and 0 <= target < len(self.labels):
             return int(target)
-        near = difflib.get_close_matches(str(target), self.labels, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        hint = hint or (f": it knows {', '.join(self.labels)}" if len(self.labels) <= FEW else "")
+        hint = meant(target, self.labels) or (f": it knows {', '.join(self.labels)}" if len(self.labels) <= FEW else "")
         raise ValueError(
             f"{self.name} knows no class {target!r}: give a label or an index from 0 to {len(self.labels) - 1}{hint}"
         )

@@ -99,7 +99,7 @@ def map_picture(model: vislab.Model, pictures: list[np.ndarray], sizes: list[int
             for patch in sizes
             for method in ("cls", "rollout")
         ]
-        rows.append(np.concatenate([picture, *(vislab.overlay(picture, heat, opacity=0.6) for heat in heats)], 1))
+        rows.append(np.concatenate([picture, *(vislab.overlay(heat, opacity=0.6) for heat in heats)], 1))
     columns = [np.concatenate(rows[k : k + 10], 0) for k in range(0, len(rows), 10)]
     height = max(column.shape[0] for column in columns)
     columns = [np.pad(column, ((0, height - column.shape[0]), (0, 8), (0, 0))) for column in columns]
@@ -128,7 +128,8 @@ def main() -> None:
     if args.images:
         pictures, targets = some(model, images, labels, args.images)
         for patch in args.map_sizes:
-            found = vislab.evaluate(pictures, model, args.methods, targets=targets, randomised=0, patch_size=patch)
+            settings = {"targets": targets, "randomised": 0, "patch_size": patch}
+            found = vislab.evaluate(pictures, model=model, methods=args.methods, **settings)
             print(f"\nMaps at {patch} px: {found}", flush=True)
         if args.maps is not None:
             map_picture(model, pictures, args.map_sizes, args.maps)

@@ -72,8 +72,8 @@ export function codeOf(store) {
   const what = names.length > 1 ? `[${names.join(", ")}]` : names[0];
   const any = visibleBoxes(store).length > 0;
   const threshold = `confidence=${now(store, "confidence")}`;
-  const boxes = any ? [`boxes = vislab.detect(image, ${python(now(store, "detector"))}, ${threshold})`] : [];
+  const boxes = any ? [`boxes = vislab.detect(image, detector=${python(now(store, "detector"))}, ${threshold})`] : [];
   const how = [...(any ? ["detections=boxes"] : []), ...look.map(written)];
-  const save = `vislab.save(${['"figure.pdf"', "image", what, ...how].join(", ")})`;
+  const save = `vislab.save(${['"figure.pdf"', what, ...how].join(", ")})`;
   return [...begun, ...calls, ...boxes, save].join("\n");
 }
