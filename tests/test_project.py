@@ -285,11 +285,13 @@ def installed_with(requirements: list[str]) -> set[str]:
 def test_what_the_code_imports_is_installed_with_it() -> None:
     """A machine that happens to hold more must not hide a requirement that nobody declared."""
     homes = importlib.metadata.packages_distributions()
-    own = {"vislab", *sys.stdlib_module_names, *(path.stem for path in ROOT.glob("tests/*.py"))}
+    training = list(ROOT.glob("assets/models/train/*.py"))
+    own = {"vislab", *sys.stdlib_module_names, *(path.stem for path in [*ROOT.glob("tests/*.py"), *training])}
     extras = PROJECT["optional-dependencies"]
     for files, declared in (
         (PACKAGE.glob("*.py"), [*PROJECT["dependencies"], "timm"]),  # whoever has a model of timm's has timm
         (ROOT.glob("tests/*.py"), PROJECT["dependencies"] + extras["test"]),
+        (training, PROJECT["dependencies"]),
     ):
         there = installed_with(declared)
         for path in files:

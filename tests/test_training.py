@@ -37,7 +37,7 @@ def ball(x: int, y: int, radius: int) -> tuple[np.ndarray, list[int]]:
     rows, columns = np.mgrid[:224, :224]
     away = np.hypot(columns - x, rows - y) / radius
     dimples = 25 * (np.sin(columns / 3.5) * np.sin(rows / 3.5) > 0.5)
-    pixels = np.where(away[..., None] < 1, (250 - 60 * away - dimples)[..., None], (60, 130, 40) + noise)
+    pixels = np.where(away[..., None] < 1, (250 - 60 * away - dimples)[..., None], np.array([60, 130, 40]) + noise)
     return pixels.clip(0, 255).astype(np.uint8), [x - radius, y - radius, x + radius, y + radius]
 
 
@@ -48,7 +48,7 @@ def parachute(x: int, y: int, radius: int) -> tuple[np.ndarray, list[int]]:
     dome = (np.hypot(columns - x, rows - y) < radius) & (rows < y + 10)
     stripes = (np.arctan2(rows - y, columns - x) * 4).astype(int) % 2 == 0
     cloth = np.where(stripes[..., None], (230, 40, 40), (250, 220, 60))
-    pixels = np.where(dome[..., None], cloth, (90, 150, 230) + noise).clip(0, 255).astype(np.uint8)
+    pixels = np.where(dome[..., None], cloth, np.array([90, 150, 230]) + noise).clip(0, 255).astype(np.uint8)
     for share in np.linspace(-1, 1, 7):
         cv2.line(pixels, (int(x + share * radius), y + 8), (x, y + radius + 25), (30, 30, 30), 1)
     return pixels, [x - radius, y - radius, x + radius, y + 10]
@@ -190,6 +190,7 @@ def test_the_teacher_learns_and_goes_on(script: Script, data: Path, tmp_path: Pa
     assert not torch.equal(first, read_teacher(out, "cpu").net.fc.weight)
 
 
+@pytest.mark.slow
 def test_the_vit_learns_and_is_still_the_embedded_one(script: Script, data: Path, tmp_path: Path) -> None:
     start = MODELS / "vit-tiny-imagenette"
     said = script("vit.py", data=data, teacher=TEACHER, out=tmp_path, start=start, minutes=1e-6)
@@ -207,6 +208,7 @@ def test_the_detector_begins_as_a_classifier(script: Script, data: Path, tmp_pat
     assert all(value.isfinite().all() for value in begun.values())
 
 
+@pytest.mark.slow
 def test_the_detector_learns_the_boxes(script: Script, tmp_path: Path) -> None:
     start_data_set(tmp_path)
     for name in range(6):
@@ -234,6 +236,7 @@ def test_the_detector_is_measured(script: Script, data: Path) -> None:
     assert "all 10 validation images" in said
 
 
+@pytest.mark.slow
 def test_the_vit_is_measured(script: Script, data: Path, tmp_path: Path) -> None:
     options = {"sizes": 32, "map_sizes": 32, "methods": "cls", "images": 1, "drawn": data / "drawn.json"}
     said = script("evaluate.py", data=data, maps=tmp_path / "maps.png", **options)
@@ -306,9 +309,7 @@ def test_a_run_goes_on_where_its_checkpoint_was_written(tmp_path: Path, monkeypa
     assert (now.step, now.progress) == (4, pytest.approx(0.4))
 
 
-def test_a_run_that_is_over_reports_and_learns_no_more(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_is_over_reports_and_learns_no_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def run() -> Run:
         made = Run(tmp_path / "run.pt", count=4, batch=4, epochs=2)
         made.keep()
