@@ -416,6 +416,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return forwards
 
 
+@pytest.mark.slow
 def test_every_method_is_shown_while_it_is_unfolded(lab: Lab, told: list, few: list[int]) -> None:
     lab.state = {"method": "cls", "layer": 3}
     ask(lab, "methods", open=True)
@@ -464,6 +465,7 @@ def test_a_new_image_never_bears_the_old_ones_map(lab: Lab, told: list, monkeypa
     assert late["source"].endswith('["church"])')
 
 
+@pytest.mark.slow
 def test_what_a_method_makes_no_use_of_makes_no_new_map(lab: Lab) -> None:
     lab.method = "occlusion"
     first = lab.wait(60).heatmap
@@ -481,6 +483,7 @@ def removals(told: list) -> list[tuple[dict[str, Any], list[bytes]]]:
     return [(content, buffers) for content, buffers in told if content["kind"] == "removal"]
 
 
+@pytest.mark.slow
 def test_patches_are_taken_away_in_the_order_of_the_shown_map(lab: Lab, told: list, few: list[int]) -> None:
     lab.state = {"method": "grad_cam", "target": "golf ball", "attention_scale": 0.5}
     ask(lab, "methods", open=True)
@@ -496,6 +499,7 @@ def test_patches_are_taken_away_in_the_order_of_the_shown_map(lab: Lab, told: li
     assert vislab.load_image(filled).shape == (224, 224, 3)
 
 
+@pytest.mark.slow
 def test_what_was_played_is_played_again_without_a_forward(lab: Lab, told: list, few: list[int]) -> None:
     ask(lab, "methods", open=True)
     made = len(few)
@@ -510,6 +514,7 @@ def test_what_was_played_is_played_again_without_a_forward(lab: Lab, told: list,
     assert len(few) == made
 
 
+@pytest.mark.slow
 def test_taking_patches_away_is_left_off_for_what_is_newer(
     lab: Lab, told: list, few: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -526,6 +531,7 @@ def test_taking_patches_away_is_left_off_for_what_is_newer(
     assert told[-1][0]["state"] == "ready"
 
 
+@pytest.mark.slow
 def test_an_export_does_not_wait_for_all_of_them(
     lab: Lab, told: list, few: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -638,6 +644,7 @@ def test_the_page_holds_both_pictures(lab: Lab, tmp_path: Path, beside: dict[str
     assert len(text) <= 2_000_000
 
 
+@pytest.mark.slow
 def test_the_page_holds_what_was_played(lab: Lab, tmp_path: Path, few: list[int]) -> None:
     def held() -> list[str]:
         text = lab.save(tmp_path / "page.html").read_text(encoding="utf-8")
