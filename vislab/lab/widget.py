@@ -198,7 +198,7 @@ class Lab(Settings, anywidget.AnyWidget):
         .html is one page, without need of a network or Python, where pointing at patches, layers, heads, scale and
         display still work; the others are `vislab.save`'s.
         """
-        panes, path = [shown for shown in self.wait()._panes if shown is not None], Path(path)
+        panes, path = [shown for shown in self.wait()._stage.panes if shown is not None], Path(path)
         if path.suffix.lower() != ".html":
             if self._stage.closer is not None:
                 raise ValueError(
