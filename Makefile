@@ -75,7 +75,8 @@ docs: $(INSTALLED) ## the API reference, from the docstrings of the public names
 	$(PY) -m pdoc vislab '!vislab\..+' --docformat markdown --no-show-source --output-directory build/docs
 
 tried: $(INSTALLED) ## write down the versions that are installed, for TRIED=1
-	$(PY) .ci/tried.py > $(TRIED_VERSIONS)
+	$(PY) .ci/tried.py > $(TRIED_VERSIONS).part
+	mv $(TRIED_VERSIONS).part $(TRIED_VERSIONS)
 
 bench: $(BENCH_INSTALLED) ## time and memory of the engine against the plain forward pass, and how the Lab feels
 	@set -e; for script in $(wildcard tests/bench/bench_*.py); do $(PY) $$script; done
