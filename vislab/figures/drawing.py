@@ -14,7 +14,7 @@ from ..core.heatmap import Heatmap
 from .boxes import Boxes, box_labels
 from .colours import Range, colour_ticks, colours, colours_of, fraction, hidden
 from .formats import PHOTO
-from .layout import LINE, Bar, Rect, Plan, length, plan
+from .layout import LINE, Bar, Plan, Rect, length, plan
 from .overlay import sample
 from .page import INKS, SCREEN, SMALL, STYLE, Cell, Panel
 from .text import font
