@@ -5,40 +5,77 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then command -v $$python; break; fi; done)
 LAB_ARGS ?=
 PYTEST_ARGS ?=
+# Test files run side by side in this many processes; one core each is what they need.
+WORKERS ?= 2
+# Per cent of vislab's lines that all tests run, and may not fall below.
+FLOOR ?= 90
+# TRIED=1 installs the very versions that the tests have run with, instead of the newest that pyproject.toml allows.
+TRIED ?=
 
 PY := $(VENV)/bin/python
-INSTALLED := $(VENV)/.vislab-installed
+INSTALLED := $(VENV)/.vislab-installed$(if $(TRIED),-tried)
 INSTALLING := $(VENV)/.vislab-installing
 BENCH_INSTALLED := $(VENV)/.vislab-bench-installed
+BIOME_VERSION := 2.6.8
+BIOME := $(VENV)/biome-$(BIOME_VERSION)
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+TRIED_VERSIONS := .ci/tried.txt
+PYTEST := -m pytest -n $(WORKERS) --dist loadfile
+COVERAGE := build/coverage.json
 # JupyterLab refuses to run as root unless told; in a container there is often no other user.
 ALLOW_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+# $(call biome,command): lints the Lab's JavaScript, for which only who works on it needs npm; CI has to.
+define biome
+@if [ -x $(BIOME)/node_modules/.bin/biome ] || { command -v npm >/dev/null && npm install --prefix $(BIOME) --no-save \
+		--no-audit --no-fund --loglevel=error @biomejs/biome@$(BIOME_VERSION); }; then \
+	$(BIOME)/node_modules/.bin/biome $(1) || exit 1; \
+elif [ "$$CI" = true ]; then echo "no Biome, and no npm that could install it: apt install npm" >&2; exit 1; \
+else echo "The Lab's JavaScript was not linted: that takes npm, and once the network."; fi
+endef
 
 export PYTHONUTF8 := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# A part of the tests is not measured. SlipCover rewrites each line once, where a tracer is asked every time: the tests
+# are as quick as without. What the processes side by side ran it puts together at the end, so the floor comes after.
+MEASURED := $(if $(PYTEST_ARGS),,-m slipcover --source vislab --json --out $(COVERAGE))
+
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint format bench soak clean
+.PHONY: help lab test test-fast lint format docs tried bench soak clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 lab: $(INSTALLED) ## install what is needed and open JupyterLab on notebooks/ (LAB_ARGS="--no-browser …")
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m jupyterlab --notebook-dir=notebooks $(ALLOW_ROOT) $(LAB_ARGS)
 
-test: lint ## install what is needed, lint, and run every test and notebook (PYTEST_ARGS="-k grid …")
-	$(PY) -m pytest --nbmake tests vislab $(wildcard notebooks) $(PYTEST_ARGS)
+test: lint ## install what is needed, lint, run every test and notebook, and measure what they cover (PYTEST_ARGS="-k grid …")
+	@mkdir -p $(dir $(COVERAGE))
+	$(PY) $(MEASURED) $(PYTEST) --nbmake tests vislab $(wildcard notebooks) $(PYTEST_ARGS)
+	$(if $(MEASURED),$(PY) -m slipcover --merge $(COVERAGE) --out $(COVERAGE) --skip-covered --fail-under $(FLOOR))
 
-lint: $(INSTALLED) ## ruff, mypy, and notebooks without outputs
+test-fast: $(INSTALLED) ## the daily round, under two minutes: no browser, no notebooks, nothing that takes seconds
+	$(PY) $(PYTEST) -m "not browser and not slow" tests vislab $(PYTEST_ARGS)
+
+lint: $(INSTALLED) ## ruff, mypy, Biome where there is npm, and notebooks without outputs
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
+	$(call biome,check --error-on-warnings)
 	$(if $(NOTEBOOKS),$(PY) -m nbstripout --verify $(NOTEBOOKS))
 
 format: $(INSTALLED) ## mend what lint can mend
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
+	$(call biome,check --write)
 	$(if $(NOTEBOOKS),$(PY) -m nbstripout $(NOTEBOOKS))
+
+docs: $(INSTALLED) ## the API reference, from the docstrings of the public names, into build/docs
+	$(PY) -m pdoc vislab '!vislab\..+' --docformat markdown --no-show-source --output-directory build/docs
+
+tried: $(INSTALLED) ## write down the versions that are installed, for TRIED=1
+	$(PY) .ci/tried.py > $(TRIED_VERSIONS)
 
 bench: $(BENCH_INSTALLED) ## time and memory of the engine against the plain forward pass, and how the Lab feels
 	@set -e; for script in $(wildcard tests/bench/bench_*.py); do $(PY) $$script; done
@@ -52,7 +89,7 @@ clean: ## remove caches and build products (the environment stays; it is .venv)
 
 # The first marker stands while the install runs and becomes the second at its end: an install that was interrupted
 # left the first, and is begun anew. Old versions of pip fail on metadata of today, so pip comes first.
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml $(if $(TRIED),$(TRIED_VERSIONS))
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "vislab needs Python 3.11 or newer; found $$(python3 --version 2>/dev/null || echo no python3)." \
 			"Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; fi
@@ -67,7 +104,7 @@ $(INSTALLED): pyproject.toml
 	elif [ ! -e $@ ]; then "$(PYTHON)" -m venv $(VENV); fi
 	@rm -f $@ && touch $(INSTALLING)
 	$(PY) -m pip install --upgrade pip
-	$(PY) -m pip install -e '.[test]'
+	$(PY) -m pip install $(if $(TRIED),-c $(TRIED_VERSIONS)) -e '.[test]'
 	@$(PY) -c 'import cv2' || { echo "OpenCV does not load: it needs the system's libGL." \
 		"On Debian and Ubuntu: apt install libgl1 libglib2.0-0" >&2; exit 1; }
 	@mv $(INSTALLING) $@ && touch $@

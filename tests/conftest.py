@@ -27,6 +27,10 @@ os.environ |= {
     "YOLO_OFFLINE": "true",
 }
 
+# Test files that run side by side share the cores: torch would take them all, each time.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
 import hypothesis  # noqa: E402
 import labkit  # noqa: E402
 import numpy as np  # noqa: E402

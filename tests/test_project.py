@@ -198,15 +198,15 @@ def installed_with(requirements: list[str]) -> set[str]:
 def test_what_the_code_imports_is_installed_with_it() -> None:
     """A machine that happens to hold more must not hide a requirement that nobody declared."""
     homes = importlib.metadata.packages_distributions()
-    own = {"vislab", *HOUSE, *sys.stdlib_module_names, *(path.stem for path in ROOT.glob("tests/*.py"))}
+    training = list(ROOT.glob("assets/models/train/*.py"))
+    tests = [path for path in ROOT.glob("tests/**/*.py") if path.parent.name != "bench"]
+    own = {"vislab", *HOUSE, *sys.stdlib_module_names, *(path.stem for path in [*ROOT.glob("tests/*.py"), *training])}
     extras = PROJECT["optional-dependencies"]
     for files, declared in (
         # whoever has a model of timm's has timm, and boxes for supervision are for those who have it
         (PACKAGE.rglob("*.py"), [*PROJECT["dependencies"], "timm", "supervision"]),
-        (
-            [path for path in ROOT.glob("tests/**/*.py") if path.parent.name != "bench"],
-            PROJECT["dependencies"] + extras["test"],
-        ),
+        (tests, PROJECT["dependencies"] + extras["test"]),
+        (training, PROJECT["dependencies"]),
     ):
         there = installed_with(declared)
         for path in files:

@@ -64,6 +64,7 @@ def visit(tmp_path: Path) -> Visit:
     return run
 
 
+@pytest.mark.slow
 def test_readme_python_runs(visit: Visit, tmp_path: Path) -> None:
     code = "\n".join(blocks(README, "python"))
     written = re.findall(r'vislab\.save\("([^"]+)"', code)
@@ -76,6 +77,7 @@ def test_readmes_ten_lines_are_ten() -> None:
     assert len([line for line in blocks(section(README, "Ten lines"), "python")[0].splitlines() if line]) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", commands(README), ids=" ".join)
 def test_readme_commands_work(words: list[str], visit: Visit, tmp_path: Path) -> None:
     match words:
@@ -97,6 +99,15 @@ def test_readme_commands_work(words: list[str], visit: Visit, tmp_path: Path) ->
             pytest.fail(f"{' '.join(words)!r} stands in the README and nothing tries it")
 
 
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_target_named_is_one(name: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z-]+)", " ".join(re.findall(r"`[^`]+`", TEXTS[name]))))
+    assert named
+    assert named <= targets
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("title", ["Add a model family", "Add a method"])
 def test_contributing_examples_run(title: str, visit: Visit) -> None:
     """As they stand, in a process of their own, with the project's tests beside them."""

@@ -40,20 +40,21 @@ SOAK = 'import os, vislab\nlab = vislab.Lab("church")\nprint(os.getpid())\nlab'
 # In the kernel: when each picture was sent, counted from the end of the forward.
 NEW = f"""
 import time
-from vislab import models, widgets
-sent, made, send, run = [], [], widgets.Lab.send, models.Model.run
+from vislab.lab.widget import Lab
+from vislab.models.model import Model
+sent, made, send, run = [], [], Lab.send, Model.run
 def sending(self, content, buffers=None):
     if content.get("kind") == "view" and content["run"] is not None: sent.append(time.perf_counter())
     send(self, content, buffers)
 def running(self, *given, **how):
     found = run(self, *given, **how); made.append(time.perf_counter()); return found
-widgets.Lab.send, models.Model.run = sending, running
-lab = vislab.Lab("church", before=False, detector=None, image_size={SIZE}).wait()
+Lab.send, Model.run = sending, running
+lab = Lab("church", before=False, detector=None, image_size={SIZE}).wait()
 rows = []
 for scale in (1.1, 1.2, 1.3, 1.4, 1.5):
     sent.clear(); made.clear(); lab.attention_scale = scale; lab.wait()
     rows.append([lab._stage.panes[0].kept.seconds, sent[0] - made[0], sent[-1] - made[0]])
-widgets.Lab.send, models.Model.run = send, run
+Lab.send, Model.run = send, run
 print(rows)
 """
 HOVER = f"""async () => {{

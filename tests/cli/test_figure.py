@@ -63,6 +63,7 @@ def rows() -> list[dict[str, str]]:
     return list(csv.DictReader(Path("table.csv").read_text().splitlines()))
 
 
+@pytest.mark.slow
 def test_a_folder_is_drawn_with_its_subfolders(forwards: list[object]) -> None:
     assert draw("--beside", "npz,json") == 0
     assert sorted(files()) == sorted(f"{name}{suffix}" for name in NAMES for suffix in (".png", ".npz", ".json"))
@@ -130,6 +131,7 @@ def test_a_bad_photo_is_told_in_the_table_and_the_status(capsys: pytest.CaptureF
     assert sorted(files()) == ["a.png", "c.png", "sub/d.png"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_batch_goes_on_where_it_stopped(capsys: pytest.CaptureFixture[str]) -> None:
     """Killed between two photos and in the middle of a write, it ends with the files of a run without a break."""
     command = [sys.executable, "-c", "import sys; from vislab.cli.main import main; sys.exit(main())"]

@@ -398,12 +398,14 @@ def process(*arguments: str, **options: object) -> subprocess.CompletedProcess[s
     return subprocess.run([*COMMAND, *arguments], env=environment, text=True, timeout=120, **options)  # type: ignore[call-overload]
 
 
+@pytest.mark.slow
 def test_results_and_messages_go_their_own_ways(photo: str) -> None:
     done = process("figure", photo, "missing.jpg", "--out", "{name}.svg", capture_output=True)
     assert (done.returncode, done.stdout) == (1, "photo.svg\n")
     assert re.fullmatch(r"vislab: there is no file 'missing.jpg'.*\n", done.stderr)
 
 
+@pytest.mark.slow
 def test_what_the_output_cannot_show_is_written_another_way(photo: str, tmp_path: Path) -> None:
     """A name that is no UTF-8, an arrow on a terminal that knows none: the files are made all the same."""
     try:
@@ -417,6 +419,7 @@ def test_what_the_output_cannot_show_is_written_another_way(photo: str, tmp_path
     assert b"caf\xe9.jpg" in Path("table.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_quiet() -> None:
     reading, writing = os.pipe()
     os.close(reading)

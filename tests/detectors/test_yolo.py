@@ -274,6 +274,7 @@ def test_the_embedded_detector_is_ready_without_a_network() -> None:
     assert len(detector.glance(detecting.PHOTO).capture.layers) == 8
 
 
+@pytest.mark.slow
 def test_importing_ultralytics_leaves_no_trace(tmp_path: Path) -> None:
     """In a process with a home of its own: no file is written, nothing asked of the network, nothing changed."""
     script = """

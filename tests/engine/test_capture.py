@@ -229,6 +229,7 @@ def test_grouped_keys_serve_several_heads() -> None:
         assert torch.allclose(got.rollout(), expected.rollout(), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", ["before", "inside"])
 def test_a_compiled_model_is_read_too(compiled: str) -> None:
     model, x = nn.Sequential(attends(fused)), tokens()["x"]

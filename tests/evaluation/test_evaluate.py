@@ -168,6 +168,7 @@ def test_a_methods_numbers_do_not_depend_on_the_others(vit: Model) -> None:
     assert np.array_equal(both.insertion[1:], one.insertion)
 
 
+@pytest.mark.slow
 def test_every_method_there_is_is_evaluated(vit: Model) -> None:
     found = quick(vit, methods=None, targets=[0, 1, 2, 3, 4, 0], randomised=1)
     assert found.methods == (*registry.METHODS, "random", "centre")

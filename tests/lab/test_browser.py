@@ -74,7 +74,7 @@ WRITTEN = f"""() => {{
 # In the kernel: forwards that have begun wait until they may go.
 HELD = """
 import threading
-from vislab.models import Model
+from vislab.models.model import Model
 began, go, run = threading.Event(), threading.Event(), Model.run
 
 def held(self, *given, **how):

@@ -27,6 +27,7 @@ def seen(runs: Runs, model: Model, **how: object):
     return runs.run(model, IMAGE, "grey", **{"patch_size": 16, "image_size": 64, **how})
 
 
+@pytest.mark.slow
 def test_going_back_costs_no_forward(model: Model) -> None:
     runs = Runs(2**30)
     started: list[str] = []

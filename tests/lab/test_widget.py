@@ -1,14 +1,12 @@
-"""Laws of the Lab: its settings, its one thread, and the browser's arithmetic against NumPy's."""
+"""Laws of the Lab: its settings and its one thread."""
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,19 +17,15 @@ import pytest
 import traitlets
 
 import vislab
-from vislab.core.costs import attention_flops, attention_memory
-from vislab.core.geometry import Frame, Grid
+from vislab.core.geometry import Frame
 from vislab.detectors.detections import Detections
-from vislab.figures import colours, overlay
-from vislab.lab.cache import Runs, forward_flops
-from vislab.lab.export_page import STATIC
+from vislab.figures import colours
+from vislab.lab.cache import Runs
 from vislab.lab.traits import FAINTEST, SETTINGS
 from vislab.lab.widget import Lab
 from vislab.methods import registry
 from vislab.models import cache
 from vislab.models.model import Model
-
-SCRIPT = STATIC / "lab.js"
 
 
 @pytest.fixture(autouse=True)
@@ -422,6 +416,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return forwards
 
 
+@pytest.mark.slow
 def test_every_method_is_shown_while_it_is_unfolded(lab: Lab, told: list, few: list[int]) -> None:
     lab.state = {"method": "cls", "layer": 3}
     ask(lab, "methods", open=True)
@@ -470,6 +465,7 @@ def test_a_new_image_never_bears_the_old_ones_map(lab: Lab, told: list, monkeypa
     assert late["source"].endswith('["church"])')
 
 
+@pytest.mark.slow
 def test_what_a_method_makes_no_use_of_makes_no_new_map(lab: Lab) -> None:
     lab.method = "occlusion"
     first = lab.wait(60).heatmap
@@ -487,6 +483,7 @@ def removals(told: list) -> list[tuple[dict[str, Any], list[bytes]]]:
     return [(content, buffers) for content, buffers in told if content["kind"] == "removal"]
 
 
+@pytest.mark.slow
 def test_patches_are_taken_away_in_the_order_of_the_shown_map(lab: Lab, told: list, few: list[int]) -> None:
     lab.state = {"method": "grad_cam", "target": "golf ball", "attention_scale": 0.5}
     ask(lab, "methods", open=True)
@@ -502,6 +499,7 @@ def test_patches_are_taken_away_in_the_order_of_the_shown_map(lab: Lab, told: li
     assert vislab.load_image(filled).shape == (224, 224, 3)
 
 
+@pytest.mark.slow
 def test_what_was_played_is_played_again_without_a_forward(lab: Lab, told: list, few: list[int]) -> None:
     ask(lab, "methods", open=True)
     made = len(few)
@@ -516,6 +514,7 @@ def test_what_was_played_is_played_again_without_a_forward(lab: Lab, told: list,
     assert len(few) == made
 
 
+@pytest.mark.slow
 def test_taking_patches_away_is_left_off_for_what_is_newer(
     lab: Lab, told: list, few: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -532,6 +531,7 @@ def test_taking_patches_away_is_left_off_for_what_is_newer(
     assert told[-1][0]["state"] == "ready"
 
 
+@pytest.mark.slow
 def test_an_export_does_not_wait_for_all_of_them(
     lab: Lab, told: list, few: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -644,6 +644,7 @@ def test_the_page_holds_both_pictures(lab: Lab, tmp_path: Path, beside: dict[str
     assert len(text) <= 2_000_000
 
 
+@pytest.mark.slow
 def test_the_page_holds_what_was_played(lab: Lab, tmp_path: Path, few: list[int]) -> None:
     def held() -> list[str]:
         text = lab.save(tmp_path / "page.html").read_text(encoding="utf-8")
@@ -686,189 +687,3 @@ def test_the_still_picture_is_what_is_shown(lab: Lab) -> None:
     picture = vislab.load_image(base64.b64decode(lab._still()["image/jpeg"]))
     shown = vislab.overlay(lab.heatmap, detections=lab.detections, **look)
     assert np.abs(picture.astype(int) - shown).mean() < 4
-
-
-# ---- the browser's arithmetic ----
-
-
-def node() -> str:
-    """A JavaScript engine: one on the PATH, or the one that the browser's driver brings."""
-    from playwright._impl._driver import compute_driver_executable
-
-    return shutil.which("node") or str(compute_driver_executable()[0])
-
-
-@pytest.fixture(scope="module")
-def js(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """Evaluate an expression in the names of lab.js, with given arrays as Float32Array (others as JSON)."""
-    folder = tmp_path_factory.mktemp("js")
-    shutil.copy(SCRIPT, folder / "lab.mjs")
-    engine = node()
-
-    def evaluate(expression: str, **given: Any) -> Any:
-        lines = ['import * as lab from "./lab.mjs";']
-        for name, value in given.items():
-            array = isinstance(value, np.ndarray)
-            text = json.dumps(value.ravel().tolist() if array else value)
-            lines.append(f"const {name} = {f'Float32Array.from({text})' if array else text};")
-        lines += [f"const found = {expression};"]
-        lines += ["console.log(JSON.stringify(ArrayBuffer.isView(found) ? Array.from(found) : found));"]
-        script = folder / "run.mjs"
-        script.write_text("\n".join(lines), encoding="utf-8")
-        done = subprocess.run([engine, str(script)], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return evaluate
-
-
-@pytest.fixture(scope="module")
-def qk() -> dict[str, np.ndarray]:
-    generator = np.random.default_rng(0)
-    return {name: generator.normal(size=(3, 21, 6)).astype(np.float32) * 2 for name in ("q", "k")}
-
-
-SHAPE = "{ q, k, heads: 3, tokens: 21, dim: 6 }"
-
-
-def attention(q: np.ndarray, k: np.ndarray, factor: float = 1) -> np.ndarray:
-    logits = factor * q.astype(float) @ k.astype(float).transpose(0, 2, 1)
-    weights = np.exp(logits - logits.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
-
-
-@pytest.mark.parametrize("factor", [1, 0.25, 3])
-def test_js_rows(js: Any, qk: dict[str, np.ndarray], factor: float) -> None:
-    row = js(f"lab.attentionRow({SHAPE}, 7, {factor})", **qk)
-    assert np.allclose(np.reshape(row, (3, 21)), attention(**qk, factor=factor)[:, 7], atol=1e-6)
-
-
-def test_js_columns(js: Any, qk: dict[str, np.ndarray]) -> None:
-    column = js(f"lab.attentionColumn({{ ...{SHAPE}, sums: lab.logSums({SHAPE}) }}, 7)", **qk)
-    assert np.allclose(np.reshape(column, (3, 21)), attention(**qk)[:, :, 7], atol=1e-6)
-
-
-@pytest.mark.parametrize("head", ["mean", "max", "min", 1, -1])
-def test_js_fusion(js: Any, qk: dict[str, np.ndarray], head: str | int) -> None:
-    rows = attention(**qk)[:, 3]
-    wanted = rows[head] if isinstance(head, int) else getattr(rows, head)(0)
-    assert np.allclose(js(f"lab.fuse(rows, 3, 21, {json.dumps(head)})", rows=rows), wanted, atol=1e-6)
-
-
-def test_js_whole_numbers(js: Any) -> None:
-    generator = np.random.default_rng(2)
-    parts = [(2, 3), (1, 2)]
-    whole = [generator.integers(-99, 99, (2, 4, width)).astype(f"<i{size}") for size, width in parts for _ in "qk"]
-    steps = generator.random((2, 5)).astype("<f4")
-    buffers = [list(array.tobytes()) for array in (*whole, steps)]
-    found = js(
-        "(({ q, k, dim }) => [[...q], [...k], dim])(lab.unpacked(parts, buffers.map((b) => new Uint8Array(b)), 2, 4))",
-        parts=parts,
-        buffers=buffers,
-    )
-    assert np.allclose(found[0], (np.concatenate(whole[::2], -1) * steps[:, None]).ravel())
-    assert np.array_equal(found[1], np.concatenate(whole[1::2], -1).ravel())
-    assert found[2] == 5
-
-
-def test_js_entropy(js: Any, qk: dict[str, np.ndarray]) -> None:
-    row = attention(**qk)[0, 0]
-    assert js("lab.entropyBits(row)", row=row) == pytest.approx(-(row * np.log2(row)).sum(), abs=1e-5)
-    assert js("lab.entropyBits(row)", row=np.array([1.0, 0, 0])) == 0
-
-
-@pytest.mark.parametrize("threshold", [0, 0.4])
-@pytest.mark.parametrize("ends", [(0, 1), (-1, 1)], ids=str)
-def test_js_colours(js: Any, threshold: float, ends: tuple[float, float]) -> None:
-    values = np.linspace(-1.2, 1.2, 57, dtype=np.float32)
-    table = colours.colour_table("magma")
-    expression = f"lab.coloured(values, {list(ends)}, table, {threshold})"
-    pixels = np.reshape(js(expression, values=values, table=table), (-1, 4))
-    share = colours.fraction(values, ends)
-    assert np.array_equal(pixels[:, :3], colours.colours(share[None], table)[0])
-    assert np.array_equal(pixels[:, 3] == 255, ~colours.hidden(share, ends, threshold))
-    flat = js("lab.coloured(values, [1, 1], table)", values=np.ones(2), table=table)
-    assert flat[:3] == table[0].tolist()
-
-
-def test_js_ends(js: Any) -> None:
-    a, b = np.array([0.25, -0.5]), np.array([0.125, 2])
-    assert js("lab.endsOf([a, b], false)", a=a, b=b) == [-0.5, 2]
-    assert js("lab.endsOf([a], true)", a=a) == [-0.5, 0.5]
-    assert js("lab.endsOf([a], true)", a=np.zeros(2)) == [-1, 1]
-    assert js("[[-0.5, 0.5], [0, 1], [0, 0]].map(lab.centred)") == [True, False, False]
-
-
-def test_js_smoothing(js: Any) -> None:
-    values = np.random.default_rng(1).random((3, 5)).astype(np.float32)
-    rows, cols = (np.arange(n * 4) / 4 + 0.125 for n in values.shape)
-    wanted = overlay.sample(values, rows, cols, smooth=True)
-    assert np.allclose(np.reshape(js("lab.upsample(values, 3, 5, 4)", values=values), (12, 20)), wanted, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [Frame.stretch((683, 1024), (224, 224)), Frame.crop((400, 600), (256, 384), (224, 224))],
-    ids=["stretch", "crop"],
-)
-def test_js_places(js: Any, frame: Frame) -> None:
-    grid = Grid.of((224, 224), (16, 32), 1)
-    given = {
-        "frame": {"model": frame.model, "scale": frame.scale, "offset": frame.offset},
-        "grid": {"rows": grid.rows, "cols": grid.cols, "patch": grid.patch},
-    }
-    x, y, width, height = js("lab.seenBy(frame)", **given)
-    assert np.allclose((x, y, x + width, y + height), frame.box_to_source((0, 0, *frame.model[::-1])))
-    assert np.allclose(js("lab.boxOf(frame, grid, 3, 2)", **given), frame.box_to_source(grid.box(3, 2)))
-    for point in [(10, 10), (300.5, 222.25), (599, 399), (5, 200)]:
-        cell = grid.cell_at(*frame.to_model(*point))
-        assert js("lab.cellAt(frame, grid, ...point)", point=point, **given) == (cell and list(cell))
-
-
-@pytest.mark.parametrize(("size", "patch"), [(224, 16), (640, 16), (2048, 16), (112, 28)])
-def test_js_costs(js: Any, size: int, patch: int) -> None:
-    grid = Grid.of((size, size), (patch, patch), 1)
-    model = vislab.load("embedded")
-    n = js(f"lab.gridOf([{size}, {size}], [{patch}, {patch}], 1).tokens")
-    assert n == grid.tokens
-    assert js(f"lab.attentionFlops({n}, 192, 12)") == attention_flops(n, 192, 12)
-    assert js(f"lab.mapBytes({n}, 3, 12)") == attention_memory(n, 3, 12)
-    assert js(f"lab.forwardFlops({n}, 192, 12)") == forward_flops(model, n)
-
-
-def test_js_sizes_that_fit(js: Any) -> None:
-    assert js("lab.dividing([224, 224], 4, 64)") == [4, 7, 8, 14, 16, 28, 32, 56]
-    assert js("lab.dividing([64, 96], 4, 64)") == [4, 8, 16, 32]
-    assert js("lab.multiples(20, 64, 130)") == [80, 100, 120]
-    for raw, current, wanted in [(15, 16, 14), (17, 16, 28), (16, 16, 16), (30, 8, 28), (64, 32, 56), (4, 4, 4)]:
-        assert js(f"lab.snap({raw}, {current}, lab.dividing([224, 224], 4, 64))") == wanted
-
-
-def test_js_scale_steps(js: Any) -> None:
-    scales = js("Array.from({ length: 81 }, (_, i) => lab.scaleAt(i - 50))")
-    assert (scales[0], scales[50], scales[80]) == (0.1, 1, 4)
-    assert np.all(np.diff(scales) > 0)
-    assert js("Array.from({ length: 81 }, (_, i) => lab.scaleStep(lab.scaleAt(i - 50)))") == list(range(-50, 31))
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.0013, 0.0204), (2e-6, 9e-6), (0.3, 0.31), (-1, 4)])
-def test_js_ticks(js: Any, low: float, high: float) -> None:
-    ticks = js("lab.ticks(low, high)", low=low, high=high)
-    labels = js("lab.tickLabels(lab.ticks(low, high))", low=low, high=high)
-    assert 2 <= len(ticks) <= 6
-    assert low <= ticks[0] + 1e-9
-    assert ticks[-1] <= high + 1e-9
-    assert len(set(labels)) == len(labels)
-    step = ticks[1] - ticks[0]
-    assert all(
-        abs(float(label.replace("−", "-")) - tick) < step * 0.1 for tick, label in zip(ticks, labels, strict=True)
-    )
-
-
-def test_js_words(js: Any) -> None:
-    assert js('lab.amount(357663744, "FLOP")') == "358 MFLOP"
-    assert js('lab.amount(999, "B")') == "999 B"
-    assert js("lab.duration(0.0841)") == "84 ms"
-    assert js("lab.change(91.2, 89.1, 0)") == "▲ 2"
-    assert js("lab.change(4.1, 5.3, 1, ' bits')") == "▼ 1.2 bits"
-    assert js("lab.change(4.11, 4.1, 1)") == ""

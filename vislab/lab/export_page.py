@@ -6,13 +6,12 @@ import base64
 import html
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from . import face
 from .cache import Kept
 from .protocol import Message, layer
 
-STATIC = Path(__file__).parent / "static"
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -67,9 +66,9 @@ def page(title: str, state: Mapping[str, Any], messages: Sequence[Message], laye
     held = {"state": dict(state), "messages": messages, "layers": layers}
     return PAGE.format(
         title=html.escape(title),
-        css=(STATIC / "lab.css").read_text(encoding="utf-8"),
+        css=face.style(),
         held=_json(held),
-        module=_json((STATIC / "lab.js").read_text(encoding="utf-8")),
+        module=_json(face.module()),
     )
 
 

@@ -47,8 +47,8 @@ def jpeg(image: np.ndarray) -> bytes:
 def about() -> Message:
     """What there is to choose from, and the colours."""
     tables = b"".join(colour_table(name).tobytes() for name in COLORMAPS)
-    asked = {name: sorted(method.asks) for name, method in METHODS.items()}
-    lists = {"samples": list(samples()), "models": KNOWN, "methods": asked}
+    methods = {name: {"label": method.label, "asks": sorted(method.asks)} for name, method in METHODS.items()}
+    lists = {"samples": list(samples()), "models": KNOWN, "methods": methods}
     return {"kind": "about", **lists, "colormaps": COLORMAPS}, [tables]
 
 

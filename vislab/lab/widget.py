@@ -18,9 +18,9 @@ from ..core.images import load_image, samples
 from ..figures import save
 from ..figures.overlay import overlay
 from ..models.cache import model_of
-from . import cache, protocol
+from . import cache, face, protocol
 from .cache import Kept
-from .export_page import STATIC, page, small_layers
+from .export_page import page, small_layers
 from .stage import NoBoxes, Stage, asked_of
 from .traits import DISPLAY, FAINTEST, FORWARD, READING, Settings
 from .worker import Newest
@@ -51,8 +51,8 @@ class Lab(Settings, anywidget.AnyWidget):
         lab.wait().heatmap
     """
 
-    _esm = STATIC / "lab.js"
-    _css = STATIC / "lab.css"
+    _esm = face.module()
+    _css = face.style()
 
     _photo = traitlets.Bytes(b"").tag(sync=True)
     _source = traitlets.List().tag(sync=True)

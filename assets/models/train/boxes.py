@@ -12,8 +12,6 @@ hand, which nothing is learned from.
 
 from __future__ import annotations
 
-import argparse
-import io
 import json
 import tarfile
 from pathlib import Path
@@ -23,7 +21,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
-from data import FOLDERS, LABELS, load, normalise
+from data import FOLDERS, LABELS, load, normalise, read_member
+from loop import parser, require
 from PIL import Image
 from teacher import Teacher, read_teacher
 from torch import Tensor
@@ -47,8 +46,7 @@ def heats(teacher: Teacher, images: Tensor, labels: Tensor) -> tuple[Tensor, Ten
     net, device = teacher.net, next(teacher.parameters()).device
     images, labels = images.to(device), labels.to(device)
     x = F.interpolate(normalise(images), size=(SIZE, SIZE), mode="bilinear", antialias=True).bfloat16()
-    x = x.contiguous(memory_format=torch.channels_last)
-    shallow = net.layer2(net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(x))))))
+    shallow = teacher.shallow(x)
     deep = net.layer3(shallow)
     classes = teacher.classes(net.layer4(deep)).float()
     classes = (classes + teacher.classes(teacher.features(x.flip(-1))).float().flip(-1)) / 2
@@ -140,7 +138,7 @@ def read_checks(data: Path, boxes: Path) -> tuple[Tensor, Tensor, list[np.ndarra
     drawn, folders = json.loads(boxes.read_text())["boxes"], list(FOLDERS)
     with tarfile.open(data / "val.tar") as tar:
         members = {"/".join(Path(m.name).parts[-2:]): m for m in tar if m.isfile()}
-        read = [np.asarray(Image.open(io.BytesIO(tar.extractfile(members[n]).read())).convert("RGB")) for n in drawn]
+        read = [read_member(tar, members[name]) for name in drawn]
     images = torch.from_numpy(np.stack(read)).permute(0, 3, 1, 2).contiguous()
     labels = torch.tensor([folders.index(name.split("/")[0]) for name in drawn])
     return images, labels, [np.array(b, float).reshape(-1, 4) for b in drawn.values()]
@@ -205,6 +203,11 @@ def write_one(out: Path, name: int, pixels: np.ndarray, label: int | list[int], 
     Image.fromarray(pixels).save(out / "images" / split / f"{name:05}.jpg", quality=92)
 
 
+def label_files(folder: Path) -> list[Path]:
+    """Those of a data set, by the names of their images."""
+    return sorted(folder.glob("labels/*/*.txt"), key=lambda path: path.stem)
+
+
 def read_boxes(path: Path) -> np.ndarray:
     """What `write_one` wrote. -> (k, 4), px"""
     rows = np.loadtxt(path, ndmin=2)[:, 1:] * 224
@@ -212,13 +215,11 @@ def read_boxes(path: Path) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("boxes"))
-    parser.add_argument("--check", type=Path, help="boxes drawn by hand, to compare with instead")
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
+    command = parser(__doc__)
+    require(command, "data", "teacher")
+    command.add_argument("--out", type=Path, default=Path("boxes"))
+    command.add_argument("--check", type=Path, help="boxes drawn by hand, to compare with instead")
+    args = command.parse_args()
     teacher = read_teacher(args.teacher, args.device).bfloat16()
     if args.check:
         check(teacher, args.data, args.check)

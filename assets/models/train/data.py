@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +37,18 @@ def load(data: Path, split: str) -> tuple[Tensor, Tensor]:
         folders, items = list(FOLDERS), []
         with tarfile.open(data / f"{split}.tar") as tar:
             for member in sorted((m for m in tar if m.isfile()), key=lambda m: m.name):
-                image = Image.open(io.BytesIO(tar.extractfile(member).read())).convert("RGB")
-                items.append((np.asarray(image), folders.index(Path(member.name).parent.name)))
+                items.append((read_member(tar, member), folders.index(Path(member.name).parent.name)))
         images = torch.from_numpy(np.stack([image for image, _ in items])).permute(0, 3, 1, 2).contiguous()
         torch.save((images, torch.tensor([label for _, label in items])), cache)
     return torch.load(cache, weights_only=True)
+
+
+def read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> np.ndarray:
+    """One image of an archive. -> (h, w, 3) uint8"""
+    file = tar.extractfile(member)
+    if file is None:
+        raise ValueError(f"{member.name} is no file: an archive of one folder of images a class is needed")
+    return np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -77,3 +85,28 @@ def cut_mix(images: Tensor) -> tuple[Tensor, Tensor, float]:
     images = images.clone()
     images[:, :, top : top + h, left : left + w] = images[order, :, top : top + h, left : left + w]
     return images, order, 1 - h * w / (height * width)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Views of images; where a box of another image was pasted into each, that one's class counts too."""
+
+    images: Tensor  # (n, 3, size, size) float32
+    labels: Tensor  # (n,)
+    others: Tensor  # (n,) classes of what was pasted
+    share: float  # of each image that was not pasted over, 0..1
+
+
+def mixed(images: Tensor, labels: Tensor, size: int, chance: float) -> Batch:
+    """One random view of each image, cut-mixed with some chance. uint8 (n, 3, h, w), (n,)"""
+    crops = views(images, size)
+    if float(torch.rand(1)) >= chance:
+        return Batch(crops, labels, labels, 1.0)
+    crops, order, share = cut_mix(crops)
+    return Batch(crops, labels, labels[order], share)
+
+
+def class_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Smoothed cross-entropy with both classes of each image, by their shares. (n, classes) -> ()"""
+    own, other = (F.cross_entropy(logits, true, label_smoothing=0.1) for true in (batch.labels, batch.others))
+    return batch.share * own + (1 - batch.share) * other

@@ -19,20 +19,18 @@ two stages' weights. `measure` is the card's table. Each takes `--device cuda` t
 from __future__ import annotations
 
 import argparse
-import itertools
-import math
 import os
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
-from boxes import iou, read_boxes, read_checks, start_data_set, write_one
-from data import LABELS, cut_mix, load, normalise, views
+from boxes import iou, label_files, read_boxes, read_checks, start_data_set, write_one
+from data import LABELS, class_loss, load, mixed, normalise
+from loop import Run, accuracy, adamw, descend, fall, follow, parser, require, rise, set_rate
 from safetensors.torch import load_file, save_file
-from teacher import read_teacher
+from teacher import divergence, read_teacher
 from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
@@ -69,23 +67,11 @@ class Begun(nn.Module):
         outputs: list[Tensor] = []
         x = images
         for layer in self.yolo.model[:-1]:
-            if layer.f != -1:
-                x = [x if i == -1 else outputs[i] for i in layer.f]
-            x = layer(x)
+            x = layer(x if layer.f == -1 else [x if i == -1 else outputs[i] for i in layer.f])
             outputs.append(x)
         fine, coarse = (outputs[i] for i in NECK)
         pooled = torch.cat([fine.mean((2, 3)), coarse.mean((2, 3))], 1)
         return self.image(pooled), self.places(fine), self.features(outputs[STRIDE_16])
-
-
-@torch.inference_mode()
-def accuracy(model: Begun, images: Tensor, labels: Tensor, size: int, device: str) -> float:
-    model.eval()
-    hits = 0
-    for i in range(0, len(images), 64):
-        x = F.interpolate(images[i : i + 64].to(device).float() / 255, size=(size, size), mode="bilinear")
-        hits += int((model(x)[0].argmax(1).cpu() == labels[i : i + 64]).sum())
-    return hits / len(images)
 
 
 def begin(args: argparse.Namespace) -> None:
@@ -95,73 +81,36 @@ def begin(args: argparse.Namespace) -> None:
     teacher = read_teacher(args.teacher, args.device).bfloat16()
     model, mean = (Begun().to(args.device).to(memory_format=torch.channels_last) for _ in range(2))
     mean.load_state_dict(model.state_dict())
-    groups = [
-        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.05},
-        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.99))
-    checkpoint, first, spent = args.out / "begin.pt", 0, 0.0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(saved["model"])
-        mean.load_state_dict(saved["mean"])
-        optimiser.load_state_dict(saved["optimiser"])
-        first, spent = saved["step"], saved["minutes"]
-
+    mean.eval()
+    optimiser = adamw(model, args.rate)
+    run = Run(args.out / "begin.pt", count=len(images), batch=args.batch, minutes=args.minutes)
+    run.keep(model=model, mean=mean, optimiser=optimiser)
     black, white = (normalise(torch.full((1, 3, 1, 1), v)).to(args.device) for v in (0, 255))
-    per_epoch = len(images) // args.batch
-    order, total, start = torch.empty(0, dtype=torch.long), 0.0, time.time() - 60 * spent
-    for step in itertools.count(first):
-        progress = (time.time() - start) / 60 / args.minutes
-        fall = 0.5 + 0.5 * math.cos(math.pi * min(1.0, max(0.0, progress - 0.2) / 0.8))
-        for group in optimiser.param_groups:
-            group["lr"] = args.rate * min(1.0, (step + 1) / 200) * fall + 1e-5
-        if len(order) < args.batch:
-            order = torch.randperm(len(images))
-        index, order = order[: args.batch], order[args.batch :]
-        x, y = views(images[index].to(args.device), args.size), labels[index].to(args.device)
-        other, share = y, 1.0
-        if torch.rand(1) < 0.3 and progress < 0.9:
-            x, shuffle, share = cut_mix(x)
-            other = y[shuffle]
+
+    def classify(x: Tensor) -> Tensor:
+        return mean(F.interpolate(x.float() / 255, size=(args.size, args.size), mode="bilinear"))[0]
+
+    def report() -> str:
+        save(mean.yolo, args.out / "begun.safetensors")
+        return f"val {accuracy(classify, val_images, val_labels, args.device):.3f}"
+
+    model.train()
+    for now in run.steps(report):
+        set_rate(optimiser, args.rate * rise(now.step, 200) * fall(now.progress, 0.2) + 1e-5)
+        chance = 0.3 if now.progress < 0.9 else 0.0
+        batch = mixed(images[now.pick].to(args.device), labels[now.pick].to(args.device), args.size, chance)
         with torch.no_grad():
-            features = teacher.features(x.bfloat16())
+            features = teacher.features(batch.images.bfloat16())
             taught = teacher.classes(features).float()
-        model.train()
-        logits, places, looks = model(((x - black) / (white - black)).contiguous(memory_format=torch.channels_last))
-        hard = share * F.cross_entropy(logits, y, label_smoothing=0.1)
-        hard = hard + (1 - share) * F.cross_entropy(logits, other, label_smoothing=0.1)
+        x = (batch.images - black) / (white - black)
+        logits, places, looks = model(x.contiguous(memory_format=torch.channels_last))
         soft = divergence(logits, taught.mean((2, 3)))
         dense = divergence(places.movedim(1, -1).flatten(0, 2), taught.movedim(1, -1).flatten(0, 2))
         guided = F.mse_loss(looks.movedim(1, -1), F.layer_norm(features.float().movedim(1, -1), (256,)))
-        loss = 0.3 * hard + soft + 0.5 * dense + 0.5 * guided
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimiser.step()
-        keep = min(0.998, (step + 1) / (step + 20))
-        with torch.no_grad():
-            for running, now in zip(mean.state_dict().values(), model.state_dict().values(), strict=True):
-                if running.is_floating_point():
-                    running.lerp_(now, 1 - keep)
-        total += float(loss.detach())
-        if (step + 1) % 20 == 0:
-            print(f"\r{progress:.0%}  step {step + 1}", end="", flush=True)
-        if (step + 1) % per_epoch == 0 or progress >= 1:
-            state = {"model": model.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser.state_dict()}
-            minutes = (time.time() - start) / 60
-            torch.save({**state, "step": step + 1, "minutes": minutes}, checkpoint)
-            save(mean.yolo, args.out / "begun.safetensors")
-            top1 = accuracy(mean, val_images, val_labels, args.size, args.device)
-            done = f"{minutes:.0f}/{args.minutes:.0f} min  epoch {(step + 1) / per_epoch:.1f}"
-            print(f"\r{done}  loss {total / per_epoch:.3f}  val {top1:.3f}", flush=True)
-            total = 0.0
-        if progress >= 1:
-            break
-
-
-def divergence(logits: Tensor, taught: Tensor) -> Tensor:
-    return F.kl_div(logits.log_softmax(1), taught.log_softmax(1), log_target=True, reduction="batchmean")
+        loss = 0.3 * class_loss(logits, batch) + soft + 0.5 * dense + 0.5 * guided
+        descend(loss, optimiser, clip=5.0)
+        follow(mean, model, now.step)
+        run.note(loss)
 
 
 class Trainer(DetectionTrainer):
@@ -240,7 +189,7 @@ def relabel(args: argparse.Namespace) -> None:
     model = read(args.weights, args.device)
     images, labels = load(args.data, "train")
     start_data_set(args.out)
-    proposed = sorted(args.boxes.glob("labels/*/*.txt"), key=lambda path: path.stem)
+    proposed = label_files(args.boxes)
     kept = 0
     for i in range(0, len(proposed), 64):
         files = proposed[i : i + 64]
@@ -349,8 +298,8 @@ def scenes(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    steps = parser.add_subparsers(required=True)
+    script = parser(__doc__)
+    steps = script.add_subparsers(required=True)
     for run, paths, values in (
         (begin, ("data", "teacher", "out"), {"minutes": 30.0, "size": 128, "batch": 64, "rate": 2e-3}),
         (
@@ -364,12 +313,10 @@ def main() -> None:
     ):
         command = steps.add_parser(run.__name__)
         command.set_defaults(run=run)
-        for name in paths:
-            command.add_argument(f"--{name}", type=Path, required=True)
+        require(command, *paths)
         for name, value in values.items():
             command.add_argument(f"--{name}", type=Path if isinstance(value, Path) else type(value), default=value)
-        command.add_argument("--device", default="cpu")
-    args = parser.parse_args()
+    args = script.parse_args()
     args.run(args)
 
 

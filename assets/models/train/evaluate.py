@@ -10,7 +10,6 @@ images that are classified correctly. The third: how much of the maps lies on th
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from boxes import covered, read_checks
 from data import LABELS, load, normalise
+from loop import parser
 
 import vislab
 from vislab.evaluation import ranks
@@ -107,17 +107,17 @@ def map_picture(model: vislab.Model, pictures: list[np.ndarray], sizes: list[int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", default="embedded")
-    parser.add_argument("--every", type=int, default=1, help="take every n-th validation image only")
-    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="patch sizes of the table of accuracy")
-    parser.add_argument("--images", type=int, default=0, help="images for the maps (default: none)")
-    parser.add_argument("--map-sizes", type=int, nargs="+", default=(32, 16, 8), help="patch sizes of the maps")
-    parser.add_argument("--methods", nargs="+", default=METHODS, help="methods that make the maps")
-    parser.add_argument("--maps", type=Path, help="a picture of the maps: each image, then its maps at each size")
-    parser.add_argument("--drawn", type=Path, help="boxes drawn by hand: how much of the maps lies in them")
-    args = parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--data", type=Path, required=True)
+    command.add_argument("--model", default="embedded")
+    command.add_argument("--every", type=int, default=1, help="take every n-th validation image only")
+    command.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="patch sizes of the table of accuracy")
+    command.add_argument("--images", type=int, default=0, help="images for the maps (default: none)")
+    command.add_argument("--map-sizes", type=int, nargs="+", default=(32, 16, 8), help="patch sizes of the maps")
+    command.add_argument("--methods", nargs="+", default=METHODS, help="methods that make the maps")
+    command.add_argument("--maps", type=Path, help="a picture of the maps: each image, then its maps at each size")
+    command.add_argument("--drawn", type=Path, help="boxes drawn by hand: how much of the maps lies in them")
+    args = command.parse_args()
     model = vislab.load(args.model)
     assert model.labels == tuple(LABELS)
     images, labels = (part[:: args.every] for part in load(args.data, "val"))

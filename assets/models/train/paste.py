@@ -23,8 +23,9 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from boxes import grab_cut, heats, iou, read_boxes, start_data_set, write_one
+from boxes import grab_cut, heats, iou, label_files, read_boxes, start_data_set, write_one
 from data import LABELS, load
+from loop import parser, require
 from sift import near_features, read_near, votes
 from teacher import Teacher, read_teacher
 from torch import Tensor
@@ -164,7 +165,7 @@ def proposals(agreed: Path, sifted: Path, labels: Tensor) -> dict[int, np.ndarra
     """Image -> boxes (k, 4): one each of what people hold, as agreed; what `sift.py` kept of the others."""
     found = {}
     for folder, held in ((agreed, True), (sifted, False)):
-        for path in sorted(folder.glob("labels/*/*.txt"), key=lambda path: path.stem):
+        for path in label_files(folder):
             boxes = read_boxes(path)
             if (int(labels[int(path.stem)]) in HELD) == held and not (held and len(boxes) > 1):
                 found[int(path.stem)] = boxes
@@ -202,12 +203,10 @@ def cut_all(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("data", "teacher", "boxes", "sifted", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--scenes", type=int, default=800)
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
+    command = parser(__doc__)
+    require(command, "data", "teacher", "boxes", "sifted", "out")
+    command.add_argument("--scenes", type=int, default=800)
+    args = command.parse_args()
     images, labels = load(args.data, "train")
     start_data_set(args.out)
     real: list[tuple[int, np.ndarray]] = []

@@ -10,15 +10,15 @@ asked for is kept, the best first. The head is kept beside the boxes (OUT/near.s
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from boxes import covered, read_boxes, start_data_set
+from boxes import covered, label_files, read_boxes, start_data_set
 from data import LABELS, load, normalise
+from loop import Run, descend, parser, require
 from safetensors.torch import load_file, save_file
 from teacher import Teacher, read_teacher
 from torch import Tensor, nn
@@ -55,36 +55,31 @@ def read_near(path: Path, device: str) -> Near:
 @torch.inference_mode()
 def near_features(teacher: Teacher, images: Tensor, size: int = SIZE) -> Tensor:
     """The teacher's second stage. uint8 (n, 3, 224, 224) -> (n, 128, size/8, size/8), float16"""
-    net, parts = teacher.net, []
+    like = teacher.net.conv1.weight
+    parts = []
     for part in images.split(64):
-        x = normalise(part.to(net.conv1.weight.device))
-        x = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True).to(net.conv1.weight.dtype)
-        x = net.maxpool(net.relu(net.bn1(net.conv1(x.contiguous(memory_format=torch.channels_last)))))
-        parts.append(net.layer2(net.layer1(x)).half())
+        x = F.interpolate(normalise(part.to(like.device)), size=(size, size), mode="bilinear", antialias=True)
+        parts.append(teacher.shallow(x.to(like.dtype)).half())
     return torch.cat(parts)
 
 
-def learn(teacher: Teacher, images: Tensor, labels: Tensor) -> Near:
+def learn(teacher: Teacher, images: Tensor, labels: Tensor, checkpoint: Path) -> Near:
     """Each place is to name the image's class, and so is the mean of all."""
     device = next(teacher.parameters()).device
     features = near_features(teacher, images).flatten(2)
-    near, steps = Near().to(device), len(images) // BATCH
+    near = Near().to(device)
     optimiser = torch.optim.AdamW(near.parameters(), weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps * EPOCHS)
-    for epoch in range(EPOCHS):
-        order, total = torch.randperm(len(images)), 0.0
-        for pick in order[: steps * BATCH].view(steps, BATCH):
-            places = torch.randperm(features.shape[2])[:PLACES]
-            x, y = features[pick][:, :, places, None].float(), labels[pick].to(device)
-            logits = near(x)[..., 0]
-            loss = F.cross_entropy(logits.mean(2), y, label_smoothing=0.05)
-            total += float(loss.detach())
-            loss = loss + 0.3 * F.cross_entropy(logits, y[:, None].expand(-1, PLACES))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-        print(f"epoch {epoch + 1}/{EPOCHS}  loss {total / steps:.3f}", flush=True)
+    run = Run(checkpoint, count=len(images), batch=BATCH, epochs=EPOCHS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=run.per_epoch * EPOCHS)
+    run.keep(near=near, optimiser=optimiser, schedule=schedule)
+    for now in run.steps(lambda: ""):
+        places = torch.randperm(features.shape[2])[:PLACES]
+        x, y = features[now.pick][:, :, places, None].float(), labels[now.pick].to(device)
+        logits = near(x)[..., 0]
+        loss = F.cross_entropy(logits.mean(2), y, label_smoothing=0.05)
+        run.note(loss)
+        descend(loss + 0.3 * F.cross_entropy(logits, y[:, None].expand(-1, PLACES)), optimiser)
+        schedule.step()
     return near
 
 
@@ -106,12 +101,10 @@ def contrast(votes: np.ndarray, boxes: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("data", "teacher", "boxes", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--share", type=float, default=0.5)
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
+    command = parser(__doc__)
+    require(command, "data", "teacher", "boxes", "out")
+    command.add_argument("--share", type=float, default=0.5)
+    args = command.parse_args()
     images, labels = load(args.data, "train")
     start_data_set(args.out)
     teacher = read_teacher(args.teacher, args.device)
@@ -119,10 +112,10 @@ def main() -> None:
     if weights.exists():
         near = read_near(weights, args.device)
     else:
-        near = learn(teacher, images, labels)
+        near = learn(teacher, images, labels, args.out / "near.pt")
         save_file(near.eval().state_dict(), weights)
 
-    files = sorted(args.boxes.glob("labels/*/*.txt"), key=lambda path: path.stem)
+    files = label_files(args.boxes)
     worth: list[float] = []
     for i in range(0, len(files), 64):
         names = [int(path.stem) for path in files[i : i + 64]]

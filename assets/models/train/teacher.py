@@ -7,15 +7,13 @@ Its class map (8 x 8 at 128 px) teaches the ViT's patch tokens as well as its CL
 
 from __future__ import annotations
 
-import argparse
-import math
-import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 import torchvision
-from data import cut_mix, load, normalise, views
+from data import class_loss, load, mixed, normalise
+from loop import Run, accuracy, descend, fall, parser, require, set_rate
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -29,11 +27,15 @@ class Teacher(nn.Module):
         net.fc = nn.Linear(256, 10)
         self.net = net.to(memory_format=torch.channels_last)
 
-    def features(self, images: Tensor) -> Tensor:
-        """(n, 3, h, w) -> (n, 256, h/16, w/16)"""
+    def shallow(self, images: Tensor) -> Tensor:
+        """What the second stage sees. (n, 3, h, w) -> (n, 128, h/8, w/8)"""
         net = self.net
         x = net.maxpool(net.relu(net.bn1(net.conv1(images.contiguous(memory_format=torch.channels_last)))))
-        return net.layer4(net.layer3(net.layer2(net.layer1(x))))
+        return net.layer2(net.layer1(x))
+
+    def features(self, images: Tensor) -> Tensor:
+        """(n, 3, h, w) -> (n, 256, h/16, w/16)"""
+        return self.net.layer4(self.net.layer3(self.shallow(images)))
 
     def classes(self, features: Tensor) -> Tensor:
         """Features -> (n, 10, h/16, w/16) logits of each place; their mean is the image's logits."""
@@ -51,64 +53,46 @@ def read_teacher(path: Path, device: str) -> Teacher:
     return teacher.eval()
 
 
-@torch.inference_mode()
-def accuracy(model: Teacher, images: Tensor, labels: Tensor, size: int, device: str) -> float:
-    model.eval()
-    hits = 0
-    for i in range(0, len(images), 128):
-        x = F.interpolate(normalise(images[i : i + 128].to(device)), size=(size, size), mode="bilinear", antialias=True)
-        with torch.autocast(device, torch.bfloat16):
-            logits = model(x) + model(x.flip(-1))
-        hits += int((logits.argmax(1).cpu() == labels[i : i + 128]).sum())
-    return hits / len(images)
+def divergence(logits: Tensor, taught: Tensor) -> Tensor:
+    """How far a student's classes are from the teacher's: KL, mean over the first axis. Both (n, classes)"""
+    return F.kl_div(logits.log_softmax(1), taught.log_softmax(1), log_target=True, reduction="batchmean")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("teacher.pt"))
-    parser.add_argument("--epochs", type=int, default=22)
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
+    command = parser(__doc__)
+    require(command, "data")
+    command.add_argument("--out", type=Path, default=Path("teacher.pt"))
+    command.add_argument("--epochs", type=int, default=22)
+    args = command.parse_args()
 
     images, labels = load(args.data, "train")
-    val = load(args.data, "val")
+    val_images, val_labels = load(args.data, "val")
     model = Teacher().to(args.device)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    first, batch = 0, 64
-    if args.out.exists():
-        saved = torch.load(args.out, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
-        first = saved["epoch"] + 1
-    steps = len(images) // batch
-    for epoch in range(first, args.epochs):
+    run = Run(args.out, count=len(images), batch=64, epochs=args.epochs)
+    run.keep(model=model, optimiser=optimiser)
+
+    def classify(x: Tensor) -> Tensor:
+        """By each image and its mirror image."""
+        x = F.interpolate(normalise(x), size=(128, 128), mode="bilinear", antialias=True)
+        with torch.autocast(args.device, torch.bfloat16):
+            return model(x) + model(x.flip(-1))
+
+    def report() -> str:
+        model.eval()
+        return f"val {accuracy(classify, val_images, val_labels, args.device):.4f}"
+
+    for now in run.steps(report):
         model.train()
-        size = 96 if epoch < 0.6 * args.epochs else 128
-        order, start, total = torch.randperm(len(images)), time.time(), 0.0
-        for step in range(steps):
-            progress = (epoch + step / steps) / args.epochs
-            rate = 0.2 * min(progress / 0.2, 0.5 + 0.5 * math.cos(math.pi * max(0.0, progress - 0.2) / 0.8)) + 1e-4
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            pick = order[step * batch : (step + 1) * batch]
-            x, y = views(images[pick].to(args.device), size), labels[pick].to(args.device)
-            other, share = y, 1.0
-            if torch.rand(1) < 0.3 and progress < 0.9:
-                x, shuffle, share = cut_mix(x)
-                other = y[shuffle]
-            with torch.autocast(args.device, torch.bfloat16):
-                logits = model(x).float()
-            loss = share * F.cross_entropy(logits, y, label_smoothing=0.1)
-            loss = loss + (1 - share) * F.cross_entropy(logits, other, label_smoothing=0.1)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            total += float(loss)
-        torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "epoch": epoch}, args.out)
-        top1 = accuracy(model, *val, size=128, device=args.device)
-        seconds = time.time() - start
-        print(f"epoch {epoch + 1}/{args.epochs}  loss {total / steps:.3f}  val {top1:.4f}  {seconds:.0f} s", flush=True)
+        set_rate(optimiser, 0.2 * min(now.progress / 0.2, fall(now.progress, 0.2)) + 1e-4)
+        size = 96 if now.step // run.per_epoch < 0.6 * args.epochs else 128
+        chance = 0.3 if now.progress < 0.9 else 0.0
+        batch = mixed(images[now.pick].to(args.device), labels[now.pick].to(args.device), size, chance)
+        with torch.autocast(args.device, torch.bfloat16):
+            logits = model(batch.images).float()
+        loss = class_loss(logits, batch)
+        descend(loss, optimiser)
+        run.note(loss)
 
 
 if __name__ == "__main__":

@@ -14,19 +14,18 @@ saved model.
 
 from __future__ import annotations
 
-import argparse
-import itertools
-import json
 import math
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from data import LABELS, MEAN, STD, cut_mix, load, normalise, views
-from teacher import read_teacher
+from data import LABELS, MEAN, STD, class_loss, load, mixed, normalise
+from loop import Run, accuracy, adamw, fall, follow, parser, require, rise, set_rate
+from teacher import Teacher, divergence, read_teacher
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+from transformers.models.vit.modeling_vit import ViTAttention
 
 from vislab.models.patch_size import interpolate_positions, pi_resize
 
@@ -39,6 +38,16 @@ KEPT = {"learning": 100, "ending": 200}  # patch tokens of a step at most; the o
 GUIDED = 8  # layers before the one that learns the teacher's features
 LOOKING = 4  # last layers whose CLS attention, the mean of its heads, is taught
 ROLLING = 3  # how much more than that attention the rollout counts
+
+
+class Student(nn.Module):
+    """The model and what only training needs: readings of the patches as classes and as the teacher's features."""
+
+    def __init__(self, vit: ViTForImageClassification) -> None:
+        super().__init__()
+        self.vit = vit
+        self.patches = nn.Linear(192, len(LABELS))
+        self.features = nn.Linear(192, 256)
 
 
 def new_model() -> ViTForImageClassification:
@@ -62,7 +71,7 @@ def new_model() -> ViTForImageClassification:
 
 
 @torch.no_grad()
-def mimetic(attention: nn.Module) -> None:
+def mimetic(attention: ViTAttention) -> None:
     """Begin with what trained attention is like: q·k near identity, v·o near its negative (Trockman & Kolter 2023)."""
     heads, dim, width = attention.num_attention_heads, attention.head_dim, attention.q_proj.in_features
     noise = torch.randn(width, width) / math.sqrt(width)
@@ -138,16 +147,6 @@ def class_heat(taught: Tensor) -> Tensor:
     return heat / heat.sum(1, keepdim=True).clamp(min=1e-6)
 
 
-@torch.inference_mode()
-def accuracy(model: ViTForImageClassification, images: Tensor, labels: Tensor, patch: int, device: str) -> float:
-    hits = 0
-    for i in range(0, len(images), 64):
-        x = normalise(images[i : i + 64].to(device)).to(next(model.parameters()).dtype)
-        logits = model.classifier(forward(model, x, patch)[0][:, 0])
-        hits += int((logits.argmax(1).cpu() == labels[i : i + 64]).sum())
-    return hits / len(images)
-
-
 def save(model: ViTForImageClassification, folder: Path) -> None:
     """Weights as float16, with config and preprocessing: the whole image stretched to 224 px, as in training."""
     half = ViTForImageClassification(model.config)
@@ -163,124 +162,85 @@ def at_patches(maps: Tensor, patch: int, kept: Tensor) -> Tensor:
     return maps.gather(1, kept[:, :, None].expand(-1, -1, maps.shape[2]))
 
 
-def with_heads(model: ViTForImageClassification) -> nn.ModuleDict:
-    """The model and what only training needs: readings of the patches as classes and as the teacher's features."""
-    return nn.ModuleDict({"vit": model, "patches": nn.Linear(192, len(LABELS)), "features": nn.Linear(192, 256)})
-
-
 def pick(shares: dict[int, float]) -> int:
     return list(shares)[int(torch.multinomial(torch.tensor(list(shares.values())), 1))]
 
 
+@torch.no_grad()
+def lessons(teacher: Teacher, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The teacher's features (n, 256, 8, 8) and class map (n, 10, 8, 8) of the same views."""
+    features = teacher.features(F.interpolate(images, size=(128, 128), mode="bilinear"))
+    return features.float(), teacher.classes(features).float()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="folder of a saved model to begin with")
-    parser.add_argument("--minutes", type=float, default=600)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--decay-from", type=float, default=0.4, help="share of the run after which the rate falls")
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
+    command = parser(__doc__)
+    require(command, "data", "teacher", "out")
+    command.add_argument("--start", type=Path, help="folder of a saved model to begin with")
+    command.add_argument("--minutes", type=float, default=600)
+    command.add_argument("--batch", type=int, default=64)
+    command.add_argument("--rate", type=float, default=1e-3)
+    command.add_argument("--decay-from", type=float, default=0.4, help="share of the run after which the rate falls")
+    args = command.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
     images, labels = load(args.data, "train")
-    val_images, val_labels = load(args.data, "val")
-    val_images, val_labels = val_images[::5], val_labels[::5]  # a quick look; `evaluate.py` takes all
+    val_images, val_labels = (part[::5] for part in load(args.data, "val"))  # a quick look; `evaluate.py` takes all
     teacher = read_teacher(args.teacher, args.device).bfloat16()
 
-    master = ViTForImageClassification.from_pretrained(args.start).float() if args.start else new_model()
-    master = with_heads(master).to(args.device)
-    fast = with_heads(ViTForImageClassification(master["vit"].config)).to(args.device).bfloat16().train()
+    start = ViTForImageClassification.from_pretrained(args.start).float() if args.start else new_model()
+    master = Student(start).to(args.device)
+    fast = Student(ViTForImageClassification(start.config)).to(args.device).bfloat16().train()
     attentions: list[Tensor] = []
-    remember(fast["vit"], attentions)
-    mean = ViTForImageClassification(master["vit"].config).to(args.device).eval()
-    mean.load_state_dict(master["vit"].state_dict())
-    decayed = [p for p in master.parameters() if p.ndim > 1]
-    plain = [p for p in master.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.99))
+    remember(fast.vit, attentions)
+    mean = ViTForImageClassification(start.config).to(args.device).eval()
+    mean.load_state_dict(start.state_dict())
+    optimiser = adamw(master, args.rate)
+    run = Run(args.out / "checkpoint.pt", count=len(images), batch=args.batch, minutes=args.minutes, every=3)
+    run.keep(master=master, mean=mean, optimiser=optimiser)
 
-    checkpoint, first, spent = args.out / "checkpoint.pt", 0, 0.0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        master.load_state_dict(saved["master"])
-        mean.load_state_dict(saved["mean"])
-        optimiser.load_state_dict(saved["optimiser"])
-        first, spent = saved["step"], saved["minutes"]
+    def report() -> str:
+        save(mean, args.out / "model")
+        quick = ViTForImageClassification(mean.config).to(args.device).bfloat16().eval()
+        quick.load_state_dict(mean.state_dict())
 
-    per_epoch = len(images) // args.batch
-    every = per_epoch * 3
-    order, total, start, progress = torch.empty(0, dtype=torch.long), 0.0, time.time() - 60 * spent, 0.0
-    for step in itertools.count(first):
-        progress = (time.time() - start) / 60 / args.minutes
-        fall = max(0.0, progress - args.decay_from) / (1 - args.decay_from)
-        rate = args.rate * min(1.0, (step + 1) / 500) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, fall))) + 1e-6
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        def classify(x: Tensor, patch: int) -> Tensor:
+            return quick.classifier(forward(quick, normalise(x).bfloat16(), patch)[0][:, 0])
+
+        top1 = {p: accuracy(partial(classify, patch=p), val_images, val_labels, args.device) for p in (16, 32)}
+        return "val " + ", ".join(f"{share:.3f} at {patch} px" for patch, share in top1.items())
+
+    for now in run.steps(report):
+        set_rate(optimiser, args.rate * rise(now.step, 500) * fall(now.progress, args.decay_from) + 1e-6)
         for slow, quick in zip(master.parameters(), fast.parameters(), strict=True):
             quick.data.copy_(slow.data)
-        stage = "learning" if progress < 0.75 else "ending"
+        stage = "learning" if now.progress < 0.75 else "ending"
         patch = pick(PATCHES[stage])
-        if len(order) < args.batch:
-            order = torch.randperm(len(images))
-        index, order = order[: args.batch], order[args.batch :]
-        x, y = views(images[index].to(args.device), 224), labels[index].to(args.device)
-        other, share = y, 1.0
-        if torch.rand(1) < 0.5 and progress < 0.95:
-            x, shuffle, share = cut_mix(x)
-            other = y[shuffle]
-        x = x.bfloat16()
-        with torch.inference_mode():
-            small = F.interpolate(x, size=(128, 128), mode="bilinear")
-            features = teacher.features(small)
-            taught = teacher.classes(features).float()
-        features, taught = features.float().clone(), taught.clone()
+        chance = 0.5 if now.progress < 0.95 else 0.0
+        batch = mixed(images[now.pick].to(args.device), labels[now.pick].to(args.device), 224, chance)
+        x = batch.images.bfloat16()
+        features, taught = lessons(teacher, x)
 
         attentions.clear()
-        tokens, middle, kept = forward(fast["vit"], x, patch, KEPT[stage])
-        logits = fast["vit"].classifier(tokens[:, 0]).float()
-        hard = share * F.cross_entropy(logits, y, label_smoothing=0.1)
-        hard = hard + (1 - share) * F.cross_entropy(logits, other, label_smoothing=0.1)
-        soft = F.kl_div(
-            logits.log_softmax(1), taught.mean((2, 3)).log_softmax(1), log_target=True, reduction="batchmean"
-        )
+        tokens, middle, kept = forward(fast.vit, x, patch, KEPT[stage])
+        logits = fast.vit.classifier(tokens[:, 0]).float()
         places = at_patches(taught, patch, kept)
         heat = class_heat(places)[:, None].clamp(min=1e-6)
         where = (heat * (heat.log() - looks(attentions).clamp(min=1e-6).log())).sum(-1)
         where = where[:, :-1].mean() + ROLLING * where[:, -1].mean()
-        places = places.log_softmax(-1)
-        seen = fast["patches"](tokens[:, 1:]).float().log_softmax(-1)
-        dense = F.kl_div(seen.flatten(0, 1), places.flatten(0, 1), log_target=True, reduction="batchmean")
+        dense = divergence(fast.patches(tokens[:, 1:]).float().flatten(0, 1), places.flatten(0, 1))
         guide = F.layer_norm(at_patches(features, patch, kept), (256,))
-        guided = F.mse_loss(fast["features"](middle[:, 1:]).float(), guide)
-        loss = 0.3 * hard + soft + 0.5 * dense + guided + 0.3 * where
+        guided = F.mse_loss(fast.features(middle[:, 1:]).float(), guide)
+        soft = divergence(logits, taught.mean((2, 3)))
+        loss = 0.3 * class_loss(logits, batch) + soft + 0.5 * dense + guided + 0.3 * where
         loss.backward()
         for slow, quick in zip(master.parameters(), fast.parameters(), strict=True):
             slow.grad = None if quick.grad is None else quick.grad.float()
             quick.grad = None
         nn.utils.clip_grad_norm_(master.parameters(), 1.0)
         optimiser.step()
-        keep = min(0.998, (step + 1) / (step + 20))
-        with torch.no_grad():
-            for running, slow in zip(mean.parameters(), master["vit"].parameters(), strict=True):
-                running.lerp_(slow, 1 - keep)
-        total += float(loss.detach())
-        if (step + 1) % every == 0 or progress >= 1:
-            state = {"master": master.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser.state_dict()}
-            minutes = (time.time() - start) / 60
-            torch.save({**state, "step": step + 1, "minutes": minutes}, checkpoint)
-            save(mean, args.out / "model")
-            quick_mean = ViTForImageClassification(mean.config).to(args.device).bfloat16().eval()
-            quick_mean.load_state_dict(mean.state_dict())
-            top1 = {p: round(accuracy(quick_mean, val_images, val_labels, p, args.device), 3) for p in (16, 32)}
-            done = f"{minutes:.0f}/{args.minutes:.0f} min  epoch {(step + 1) / per_epoch:.1f}"
-            print(f"{done}  loss {total / every:.3f}  val {json.dumps(top1)}", flush=True)
-            total = 0.0
-        if progress >= 1:
-            break
+        follow(mean, master.vit, now.step)
+        run.note(loss)
 
 
 if __name__ == "__main__":

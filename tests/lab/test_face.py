@@ -1,0 +1,394 @@
+"""Laws of the Lab's face: modules that join into one, a store that owns what changes, and the browser's arithmetic."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vislab
+from vislab.core.costs import attention_flops, attention_memory
+from vislab.core.geometry import Frame, Grid
+from vislab.figures import colours, overlay
+from vislab.lab import face
+from vislab.lab.cache import forward_flops
+
+LONGEST = 80  # lines of a function, with those in it
+
+
+@pytest.fixture(scope="module")
+def modules() -> dict[str, str]:
+    return {path.stem: path.read_text(encoding="utf-8") for path in face.STATIC.glob("*.js")}
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    """A JavaScript engine: one on the PATH, or the one that the browser's driver brings. In CI there must be one."""
+    from playwright._impl._driver import compute_driver_executable
+
+    engine = shutil.which("node") or shutil.which(str(compute_driver_executable()[0]))
+    if engine is None:
+        reason = "no JavaScript engine: apt install nodejs"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    return engine
+
+
+@pytest.fixture(scope="module")
+def js(node: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Evaluate an expression in which `lab` holds what the modules without a page export; given arrays come as
+    Float32Array, others as JSON. before: statements that run first."""
+    folder = tmp_path_factory.mktemp("js")
+    shutil.copytree(face.STATIC, folder, dirs_exist_ok=True)
+    (folder / "package.json").write_text('{"type": "module"}', encoding="utf-8")
+    pure = face.ORDER[: face.ORDER.index("elements")]
+    all_of_them = "".join(f'export * from "./{name}.js";\n' for name in pure)
+    (folder / "pure.js").write_text(all_of_them, encoding="utf-8")
+
+    def evaluate(expression: str, before: str = "", **given: Any) -> Any:
+        lines = ['import * as lab from "./pure.js";']
+        for name, value in given.items():
+            array = isinstance(value, np.ndarray)
+            text = json.dumps(value.ravel().tolist() if array else value)
+            lines.append(f"const {name} = {f'Float32Array.from({text})' if array else text};")
+        lines += [before, f"const found = {expression};"]
+        lines += ["console.log(JSON.stringify(ArrayBuffer.isView(found) ? Array.from(found) : found));"]
+        script = folder / "run.js"
+        script.write_text("\n".join(lines), encoding="utf-8")
+        done = subprocess.run([node, str(script)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return evaluate
+
+
+# ---- modules ----
+
+
+def test_every_module_has_its_place(modules: Mapping[str, str]) -> None:
+    assert sorted(face.ORDER) == sorted(modules)
+
+
+def test_imports_point_one_way(modules: Mapping[str, str]) -> None:
+    before: set[str] = set()
+    for name in face.ORDER:
+        imported = set(re.findall(r'from "\./(\w+)\.js"', modules[name]))
+        assert imported <= before, name
+        before.add(name)
+
+
+def test_names_are_unique(modules: Mapping[str, str]) -> None:
+    """Once joined, all modules share one scope."""
+    declared = re.compile(r"^(?:export )?(?:async )?(?:function|const|let|class) (?:\{|\[|(\w+))", re.MULTILINE)
+    names = [name for text in modules.values() for name in declared.findall(text)]
+    assert "" not in names  # every declaration makes one name, which `face.join` sees
+    assert sorted(names) == sorted(set(names))
+
+
+def statements(text: str) -> list[str]:
+    """What stands at the top level of a module, piece by piece: the linter has it indent all else."""
+    return re.findall(r"^[^\s)}\]].*(?:\n(?:[ )}\]].*)?$)*", text, re.MULTILINE)
+
+
+def test_functions_fit_a_screen(modules: Mapping[str, str]) -> None:
+    pieces = [piece.strip().splitlines() for text in modules.values() for piece in statements(text)]
+    assert sum(map(len, pieces)) > 1500
+    assert {piece[0]: len(piece) for piece in pieces if len(piece) > LONGEST} == {}
+    nested = "function long() {\n  const inner = () => {\n\n    step();\n  };\n}"
+    assert statements(f"const a = [\n  1,\n];\n{nested}\nlong();") == ["const a = [\n  1,\n];", nested, "long();"]
+
+
+def test_files_fit_an_idea(modules: Mapping[str, str]) -> None:
+    assert {name: text.count("\n") for name, text in modules.items() if text.count("\n") > 250} == {}
+
+
+def test_the_state_changes_in_the_store_alone(modules: Mapping[str, str]) -> None:
+    """What lasts longer than a call is never a variable of a module."""
+    assert [name for name, text in modules.items() if re.search(r"^(?:export )?(?:let|var) ", text, re.MULTILINE)] == []
+    written = re.compile(r"\bstate(?:\.\w+)+ (?:[-+*?|&]{0,2}=) |\bstate(?:\.\w+)+(?:\+\+|--)")
+    assert [name for name, text in modules.items() if written.search(text)] == ["main"]  # of an exported page: its port
+
+
+def test_the_face_is_one_module(node: str, tmp_path: Path) -> None:
+    """As it is imported from a Blob: without an address that something could be relative to."""
+    text = face.module()
+    assert not re.search(r"^import\b", text, re.MULTILINE)
+    (tmp_path / "lab.mjs").write_text(text, encoding="utf-8")
+    subprocess.run([node, "--check", str(tmp_path / "lab.mjs")], check=True)
+    address = f"data:text/javascript;base64,{base64.b64encode(text.encode()).decode()}"
+    script = f"import('{address}').then((all) => console.log(Object.keys(all), Object.keys(all.default)))"
+    done = subprocess.run([node, "--input-type=module"], input=script, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[", "'default',", "'mount'", "]", "[", "'render'", "]"]
+
+
+A = 'export const one = 1;\nexport function two() {\n  return one;\n}\nconst own = "export me";\n'
+
+
+def test_joining_strips_what_joins() -> None:
+    b = 'import { one, two } from "./a.js";\n\nexport default {\n  sum: one + two(),\n};\n'
+    assert face.join({"a": A, "b": b}) == A.replace("export c", "c").replace("export f", "f") + "\n" + b[36:]
+    broken = b.replace("{ one, two }", "{\n  one,\n  two,\n}")
+    assert face.join({"a": A, "b": broken}) == face.join({"a": A, "b": b})
+
+
+@pytest.mark.parametrize(
+    ("b", "said"),
+    [
+        ('import { three } from "./a.js";\n', "b.js imports three from a.js, which exports one, two"),
+        ('import { own } from "./a.js";\n', "b.js imports own from a.js"),
+        ('import { one as first } from "./a.js";\n', "b.js imports one as first from a.js"),
+        ('import { x } from "./c.js";\n', "b.js imports c.js, which is not before it: it may import a"),
+        ('import { x } from "./b.js";\n', "b.js imports b.js, which is not before it"),
+        ("const one = 2;\n", "a.js and b.js both declare 'one'"),
+        ("async function two() {}\n", "a.js and b.js both declare 'two'"),
+        ('import * as a from "./a.js";\n', "cannot be joined"),
+        ('import "./a.js";\n', "cannot be joined"),
+        ('import a from "elsewhere";\n', "cannot be joined"),
+        ("export default 1;\n", "b.js says 'export default 1;', which cannot be joined"),
+        ("export { x };\n", "cannot be joined"),
+    ],
+)
+def test_what_cannot_be_joined_is_said(b: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        face.join({"a": A, "b": b, "c": "export const x = 1;\n"})
+    if not b.startswith("export"):  # which the last may
+        with pytest.raises(ValueError, match=re.escape(said)):
+            face.join({"a": A, "b": b})
+
+
+# ---- the store ----
+
+PORT = """
+const values = { method: "rollout", opacity: 0.5, compare: {}, before: true, attention_scale: 1, two_stage: false };
+const sent = [], frames = [], told = [];
+const port = {
+  get: (name) => values[name],
+  set: (name, value) => { values[name] = value; },
+  save_changes: () => sent.push("saved"),
+  send: (message) => sent.push(message),
+};
+globalThis.requestAnimationFrame = (draw) => frames.push(draw);
+globalThis.cancelAnimationFrame = (number) => { frames[number - 1] = null; };
+const store = lab.createStore(port, false);
+store.subscribe((names) => told.push(names));
+"""
+
+
+def test_the_store_owns_the_state(js: Any) -> None:
+    refused = "(() => { try { store.state.hover = 1; } catch (error) { return error.name; } })()"
+    assert js(refused, PORT) == "TypeError"
+    before = "const first = store.state; store.change({ hover: [1, 2], step: 3 }); store.change();"
+    found = js("[first.hover, store.state.hover, store.state.step, told, first === store.state]", PORT + before)
+    assert found == [None, [1, 2], 3, [["hover", "step"], []], False]
+
+
+def test_pictures_are_drawn_once_a_frame(js: Any) -> None:
+    before = """
+    const drawn = [], end = lab.onFrames(store, (all) => drawn.push(all)), next = () => frames.pop()?.();
+    store.change({ hover: [1, 2] }); store.change({ hover: null }); next();
+    store.change({ hover: [1, 2] }); store.change({ step: 1 }); next(); next();
+    store.change(); next();
+    store.change({ step: 2 }); end(); next(); store.change({ step: 3 }); next();
+    """
+    assert js("drawn", PORT + before) == [False, True, True]
+
+
+def test_a_setting_is_told_once_it_is_let_go(js: Any) -> None:
+    before = """
+    store.change({ drag: { opacity: 0.9 } });
+    const dragged = [lab.now(store, "opacity"), port.get("opacity"), sent.length];
+    lab.commit(store, { opacity: 0.7 });
+    const states = [store.state.status.state, store.state.drag];
+    store.change({ status: { state: "ready" } });
+    lab.commit(store, { method: "rollout" });
+    states.push(store.state.status.state);
+    lab.commit(store, { method: "cls" });
+    states.push(store.state.status.state);
+    """
+    assert js("[dragged, lab.now(store, 'opacity')]", PORT + before) == [[0.9, 0.5, 0], 0.7]
+    assert js("[states, sent]", PORT + before) == [["computing", {}, "ready", "computing"], ["saved"] * 3]
+
+
+def test_the_second_picture(js: Any) -> None:
+    assert js("lab.second(store)", PORT) is None
+    assert js("lab.second(store)", PORT + "values.attention_scale = 0.5;") == {"attention_scale": 1}
+    assert js("lab.second(store)", PORT + "values.compare = { layer: 3 };") == {"layer": 3}
+    assert js("lab.isTwo(store)", PORT + "values.compare = { layer: 3 };") is False  # before it has come
+
+
+def test_a_layer_is_fetched_once(js: Any) -> None:
+    before = """
+    const shown = { run: 7, model: { layers: 12 } }, message = { run: 7, layer: 11 };
+    const asks = () => [lab.operands(store, shown, 11, false), sent.length];
+    const seen = [asks(), asks()];
+    lab.keepLayer(store, { ...message, refused: "of a test" }, []);
+    seen.push(asks().map((one) => one.refused ?? one));
+    """
+    found = js("[seen, sent]", PORT + before)
+    assert found == [
+        [[None, 1], [None, 1], ["of a test", 1]],
+        [{"kind": "layer", "run": 7, "layer": 11, "sums": False}],
+    ]
+
+
+# ---- the browser's arithmetic ----
+
+
+@pytest.fixture(scope="module")
+def qk() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return {name: generator.normal(size=(3, 21, 6)).astype(np.float32) * 2 for name in ("q", "k")}
+
+
+SHAPE = "{ q, k, heads: 3, tokens: 21, dim: 6 }"
+
+
+def attention(q: np.ndarray, k: np.ndarray, factor: float = 1) -> np.ndarray:
+    logits = factor * q.astype(float) @ k.astype(float).transpose(0, 2, 1)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("factor", [1, 0.25, 3])
+def test_js_rows(js: Any, qk: dict[str, np.ndarray], factor: float) -> None:
+    row = js(f"lab.attentionRow({SHAPE}, 7, {factor})", **qk)
+    assert np.allclose(np.reshape(row, (3, 21)), attention(**qk, factor=factor)[:, 7], atol=1e-6)
+
+
+def test_js_columns(js: Any, qk: dict[str, np.ndarray]) -> None:
+    column = js(f"lab.attentionColumn({{ ...{SHAPE}, sums: lab.logSums({SHAPE}) }}, 7)", **qk)
+    assert np.allclose(np.reshape(column, (3, 21)), attention(**qk)[:, :, 7], atol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["mean", "max", "min", 1, -1])
+def test_js_fusion(js: Any, qk: dict[str, np.ndarray], head: str | int) -> None:
+    rows = attention(**qk)[:, 3]
+    wanted = rows[head] if isinstance(head, int) else getattr(rows, head)(0)
+    assert np.allclose(js(f"lab.fuse(rows, 3, 21, {json.dumps(head)})", rows=rows), wanted, atol=1e-6)
+
+
+def test_js_whole_numbers(js: Any) -> None:
+    generator = np.random.default_rng(2)
+    parts = [(2, 3), (1, 2)]
+    whole = [generator.integers(-99, 99, (2, 4, width)).astype(f"<i{size}") for size, width in parts for _ in "qk"]
+    steps = generator.random((2, 5)).astype("<f4")
+    buffers = [list(array.tobytes()) for array in (*whole, steps)]
+    found = js(
+        "(({ q, k, dim }) => [[...q], [...k], dim])(lab.unpacked(parts, buffers.map((b) => new Uint8Array(b)), 2, 4))",
+        parts=parts,
+        buffers=buffers,
+    )
+    assert np.allclose(found[0], (np.concatenate(whole[::2], -1) * steps[:, None]).ravel())
+    assert np.array_equal(found[1], np.concatenate(whole[1::2], -1).ravel())
+    assert found[2] == 5
+
+
+def test_js_entropy(js: Any, qk: dict[str, np.ndarray]) -> None:
+    row = attention(**qk)[0, 0]
+    assert js("lab.entropyBits(row)", row=row) == pytest.approx(-(row * np.log2(row)).sum(), abs=1e-5)
+    assert js("lab.entropyBits(row)", row=np.array([1.0, 0, 0])) == 0
+
+
+@pytest.mark.parametrize("threshold", [0, 0.4])
+@pytest.mark.parametrize("ends", [(0, 1), (-1, 1)], ids=str)
+def test_js_colours(js: Any, threshold: float, ends: tuple[float, float]) -> None:
+    values = np.linspace(-1.2, 1.2, 57, dtype=np.float32)
+    table = colours.colour_table("magma")
+    expression = f"lab.coloured(values, {list(ends)}, table, {threshold})"
+    pixels = np.reshape(js(expression, values=values, table=table), (-1, 4))
+    share = colours.fraction(values, ends)
+    assert np.array_equal(pixels[:, :3], colours.colours(share[None], table)[0])
+    assert np.array_equal(pixels[:, 3] == 255, ~colours.hidden(share, ends, threshold))
+    flat = js("lab.coloured(values, [1, 1], table)", values=np.ones(2), table=table)
+    assert flat[:3] == table[0].tolist()
+
+
+def test_js_ends(js: Any) -> None:
+    a, b = np.array([0.25, -0.5]), np.array([0.125, 2])
+    assert js("lab.endsOf([a, b], false)", a=a, b=b) == [-0.5, 2]
+    assert js("lab.endsOf([a], true)", a=a) == [-0.5, 0.5]
+    assert js("lab.endsOf([a], true)", a=np.zeros(2)) == [-1, 1]
+    assert js("[[-0.5, 0.5], [0, 1], [0, 0]].map(lab.centred)") == [True, False, False]
+
+
+def test_js_smoothing(js: Any) -> None:
+    values = np.random.default_rng(1).random((3, 5)).astype(np.float32)
+    rows, cols = (np.arange(n * 4) / 4 + 0.125 for n in values.shape)
+    wanted = overlay.sample(values, rows, cols, smooth=True)
+    assert np.allclose(np.reshape(js("lab.upsample(values, 3, 5, 4)", values=values), (12, 20)), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [Frame.stretch((683, 1024), (224, 224)), Frame.crop((400, 600), (256, 384), (224, 224))],
+    ids=["stretch", "crop"],
+)
+def test_js_places(js: Any, frame: Frame) -> None:
+    grid = Grid.of((224, 224), (16, 32), 1)
+    given = {
+        "frame": {"model": frame.model, "scale": frame.scale, "offset": frame.offset},
+        "grid": {"rows": grid.rows, "cols": grid.cols, "patch": grid.patch},
+    }
+    x, y, width, height = js("lab.seenBy(frame)", **given)
+    assert np.allclose((x, y, x + width, y + height), frame.box_to_source((0, 0, *frame.model[::-1])))
+    assert np.allclose(js("lab.boxOf(frame, grid, 3, 2)", **given), frame.box_to_source(grid.box(3, 2)))
+    for point in [(10, 10), (300.5, 222.25), (599, 399), (5, 200)]:
+        cell = grid.cell_at(*frame.to_model(*point))
+        assert js("lab.cellAt(frame, grid, ...point)", point=point, **given) == (cell and list(cell))
+
+
+@pytest.mark.parametrize(("size", "patch"), [(224, 16), (640, 16), (2048, 16), (112, 28)])
+def test_js_costs(js: Any, size: int, patch: int) -> None:
+    grid = Grid.of((size, size), (patch, patch), 1)
+    model = vislab.load("embedded")
+    n = js(f"lab.gridOf([{size}, {size}], [{patch}, {patch}], 1).tokens")
+    assert n == grid.tokens
+    assert js(f"lab.attentionFlops({n}, 192, 12)") == attention_flops(n, 192, 12)
+    assert js(f"lab.mapBytes({n}, 3, 12)") == attention_memory(n, 3, 12)
+    assert js(f"lab.forwardFlops({n}, 192, 12)") == forward_flops(model, n)
+
+
+def test_js_sizes_that_fit(js: Any) -> None:
+    assert js("lab.dividing([224, 224], 4, 64)") == [4, 7, 8, 14, 16, 28, 32, 56]
+    assert js("lab.dividing([64, 96], 4, 64)") == [4, 8, 16, 32]
+    assert js("lab.multiples(20, 64, 130)") == [80, 100, 120]
+    for raw, current, wanted in [(15, 16, 14), (17, 16, 28), (16, 16, 16), (30, 8, 28), (64, 32, 56), (4, 4, 4)]:
+        assert js(f"lab.snap({raw}, {current}, lab.dividing([224, 224], 4, 64))") == wanted
+
+
+def test_js_scale_steps(js: Any) -> None:
+    scales = js("Array.from({ length: 81 }, (_, i) => lab.scaleAt(i - 50))")
+    assert (scales[0], scales[50], scales[80]) == (0.1, 1, 4)
+    assert np.all(np.diff(scales) > 0)
+    assert js("Array.from({ length: 81 }, (_, i) => lab.scaleStep(lab.scaleAt(i - 50)))") == list(range(-50, 31))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.0013, 0.0204), (2e-6, 9e-6), (0.3, 0.31), (-1, 4)])
+def test_js_ticks(js: Any, low: float, high: float) -> None:
+    ticks = js("lab.ticks(low, high)", low=low, high=high)
+    labels = js("lab.tickLabels(lab.ticks(low, high))", low=low, high=high)
+    assert 2 <= len(ticks) <= 6
+    assert low <= ticks[0] + 1e-9
+    assert ticks[-1] <= high + 1e-9
+    assert len(set(labels)) == len(labels)
+    step = ticks[1] - ticks[0]
+    assert all(
+        abs(float(label.replace("−", "-")) - tick) < step * 0.1 for tick, label in zip(ticks, labels, strict=True)
+    )
+
+
+def test_js_words(js: Any) -> None:
+    assert js('lab.amount(357663744, "FLOP")') == "358 MFLOP"
+    assert js('lab.amount(999, "B")') == "999 B"
+    assert js("lab.duration(0.0841)") == "84 ms"
+    assert js("lab.change(91.2, 89.1, 0)") == "▲ 2"
+    assert js("lab.change(4.1, 5.3, 1, ' bits')") == "▼ 1.2 bits"
+    assert js("lab.change(4.11, 4.1, 1)") == ""

@@ -1,0 +1,94 @@
+"""The Lab's face as the one module and the one style sheet that notebooks and exported pages take."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+STATIC = Path(__file__).parent / "static"
+
+# The modules of static/. Each imports only those before it, and in this order they are joined; what the last exports,
+# the face exports.
+ORDER = (
+    "numbers",  # attention from queries and keys
+    "colours",  # values as pixels
+    "places",  # pixels, patches, tokens, and what those cost
+    "words",  # numbers and names, written
+    "store",  # all that changes in a view
+    "settings",  # what the controls say, and what follows from it
+    "choices",  # what menus list, and where sliders stop
+    "operands",  # queries and keys, fetched and kept
+    "reading",  # what a pane shows, in values and words
+    "elements",  # made and filled
+    "ink",  # lines and shades on a canvas
+    "picture",  # the pictures and their colour bars
+    "build",  # the elements of a view
+    "controls",  # menus and sliders, bound to settings
+    "pointing",  # hover, pins, arrow keys
+    "atlas",  # all heads
+    "methods",  # all methods
+    "removal",  # patches taken away
+    "files",  # photographs, figures and code that come and go
+    "label",  # all words and numbers beside the pictures
+    "answers",  # what comes from Python
+    "main",  # a view in a notebook, or in a page
+)
+
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async function|function|const) )", re.MULTILINE)
+_TOP = re.compile(r"^(export )?(?:async function|function|const|let) (\w+)", re.MULTILINE)
+_LEFT = re.compile(r"^(?:import|export)\b.*$", re.MULTILINE)
+
+
+@functools.cache
+def module() -> str:
+    """The text of the one ES module: `mount(element, held)`, and what anywidget asks for as its default export."""
+    return join({name: (STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ORDER})
+
+
+def style() -> str:
+    """The text of its style sheet."""
+    return (STATIC / "lab.css").read_text(encoding="utf-8")
+
+
+def join(modules: Mapping[str, str]) -> str:
+    """The text of ES modules, by name and in the order in which they import each other, as the text of one.
+
+    They may say `import { a, b } from "./name.js";` and `export` before a function or a const. Raises ValueError where
+    one imports what is not before it or not there, where two declare the same name, and for anything else that would
+    not survive.
+    """
+    exported: dict[str, set[str]] = {}
+    home: dict[str, str] = {}  # name -> the module that declares it
+    texts = []
+    for here, text in modules.items():
+        for names, there in _IMPORT.findall(text):
+            _check_import(here, {name.strip() for name in names.split(",") if name.strip()}, there, exported)
+        exported[here] = set()
+        for export, name in _TOP.findall(text):
+            if name in home:
+                raise ValueError(f"{home[name]}.js and {here}.js both declare {name!r}: one must bear another name")
+            home[name] = here
+            if export:
+                exported[here].add(name)
+        last = here == list(modules)[-1]
+        text = _IMPORT.sub("", text)
+        text = text if last else _EXPORT.sub("", text)
+        for left in _LEFT.findall(text):
+            if left.startswith("import") or not last:
+                raise ValueError(
+                    f"{here}.js says {left!r}, which cannot be joined: {here}.js may write "
+                    '`import { a, b } from "./name.js";`, and `export` before a function or a const'
+                )
+        texts.append(text.strip() + "\n")
+    return "\n".join(texts)
+
+
+def _check_import(here: str, names: set[str], there: str, exported: Mapping[str, set[str]]) -> None:
+    if there not in exported:
+        raise ValueError(f"{here}.js imports {there}.js, which is not before it: it may import {', '.join(exported)}")
+    if missing := sorted(names - exported[there]):
+        has = ", ".join(sorted(exported[there]))
+        raise ValueError(f"{here}.js imports {', '.join(missing)} from {there}.js, which exports {has}")

@@ -1,0 +1,76 @@
+// What comes from Python, kind by kind: a message and its buffers as the parts of the state that are new.
+
+import { download } from "./files.js";
+import { typed } from "./numbers.js";
+import { keepLayer, operands } from "./operands.js";
+import { placeOf } from "./places.js";
+import { pause } from "./removal.js";
+import { layerIndex, now } from "./settings.js";
+import { amount } from "./words.js";
+
+/** Take in a message. */
+export function hear(store, message, buffers) {
+  store.change(ANSWERS[message.kind]?.(store, message, buffers ?? []));
+}
+
+const ANSWERS = {
+  about({ port, page, state }, message, [tables]) {
+    if (state.unfolded.every && !page) port.send({ kind: "methods", open: true }); // a view that opened since began folded
+    return { about: { ...message, tables: typed(tables, Uint8Array) } };
+  },
+  status: ({ state }, message) => ({ status: message, exporting: state.exporting && message.state !== "error" }),
+  view(store, message, [values]) {
+    const { pane, run, content } = message;
+    const withPane = (parts) => ({
+      panes: store.state.panes.map((one) => (one.index === pane ? { ...one, ...parts } : one)),
+    });
+    if (run === null) return withPane({ shown: null });
+    if (content !== store.port.get("_content")) return {}; // of the photograph before this one
+    const shown = { ...message, ...placeOf(message) };
+    if (!pane) operands(store, shown, layerIndex(shown, now(store, "layer")), false); // ready before the pointer comes
+    return withPane({ shown, values: typed(values, Float32Array) });
+  },
+  plain: (_, plain) => ({ plain }),
+  method({ state }, message, [values]) {
+    const map = { ...message, number: state.mapCount, values: values && typed(values, Float32Array) };
+    return { maps: { ...state.maps, [message.method]: map }, mapCount: state.mapCount + 1 };
+  },
+  removal(store, message, [gone, image]) {
+    const key = JSON.stringify(message);
+    const before = store.state.removal;
+    if (key === before?.key) return {}; // told again
+    pause(store);
+    before?.filled?.close();
+    const removal = { ...message, key, gone: gone && typed(gone, Uint16Array) };
+    if (image) fillRemoval(store, removal, image);
+    return { removal, step: 0 };
+  },
+  closer(_, message, buffers) {
+    if (!message.crops) return { closer: null };
+    const crops = message.crops.map((crop, i) => ({
+      ...placeOf(crop),
+      signed: crop.signed,
+      values: typed(buffers[i], Float32Array),
+    }));
+    const values = crops.length ? crops.flatMap((crop) => [...crop.values]) : [0];
+    return { closer: { ...message, crops, values, signed: crops.some((crop) => crop.signed) } };
+  },
+  boxes: (_, boxes) => ({ boxes }),
+  layer(store, message, buffers) {
+    keepLayer(store, message, buffers);
+    return {};
+  },
+  atlas: (_, message, [maps]) => ({ atlas: { ...message, maps: maps && typed(maps, Float32Array) } }),
+  file({ state }, { name }, [bytes]) {
+    if (!state.exporting) return {}; // another view of this lab asked for it
+    download(name, bytes);
+    return { exporting: false, status: { state: "ready", words: `${name}, ${amount(bytes.byteLength, "B")}` } };
+  },
+};
+
+/** The photograph as the model sees it where patches are gone joins its removal, unless there is another by then. */
+async function fillRemoval(store, removal, image) {
+  const filled = await createImageBitmap(new Blob([image]));
+  if (store.state.removal === removal) store.change({ removal: { ...removal, filled } });
+  else filled.close();
+}

@@ -1,0 +1,64 @@
+// The head atlas: every head of every layer, small; a click makes it the picture.
+
+import { coloured, span } from "./colours.js";
+import { make } from "./elements.js";
+import { coloursOf } from "./picture.js";
+import { commit, layerIndex, now } from "./settings.js";
+
+/** Show the atlas of the shown run; asks for it, once a run. */
+export function showAtlas(store, ui, shown) {
+  const { port, memory } = store;
+  const { atlas } = store.state;
+  if (memory.atlasRun !== shown.run) {
+    memory.atlasRun = shown.run;
+    port.send({ kind: "atlas", run: shown.run });
+  }
+  if (!atlas) return;
+  if (atlas.refused) {
+    ui.atlasWords.textContent = atlas.refused;
+    ui.maps.dataset.key = "";
+    return ui.maps.replaceChildren();
+  }
+  const key = `${atlas.run}:${now(store, "colormap")}`;
+  if (ui.maps.dataset.key !== key) {
+    ui.maps.dataset.key = key;
+    layOut(store, ui, atlas);
+  }
+  const chosen = `${layerIndex(shown, now(store, "layer"))}:${now(store, "head")}`;
+  for (const cell of ui.maps.querySelectorAll("button")) {
+    cell.setAttribute("aria-pressed", String(cell.dataset.at === chosen));
+  }
+}
+
+/** One row a head, one column a layer. */
+function layOut(store, ui, atlas) {
+  const { cls, entropy, queries } = atlas;
+  ui.maps.style.setProperty("--layers", entropy.length);
+  const names = entropy.map((_, l) => make("span", { className: "column", textContent: l ? l : "layer 0" }));
+  const cells = entropy[0].flatMap((_, h) => [
+    make("span", { className: "row", textContent: h }),
+    ...entropy.map((_, l) => atlasCell(store, atlas, l, h)),
+  ]);
+  ui.maps.replaceChildren(make("span", { textContent: "head" }), ...names, ...cells);
+  const what = cls ? "What CLS attends to" : "What patches attend to on average";
+  ui.atlasWords.textContent = `${what}, each map in its own colours. Below each: entropy in bits and mean attention distance in px of the input, means over ${queries} patches.`;
+}
+
+/** maps: [layers, heads, rows, cols]; entropy, distance: [layers][heads]. */
+function atlasCell(store, { grid: [rows, cols], maps, entropy, distance }, layer, head) {
+  const size = rows * cols;
+  const start = (layer * entropy[0].length + head) * size;
+  const values = maps.subarray(start, start + size);
+  const canvas = make("canvas", { width: cols, height: rows });
+  const [high, wide] = store.port.get("_source");
+  const pixels = coloured(values, span(values), coloursOf(store));
+  canvas.getContext("2d").putImageData(new ImageData(pixels, cols, rows), 0, 0);
+  canvas.style.aspectRatio = wide / high;
+  const [bits, px] = [entropy[layer][head].toFixed(1), distance[layer][head].toFixed(0)];
+  const open = () => commit(store, { method: "cls", layer, head });
+  const below = [bits, `${px} px`].map((words) => make("span", { textContent: words }));
+  const button = make("button", { type: "button", onclick: open }, canvas, ...below);
+  button.dataset.at = `${layer}:${head}`;
+  button.setAttribute("aria-label", `Layer ${layer}, head ${head}: entropy ${bits} bits, distance ${px} pixels`);
+  return button;
+}

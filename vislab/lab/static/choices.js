@@ -1,0 +1,73 @@
+// What there is to choose from: the lists behind menus, and the steps of sliders.
+
+import { now, sizesOf, takes } from "./settings.js";
+
+export const PATCHES = [4, 64]; // px, the ends of the slider
+export const INPUTS = [64, 1024];
+
+/** Patch sizes that divide both sides of an input. */
+export function dividing(size, least, most) {
+  const all = Array.from({ length: most - least + 1 }, (_, i) => least + i);
+  return all.filter((p) => size[0] % p === 0 && size[1] % p === 0);
+}
+
+/** Input sizes that patches fill. */
+export function multiples(patch, least, most) {
+  const all = Array.from({ length: Math.floor(most / patch) }, (_, i) => (i + 1) * patch);
+  return all.filter((s) => s >= least);
+}
+
+/** The allowed value nearest to what a slider says; a step away from the current one always reaches its neighbour. */
+export function snap(raw, current, allowed) {
+  const near = allowed.reduce((best, v) => (Math.abs(v - raw) < Math.abs(best - raw) ? v : best));
+  if (near !== current || raw === current) return near;
+  const further = allowed.filter((v) => (raw > current ? v > current : v < current));
+  return further.length ? (raw > current ? further[0] : further.at(-1)) : current;
+}
+
+/** Slider steps -50…30 -> attention scale 0.1…4, logarithmic on either side of 0 -> 1; and back. */
+export const scaleAt = (i) => Number((i < 0 ? 10 ** (i / 50) : 4 ** (i / 30)).toPrecision(3));
+export const scaleStep = (s) => Math.round(s < 1 ? 50 * Math.log10(s) : (30 * Math.log(s)) / Math.log(4));
+
+/** For patch and input size the values that go with the other one; both: as `sizesOf` has them. */
+export const FITTING = {
+  patch_size: ([size]) => dividing(size, ...PATCHES),
+  image_size: ([, patch]) => multiples(patch[0], ...INPUTS),
+};
+
+/** Attention of a token is no choice of its own: it is that of CLS where a patch is pinned. */
+export const methodNames = ({ state }) => Object.keys(state.about.methods).filter((name) => name !== "attention");
+
+export const modelNames = (store) =>
+  [...new Set(["embedded", now(store, "model"), ...Object.keys(store.state.about.models)])].filter(Boolean);
+
+export const sampleNames = ({ port, state }) => {
+  const { samples } = state.about;
+  const image = port.get("image");
+  return samples.includes(image) ? samples : [image, ...samples];
+};
+
+export const headNames = ({ model }) => ["mean", "max", "min", ...Array(model.heads).keys()];
+
+/** Classes that can be asked for: all of a few, else the most probable; null is the predicted one. */
+export const targetsOf = (store, { model, classes }) => [
+  ...new Set([null, ...(model.labels ?? classes.map(([name]) => name)), now(store, "target")]),
+];
+
+/** Setting -> its values, of those in which a second picture can differ. compared: the setting in which it does. */
+export function comparable(store, shown, compared) {
+  const { model } = shown;
+  const both = sizesOf(store, model);
+  const sizes = FITTING.image_size(both);
+  const step = Math.ceil(sizes.length / 16);
+  return {
+    method: methodNames(store),
+    layer: [...Array(model.layers).keys(), "mean"],
+    head: headNames(shown),
+    attention_scale: [0.1, 0.25, 0.5, 1, 2, 4],
+    patch_size: FITTING.patch_size(both),
+    image_size: sizes.filter((_, i) => i % step === 0),
+    model: modelNames(store),
+    ...(takes(store, "target") || compared === "target" ? { target: targetsOf(store, shown) } : {}),
+  };
+}

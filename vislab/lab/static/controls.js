@@ -1,0 +1,211 @@
+// Controls bound to settings: menus, sliders and boxes to tick, each with what it shows and what it sets.
+
+import {
+  comparable,
+  FITTING,
+  headNames,
+  methodNames,
+  modelNames,
+  sampleNames,
+  scaleAt,
+  scaleStep,
+  snap,
+  targetsOf,
+} from "./choices.js";
+import { fill, say } from "./elements.js";
+import { commit, layerIndex, methodName, now, sizesOf, takes, visibleBoxes } from "./settings.js";
+import { boxCount } from "./words.js";
+
+const OWN = "your own"; // what has no name
+
+/** Bind them all -> [{name, show}, …]: show(value, shown) writes a setting's value into its control. */
+export const bindControls = (store, ui) => [
+  ...bindMenus(store, ui),
+  ...bindShares(store, ui),
+  ...bindTicks(store, ui),
+  ...bindAttention(store, ui),
+  ...bindSizes(store, ui),
+  ...bindCompare(store, ui),
+];
+
+/** show: as above; read: from the control's value to the setting's; live: whether it is shown while it is dragged. */
+function bind(store, node, name, { show, read = (v) => v, live = false }) {
+  if (live) {
+    node.addEventListener("input", () => {
+      store.change({ drag: { ...store.state.drag, [name]: read(node.value) } });
+    });
+  }
+  node.addEventListener("change", () => commit(store, { [name]: read(node.value) }));
+  return { name, show };
+}
+
+function bindMenus(store, ui) {
+  return [
+    bind(store, ui.image, "image", {
+      show: (v) => fill(ui.image, sampleNames(store), (name) => name || "your photograph", v),
+    }),
+    bind(store, ui.method, "method", {
+      show(v) {
+        const token = v === "attention" ? [v] : [];
+        fill(ui.method, [...methodNames(store), ...token], (name) => methodName(store, name), v);
+      },
+    }),
+    bindModel(store, ui),
+    bind(store, ui.target, "target", {
+      read: (v) => JSON.parse(v),
+      show(v, shown) {
+        ui.target.parentNode.hidden = store.page || !takes(store, "target");
+        if (shown) fillJson(ui.target, targetsOf(store, shown), v ?? null);
+      },
+    }),
+    bind(store, ui.detector, "detector", {
+      read: (v) => (v === "none" ? null : v),
+      show(v) {
+        const chosen = v === "" ? OWN : (v ?? "none");
+        fill(ui.detector, [...new Set(["none", "embedded", chosen])], (name) => name, chosen);
+      },
+    }),
+    bind(store, ui.colormap, "colormap", {
+      show: (v) => fill(ui.colormap, store.state.about.colormaps, (name) => name, v),
+    }),
+    bind(store, ui.normalise, "normalise", {
+      show(v) {
+        ui.normalise.value = v;
+      },
+    }),
+    bind(store, ui.head, "head", {
+      read: (v) => (isNumber(v) ? Number(v) : v),
+      show(v, shown) {
+        if (!shown) return;
+        const words = (name) => (isNumber(name) ? `head ${name}` : `heads: ${name}`);
+        fill(ui.head, headNames(shown).map(String), words, String(v < 0 ? v + shown.model.heads : v));
+      },
+    }),
+  ];
+}
+
+const isNumber = (text) => !Number.isNaN(Number(text));
+
+/** A select over values that are not all texts. */
+function fillJson(node, values, value, words = (one) => one) {
+  const texts = values.map((one) => JSON.stringify(one));
+  fill(node, texts, (text) => words(JSON.parse(text)) ?? "the predicted class", JSON.stringify(value));
+}
+
+/** Another model has other layers, heads and sizes. */
+function bindModel(store, { model }) {
+  const afresh = { layer: -1, head: "mean", patch_size: null, image_size: null };
+  model.addEventListener("change", () => commit(store, { model: model.value, ...afresh }));
+  const show = (v) => fill(model, [...(v ? [] : [""]), ...modelNames(store)], (name) => name || OWN, v);
+  return { name: "model", show };
+}
+
+/** Sliders over shares, in per cent; beside the confidence, how many boxes are above it. */
+function bindShares(store, ui) {
+  return Object.entries({ opacity: ui.opacity, threshold: ui.threshold, confidence: ui.minimum }).map(([name, node]) =>
+    bind(store, node, name, {
+      read: Number,
+      live: true,
+      show(v) {
+        const count =
+          name === "confidence" && store.state.boxes?.boxes ? ` · ${boxCount(visibleBoxes(store).length)}` : "";
+        node.value = v;
+        ui.out[name].textContent = `${Math.round(100 * v)} %${count}`;
+      },
+    }),
+  );
+}
+
+function bindTicks(store, ui) {
+  return ["smooth", "grid", "incoming", "before", "two_stage"].map((name) =>
+    bind(store, ui[name], name, {
+      read: () => ui[name].checked,
+      show(v) {
+        ui[name].checked = v;
+      },
+    }),
+  );
+}
+
+function bindAttention(store, { scale, layer, out }) {
+  return [
+    bind(store, scale, "attention_scale", {
+      read: (v) => scaleAt(Number(v)),
+      live: true,
+      show(v) {
+        scale.value = scaleStep(v);
+        out.scale.textContent = `× ${v}`;
+        scale.setAttribute("aria-valuetext", `times ${v}`);
+      },
+    }),
+    bind(store, layer, "layer", {
+      read: Number,
+      live: true,
+      show(v, shown) {
+        if (!shown) return;
+        const { layers } = shown.model;
+        const index = layerIndex(shown, v);
+        Object.assign(layer, { max: layers - 1, value: index });
+        out.layer.textContent = v === "mean" ? "mean" : `${index} of 0–${layers - 1}`;
+      },
+    }),
+  ];
+}
+
+/** Why a size does not go with the other one; 0 where it does. */
+const OVER = {
+  patch_size: (raw, [size]) => size[0] % raw && `${raw} px patches leave ${size[0] % raw} of ${size[0]} px over`,
+  image_size: (raw, [, patch]) => raw % patch[0] && `${raw} px is no multiple of ${patch[0]} px patches`,
+};
+
+/** Patch and input size stop only where they go together, and say why. */
+function bindSizes(store, ui) {
+  return ["image_size", "patch_size"].map((name, own) => {
+    const node = ui[name];
+    const read = (raw) => {
+      const both = sizesOf(store, store.state.panes[0].shown.model);
+      const to = snap(Number(raw), both[own][0], FITTING[name](both));
+      const why = OVER[name](Number(raw), both);
+      ui.why.textContent = why && Number(raw) !== to ? `${why}: ${to} px` : "";
+      node.value = to;
+      return to;
+    };
+    const show = (_, shown) => {
+      if (!shown) return;
+      const { model } = shown;
+      const both = sizesOf(store, model);
+      const [high, wide] = both[own];
+      node.disabled = !model.resizable;
+      node.value = high;
+      if (node.disabled) say(ui.why, `${model.name} keeps its sizes.`);
+      ui.out[name].textContent = `${high === wide || name === "patch_size" ? high : `${high}×${wide}`} px`;
+    };
+    const control = bind(store, node, name, { show, read, live: true });
+    node.addEventListener("change", () => {
+      if (!node.disabled) ui.why.textContent = "";
+    });
+    return control;
+  });
+}
+
+/** The setting in which the second picture is another, and its value there. */
+function bindCompare(store, { what, which }) {
+  const shown = () => store.state.panes[0].shown;
+  what.addEventListener("change", () => {
+    const name = what.value;
+    const other = () => comparable(store, shown(), name)[name].find((value) => value !== now(store, name));
+    commit(store, { compare: name ? { [name]: other() } : {} });
+  });
+  which.addEventListener("change", () => commit(store, { compare: { [what.value]: JSON.parse(which.value) } }));
+  const show = (compared) => {
+    if (!shown() || !store.state.unfolded.compare) return;
+    const [name] = Object.keys(compared);
+    const values = comparable(store, shown(), name);
+    fill(what, ["", ...Object.keys(values)], (one) => (one ? one.replace("_", " ") : "nothing"), name ?? "");
+    which.parentNode.hidden = !name;
+    if (!name) return;
+    const words = (value) => (name === "method" ? methodName(store, value) : value);
+    fillJson(which, values[name], compared[name], words);
+  };
+  return [{ name: "compare", show }];
+}

@@ -1,0 +1,36 @@
+// Elements: made, filled, and written only where they differ.
+
+/** An element. attributes: properties where it has them, else attributes; on…: listeners. */
+export function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name in node && name !== "list" && name !== "role") node[name] = value;
+    else node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+/** An empty drawing whose units are those of its width and height. */
+export function makeDrawing(width, height) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("role", "img");
+  return svg;
+}
+
+/** Words that are read aloud when they are written: only where they differ. */
+export function say(node, words) {
+  if (node.textContent !== words) node.textContent = words;
+}
+
+/** A select's options, written anew only where they changed. */
+export function fill(node, values, words, value) {
+  const key = JSON.stringify(values);
+  if (node.dataset.key !== key) {
+    node.dataset.key = key;
+    node.replaceChildren(...values.map((v) => make("option", { value: v, textContent: words(v) })));
+  }
+  node.value = value;
+}

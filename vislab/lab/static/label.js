@@ -1,0 +1,124 @@
+// What stands beside the pictures in words and numbers: status, tokens and their cost, measures, classes.
+
+import { showAtlas } from "./atlas.js";
+import { make, say } from "./elements.js";
+import { codeOf } from "./files.js";
+import { showMethods } from "./methods.js";
+import { attentionFlops, forwardFlops, gridOf, mapBytes } from "./places.js";
+import { pause, showRemoval } from "./removal.js";
+import { layerIndex, now, sizesOf, statusOf } from "./settings.js";
+import { amount, change, duration, factor, whole } from "./words.js";
+
+const MARKS = [640, 1024, 2048]; // px, input sizes on the parabola of costs
+
+/** Write everything but the pictures. controls: as `bindControls` made them. */
+export function label(store, ui, controls) {
+  const { about, closer, panes, unfolded } = store.state;
+  const { shown } = panes[0];
+  const { state, words } = statusOf(store);
+  const working = { ready: "ready", computing: "computing", error: "" }[state];
+  ui.status.dataset.state = state;
+  say(ui.status, [working, words].filter(Boolean).join(" · "));
+  if (!about) return;
+  for (const control of controls) control.show(now(store, control.name), shown);
+  const blind = now(store, "detector") === null;
+  ui.unpin.disabled = now(store, "query") === "cls";
+  ui.minimum.parentNode.hidden = blind;
+  ui.two_stage.parentNode.hidden = store.page ? !closer : blind;
+  if (!shown) return;
+  showTokens(store, ui, shown);
+  showMeasures(store, ui, shown);
+  showPrediction(store, ui, shown);
+  if (unfolded.atlas) showAtlas(store, ui, shown);
+  if (unfolded.every) {
+    showMethods(store, ui, shown);
+    showRemoval(store, ui, shown);
+  }
+  ui.call.textContent = codeOf(store);
+}
+
+/** Sections that are shown while they are open; all methods are made while they are. */
+export function bindFolds(store, ui) {
+  for (const name of ["atlas", "every", "compare"]) {
+    ui[name].addEventListener("toggle", () => {
+      store.change({ unfolded: { ...store.state.unfolded, [name]: ui[name].open } });
+    });
+  }
+  ui.every.addEventListener("toggle", () => {
+    pause(store);
+    store.port.send({ kind: "methods", open: ui.every.open });
+  });
+}
+
+function showTokens(store, ui, { model }) {
+  const { plain } = store.state;
+  const [size, patch] = sizesOf(store, model);
+  const extra = model.prefix + model.suffix;
+  const grid = gridOf(size, patch, extra);
+  const n = grid.tokens;
+  const { heads, dim, layers } = model;
+  const sum = `${grid.rows} × ${grid.cols}${extra ? ` + ${extra}` : ""} = `;
+  ui.count.replaceChildren(sum, make("b", { textContent: whole(n) }), " tokens");
+  const [flops, bytes] = [amount(attentionFlops(n, dim, layers), "FLOP"), amount(mapBytes(n, heads, layers), "B")];
+  const forecast = () => `a forward takes about ${duration(forwardFlops(n, dim, layers) / plain.rate)} here`;
+  const time = store.page || !plain ? "" : forecast();
+  ui.cost.replaceChildren(`attention ${flops} · n² maps ${bytes}`, make("br"), time);
+  const marks = MARKS.map((side) => [side, gridOf([side, side], patch, extra).tokens]);
+  drawCost(ui.chart, n, marks);
+}
+
+/** n against n²: the parabola, where the marked input sizes stand on it, and where we are. marks: [[px, tokens], …]. */
+function drawCost(svg, n, marks) {
+  const most = Math.max(n, marks.at(-1)[1]);
+  const x = (t) => 4 + (t / most) * 212;
+  const y = (t) => 66 - (t / most) ** 2 * 60;
+  const steps = Array.from({ length: 41 }, (_, i) => (i / 40) * most);
+  const path = steps.map((t, i) => `${i ? "L" : "M"}${x(t).toFixed(1)} ${y(t).toFixed(1)}`).join("");
+  const dots = marks.map(
+    ([side, t]) => `<circle cx="${x(t)}" cy="${y(t)}" r="3"><title>${side} px: ${whole(t)} tokens</title></circle>`,
+  );
+  const here = `<circle cx="${x(n)}" cy="${y(n)}" r="5" class="here"/>`;
+  svg.innerHTML = `<path d="M4 6V66H216" class="axis"/><path d="${path}"/>${dots.join("")}${here}`;
+  const would = marks.map(([side, t]) => `${side} pixels would make ${whole(t)}`).join(", ");
+  svg.setAttribute("aria-label", `Attention grows with the square of the tokens. Now ${whole(n)}; ${would}.`);
+  const rows = marks.map(([side, t]) => [`${side} px`, whole(t), `× ${factor((t / n) ** 2)}`]);
+  const cells = [["input", "tokens", "cost n²"], ...rows].flat();
+  svg.nextElementSibling.replaceChildren(...cells.map((words) => make("span", { textContent: words })));
+}
+
+function showMeasures(store, ui, shown) {
+  const { settings, model, frame, run } = shown;
+  const { plain } = store.state;
+  if (plain?.run !== run || plain.layer !== settings.layer) return ui.measures.replaceChildren("…");
+  const sameInput = String(frame.model) === String(model.size); // else pixels of one are not those of the other
+  const head = now(store, "head");
+  const of = (list) => (typeof head === "number" ? list.at(head) : list.reduce((a, b) => a + b) / list.length);
+  const part = (name, digits, unit, comparable = true) => {
+    const value = of(plain.own[name]);
+    const by = comparable ? change(value, of(plain.measures[name]), digits, unit) : "";
+    return [`${name} ${value.toFixed(digits)}${unit}`, by && " ", make("span", { className: "by", textContent: by })];
+  };
+  const layer = settings.layer === "mean" ? "mean of layers" : `layer ${layerIndex(shown, settings.layer)}`;
+  const parts = [...part("entropy", 1, " bits"), " · ", ...part("distance", 0, " px", sameInput)];
+  ui.measures.replaceChildren(`${layer}, patches' mean: `, ...parts);
+}
+
+function showPrediction(store, ui, { classes, model, run }) {
+  const { plain } = store.state;
+  const before = plain?.run === run ? plain.classes : {};
+  const known = model.labels ? `Knows ${model.labels.length} classes only: ${model.labels.join(", ")}.` : "";
+  ui.knows.textContent = classes.length === 0 ? "This model names nothing: it has no classifier." : known;
+  ui.classes.replaceChildren(...classes.map(([name, p]) => classLine(name, p, before[name])));
+}
+
+/** p, before: probabilities now and by the unmodified model, which may not have said. */
+function classLine(name, p, before) {
+  const bar = make("span", { className: "bar" }, make("span", { style: `width: ${100 * p}%` }));
+  const percent = `${(100 * p).toFixed(p < 0.095 ? 1 : 0)} %`;
+  const by = before === undefined ? "" : change(100 * p, 100 * before, 0);
+  const words = make("span", { textContent: name.split(",")[0] });
+  const spans = Object.entries({ percent, by }).map(([className, textContent]) =>
+    make("span", { className, textContent }),
+  );
+  return make("li", { title: name }, words, bar, ...spans);
+}

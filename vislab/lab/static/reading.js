@@ -1,0 +1,118 @@
+// What a pane shows now: values over its patches, in what words, and whether they are a preview.
+
+import { span } from "./colours.js";
+import { entropyBits } from "./numbers.js";
+import { localRow } from "./operands.js";
+import { cellAt } from "./places.js";
+import {
+  ATTENTION,
+  FORWARD,
+  isOf,
+  layerIndex,
+  methodName,
+  now,
+  pinnedPoint,
+  proposedGrid,
+  READ,
+  same,
+  second,
+  settingsOf,
+  sizesOf,
+  statusOf,
+  takes,
+} from "./settings.js";
+import { duration, whole } from "./words.js";
+
+/**
+ * -> {values, title}, and where they are there: cell, the patch it is about; crops, each box by itself; row, over all
+ * tokens; words, for the caption; preview; signed.
+ */
+export function readingOf(store, pane) {
+  const { shown } = pane;
+  const { hover } = store.state;
+  const settings = settingsOf(store, pane);
+  const { grid, model } = shown;
+  const at = hover ?? pinnedPoint(store);
+  const cell = at && cellAt(shown.frame, grid, ...at);
+  const token = cell ? grid.prefix + cell[0] * grid.cols + cell[1] : null;
+  const preview = settings.attention_scale !== shown.settings.attention_scale;
+  const incoming = now(store, "incoming") && !preview;
+  const early = settings.method === "rollout" && ATTENTION.includes(shown.settings.method); // what is ready before it
+  const title = titleOf(store, shown, shown.settings);
+  const stays = { values: pane.values, cell, title, preview: early, signed: shown.signed };
+  if (at && !cell) return { ...stays, words: "the model sees nothing here" };
+  const fresh = same(settings, shown.settings, [...FORWARD, ...READ]);
+  if (fresh && !hover && !incoming) return closerReading(store, pane) ?? stays;
+  const readable = token !== null || model.cls; // without CLS the summary is Python's
+  const oneLayer = hover || preview || incoming || (ATTENTION.includes(settings.method) && settings.layer !== "mean");
+  if (!readable || !oneLayer) return stays;
+  const read = localRow(store, pane, settings, token ?? 0, incoming);
+  if (!read) return stays;
+  if (read.refused) return { ...stays, words: read.refused };
+  const values = read.row.subarray(grid.prefix, grid.prefix + grid.rows * grid.cols);
+  const who = cell ? `patch ${cell[0]}, ${cell[1]}` : "CLS";
+  const does = incoming ? `who attends to ${who}` : `what ${who} attends to`;
+  return {
+    values,
+    cell,
+    preview,
+    row: incoming ? null : read.row,
+    title: `${does} · layer ${read.layer} · ${headWords(settings.head)}${scaleWords(store, settings)}`,
+  };
+}
+
+/** Each box by itself, where that is wanted and there. */
+export function closerReading(store, pane) {
+  const { closer } = store.state;
+  if (!now(store, "two_stage") || pane.index || !isOf(closer, pane)) return null;
+  const { crops, values, signed, costs } = closer;
+  const title = `${methodName(store, pane.shown.settings.method)} · each box by itself`;
+  const costWords = ({ name, tokens, seconds }, i) =>
+    `${name}: ${whole(tokens)} tokens, ${i ? "about " : ""}${duration(seconds)}`; // the second is a forecast
+  const none = "no box above the confidence: nothing to look at closer";
+  const words = crops.length ? costs.map(costWords).join(" · ") : none;
+  return { crops, values, signed, cell: null, title, words };
+}
+
+const headWords = (head) => (typeof head === "number" ? `head ${head}` : `heads: ${head}`);
+const scaleWords = (store, { attention_scale: s }) => (s === 1 && !second(store) ? "" : ` · scale\u00a0×\u00a0${s}`);
+
+function titleOf(store, shown, { method, layer, head, ...others }) {
+  const last = layerIndex(shown, layer);
+  const many = layer === "mean" ? "mean of layers" : `layers 0–${last}`;
+  const where = layer === "mean" || method === "rollout" ? many : `layer ${last}`;
+  const scale = scaleWords(store, others);
+  if (shown.target) {
+    const name = `${methodName(store, method)} for ${shown.target}`;
+    return (takes(store, "layer", method) ? `${name} · ${where}` : name) + scale;
+  }
+  const name = method === "rollout" ? "rollout" : "attention";
+  return `${name} of ${shown.query} · ${where} · ${headWords(head)}${scale}`;
+}
+
+/** What the two pictures differ in, where their titles do not say it. */
+export function paneName(store, pane) {
+  const { model } = pane.shown;
+  const [size, patch] = sizesOf(store, model, settingsOf(store, pane));
+  const words = { model: model.name, patch_size: `patches of ${patch[0]} px`, image_size: `input of ${size[1]} px` };
+  const differing = Object.keys(second(store)).map((name) => words[name]);
+  return differing.filter(Boolean).join(", ");
+}
+
+/** What stands below the pictures. reading: of the first pane. */
+export function captionOf(store, reading) {
+  const { alone, drag, hover, panes } = store.state;
+  if (!reading) return statusOf(store).state === "error" ? "" : "The map comes when the model is ready.";
+  if (reading.words) return reading.words;
+  const { grid } = panes[0].shown;
+  const best = reading.values.indexOf(span(reading.values)[1]);
+  const most = `highest ${reading.values[best].toPrecision(2)} at patch ${Math.floor(best / grid.cols)}, ${best % grid.cols}`;
+  const hint = hover || reading.cell || reading.preview ? "" : " · point at a patch, click to pin it";
+  const one = reading.row && !["max", "min"].includes(now(store, "head"));
+  const entropy = ({ row }) => ` · entropy ${entropyBits(row).toFixed(1)} of ${Math.log2(row.length).toFixed(1)} bits`;
+  const bits = one ? entropy(reading) : "";
+  const waits = Object.keys(drag).length ? "let go to run the model" : "the model is running";
+  const todo = store.page ? "no model runs in this page" : alone ? "no kernel" : waits;
+  const end = reading.preview ? ` · this layer only; ${todo}` : proposedGrid(store, panes[0]) ? ` · ${todo}` : "";
+  return `${most}${bits}${hint}${end}`;
+}

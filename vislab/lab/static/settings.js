@@ -1,0 +1,91 @@
+// The settings as the controls say them now, and what follows from them for the pictures.
+
+import { gridOf } from "./places.js";
+
+export const FORWARD = ["model", "patch_size", "image_size", "attention_scale"];
+export const READ = ["method", "layer", "head", "query", "target"];
+export const ATTENTION = ["cls", "attention"]; // methods whose rows the page can make itself
+const ANSWERED = ["image", ...FORWARD, ...READ, "compare", "before", "detector", "two_stage"]; // settings that Python answers
+
+/** What a control says, dragged or not. */
+export const now = ({ state, port }, name) => (name in state.drag ? state.drag[name] : port.get(name));
+
+/** Set settings, here and in Python. */
+export function commit(store, changes) {
+  const { port, page } = store;
+  const drag = { ...store.state.drag };
+  let { status } = store.state;
+  for (const [name, value] of Object.entries(changes)) {
+    delete drag[name];
+    const changed = JSON.stringify(port.get(name)) !== JSON.stringify(value);
+    const answered = ANSWERED.includes(name) || (name === "confidence" && now(store, "two_stage"));
+    if (changed && answered && !page) status = { state: "computing", words: "" };
+    port.set(name, value);
+  }
+  store.change({ drag, status });
+  port.save_changes();
+}
+
+/** The settings in which the second picture differs; null where there is none. */
+export function second(store) {
+  const chosen = now(store, "compare");
+  if (Object.keys(chosen).length) return chosen;
+  return now(store, "before") && now(store, "attention_scale") !== 1 ? { attention_scale: 1 } : null;
+}
+
+/** Whether there are two pictures. */
+export const isTwo = (store) => second(store) !== null && store.state.panes[1].shown !== null;
+
+/** What a pane is to show. */
+export function settingsOf(store, { index }) {
+  const own = Object.fromEntries([...FORWARD, ...READ].map((name) => [name, now(store, name)]));
+  return index ? { ...own, ...second(store) } : own;
+}
+
+export const same = (a, b, names) => names.every((name) => JSON.stringify(a[name]) === JSON.stringify(b[name]));
+
+/** Whether a message from Python is about what a pane shows. */
+export const isOf = (message, { shown }) =>
+  message?.run === shown.run && same(message.settings, shown.settings, [...FORWARD, ...READ]);
+
+export const layerIndex = ({ model }, layer) =>
+  layer === "mean" ? model.layers - 1 : (layer + model.layers) % model.layers;
+
+/** Whether a part of the question makes a difference to the method. */
+export const takes = (store, part, method = now(store, "method")) =>
+  store.state.about?.methods[method]?.asks.includes(part);
+
+/** What a method is called; one that is in no list is that against which they are held. */
+export const methodName = ({ state }, method) => state.about?.methods[method]?.label ?? "a random order";
+
+export const pinnedPoint = (store) => (now(store, "query") === "cls" ? null : now(store, "query"));
+
+/** Sizes of input and patch -> [[height, width], [height, width]], px. settings: by default what the controls say. */
+export function sizesOf(store, model, settings = null) {
+  const of = (name) => (settings ? settings[name] : now(store, name));
+  const size = of("image_size") ?? model.size;
+  const patch = of("patch_size");
+  return [Array.isArray(size) ? size : [size, size], patch ? [patch, patch] : model.patch];
+}
+
+/** The grid that patch and input size would make, where it differs from the one shown. */
+export function proposedGrid(store, { index, shown }) {
+  if (index) return null;
+  const { model, grid, frame } = shown;
+  const [size, patch] = sizesOf(store, model);
+  const next = gridOf(size, patch);
+  if (next.rows === grid.rows && next.cols === grid.cols) return null;
+  const share = [0, 1].map((axis) => frame.model[axis] / size[axis]); // new patches in pixels of the old input
+  return { ...next, patch: patch.map((p, axis) => p * share[axis]) };
+}
+
+/** The detector's boxes above the confidence; of another photograph, none. */
+export function visibleBoxes(store) {
+  const { boxes } = store.state;
+  const known = boxes?.boxes && boxes.content === store.port.get("_content") && now(store, "detector") !== null;
+  return known ? boxes.boxes.filter(({ score }) => score > now(store, "confidence")) : [];
+}
+
+/** What stands in the status line: without a kernel, nothing but that. */
+export const statusOf = ({ state }) =>
+  state.alone ? { state: "error", words: "no kernel: run the cell again" } : state.status;
