@@ -22,7 +22,7 @@ from tiny import TEXT, VIT, fingerprint, roughened
 from torch import Tensor, nn
 
 import vislab
-from vislab.engine import attention, hooks, recorder
+from vislab.engine import attention, verification
 from vislab.engine.capture import Capture
 from vislab.engine.site import AttentionRefused
 
@@ -399,13 +399,13 @@ def test_rounding_is_no_reason_to_refuse() -> None:
 
 def test_every_form_of_call_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
     verified = []
-    verify = recorder.Tap._verify
+    compared = verification.compared
 
-    def counting(tap: Any, *args: Any) -> None:
-        verified.append(tap.module)
-        verify(tap, *args)
+    def counting(*operands: Any) -> verification.Check:
+        verified.append(operands)
+        return compared(*operands)
 
-    monkeypatch.setattr(recorder.Tap, "_verify", counting)
+    monkeypatch.setattr(verification, "compared", counting)
     model = attends(fused)
     for _ in range(2):
         maps(read(model, tokens()))
@@ -769,7 +769,7 @@ def test_only_torch_modules_are_captured() -> None:
 
 def state(model: nn.Module) -> tuple[Any, ...]:
     wrapped = [name for name, part in model.named_modules() if "forward" in vars(part)]
-    return fingerprint(model), wrapped, torch._C._len_torch_function_stack(), len(hooks._watched)
+    return fingerprint(model), wrapped, torch._C._len_torch_function_stack()
 
 
 @pytest.fixture(params=["ViT", "torchvision", "timm"])
