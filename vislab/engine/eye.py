@@ -34,7 +34,14 @@ class Eye(TorchFunctionMode):
     ) -> Any:
         if not self.running:  # most functions: all that lie outside attention
             return func(*args, **kwargs) if kwargs else func(*args)
-        return self.running[-1].see(func, args, kwargs or {})
+        try:
+            return self.running[-1].see(func, args, kwargs or {})
+        except BaseException as error:
+            if not isinstance(error, Exception):  # of modules that Ctrl-C leaves, torch calls no hook
+                self.running.clear()
+                for recording in self.recordings:
+                    recording.end()
+            raise
 
     def open(self, recording: Recording) -> None:
         """A capture begins, in this thread."""

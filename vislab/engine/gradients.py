@@ -1,4 +1,4 @@
-"""Gradients of a score at the attention of sites, and walks through attention that they weight."""
+"""Gradients of a score at the attention of sites."""
 
 from __future__ import annotations
 

@@ -81,7 +81,9 @@ class _Hook:
     act: Callable[[tuple[Any, ...]], None]
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> None:
-        if module is self.module and eye() is self.watcher:
+        if torch.compiler.is_dynamo_compiling():  # of a model that may have one graph only, a refusal
+            torch._dynamo.graph_break(msg="vislab reads attention between graphs: capture it compiled without fullgraph")
+        if module is self.module and eye() is self.watcher and self.recording in self.watcher.recordings:
             self.act((*args, *kwargs.values()))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:

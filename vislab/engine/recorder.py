@@ -181,8 +181,8 @@ class Recorder:
         return AreaCall(call, areas) if type(areas) is int and areas > 1 and call.shape[0] % areas == 0 else call
 
 
-def _projections(a: dict[str, Any]) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:
-    """Weights and biases of the query, key and value projections, from the arguments of multi_head_attention_forward."""
+def _projections(a: dict[str, Any]) -> tuple[Sequence[Tensor], Sequence[Any]]:
+    """Weights and biases of the query, key and value projections, of a call of multi_head_attention_forward."""
     width = a["embed_dim_to_check"]
     if a["use_separate_proj_weight"]:
         weights = (a["q_proj_weight"], a["k_proj_weight"], a["v_proj_weight"])
@@ -191,7 +191,7 @@ def _projections(a: dict[str, Any]) -> tuple[Sequence[Tensor], Sequence[Tensor |
     return weights, (None,) * 3 if a["in_proj_bias"] is None else a["in_proj_bias"].split(width)
 
 
-def _scale_queries(a: dict[str, Any], weights: Sequence[Tensor], biases: Sequence[Tensor | None], scale: float) -> None:
+def _scale_queries(a: dict[str, Any], weights: Sequence[Tensor], biases: Sequence[Any], scale: float) -> None:
     """Arguments with scaled queries, through copies: the module's own weights are never touched."""
     scaled = weights[0] * scale
     if a["use_separate_proj_weight"]:
