@@ -107,10 +107,10 @@ def test_generators_that_capture_may_take_turns() -> None:
         first, second = next(one), next(two)
         one.close()
         model(**tokens())
+    two.close()
     expected = {scale: maps(read(model, tokens(), attention_scale=scale)) for scale in (3.0, 6.0)}
     assert difference(maps(first), expected[6.0]) < 1e-6
     assert difference(maps(second), expected[3.0]) < 1e-6
-    two.close()
 
 
 def test_two_threads_capture_one_module_each_for_itself() -> None:
@@ -155,7 +155,7 @@ def test_a_capture_that_another_thread_ends_is_over_and_the_next_one_takes_its_m
 
 def test_a_module_whose_failure_is_caught_attends_no_more() -> None:
     def failing(*_: Any) -> Tensor:
-        raise ValueError
+        raise ValueError("no attention today")
 
     class Caught(nn.Module):
         def __init__(self) -> None:
@@ -163,7 +163,7 @@ def test_a_module_whose_failure_is_caught_attends_no_more() -> None:
             self.broken, self.inner = attends(failing), attends(fused)
 
         def forward(self, x: Tensor) -> Tensor:
-            with pytest.raises(ValueError, match=""):
+            with pytest.raises(ValueError, match="no attention today"):
                 self.broken(x)
             return self.inner(Around.alike(x))
 
@@ -182,7 +182,7 @@ def test_a_module_that_runs_within_itself_is_refused() -> None:
 
     model = Twice(fused)
     with pytest.raises(AttentionRefused, match="more than once in one forward"):
-        read(model, tokens()).attention(0)
+        read(nn.Sequential(model), {"input": tokens()["x"]}).attention(0)
 
 
 def test_torch_leaves_its_fast_path_while_it_is_watched() -> None:

@@ -52,8 +52,8 @@ class Eye(TorchFunctionMode):
     def close(self, recording: Recording) -> None:
         """A capture ends. May be called again, after an interrupt.
 
-        In another thread, where a capture that was dropped may end, the mode cannot be taken away: it lets all
-        functions through until a capture in its own thread ends.
+        Where the mode cannot be taken away, it lets all functions through until the next capture of its thread ends:
+        in another thread, where a capture that was dropped may end, and where torch, interrupted, puts it back.
         """
         self.recordings[:] = [other for other in self.recordings if other is not recording]
         if not self.recordings:

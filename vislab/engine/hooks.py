@@ -82,7 +82,7 @@ class _Hook:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> None:
         if torch.compiler.is_dynamo_compiling():  # of a model that may have one graph only, a refusal
-            torch._dynamo.graph_break(msg="vislab reads attention between graphs: capture it compiled without fullgraph")
+            torch._dynamo.graph_break(msg="vislab reads attention between graphs: compile without fullgraph")
         if module is self.module and eye() is self.watcher and self.recording in self.watcher.recordings:
             self.act((*args, *kwargs.values()))
 
