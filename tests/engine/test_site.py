@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import transformers as hf
 from families import FAMILIES, image
-from laws import attends, difference, fused, maps, read, tokens, vit
-from torch import nn
+from laws import attends, difference, fused, maps, read, tokens, vit, weights
+from torch import Tensor, nn
 
 import vislab
-from vislab.engine.site import AttentionRefused
+from vislab.engine.site import AttentionRefused, Recorded, Refused, Site, Unproven, Unseen
 
 
 def test_queries_keys_and_scale_make_the_attention() -> None:
@@ -69,3 +71,44 @@ def test_the_last_forward_counts() -> None:
         model(image())
         model(other)
     assert difference(maps(cap), maps(read(model, {"pixel_values": other}))) == 0
+
+
+# ---- states ----
+
+
+def states(attend: Callable[..., Tensor]) -> list[type]:
+    cap = read(nn.Sequential(attends(attend)), {"input": tokens()["x"]})
+    return [type(site.state) for site in cap.sites.values()]
+
+
+def test_a_site_is_in_the_state_that_its_module_left_it_in() -> None:
+    assert states(lambda q, k, v, m: v) == [Unseen]
+    assert states(lambda q, k, v, m: weights(q, k).sum(-1, keepdim=True) * v) == [Unproven]
+    assert states(lambda q, k, v, m: weights(q, k) @ v) == [Recorded]
+    assert states(fused) == [Recorded]
+    assert states(lambda q, k, v, m: fused(q, k, v, m) + fused(q, k, v, m)) == [Refused]
+
+
+def test_reading_changes_no_state() -> None:
+    for attend in (fused, lambda q, k, v, m: weights(q, k) @ v, lambda q, k, v, m: v):
+        site = read(attends(attend), tokens()).sites[""]
+        before = site.state
+        assert (site.refused is None) == isinstance(before, Recorded)
+        assert site.self_attention
+        assert site.state is before
+
+
+def test_a_site_attends_once_and_only_what_is_unproven_is_proven() -> None:
+    recorded = read(attends(fused), tokens()).sites[""].state
+    site = Site("a", "Attends")
+    site.prove(recorded)
+    assert isinstance(site.state, Unseen)
+    site.attend(Unproven())
+    site.prove(recorded)
+    assert site.state is recorded
+    site.prove(Refused("too late"))
+    assert site.state is recorded
+    site.attend(recorded)
+    assert site.refused == "it attends more than once in one forward"
+    with pytest.raises(AttentionRefused, match=r"'a' \(Attends\) cannot be read: it attends more than once"):
+        site.read()

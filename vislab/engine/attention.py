@@ -4,8 +4,6 @@ Memory is O(n): a row of attention is made when someone asks for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -220,11 +218,9 @@ Differentiable = FusedCall | ProjectedCall | WeightsCall
 Call = Differentiable | AreaCall
 
 
-@contextmanager
-def exactly(device: torch.device) -> Iterator[None]:
-    """Arithmetic of our own inside somebody's autocast or gradient mode: in the dtypes we chose, recorded nowhere."""
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        yield
+def uncast(device: torch.device) -> torch.autocast:
+    """Arithmetic inside somebody's autocast in the dtypes that are written; to be entered together with no_grad."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def versions(call: Call) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..core.checks import listed
-from .attention import exactly, wide
+from .attention import uncast, wide
 from .gradients import differentiate, scored
 from .recording import Recording
 from .site import AttentionRefused, Site
@@ -62,7 +62,7 @@ class Capture:
         site = self.site(site)
         call = site.read()
         index = _rows(query, call.shape[2])
-        with exactly(call.device):
+        with torch.no_grad(), uncast(call.device):
             rows = _finite(call.attention(index), site.name)
         return rows if isinstance(query, slice | Sequence) else rows[:, :, 0]
 
@@ -94,7 +94,7 @@ class Capture:
             raise ValueError(f"residual runs from 0 to 1 and discard from 0 to below 1, not {residual} and {discard}")
         chain = self._chain(sites)
         row = _first_row(chain[-1], query)
-        with exactly(row.device):
+        with torch.no_grad(), uncast(row.device):
             for site in reversed(chain):
                 taken = carried(site.read(), row, head, discard, prefix)
                 row = residual * row + (1 - residual) * _finite(taken, site.name)
@@ -120,7 +120,7 @@ class Capture:
         site = self.site(site)
         call, gradient = scored(site)
         index = _rows(query, site.queries)
-        with exactly(call.device):
+        with torch.no_grad(), uncast(call.device):
             if gradient is None:
                 rows = torch.zeros_like(call.attention(index))
             else:
@@ -173,7 +173,7 @@ class Capture:
         chain = self._chain(sites)
         steps = [(site.name, *scored(site)) for site in chain]
         row = _first_row(chain[-1], query)
-        with exactly(row.device):
+        with torch.no_grad(), uncast(row.device):
             for name, call, gradient in reversed(steps):
                 if gradient is not None:  # else the score does not depend on it
                     taken = carried_positive(call, gradient, row, normalised=normalised)

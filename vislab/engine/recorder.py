@@ -19,9 +19,9 @@ from .attention import (
     ProjectedCall,
     WeightsCall,
     batch_first,
-    exactly,
     kept_mask,
     multi_head_mask,
+    uncast,
     wide,
 )
 from .recording import Recording, Visit
@@ -112,7 +112,7 @@ class Recorder:
             shapes = f"{tuple(query.shape)} and {tuple(key.shape)}"
             self._refuse(Refused(f"queries and keys have shapes {shapes}, not (batch, heads, tokens, dim)"))
         else:
-            with exactly(query.device):
+            with torch.no_grad(), uncast(query.device):
                 mask, values = kept_mask(attn_mask), value.detach() if self.gradients else None
                 call = FusedCall(query.detach(), key.detach(), own * self.scale, mask, is_causal, values)
                 check = verification(self.module, call, lambda: (value.detach(), _joined(output.detach()), _joined))
@@ -133,7 +133,7 @@ class Recorder:
         elif a["training"] and a["dropout_p"] > 0:
             self._refuse(_DROPOUT)
         else:
-            with exactly(a["query"].device):
+            with torch.no_grad(), uncast(a["query"].device):
                 call, value = self._projected_call(a, projections, offsets)
                 check = verification(self.module, call, functools.partial(_projected, a, call, value, output[0]))
                 self._record(call, check, output[0])
