@@ -47,7 +47,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, float]]:
         calls.append((detector, confidence))
         if detector == "broken":
             raise OSError("no such detector")
-        found = ([[10, 20, 300, 200], [5, 5, 50, 60]], [0.9, 0.3], ("dog", "ball"), [0, 1])
+        found = ([[10, 20, 300, 200], [5, 5, 50, 60]], [0.9, 0.3], ("dog", "ball"), [16, 32], [0, 1])
         frame = Frame.letterbox(image.shape[:2], (640, 640))
         return Detections(*found, frame, FAINTEST, str(detector)).above(confidence)
 

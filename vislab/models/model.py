@@ -134,7 +134,8 @@ class Model:
     ) -> Iterator[Prepared]:
         """The module made ready for an image, in evaluation mode and at work for nobody else; afterwards what it was.
 
-        gradients: whether they will be taken; the weights are then frozen, and gradients are on whatever surrounds it.
+        image: (H, W, 3) uint8. gradients: whether they will be taken; the weights are then frozen, and gradients are on
+        whatever surrounds it.
         """
         grid, size = self.grid(image_size, patch_size), self.input_size(image_size)
         self._fits(grid, gradients=gradients)
