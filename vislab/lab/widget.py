@@ -212,7 +212,7 @@ class Lab(Settings, anywidget.AnyWidget):
         first = panes[0]
         own = {name: getattr(self, name) for name in ("_photo", "_source", "_content")}
         state = own | {name: value for name, value in self.state.items() if value is not None}
-        state |= {"compare": self._beside(self.state) if len(panes) > 1 else {}, "before": False}
+        state |= {"compare": self._stage.beside(self.state) if len(panes) > 1 else {}, "before": False}
         told = [
             protocol.about(),
             *(self._stage.view(pane, shown) for pane, shown in enumerate(panes)),
