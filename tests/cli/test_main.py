@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 
 import vislab
-from vislab.cli import arguments as cli_arguments
 from vislab.cli import main
 from vislab.models import known
 from vislab.models import load as models_load
@@ -34,7 +33,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test runs in an empty folder, on the CPU; the embedded model is loaded once for all of them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VISLAB_DEBUG", raising=False)
-    monkeypatch.setattr("vislab.models.load._fastest", lambda: "cpu")
+    monkeypatch.setattr("vislab.models.load.fastest", lambda: "cpu")
+    monkeypatch.setattr("vislab.models.device.fastest", lambda: "cpu")
     named = models_load._named
 
     def load_once(name: str) -> vislab.Model:
@@ -193,7 +193,7 @@ def test_tokens_are_told_before_anything_runs(
     photo: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models_model.Model, "run", lambda *_, **__: pytest.fail("a forward was made"))
-    monkeypatch.setattr("vislab.models.memory.free_memory", lambda _: 10**12)
+    monkeypatch.setattr("vislab.models.device.free_memory", lambda _: 10**12)
     sizes = ["--patch-size", "16", "--image-size", "640"]
     told = succeeds(capsys, "tokens", photo, *sizes)
     assert "40 × 40 + 1 = 1,601" in told
@@ -208,7 +208,7 @@ def test_tokens_are_told_before_anything_runs(
     assert facts["forecast"] == model.forecast(model.grid(640, 16))
     assert facts["photo"] == [64, 96]
     assert facts["visible"] == [0, 0, 96, 64]
-    monkeypatch.setattr("vislab.models.memory.free_memory", lambda _: 10**6)
+    monkeypatch.setattr("vislab.models.device.free_memory", lambda _: 10**6)
     assert "1 MB free: too little" in succeeds(capsys, "tokens", photo, *sizes)
 
 
@@ -226,7 +226,7 @@ def test_models_lists_what_is_embedded_and_what_is_known(capsys: pytest.CaptureF
 
 
 def test_dtypes_are_those_that_load_takes() -> None:
-    for name in cli_arguments.DTYPES:
+    for name in known.DTYPES:
         assert models_load._dtype(name) == getattr(torch, name)
 
 

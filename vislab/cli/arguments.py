@@ -11,11 +11,10 @@ import traceback
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..models.known import DTYPES
+
 if TYPE_CHECKING:
     from ..models.model import Model
-
-
-DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 class UsageError(Exception):
@@ -82,7 +81,7 @@ def model_arguments() -> Parser:
         help="pixels of the model's input, a side or height x width (default: the model's own)",
     )
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, mps, … (default: the fastest there is)")
-    group.add_argument("--dtype", choices=DTYPES, default="float32", help="(default: float32)")
+    group.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="(default: float32)")
     return asked
 
 
