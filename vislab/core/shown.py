@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from .imports import library
 
 
 class Shown:
@@ -12,5 +12,5 @@ class Shown:
     """
 
     def _repr_png_(self) -> bytes:
-        picture: bytes = import_module("vislab.figures.notebook").picture(self)
+        picture: bytes = library("vislab.figures.notebook").picture(self)
         return picture

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..models.cache import saved
+from ..models.cache import saved, turn
 from .detector import Detector
 from .load import load_detector
 
@@ -18,5 +18,6 @@ def _loaded_detector(name: str, trust: bool, _saved: object) -> Detector:
 
 def detector_of(detector: str | Path | Detector | Any, trust: bool = False) -> Detector:
     if isinstance(detector, str | Path):
-        return _loaded_detector(str(detector), trust, saved(detector))
+        with turn(detector):
+            return _loaded_detector(str(detector), trust, saved(detector))
     return load_detector(detector)

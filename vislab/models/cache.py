@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,21 @@ def _loaded(name: str, _saved: object) -> Model:
     return load(name)
 
 
+_TURNS: dict[str, threading.RLock] = {}
+
+
 def model_of(model: str | Path | Model | Any) -> Model:
     if isinstance(model, Model):
         return model
-    return _loaded(str(model), saved(model)) if isinstance(model, str | Path) else load(model)
+    if not isinstance(model, str | Path):
+        return load(model)
+    with turn(model):
+        return _loaded(str(model), saved(model))
+
+
+def turn(name: str | Path) -> threading.RLock:
+    """Held while a name is loaded: who asks for it meanwhile is given the same."""
+    return _TURNS.setdefault(str(name), threading.RLock())
 
 
 def saved(name: str | Path) -> tuple[Path, int] | None:

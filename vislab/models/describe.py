@@ -25,7 +25,7 @@ def described(name: str, module: nn.Module, how: Preprocessing | None, labels: S
         dropped: float = getattr(module.config, "mask_ratio", 0.0)
         if dropped > 0:
             raise ValueError(f"{name} drops {dropped:.0%} of its patches: set config.mask_ratio = 0 to keep all")
-    kernel = patch_projection(module).kernel_size
+    kernel, size = patch_projection(module).kernel_size, own_size(module)
     prefix, suffix, cls = _tokens(module)
     config = getattr(module, "config", None)
     layers, heads, dim = _shape(module)
@@ -33,7 +33,7 @@ def described(name: str, module: nn.Module, how: Preprocessing | None, labels: S
         name=name,
         module=module,
         family=family_of(module),
-        own_size=own_size(module),
+        own_size=size,
         preprocessing=how or of_module(module),
         patch=(int(kernel[0]), int(kernel[1])),
         prefix=prefix,

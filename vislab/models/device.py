@@ -14,7 +14,7 @@ _DRIVERS = ("/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/nvmap", "/dev/dxg", "/de
 
 
 def fastest() -> str:
-    """ "cuda", "mps" or "cpu". torch, which takes seconds to import, is asked only where there may be another than cpu."""
+    """ "cuda", "mps" or "cpu"; torch is asked only where there may be another than the last."""
     if sys.platform == "linux" and not any(map(os.path.exists, _DRIVERS)):
         return "cpu"
     import torch

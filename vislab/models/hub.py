@@ -21,6 +21,8 @@ from .known import EMBEDDED
 from .model import Model
 from .preprocessing import Preprocessing, of_processor, own_size
 
+PLAIN = "ViTForImageClassification"  # what an Outline read from files is of
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -36,13 +38,26 @@ def quiet() -> Iterator[None]:
 
 
 def bring(name: str) -> None:
-    """Import on this thread what loading a model by this name will need; what is not installed is said then."""
-    first = name.partition("/")[0]
-    plain = outline_of(name) is not None
-    of_transformers = ["transformers.models.vit.modeling_vit"] if plain else ["transformers.models.auto.modeling_auto"]
+    """Import on this thread what loading a model by this name will need; loading says what is not installed."""
     with suppress(ImportError):
-        for module in {"timm": ["timm"], "torchvision": ["torchvision"]}.get(first, of_transformers):
-            library(module)
+        if (first := name.partition("/")[0]) in ("timm", "torchvision"):
+            library(first)
+        elif outline_of(name) is not None:
+            part(PLAIN)
+        else:
+            bring_transformers()
+
+
+def bring_transformers(config: Any = None) -> None:
+    """Import the classes of transformers that choose among families, and those of one family, by its configuration.
+
+    They would import these when they load weights, and then without taking turns.
+    """
+    with IMPORTING:
+        for room, choice in (("modeling", "MODEL_MAPPING"), ("image_processing", "IMAGE_PROCESSOR_MAPPING")):
+            families = getattr(library(f"transformers.models.auto.{room}_auto"), choice)
+            if config is not None:
+                families.get(type(config))
 
 
 def of_transformers(name: str, where: str) -> Model:
@@ -55,21 +70,22 @@ def of_transformers(name: str, where: str) -> Model:
     try:
         with quiet():
             if known is not None:
-                return Model.of(known, _weighted(_part("ViTForImageClassification"), where).eval())
-            config = _part("AutoConfig").from_pretrained(where, **_safely(where))
+                return Model.of(known, _weighted(part(PLAIN), where).eval())
+            config = part("AutoConfig").from_pretrained(where, **_safely(where))
+            bring_transformers(config)
             if config.model_type == "vit_mae":
                 config.mask_ratio = 0.0
             architecture = (config.architectures or [""])[0]
             whole = architecture.endswith(("ForImageClassification", "WithTeacher", "ForObjectDetection"))
-            module = _weighted(_part(architecture if whole else "AutoModel"), where, config=config)
-            processor = _part("AutoImageProcessor").from_pretrained(where, **_safely(where))
+            module = _weighted(part(architecture if whole else "AutoModel"), where, config=config)
+            processor = part("AutoImageProcessor").from_pretrained(where, **_safely(where))
             how = of_processor(processor, lambda: own_size(module))
     except (OSError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
         raise OSError(f"cannot load {name!r}: {first_line(error)} {advice(name, 'vislab.load')}") from error
     return described(name, module.eval(), how)
 
 
-def _part(name: str) -> Any:
+def part(name: str) -> Any:
     """What transformers calls by this name: it imports the module behind it when it is first asked."""
     transformers = library("transformers")
     with IMPORTING:
