@@ -21,6 +21,7 @@ from vislab.cli import main
 from vislab.models import known
 from vislab.models import load as models_load
 from vislab.models import model as models_model
+from vislab.models.device import fastest
 
 ROOT = Path(__file__).parents[2]
 CHURCH = str(vislab.samples()["church"])
@@ -358,7 +359,7 @@ def test_an_unforeseen_error_names_itself_and_the_way_on(
     def broken(*_: object, **__: object) -> None:
         raise AttributeError("no such\nthing")
 
-    monkeypatch.setattr("vislab.models.load.load", broken)
+    monkeypatch.setattr("vislab.models.config.outline_of", broken)
     said = fails(capsys, 1, "tokens", photo)
     assert "unexpected AttributeError: no such thing (--debug" in said
 
@@ -433,6 +434,28 @@ def test_help_loads_no_framework() -> None:
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     loaded = set(done.stderr.split())
     assert loaded.isdisjoint({"torch", "transformers", "matplotlib", "cv2", "PIL", "tqdm"})
+
+
+@pytest.mark.parametrize(
+    "arguments", [["models"], ["tokens", CHURCH], ["tokens", CHURCH, "--dtype", "float16", "--json"]]
+)
+def test_what_runs_no_model_loads_no_framework(arguments: list[str]) -> None:
+    """Nor does it take much memory; where there may be CUDA or MPS, torch is asked about it."""
+    if fastest() != "cpu":
+        pytest.skip("torch is asked about the accelerator of this machine")
+    script = f"""
+import pathlib, re, sys
+from vislab.cli.main import main
+assert main({arguments!r}) == 0
+status = pathlib.Path("/proc/self/status")  # getrusage would tell the peak of the tests' own process, if larger
+peak = re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1] if status.exists() else 0
+print(peak, *sys.modules, file=sys.stderr)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    peak, *loaded = done.stderr.split()
+    assert set(loaded).isdisjoint({"torch", "transformers", "matplotlib", "cv2", "safetensors", "huggingface_hub"})
+    assert int(peak) <= 100_000
 
 
 def test_the_project_installs_the_command() -> None:

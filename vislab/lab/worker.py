@@ -12,7 +12,6 @@ from typing import Any
 
 from torch.overrides import TorchFunctionMode
 
-
 EXIT_SECONDS = 10
 _ending = threading.Event()
 _at_work: set[threading.Thread] = set()

@@ -57,7 +57,7 @@ def bring_transformers(config: Any = None) -> None:
         for room, choice in (("modeling", "MODEL_MAPPING"), ("image_processing", "IMAGE_PROCESSOR_MAPPING")):
             families = getattr(library(f"transformers.models.auto.{room}_auto"), choice)
             if config is not None:
-                families.get(type(config))
+                families.get(type(config), None)
 
 
 def of_transformers(name: str, where: str) -> Model:
