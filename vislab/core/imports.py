@@ -1,4 +1,4 @@
-"""First imports of large libraries, which are safe from any thread only if they take turns."""
+"""First imports of large libraries, and loading with them, are safe from any thread only if threads take turns."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from types import ModuleType
 # a circle, which Python breaks by showing one of them a module half made. One lock for all first imports leaves no
 # circle; it is re-entrant, since what is imported may import through it.
 IMPORTING = threading.RLock()
+
+# While a library loads weights it sets what the whole process shares: the default dtype, how layers are initialised,
+# progress bars, logging. Two loads at once would see, and later put back, each other's.
+LOADING = threading.RLock()
 
 
 def library(name: str) -> ModuleType:

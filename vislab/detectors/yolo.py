@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from ..core.checks import first_line
 from ..core.files import assets
 from ..core.geometry import Frame, Grid
-from ..core.imports import IMPORTING, library
+from ..core.imports import IMPORTING, LOADING, library
 from ..models.hub import advice
 from .detections import Found
 
@@ -250,12 +250,13 @@ def _fetched(name: str) -> Path:
 @contextmanager
 def _silence() -> Iterator[None]:
     """No log lines; whatever was disabled before is disabled again, no more."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+    with LOADING:
+        before = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 
 def quietly() -> None:

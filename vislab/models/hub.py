@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ..core.checks import first_line
-from ..core.imports import IMPORTING, library
+from ..core.imports import IMPORTING, LOADING, library
 from .config import outline, outline_of
 from .describe import described
 from .known import EMBEDDED
@@ -26,15 +26,16 @@ PLAIN = "ViTForImageClassification"  # what an Outline read from files is of
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars of transformers for weights that lie on the disk; its setting is put back."""
+    """transformers loads for one thread at a time, without progress bars for weights on the disk; that is put back."""
     logging = library("transformers.utils.logging")
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+    with LOADING:
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            if shown:
+                logging.enable_progress_bar()
 
 
 def bring(name: str) -> None:
@@ -145,7 +146,8 @@ def of_torchvision(name: str, which: str) -> Model:
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except OSError as error:
         raise OSError(f"cannot load {name!r}: {first_line(error)} {advice(name, 'vislab.load')}") from error
-    module = torchvision.models.get_model(which, image_size=weights.meta["min_size"][0]).eval()
+    with LOADING:
+        module = torchvision.models.get_model(which, image_size=weights.meta["min_size"][0]).eval()
     module.load_state_dict(state)
     preset = weights.transforms()
     side = preset.crop_size[0]
@@ -165,7 +167,8 @@ def of_timm(name: str, which: str) -> Model:
     try:
         if not isinstance(hub.try_to_load_from_cache(f"timm/{which}", "config.json"), str) and not hub_answers():
             raise OSError("the hub does not answer.")
-        module = timm.create_model(f"hf-hub:timm/{which}", pretrained=True).eval()
+        with LOADING:
+            module = timm.create_model(f"hf-hub:timm/{which}", pretrained=True).eval()
     except (OSError, RuntimeError) as error:
         raise OSError(f"cannot load {name!r}: {first_line(error)} {advice(name, 'vislab.load')}") from error
     return described(name, module, None)

@@ -67,7 +67,7 @@ class Preprocessing:
         pixels = F.interpolate(pixels, size=resized_to, mode=self.resample, antialias=antialias)
         top, left = (int(-o) for o in frame.offset)
         pixels = pixels[:, :, top : top + frame.model[0], left : left + frame.model[1]].float() / 255
-        mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
+        mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (self.mean, self.std))
         return (pixels - mean) / std, frame
 
 
