@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -261,7 +261,7 @@ def _silence() -> Iterator[None]:
 
 def quietly() -> None:
     """Import what is used of ultralytics without a trace; one that is imported already is left as it is."""
-    with IMPORTING, nullcontext() if "ultralytics" in sys.modules else _no_trace():
+    with LOADING, IMPORTING, _no_trace():  # the locks in this order, as loading imports
         for name in _PARTS:
             library(f"ultralytics.{name}")
 
@@ -273,6 +273,9 @@ def _no_trace() -> Iterator[None]:
     Other threads may set variables of the environment meanwhile: only the few that ultralytics reads or sets, each by
     its name, are put back.
     """
+    if "ultralytics" in sys.modules:
+        yield
+        return
     home = tempfile.mkdtemp(prefix="vislab-ultralytics-")
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     told = {"YOLO_CONFIG_DIR": home, "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
