@@ -134,7 +134,8 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"vislab has no {name!r}: it has {', '.join(__all__)}", name=name)
-    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    library = import_module(".core.imports", __name__).library  # threads take turns
+    value = getattr(library(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 
