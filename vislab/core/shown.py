@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .imports import library
+from importlib import import_module
+
+from .imports import IMPORTING
 
 
 class Shown:
@@ -12,5 +14,7 @@ class Shown:
     """
 
     def _repr_png_(self) -> bytes:
-        picture: bytes = library("vislab.figures.notebook").picture(self)
+        with IMPORTING:
+            notebook = import_module("vislab.figures.notebook")
+        picture: bytes = notebook.picture(self)
         return picture
