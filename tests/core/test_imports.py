@@ -83,8 +83,9 @@ def test_threads_that_enter_a_library_at_two_modules_take_turns(lazy: str) -> No
 
 
 def test_a_missing_library_is_said_as_python_says_it() -> None:
-    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
-        library("no_such_library")
+    missing = "no_such_library"
+    with pytest.raises(ModuleNotFoundError, match=missing):
+        library(missing)
 
 
 # ---- the real libraries, each time in a fresh process ----
