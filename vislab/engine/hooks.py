@@ -83,7 +83,7 @@ class _Hook:
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> None:
         if torch.compiler.is_dynamo_compiling():  # of a model that may have one graph only, a refusal
             torch._dynamo.graph_break(msg="vislab reads attention between graphs: compile without fullgraph")
-        if module is self.module and eye() is self.watcher and self.recording in self.watcher.recordings:
+        if module is self.module and eye() is self.watcher and self.watcher.sees_for(self.recording):
             self.act((*args, *kwargs.values()))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
@@ -151,8 +151,9 @@ def _attention_modules(root: nn.Module) -> dict[str, nn.Module]:
     for name, module in root.named_modules():
         if inside and name.startswith(inside):
             continue  # nn.MultiheadAttention attends itself, with the parts inside it
-        parts = set(module._modules.keys())
-        if _named_attention(type(module).__name__) or any(projections <= parts for projections in _PROJECTIONS):
+        parts = module._modules.keys()
+        has_projections = len(parts) > 0 and any(projections <= parts for projections in _PROJECTIONS)
+        if has_projections or _named_attention(type(module).__name__):
             found[name] = module
         if isinstance(module, nn.MultiheadAttention):
             inside += (name + "." if name else "",)
