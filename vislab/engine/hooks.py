@@ -151,8 +151,8 @@ def _attention_modules(root: nn.Module) -> dict[str, nn.Module]:
     for name, module in root.named_modules():
         if inside and name.startswith(inside):
             continue  # nn.MultiheadAttention attends itself, with the parts inside it
-        parts = module._modules.keys()
-        has_projections = len(parts) > 0 and any(projections <= parts for projections in _PROJECTIONS)
+        parts = set(module._modules.keys())
+        has_projections = bool(parts) and any(projections <= parts for projections in _PROJECTIONS)
         if has_projections or _named_attention(type(module).__name__):
             found[name] = module
         if isinstance(module, nn.MultiheadAttention):
