@@ -40,13 +40,13 @@ def capture(
     whatever happened. attention_scale: factor s of q·kᵀ in softmax(s·q·kᵀ/√d + bias), a real intervention, above 0; for
     all sites, or {index in execution order: s}. Each site is verified on some rows of its first forward: attention
     recomputed from its queries and keys must give its own output. A site that fails is refused by name when read; one
-    that is to be scaled and makes its own softmax, at once. gradients: keep what `Capture.differentiate`
-    needs, the values and the graph; where neither input nor weights require one, it begins at the first attention.
-    Gradient checkpointing is refused where gradients are kept, or would go through scaled attention.
+    that is to be scaled and makes its own softmax, at once. gradients: keep what `Capture.differentiate` needs, the
+    values and the graph; where neither input nor weights require one, it begins at the first attention. Gradient
+    checkpointing is refused where gradients are kept, or would go through scaled attention.
 
     The last forward counts. Only the thread that opened the capture is recorded, and copies of the module are models of
-    their own. A compiled model is read between its graphs; one of a single graph (fullgraph) is refused. Captures may be nested, and closed in
-    any order; each reports what the model really used, the others' interventions included.
+    their own. A compiled model is read between its graphs; one of a single graph (fullgraph) is refused. Captures may
+    be nested, and closed in any order; each reports what the model really used, the others' interventions included.
 
         with vislab.capture(model) as cap:
             model(pixels)
