@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import vislab
 from vislab.engine.capture import Capture
-from vislab.engine.site import AttentionRefused, Recorded
+from vislab.engine.site import AttentionRefused, Recorded, Refused
 from vislab.methods import probe as methods_probe
 from vislab.methods import registry
 from vislab.methods.question import Question
@@ -237,7 +237,7 @@ def test_a_refused_site_is_named() -> None:
     model.layers[1].attention.register_forward_hook(lambda module, args, output: output)
     with vislab.capture(model, gradients=True) as cap:
         value = score(model, FAMILIES["ViT"].inputs())
-    cap.sites["layers.1.attention"].refused = "of a test"
+    cap.sites["layers.1.attention"].state = Refused("of a test")
     cap.differentiate(value)
     with pytest.raises(AttentionRefused, match=r"'layers.1.attention' .* cannot be read: of a test"):
         cap.relevance()

@@ -73,6 +73,10 @@ class Eye(TorchFunctionMode):
             for mode in reversed(above):
                 _push_mode(mode)
 
+    def sees_for(self, recording: Recording) -> bool:
+        """Whether a capture is open, and functions come here: within one of them, such as backward(), none do."""
+        return recording in self.recordings and self in _get_current_function_mode_stack()
+
     def begin(self, recording: Recording, inputs: tuple[Any, ...]) -> None:
         """The module that a capture was opened on begins to run.
 

@@ -35,17 +35,18 @@ def capture(
 ) -> Iterator[Capture]:
     """Keep what the attention sites of any torch module do in the forwards inside the block.
 
-    The module runs as it is, in its own dtype and with its fused attention (nn.MultiheadAttention without its inference
-    fast path, which differs by rounding); afterwards nothing of the capture is left on it, whatever happened.
-    attention_scale: factor s of q·kᵀ in softmax(s·q·kᵀ/√d + bias), a real intervention, above
-    0; for all sites, or {index in execution order: s}. Each site is verified on some rows of its first forward:
-    attention recomputed from its queries and keys must give its own output. A site that fails is refused by name when
-    read; one that is to be scaled and makes its own softmax, at once. gradients: keep what `Capture.differentiate`
-    needs, the values and the graph; where neither input nor weights require one, it begins at the first attention.
-    Gradient checkpointing is refused where gradients are kept, or would go through scaled attention.
+    The module runs as it is, in its own dtype and with its fused attention (nn.MultiheadAttention and torch's encoders
+    without their inference fast path, which differs by rounding); afterwards nothing of the capture is left on it,
+    whatever happened. attention_scale: factor s of q·kᵀ in softmax(s·q·kᵀ/√d + bias), a real intervention, above 0; for
+    all sites, or {index in execution order: s}. Each site is verified on some rows of its first forward: attention
+    recomputed from its queries and keys must give its own output. A site that fails is refused by name when read; one
+    that is to be scaled and makes its own softmax, at once. gradients: keep what `Capture.differentiate` needs, the
+    values and the graph; where neither input nor weights require one, it begins at the first attention. Gradient
+    checkpointing is refused where gradients are kept, or would go through scaled attention.
 
-    The last forward counts. Only the thread that opened the capture is recorded. Captures may be nested, and closed in
-    any order; each reports what the model really used, the others' interventions included.
+    The last forward counts. Only the thread that opened the capture is recorded, and copies of the module are models of
+    their own. A compiled model is read between its graphs; one of a single graph (fullgraph) is refused. Captures may
+    be nested, and closed in any order; each reports what the model really used, the others' interventions included.
 
         with vislab.capture(model) as cap:
             model(pixels)
@@ -83,7 +84,7 @@ class _Hook:
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> None:
         if torch.compiler.is_dynamo_compiling():  # of a model that may have one graph only, a refusal
             torch._dynamo.graph_break(msg="vislab reads attention between graphs: compile without fullgraph")
-        if module is self.module and eye() is self.watcher and self.recording in self.watcher.recordings:
+        if module is self.module and eye() is self.watcher and self.watcher.sees_for(self.recording):
             self.act((*args, *kwargs.values()))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
@@ -152,7 +153,8 @@ def _attention_modules(root: nn.Module) -> dict[str, nn.Module]:
         if inside and name.startswith(inside):
             continue  # nn.MultiheadAttention attends itself, with the parts inside it
         parts = set(module._modules.keys())
-        if _named_attention(type(module).__name__) or any(projections <= parts for projections in _PROJECTIONS):
+        has_projections = bool(parts) and any(projections <= parts for projections in _PROJECTIONS)
+        if has_projections or _named_attention(type(module).__name__):
             found[name] = module
         if isinstance(module, nn.MultiheadAttention):
             inside += (name + "." if name else "",)
