@@ -17,4 +17,4 @@ class Shown:
 
 def drawing(room: str) -> ModuleType:
     """A room of the wing that draws: values stand above it, so they know it by name alone."""
-    return library(f"vislab.figures.{room}")
+    return library(f"{__package__.partition('.')[0]}.figures.{room}")
