@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bands import Reading, chosen, example, remember, stretched, warn_if_dark
+from .bands import STRETCHED, Reading, chosen, example, remember, stretched, warn_if_dark
 
 # What float arithmetic on a picture of 0 to 1 may leave outside.
 _ROUNDING = 1e-4
@@ -76,7 +76,7 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
     if low < 0 or high > 255:
         raise ValueError(
             f"an image array of {values.dtype} needs values from 0 to 255, not {low:,} to {high:,}: "
-            'scale it, give 16-bit values as uint16, or add stretch="percentile"'
+            f"scale it, give 16-bit values as uint16, or stretch it: {STRETCHED}"
         )
     return values.astype(np.uint8)
 
@@ -85,11 +85,11 @@ def _float_to_eight_bits(values: np.ndarray) -> np.ndarray:
     if (missing := np.isnan(values).sum()) > 0:
         raise ValueError(
             f"an image array holds no NaN, and {missing:,} of {values.size:,} values are: replace them, "
-            'for example with np.nan_to_num, or add stretch="percentile", which leaves them out'
+            f"for example with np.nan_to_num, or leave them out: {STRETCHED}"
         )
     low, high = values.min(), values.max()
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         hint = "undo its normalisation" if low < 0 else f"divide it by {'255' if high <= 255 else 'its full range'}"
-        hint += ', or add stretch="percentile"'
+        hint += f", or stretch it: {STRETCHED}"
         raise ValueError(f"a float image needs values from 0 to 1, not {low:.4g} to {high:.4g}: {hint}")
     return np.rint(np.clip(values, 0, 1) * values.dtype.type(255)).astype(np.uint8)

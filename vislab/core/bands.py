@@ -9,13 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .checks import meant, warn
+from .checks import meant, warn, whole
 from .fingerprints import of_image
 
 Stretch = Literal["percentile"] | tuple[float, float]
 
 PERCENTILES = (2, 98)
-_CHOOSE = "choose the 3 (red, green, blue) or the 1 (grey) to show, counted from 1, such as bands={}"
+# What errors name, also of functions that have no such options.
+STRETCHED = 'vislab.load_image(…, stretch="percentile")'
+_CHOOSE = "choose the 3 (red, green, blue) or the 1 (grey) to show, counted from 1: vislab.load_image(…, bands={})"
 # Fingerprint of a picture -> how it was read: the pixels alone do not tell.
 _READ: dict[str, dict[str, Any]] = {}
 
@@ -42,7 +44,7 @@ class Reading:
 
 def _check_bands(bands: Any) -> None:
     example = f"such as bands=({bands},)" if isinstance(bands, int) else "such as bands=(3, 2, 1)"
-    if not isinstance(bands, list | tuple) or not all(isinstance(n, int | np.integer) for n in bands):
+    if not isinstance(bands, list | tuple) or not all(map(whole, bands)):
         raise ValueError(f"bands is {bands!r}: give 1 or 3 whole numbers, counted from 1, {example}")
     if len(bands) not in (1, 3):
         raise ValueError(f"a picture shows 1 band (grey) or 3 (red, green, blue), not {len(bands)}: {example}")
@@ -97,7 +99,7 @@ def stretched(
             there &= band != missing
         low, high = _percentiles(band[there], n + 1) if stretch == "percentile" else stretch
         # As many digits as the values and the range need, and no more memory.
-        precise = band.astype(np.result_type(band.dtype, *map(np.min_scalar_type, (low, high))), copy=False)
+        precise = band.astype(np.result_type(band.dtype, *map(np.min_scalar_type, (low, high, high - low))), copy=False)
         share = np.clip(np.where(there, precise, low), low, high)
         share -= low
         share *= 255 / (high - low)
@@ -137,7 +139,7 @@ def warn_if_dark(shown: np.ndarray, name: str, values: np.ndarray | None = None)
             span = f", from {low:.6g} to {high:.6g},"
         warn(
             f"{name} comes out nearly {end}, since its values{span} fill a small part of their type's range: "
-            'vislab.load_image(…, stretch="percentile") shows them, or stretch=(low, high)'
+            f"{STRETCHED} shows them, or stretch=(low, high)"
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import tiff
 from .arrays import from_values
-from .bands import Reading, warn_if_dark
+from .bands import STRETCHED, Reading, warn_if_dark
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,10 +26,12 @@ def from_file(file: IO[bytes], name: str, reading: Reading) -> np.ndarray:
     from PIL import Image, UnidentifiedImageError
 
     head = file.read(12)
-    file.seek(0)
     if not head:
         raise ValueError(f"{name}: empty, so it holds no picture: copy or download it again")
     is_tiff = head.startswith(tiff.HEADS)
+    if is_tiff and tiff.many_bands(file):
+        return _from_tiff(file, name, reading)
+    file.seek(0)
     try:
         # Pillow warns at its own limit; ours is checked in _decode.
         with warnings.catch_warnings(action="ignore"):
@@ -87,9 +89,7 @@ def _from_deep_png(file: IO[bytes], image: Image, name: str, reading: Reading) -
     """A PNG of 16 bits in colour, of which Pillow keeps 8."""
     import cv2
 
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ValueError(_too_large(name, f"{width:,}×{height:,} pixels"))
+    _decode(image, name)  # it notices what is damaged, where OpenCV leaves the rest black
     file.seek(0)
     values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None:
@@ -107,9 +107,8 @@ def _named(values: np.ndarray, name: str, reading: Reading, missing: float | Non
 
 
 def _what_to_try(head: bytes) -> str:
-    webp = head.startswith(b"RIFF") and head[8:12] in (b"", b"WEBP")
-    bitmap = head.startswith(b"BM") and head[6:10] == bytes(4)  # and no text that begins so
-    if webp or bitmap or head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8")):
+    webp = head.startswith(b"RIFF") and b"WEBP".startswith(head[8:])  # RIFF is sound and video too
+    if webp or head[4:] == b"ftypavif" or head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")):
         return (
             "it begins as one, and is truncated, damaged or of a kind that Pillow does not read, "
             "so copy or download it again, or export a PNG from it"
@@ -201,7 +200,7 @@ def _sixteen_bits(values: np.ndarray, name: str) -> np.ndarray:
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(
             f"{name}: a grey picture of 32-bit integers needs values from 0 to 65,535, "
-            f'not {values.min():,} to {values.max():,}: scale them, or add stretch="percentile"'
+            f"not {values.min():,} to {values.max():,}: scale them, or stretch them: {STRETCHED}"
         )
     return values.astype(np.uint16)
 

@@ -20,6 +20,7 @@ HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two of BigTIFF
 _BITS, _COLOUR, _ORIENTATION, _SAMPLES, _FORMAT, _PROFILE, _NO_DATA = 258, 262, 274, 277, 339, 34675, 42113
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # of the tag _COLOUR
 _COLOURS = ("1", "P", "PA", "CMYK", "YCbCr", "LAB")  # modes of Pillow whose bands are no measured values
+_MOST_OF_PILLOW = 6  # bands
 _MAX_BYTES = 4 * 10**9
 
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -53,6 +54,16 @@ class Page:
 def upright(values: np.ndarray, orientation: int) -> np.ndarray:
     """values: (H, W, n), turned as the tag of that name says."""
     return _UPRIGHT.get(orientation, lambda a: a)(values)
+
+
+def many_bands(file: IO[bytes]) -> bool:
+    """Whether a TIFF has more bands than Pillow opens: it would log an error, though there is none."""
+    from tifffile import TiffFile
+
+    file.seek(0)
+    with suppress(Exception), TiffFile(file) as tiff:  # what is damaged is told when it is read
+        return tiff.pages.first.samplesperpixel > _MOST_OF_PILLOW
+    return False
 
 
 def reduced(image: Image) -> bool:
@@ -121,6 +132,8 @@ def _check(page: TiffPage, asked: bool) -> None:
         raise Unreadable(
             f"a TIFF whose colours are {_named(page.photometric)}, which is not read here: export it as grey or RGB"
         )
+    if min(page.shaped) < 1:
+        raise Unreadable(f"{page.imagewidth}×{page.imagelength} pixels of {page.samplesperpixel} bands hold no picture")
     if page.dtype is None or page.imagedepth != 1:
         raise Unreadable(f"a TIFF of {page.bitspersample} bits and depth {page.imagedepth}: export it with 8 or 16")
 
@@ -143,15 +156,22 @@ def _as_declared(page: TiffPage, values: np.ndarray) -> np.ndarray:
 
 
 def smaller(file: IO[bytes], most: int) -> str | None:
-    """The level of a pyramid, as slide scanners and GDAL write them, that has no more pixels, in words."""
+    """How to read less of a TIFF than all of it, in words: a level of its pyramid, as slide scanners write, or a part.
+
+    most: pixels that the level may have.
+    """
     from tifffile import TiffFile
 
     with suppress(Exception):  # a damaged pyramid is no reason for another error
         file.seek(0)
-        with TiffFile(file, _multifile=False) as tiff:
-            for number, level in enumerate(tiff.series[0].levels):
+        with TiffFile(file) as tiff:
+            series = tiff.series[0]
+            for number, level in enumerate(series.levels):
                 page = level.keyframe
                 if page.imagewidth * page.imagelength <= most:
                     size = f"{page.imagewidth:,}×{page.imagelength:,}"
-                    return f"level {number} has {size}: vislab.load_image(tifffile.imread(path, level={number}))"
+                    return f"its level {number} has {size}: vislab.load_image(tifffile.imread(path, level={number}))"
+            if series.axes.startswith("YX"):
+                part = "tifffile.imread(path, selection=np.s_[0:4000, 0:4000])"
+                return f"cut out a part, such as vislab.load_image({part}), which needs `pip install zarr`"
     return None
