@@ -165,6 +165,8 @@ def test_stretches_of_other_values_are_refused() -> None:
         load_image(np.array([[1j]]), stretch=(0, 1))
     with pytest.raises(ValueError, match=r"no range in band 2 of those shown, from 7 to 7"):
         load_image(np.dstack([CUBE[..., 0], CUBE[..., 0] * 0 + 7, CUBE[..., 1]]), stretch="percentile")
+    flat = CUBE[:2, :, :3]  # fewer rows than bands
+    np.testing.assert_array_equal(load_image(flat, bands=(3, 2, 1)), flat[..., ::-1])
     # Bands that come first would be chosen among columns.
     with pytest.raises(ValueError, match=r"\(5, 8, 9\): its channels come first, so transpose it"):
         load_image(np.zeros((5, 8, 9)), bands=(3, 2, 1))
@@ -175,6 +177,13 @@ def test_huge_ranges_are_no_overflow() -> None:
     assert load_image(values, stretch=(-1e300, 1e300))[0, :, 0].tolist() == [128, 128, 128]
     assert load_image(values, stretch=(-3e38, 3e38))[0, :, 0].tolist() == [0, 127, 255]
     assert load_image(np.array([[0, 1 << 62]]), stretch=(0, 1 << 62))[0, :, 0].tolist() == [0, 255]
+
+
+def test_only_so_many_pictures_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bands, "_READ", {})
+    monkeypatch.setattr(bands, "_REMEMBERED", 2)
+    made = [fingerprints.of_image(load_image(CUBE, bands=(n,))) for n in (1, 2, 3)]
+    assert [bool(bands.how_read(one)) for one in made] == [False, True, True]
 
 
 def test_how_a_picture_was_read_is_known_by_its_pixels() -> None:

@@ -45,7 +45,7 @@ def _checked_shape(array: np.ndarray, bands_chosen: bool) -> np.ndarray:
     if array.size and array.ndim == 3:
         # Bands are fewer than rows and columns; chosen among columns they would make a picture all the same.
         first = shape[0] < min(shape[1:])
-        if (bands_chosen and not first) or (not bands_chosen and shape[2] in (1, 3, 4)):
+        if shape[2] in (1, 3, 4) or (bands_chosen and not first):
             return array
         if first or shape[0] in (1, 3, 4):
             hint = "its channels come first, so transpose it: image.transpose(1, 2, 0)"

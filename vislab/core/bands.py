@@ -20,6 +20,7 @@ STRETCHED = 'vislab.load_image(…, stretch="percentile")'
 _CHOOSE = "choose the 3 (red, green, blue) or the 1 (grey) to show, counted from 1: vislab.load_image(…, bands={})"
 # Fingerprint of a picture -> how it was read: the pixels alone do not tell.
 _READ: dict[str, dict[str, Any]] = {}
+_REMEMBERED = 10_000  # pictures: the frames of a clip are many
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,8 @@ def warn_if_dark(shown: np.ndarray, name: str, values: np.ndarray | None = None)
 def remember(image: np.ndarray, reading: Reading, ranges: Sequence[tuple[float, float]]) -> None:
     """image: (H, W, 3) uint8, as it was read, for the records of figures that show it. ranges: black and white."""
     # What is stretched again stays as it is: its first reading tells more.
+    if len(_READ) >= _REMEMBERED:
+        del _READ[next(iter(_READ))]
     _READ.setdefault(of_image(image), {"bands": reading.bands, "stretch": reading.stretch, "ranges": ranges})
 
 
