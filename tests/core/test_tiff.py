@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms
+from core.test_images import linear_profile
+from PIL import Image
 
 from vislab.core.images import load_image
 
@@ -167,11 +168,15 @@ def test_orientation(orientation: int) -> None:
     np.testing.assert_array_equal(load_image(deep, bands=(1, 2, 3), stretch=(0, 1)), expected)
 
 
-def test_colour_profile_holds_for_the_bands_it_was_made_for() -> None:
-    lab = ImageCms.createProfile("LAB")  # of other colours than the picture's, so left out
-    values = RANDOM.random((8, 9, 3))
-    data = tiff(values, photometric="rgb", iccprofile=ImageCms.ImageCmsProfile(lab).tobytes())
-    np.testing.assert_array_equal(load_image(data), load_image(values))
+def test_a_colour_profile_is_of_the_bands_as_stored() -> None:
+    """Converted as Pillow does where the picture is shown as it is; left out where bands or a stretch are chosen."""
+    values = RANDOM.integers(0, 256, (8, 9, 3), np.uint8)
+    options = {"photometric": "rgb", "iccprofile": linear_profile()}
+    expected = load_image(tiff(values, **options))
+    assert (expected != values).any()
+    np.testing.assert_array_equal(load_image(tiff(values / 255, **options)), expected)
+    for data in (tiff(values, **options), tiff(values / 255.0, **options)):
+        np.testing.assert_array_equal(load_image(data, bands=(3, 2, 1)), values[..., ::-1])
 
 
 def test_no_data_is_left_out_and_black() -> None:
@@ -206,8 +211,9 @@ def test_sixteen_bits_of_a_png_are_stretched_and_not_eight() -> None:
     assert opened.mode == "RGB"
     with pytest.raises(ValueError, match="keeps 8 of its 16 bits"):
         load_image(opened, stretch=(0, 119))
+    noise = cv2.imencode(".png", RANDOM.integers(0, 4096, (64, 64, 3), np.uint16))[1].tobytes()
     with pytest.raises(ValueError, match="truncated or damaged"):
-        load_image(data[:-40], stretch=(0, 119))
+        load_image(noise[:-9000], stretch=(0, 4095))
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"compression": "lzma"}])

@@ -89,7 +89,7 @@ def _from_deep_png(file: IO[bytes], image: Image, name: str, reading: Reading) -
     """A PNG of 16 bits in colour, of which Pillow keeps 8."""
     import cv2
 
-    _decode(image, name)  # it notices what is damaged, where OpenCV leaves the rest black
+    _decode(image, name)  # OpenCV would print what is damaged and check no size
     file.seek(0)
     values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None:
