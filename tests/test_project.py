@@ -59,6 +59,8 @@ def imports(source: str, wing: str) -> list[tuple[str, int]]:
             inside = module == "vislab" or module in [f"vislab.{name}" for name in HOUSE]
             names = [f"{module}.{alias.name}" for alias in node.names] if inside else [module]
             found += [(name, node.lineno) for name in names]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "library":
+            found += [(name.value, node.lineno) for name in node.args if isinstance(name, ast.Constant)]
     return found
 
 
@@ -95,6 +97,7 @@ def test_imports_point_one_way(room: str) -> None:
         "import vislab.figures.overlay",
         "import vislab",
         "import matplotlib.pyplot",
+        "library('matplotlib.pyplot')",
         "def late():\n    from ..figures import overlay",
     ],
 )

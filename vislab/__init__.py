@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .detectors.points import Points
     from .engine.capture import Capture
     from .engine.hooks import capture
-    from .engine.site import AttentionRefused, Site
+    from .engine.site import AttentionRefused
     from .evaluation.evaluate import evaluate
     from .evaluation.removal import Removal, patch_score, removal
     from .evaluation.report import Evaluation
@@ -62,7 +62,6 @@ __all__ = [
     "Removal",
     "Reproduction",
     "Run",
-    "Site",
     "Survey",
     "attention_flops",
     "attention_memory",
@@ -107,7 +106,6 @@ _HOME = {
     "Removal": "evaluation.removal",
     "Reproduction": "api.reproduce",
     "Run": "models.model",
-    "Site": "engine.site",
     "Survey": "methods.heads",
     "attention_flops": "core.costs",
     "attention_memory": "core.costs",
@@ -136,7 +134,8 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"vislab has no {name!r}: it has {', '.join(__all__)}", name=name)
-    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    library = import_module(".core.imports", __name__).library  # threads take turns
+    value = getattr(library(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 

@@ -28,7 +28,7 @@ LOADED: dict[str, vislab.Model] = {}
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four photos in a folder, one of them in a subfolder; the embedded model is loaded once for all tests."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("vislab.models.load._fastest", lambda: "cpu")
+    monkeypatch.setattr("vislab.models.load.fastest", lambda: "cpu")
     named = load._named
     monkeypatch.setattr(
         "vislab.models.load._named", lambda name: LOADED.get(name) or LOADED.setdefault(name, named(name))

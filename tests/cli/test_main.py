@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 
 import vislab
-from vislab.cli import arguments as cli_arguments
 from vislab.cli import main
 from vislab.models import known
 from vislab.models import load as models_load
 from vislab.models import model as models_model
+from vislab.models.device import fastest
 
 ROOT = Path(__file__).parents[2]
 CHURCH = str(vislab.samples()["church"])
@@ -34,7 +34,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test runs in an empty folder, on the CPU; the embedded model is loaded once for all of them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VISLAB_DEBUG", raising=False)
-    monkeypatch.setattr("vislab.models.load._fastest", lambda: "cpu")
+    monkeypatch.setattr("vislab.models.load.fastest", lambda: "cpu")
+    monkeypatch.setattr("vislab.models.device.fastest", lambda: "cpu")
     named = models_load._named
 
     def load_once(name: str) -> vislab.Model:
@@ -193,7 +194,7 @@ def test_tokens_are_told_before_anything_runs(
     photo: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models_model.Model, "run", lambda *_, **__: pytest.fail("a forward was made"))
-    monkeypatch.setattr("vislab.models.memory.free_memory", lambda _: 10**12)
+    monkeypatch.setattr("vislab.models.device.free_memory", lambda _: 10**12)
     sizes = ["--patch-size", "16", "--image-size", "640"]
     told = succeeds(capsys, "tokens", photo, *sizes)
     assert "40 × 40 + 1 = 1,601" in told
@@ -208,7 +209,7 @@ def test_tokens_are_told_before_anything_runs(
     assert facts["forecast"] == model.forecast(model.grid(640, 16))
     assert facts["photo"] == [64, 96]
     assert facts["visible"] == [0, 0, 96, 64]
-    monkeypatch.setattr("vislab.models.memory.free_memory", lambda _: 10**6)
+    monkeypatch.setattr("vislab.models.device.free_memory", lambda _: 10**6)
     assert "1 MB free: too little" in succeeds(capsys, "tokens", photo, *sizes)
 
 
@@ -226,7 +227,7 @@ def test_models_lists_what_is_embedded_and_what_is_known(capsys: pytest.CaptureF
 
 
 def test_dtypes_are_those_that_load_takes() -> None:
-    for name in cli_arguments.DTYPES:
+    for name in known.DTYPES:
         assert models_load._dtype(name) == getattr(torch, name)
 
 
@@ -358,7 +359,7 @@ def test_an_unforeseen_error_names_itself_and_the_way_on(
     def broken(*_: object, **__: object) -> None:
         raise AttributeError("no such\nthing")
 
-    monkeypatch.setattr("vislab.models.load.load", broken)
+    monkeypatch.setattr("vislab.models.config.outline_of", broken)
     said = fails(capsys, 1, "tokens", photo)
     assert "unexpected AttributeError: no such thing (--debug" in said
 
@@ -436,6 +437,28 @@ def test_help_loads_no_framework() -> None:
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     loaded = set(done.stderr.split())
     assert loaded.isdisjoint({"torch", "transformers", "matplotlib", "cv2", "PIL", "tqdm"})
+
+
+@pytest.mark.parametrize(
+    "arguments", [["models"], ["tokens", CHURCH], ["tokens", CHURCH, "--dtype", "float16", "--json"]]
+)
+def test_what_runs_no_model_loads_no_framework(arguments: list[str]) -> None:
+    """Nor does it take much memory; where there may be CUDA or MPS, torch is asked about it."""
+    if fastest() != "cpu":
+        pytest.skip("torch is asked about the accelerator of this machine")
+    script = f"""
+import pathlib, re, sys
+from vislab.cli.main import main
+assert main({arguments!r}) == 0
+status = pathlib.Path("/proc/self/status")  # getrusage would tell the peak of the tests' own process, if larger
+peak = re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1] if status.exists() else 0
+print(peak, *sys.modules, file=sys.stderr)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    peak, *loaded = done.stderr.split()
+    assert set(loaded).isdisjoint({"torch", "transformers", "matplotlib", "cv2", "safetensors", "huggingface_hub"})
+    assert int(peak) <= 100_000
 
 
 def test_the_project_installs_the_command() -> None:

@@ -286,7 +286,7 @@ socket.socket.connect = socket.getaddrinfo = refused
 def state():
     return [dict(os.environ), cv2.getNumThreads(), PIL.Image.open, torch.save, np.get_printoptions(),
             vars(torch._tensor_str.PRINT_OPTS)]
-import transformers, vislab.compose
+import transformers, vislab.api.explain
 before = state()
 boxes = vislab.detect(np.zeros((60, 90, 3), np.uint8))
 assert boxes.detector == "embedded"

@@ -115,7 +115,7 @@ def test_a_mask_is_kept_as_it_was_and_without_what_is_only_broadcast() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_rows_of_half_precision_are_computed_in_float32(dtype: torch.dtype) -> None:
     call = FusedCall(**operands(dtype=dtype))
-    with torch.autocast("cpu", dtype=torch.bfloat16), engine_attention.exactly(call.device):
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad(), engine_attention.uncast(call.device):
         rows = call.attention(slice(None))
     assert rows.dtype == torch.float32
     assert torch.allclose(rows.double(), dense(call), atol=1e-5, rtol=0)

@@ -103,7 +103,7 @@ def test_text_stands_out_from_its_page_and_a_transparent_page_is_none(theme: str
     words = [*figure.texts, *figure.axes[1].get_yticklabels()]
     assert words
     assert all(abs(np.array(matplotlib.colors.to_rgb(text.get_color())) - ground).min() > 0.8 for text in words)
-    clear = drawing.shown(panel.panel(heatmap(), theme=theme, transparent=True))
+    clear = drawing.preview(panel.panel(heatmap(), theme=theme, transparent=True))
     with Image.open(io.BytesIO(clear)) as page:
         assert page.getpixel((0, 0))[3] == 0
 
@@ -121,9 +121,9 @@ def test_maps_are_read_in_grey_print_too() -> None:
 
 
 def test_nothing_of_the_users_style_reaches_a_figure() -> None:
-    plain = drawing.shown(panel.panel(heatmap()))
+    plain = drawing.preview(panel.panel(heatmap()))
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9, "image.cmap": "jet", "axes.edgecolor": "red"}):
-        assert drawing.shown(panel.panel(heatmap())) == plain
+        assert drawing.preview(panel.panel(heatmap())) == plain
 
 
 def test_numbers_of_short_bars_keep_apart() -> None:

@@ -67,7 +67,7 @@ def nothing_overlaps(made: figures_page.Panel) -> None:
             assert apart >= -1, (box, other)
 
 
-def shapes(cells: Sequence[Sequence[object]], **options: object) -> dict[tuple[int, int], layout.Place]:
+def shapes(cells: Sequence[Sequence[object]], **options: object) -> dict[tuple[int, int], layout.Rect]:
     return dict(layout.plan(panel.panel(cells, caption="", **options)).pictures)
 
 

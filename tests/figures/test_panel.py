@@ -111,8 +111,8 @@ def test_one_opacity_everywhere() -> None:
 
 
 def test_only_what_differs_from_the_defaults_is_asked() -> None:
-    assert panel.panel(heatmap(), opacity=0.6, rows=None).asked == {}
-    assert panel.panel(heatmap(), opacity=0.7, dpi=300).asked == {"opacity": 0.7}
+    assert panel.panel(heatmap(), opacity=0.6, rows=None).options == {}
+    assert panel.panel(heatmap(), opacity=0.7, dpi=300).options == {"opacity": 0.7}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 import vislab
 from vislab.api import explain
+from vislab.engine.site import Refused
 from vislab.lab import export_page, protocol
 from vislab.lab.cache import Kept, Runs
 from vislab.methods.request import Request
@@ -85,13 +86,12 @@ def test_atlas_holds_every_head(kept: Kept) -> None:
 
 
 def test_a_layer_that_is_not_there_is_refused_in_words(kept: Kept) -> None:
-    kept.run.capture.site(0).refused  # noqa: B018
     site = kept.run.capture.site(3)
-    reason, site._refused = site._refused, "of a test"
+    state, site.state = site.state, Refused("of a test")
     try:
         content, buffers = protocol.layer(kept, 3)
     finally:
-        site._refused = reason
+        site.state = state
     assert "cannot be read: of a test" in content["refused"]
     assert buffers == []
 

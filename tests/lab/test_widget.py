@@ -47,7 +47,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, float]]:
         calls.append((detector, confidence))
         if detector == "broken":
             raise OSError("no such detector")
-        found = ([[10, 20, 300, 200], [5, 5, 50, 60]], [0.9, 0.3], ("dog", "ball"), [0, 1])
+        found = ([[10, 20, 300, 200], [5, 5, 50, 60]], [0.9, 0.3], ("dog", "ball"), [16, 32], [0, 1])
         frame = Frame.letterbox(image.shape[:2], (640, 640))
         return Detections(*found, frame, FAINTEST, str(detector)).above(confidence)
 
@@ -374,9 +374,9 @@ def test_what_is_compared_need_not_take_the_same(lab: Lab) -> None:
 
 def test_what_the_method_does_not_take_is_not_compared(lab: Lab) -> None:
     lab.state = {"method": "relevance", "compare": {"target": "tench"}}
-    assert lab.wait(60)._panes[1].heat.target == "tench"
+    assert lab.wait(60)._stage.panes[1].heat.target == "tench"
     lab.method = "rollout"
-    assert lab.wait(60)._panes[1] is None
+    assert lab.wait(60)._stage.panes[1] is None
 
 
 def test_a_model_of_ones_own_is_taken(told: list) -> None:
@@ -447,7 +447,7 @@ def test_what_has_no_room_for_gradients_still_has_its_other_maps(
     lab: Lab, told: list, few: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.attention_scale = 0.77  # of which nothing is remembered
-    room = lab.wait(60)._panes[0].kept.model.forecast(lab._stage.panes[0].kept.run.grid) + 1
+    room = lab.wait(60)._stage.panes[0].kept.model.forecast(lab._stage.panes[0].kept.run.grid) + 1
     monkeypatch.setattr("vislab.models.model.free_memory", lambda device: room)
     ask(lab, "methods", open=True)
     refused = {content["method"] for content, _ in told if content["kind"] == "method" and "refused" in content}

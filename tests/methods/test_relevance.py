@@ -12,14 +12,14 @@ import tiny
 import torch
 import torch.nn.functional as F
 import transformers as hf
-from engine.test_capture import attends, tokens
 from families import BATCH, FAMILIES, Family, Inputs
+from laws import attends, tokens
 from tiny import DINO, VIT, roughened
 from torch import Tensor, nn
 
 import vislab
 from vislab.engine.capture import Capture
-from vislab.engine.site import AttentionRefused
+from vislab.engine.site import AttentionRefused, Recorded
 from vislab.methods import probe as methods_probe
 from vislab.methods import registry
 from vislab.methods.question import Question
@@ -193,7 +193,7 @@ def test_the_graph_is_freed_and_no_parameter_has_a_gradient(frozen: bool) -> Non
     with vislab.capture(model, gradients=True) as cap:
         value = score(model, inputs)
     cap.differentiate(value)
-    assert all(site._result is None for site in cap.sites.values())
+    assert all(isinstance(site.state, Recorded) and site.state.result is None for site in cap.sites.values())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert inputs["pixel_values"].grad is None
     assert tiny.fingerprint(model) == before

@@ -91,12 +91,11 @@ def reproduce(
     return Reproduction(made, tuple(dict.fromkeys(differences)))
 
 
-def _photos(recorded: Mapping[str, Any], figure: Path, given: Any) -> tuple[dict[str, np.ndarray], list[str]]:
+def _photos(recorded: Mapping[str, Any], figure: Path, image: Any) -> tuple[dict[str, np.ndarray], list[str]]:
     """The photos by the fingerprints in the record, and which of them are others."""
-    if given is None:
-        return {digest: _found(digest, size, figure) for digest, size in recorded.items()}, []
-    several = isinstance(given, list | tuple)
-    sources = given if several else [given]
+    if image is None:
+        return {digest: _photo(digest, size, figure) for digest, size in recorded.items()}, []
+    sources = image if isinstance(image, list | tuple) else [image]
     if len(sources) != len(recorded):
         raise ValueError(f"the figure shows {len(recorded)} photos, not {len(sources)}: list them in its order")
     images = [
@@ -105,13 +104,13 @@ def _photos(recorded: Mapping[str, Any], figure: Path, given: Any) -> tuple[dict
         for one, size in zip(sources, recorded.values(), strict=True)
     ]
     order = {digest: n for n, digest in enumerate(recorded)}
-    own = {of_image(image): image for image in images}
+    own = {of_image(one): one for one in images}
     photos = {digest: own.get(digest, images[n]) for digest, n in order.items()}
     others = [digest for digest in recorded if digest not in own]
     return photos, [f"the photo is another: its pixels are not those with fingerprint {one}" for one in others]
 
 
-def _found(digest: str, size: Mapping[str, int], figure: Path) -> np.ndarray:
+def _photo(digest: str, size: Mapping[str, int], figure: Path) -> np.ndarray:
     """The photo with a fingerprint, among the samples and the pictures beside the figure."""
     high, wide, reading = size["height"], size["width"], _reading(size)
     for candidate in [*samples().values(), *_pictures(figure.parent)]:
@@ -143,8 +142,8 @@ def _pictures(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES)
 
 
-def _explained(one: Mapping[str, Any], image: np.ndarray, given: Any) -> Heatmap:
-    """A map of the record made again. given: the model or detector, or by its recorded name, or None."""
+def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any) -> Heatmap:
+    """A map of the record made again. model: the model or detector, or by its recorded name, or None."""
     settings = {name: _restored(value) for name, value in one["settings"].items() if value is not None}
     for option, value in settings.items():
         if isinstance(value, str) and re.fullmatch(r"<\w+>", value):
@@ -152,12 +151,12 @@ def _explained(one: Mapping[str, Any], image: np.ndarray, given: Any) -> Heatmap
     settings["method"] = one["method"]
     which = "detector" if "detector" in settings else "model"
     name = settings.get(which, "embedded")
-    given = given.get(name) if isinstance(given, Mapping) else given
+    own = model.get(name) if isinstance(model, Mapping) else model
     try:
         if which == "detector":
-            return explain_box(image, **settings | {"detector": detector_of(name if given is None else given)})
+            return explain_box(image, **settings | {"detector": detector_of(name if own is None else own)})
         dtype = one["facts"].get("dtype", "float32")
-        ready = _model(name, dtype) if given is None else model_of(given)
+        ready = _model(name, dtype) if own is None else model_of(own)
     except ValueError as error:
         raise ValueError(f"{error}. Or give the {which} itself: vislab.reproduce(…, model=…)") from error
     return explain(image, **settings | {"model": ready})

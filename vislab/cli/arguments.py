@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core.checks import meant
+from ..models.known import DTYPES
 
 if TYPE_CHECKING:
     from ..models.model import Model
-
-
-DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 class UsageError(Exception):
@@ -78,7 +76,7 @@ def model_arguments() -> Parser:
         help="pixels of the model's input, a side or height x width (default: the model's own)",
     )
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, mps, … (default: the fastest there is)")
-    group.add_argument("--dtype", choices=DTYPES, default="float32", help="(default: float32)")
+    group.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="(default: float32)")
     return asked
 
 

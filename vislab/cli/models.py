@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from .arguments import print_table
 
 if TYPE_CHECKING:
-    from ..models.model import Model
+    from ..models.outline import Outline
 
 
 def run_models(args: argparse.Namespace) -> int:
+    from ..models.config import outline_of
     from ..models.known import EMBEDDED, KNOWN
-    from ..models.load import load
 
     print("Embedded, needs no network:")
-    print_table({f"  {name}": _introduced(load(name, device="cpu")) for name in EMBEDDED})
+    print_table({f"  {name}": _introduced(found) for name in EMBEDDED if (found := outline_of(name))})
     print("\nTo begin with, of families that the tests go through; downloaded when first used:")
     print_table({f"  {name}": words for name, words in KNOWN.items()})
     print("\nAny other model of these families works by its name on the hub, timm/NAME and torchvision/NAME included,")
@@ -25,7 +25,7 @@ def run_models(args: argparse.Namespace) -> int:
     return 0
 
 
-def _introduced(model: Model) -> str:
+def _introduced(model: Outline) -> str:
     height, width = model.preprocessing.size
     size = f"{model.layers} layers, patches of {model.patch[0]} px, input {height}×{width} px"
     return f"{size}, {len(model.labels)} classes: {', '.join(model.labels)}" if model.labels else size

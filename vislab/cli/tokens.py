@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.costs import attention_flops, attention_memory
+from ..models.known import DTYPES
 from .arguments import load_model, print_table
 
 if TYPE_CHECKING:
-    from ..models.model import Model
+    from ..models.outline import Outline
 
 
 TOKENS_EPILOG = """\
@@ -26,8 +27,7 @@ def run_tokens(args: argparse.Namespace) -> int:
     from ..core.images import load_image
 
     height, width = load_image(args.photo).shape[:2]
-    model = load_model(args)
-    facts = _facts(model, (height, width), args)
+    facts = _facts(*_model(args), (height, width), args)
     if args.json:
         print(json.dumps(facts, ensure_ascii=False, indent=2))
     else:
@@ -35,21 +35,33 @@ def run_tokens(args: argparse.Namespace) -> int:
     return 0
 
 
-def _facts(model: Model, source: tuple[int, int], args: argparse.Namespace) -> dict[str, Any]:
+def _model(args: argparse.Namespace) -> tuple[Outline, str]:
+    """The model with the device that it would run on: from its files alone where they say all, else it is loaded."""
+    from ..models.config import outline_of
+    from ..models.device import fastest
+
+    device, found = args.device or fastest(), outline_of(args.model)
+    if found is not None and device == "cpu":
+        return found, device
+    model = load_model(args)
+    return model, str(model.device)
+
+
+def _facts(model: Outline, device: str, source: tuple[int, int], args: argparse.Namespace) -> dict[str, Any]:
     """What is known before a forward. Sizes are (height, width) in pixels, memory is in bytes."""
-    from ..models.memory import free_memory
+    from ..models.device import free_memory
 
     grid = model.grid(args.image_size, args.patch_size)
     frame = model.preprocessing.frame(source, args.image_size)
-    value = model.dtype.itemsize
+    value = DTYPES[args.dtype]
     return {
         "photo": source,
         "model": model.name,
         "layers": model.layers,
         "heads": model.heads,
         "dim": model.dim,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": str(model.device),
+        "dtype": args.dtype,
+        "device": device,
         "input": frame.model,
         "visible": [round(side) for side in frame.visible],
         "patch": grid.patch,
@@ -63,8 +75,8 @@ def _facts(model: Model, source: tuple[int, int], args: argparse.Namespace) -> d
         "maps_layer": attention_memory(grid.tokens, model.heads, 1, value),
         "maps": attention_memory(grid.tokens, model.heads, model.layers, value),
         "kept": 2 * grid.tokens * model.dim * value * model.layers,
-        "forecast": model.forecast(grid),
-        "free": free_memory(model.device),
+        "forecast": model.memory(grid, value),
+        "free": free_memory(device),
     }
 
 

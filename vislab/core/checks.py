@@ -38,13 +38,12 @@ def meant(word: object, known: Iterable[str], count: int = 1) -> str:
 
 
 def check_options(whose: str, options: Iterable[str], known: Iterable[str]) -> None:
-    """ValueError for an option that is not among those known, which says what was probably meant."""
+    """ValueError for an option that is not known, which says what was probably meant, or else all that there are."""
     known = [*known]
     for option in options:
         if option not in known:
-            raise ValueError(
-                f"{whose} has no option {option!r}: it has {', '.join(known) or 'none'}{meant(option, known)}"
-            )
+            instead = meant(option, known) or f": it has {', '.join(known)}"
+            raise ValueError(f"{whose} has no option {option!r}{instead}")
 
 
 def warn(message: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from types import ModuleType
+
+from .imports import library
 
 
 class Shown:
@@ -16,4 +17,4 @@ class Shown:
 
 def drawing(room: str) -> ModuleType:
     """A room of the wing that draws: values stand above it, so they know it by name alone."""
-    return import_module(f"..figures.{room}", __package__)
+    return library(f"vislab.figures.{room}")

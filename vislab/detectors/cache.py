@@ -7,7 +7,7 @@ from typing import Any
 
 from ..core.cache import KEEPERS, Latest
 from ..models.cache import saved
-from ..models.memory import module_bytes
+from ..models.device import module_bytes
 from .detector import Detector
 from .load import load_detector
 

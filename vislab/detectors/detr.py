@@ -12,7 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.checks import first_line
 from ..core.geometry import Frame, Grid
+from ..core.imports import library
+from ..models.hub import advice, bring_transformers, part, quiet
 from .detections import Decoded
 
 # Families by what their scores are: a softmax with a class for "nothing here", or a sigmoid for each class.
@@ -93,31 +96,29 @@ def of_module(module: nn.Module, device: torch.device | None = None) -> Detr | N
     config: Any = getattr(module, "config", None)
     if not type(module).__name__.endswith("ForObjectDetection") or config is None:
         return None
-    from transformers import RTDetrConfig
-    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
-
     if config.model_type not in _SOFTMAX + _SIGMOID:
         raise ValueError(f"{type(module).__name__} is none of the families read here: {', '.join(_SOFTMAX + _SIGMOID)}")
-    family = RTDetrConfig if config.model_type == "rt_detr_v2" else type(config)  # the second has none of its own
-    return _with_labels(module, IMAGE_PROCESSOR_MAPPING[family]["torchvision"](), device)
+    # the second RT-DETR has none of its own
+    family = part("RTDetrConfig") if config.model_type == "rt_detr_v2" else type(config)
+    known = library("transformers.models.auto.image_processing_auto").IMAGE_PROCESSOR_MAPPING
+    return _with_labels(module, known[family]["torchvision"](), device)
 
 
 def named(name: str, *, local: bool, device: torch.device) -> Detr:
     """A detector of transformers by its name on the hub, or its folder. Raises OSError where neither gives it."""
-    import transformers
-
     safely = {"local_files_only": local or Path(name).is_dir(), "trust_remote_code": False}
     try:
-        config = transformers.AutoConfig.from_pretrained(name, **safely)
-        if config.model_type not in _SOFTMAX + _SIGMOID:
-            raise ValueError(f"it is {config.model_type}, and read are {', '.join(_SOFTMAX + _SIGMOID)}")
-        loader = transformers.AutoModelForObjectDetection
-        module = loader.from_pretrained(name, config=config, use_safetensors=True, **safely)
-        processor = transformers.AutoImageProcessor.from_pretrained(name, **safely)
+        with quiet():
+            config = part("AutoConfig").from_pretrained(name, **safely)
+            if config.model_type not in _SOFTMAX + _SIGMOID:
+                raise ValueError(f"it is {config.model_type}, and read are {', '.join(_SOFTMAX + _SIGMOID)}")
+            bring_transformers(config)
+            loader = part("AutoModelForObjectDetection")
+            module = loader.from_pretrained(name, config=config, use_safetensors=True, **safely)
+            processor = part("AutoImageProcessor").from_pretrained(name, **safely)
     except (OSError, ValueError) as error:
         raise OSError(
-            f"cannot load the detector {name!r}: {str(error).splitlines()[0]} Check the name and the network, or take "
-            "the embedded one, which needs neither: vislab.detect(image)"
+            f"cannot load the detector {name!r}: {first_line(error)} {advice(name, 'vislab.load_detector')}"
         ) from error
     return _with_labels(module.eval(), processor, device)
 

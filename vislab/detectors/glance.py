@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 class Glance:
     """One forward of a detector under capture, from which boxes and maps are read; `Detector.glance` makes one.
 
-    features: the maps that lead into its head, if it has such a neck, and the classes of YOLOE. samples: of each layer
-    of deformable attention, where its queries sample the maps, (heads, queries, maps, points, 2), (x, y) in shares of
-    the input, and the weights of the samples, (heads, queries, maps, points).
+    image: (H, W, 3) uint8, the source. features: the maps that lead into its head, (1, channels, rows, cols), if it has
+    such a neck, and the classes of YOLOE. samples: of each layer of deformable attention, where its queries sample the
+    maps, (heads, queries, maps, points, 2), (x, y) in shares of the input, and the weights of the samples, (heads,
+    queries, maps, points).
     """
 
     detector: Detector

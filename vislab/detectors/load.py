@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..models.hub import hub_answers
+from ..models.hub import bring_transformers, hub_answers
 from . import detr, yolo
 from .detector import Detector
 
@@ -44,6 +44,14 @@ def load_detector(
         )
     known = getattr(detector, "model_name", None)  # of a YOLO or RTDETR, the file that it was made from
     return Detector(Path(known).name if known else type(detector).__name__, family)
+
+
+def bring(name: str) -> None:
+    """Import on this thread what loading a detector by this name will need."""
+    if name in yolo.EMBEDDED or name.endswith(".pt"):
+        yolo.quietly()
+    else:
+        bring_transformers()
 
 
 def _named(name: str, trust: bool, device: torch.device) -> yolo.Yolo | detr.Detr:

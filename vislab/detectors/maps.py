@@ -133,7 +133,7 @@ def _chosen(glance: Glance, boxes: Detections | None, layer: int | str) -> Seque
     answering = [place for place in known if place.of_boxes == by_queries]
     if isinstance(layer, str) and layer != "mean":
         if layer not in [place.site.name for place in answering]:
-            glance.capture.site(layer)._read()  # which says why, where its attention cannot be read
+            glance.capture.site(layer).read()  # which says why, where its attention cannot be read
             raise ValueError(
                 f"the attention of {layer!r} answers another question than this one: here {detector.name} has "
                 f"{', '.join(place.site.name for place in answering) or 'none'}"

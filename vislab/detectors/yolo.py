@@ -2,14 +2,13 @@
 
 ultralytics is imported when the first of them is asked for, and then offline: it looks for no network, installs
 nothing, and keeps its settings in a folder that goes with the process. What it changes for the whole process when it
-is imported (print options, OpenCV's threads, PIL.Image.open, the environment) is put back.
+is imported (print options, OpenCV's threads, PIL.Image.open, variables of the environment) is put back.
 """
 
 from __future__ import annotations
 
 import atexit
 import copy
-import functools
 import json
 import logging
 import os
@@ -22,16 +21,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import PIL.Image
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..core.checks import first_line
 from ..core.files import assets
 from ..core.geometry import Frame, Grid
+from ..core.imports import IMPORTING, LOADING, library
+from ..models.hub import advice
 from .detections import Decoded
 
+LOAD = "vislab.load_detector"
 EMBEDDED = {"embedded": "yolo12n-imagenette"}
 RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
+# What is used of it, and the variables of the environment that it sets when it is imported.
+_PARTS = ("data.augment", "nn.autobackend", "nn.tasks", "utils.downloads", "utils.nms", "utils.ops")
+_SETS = ("KINETO_LOG_LEVEL", "NUMEXPR_MAX_THREADS", "OMP_NUM_THREADS", "TF_CPP_MIN_LOG_LEVEL", "TORCH_CPP_LOG_LEVEL")
 # Heads whose boxes are made by cells (YOLOE's with masks beside them), and by queries.
 _CELLS, _QUERIES = ("Detect", "v10Detect", "YOLOEDetect", "YOLOESegment"), ("RTDETRDecoder",)
 
@@ -129,19 +139,21 @@ class Yolo:
 
 
 def embedded(name: str, device: torch.device | None = None) -> Yolo:
-    """One of the detectors that come with vislab."""
+    """One of the detectors that come with vislab. Raises OSError where its files are not whole."""
     folder = assets() / "models" / EMBEDDED[name]
     quietly()
-    from safetensors.torch import load_file
     from ultralytics.nn.tasks import DetectionModel
     from ultralytics.utils import YAML
 
-    card = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    with _silence():
-        module = DetectionModel(YAML.load(folder / "model.yaml"), verbose=False)
-    module.load_state_dict({key: value.float() for key, value in load_file(folder / "model.safetensors").items()})
-    module.names = dict(enumerate(card["labels"]))
-    return _made(module, card["image_size"], device)
+    try:
+        card = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        with _silence():
+            module = DetectionModel(YAML.load(folder / "model.yaml"), verbose=False)
+        module.load_state_dict({key: value.float() for key, value in load_file(folder / "model.safetensors").items()})
+        module.names = dict(enumerate(card["labels"]))
+        return _made(module, card["image_size"], device)
+    except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
+        raise OSError(f"cannot load the detector {name!r}: {first_line(error)} {advice(name, LOAD)}") from error
 
 
 def weights(name: str, *, trust: bool, device: torch.device | None = None) -> Yolo:
@@ -193,6 +205,7 @@ def _device(module: nn.Module) -> torch.device:
 
 def _made(module: Any, size: int | Sequence[int], device: torch.device | None) -> Yolo:
     """A Yolo of a network that is ours: float32, fused and laid out in memory as predict() does it."""
+    quietly()  # also where the network came from an ultralytics that was imported by somebody else
     from ultralytics.nn.autobackend import AutoBackend
 
     head = type(module.model[-1]).__name__
@@ -229,7 +242,7 @@ def _fetched(name: str) -> Path:
     except OSError as error:
         raise OSError(
             f"{name} is neither in this folder nor in {path.parent}, and cannot be downloaded ({error}): put the file "
-            "there, or take the embedded detector, which needs no network: vislab.detect(image)"
+            f"there, or take the embedded detector, which needs no network: {LOAD}('embedded')"
         ) from error
     return path
 
@@ -237,33 +250,48 @@ def _fetched(name: str) -> Path:
 @contextmanager
 def _silence() -> Iterator[None]:
     """No log lines; whatever was disabled before is disabled again, no more."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+    with LOADING:
+        before = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 
-@functools.cache
 def quietly() -> None:
-    """Import ultralytics without a trace; one that is imported already is left as it is."""
-    if "ultralytics" in sys.modules:
-        return
-    import cv2
-    import PIL.Image
+    """Import what is used of ultralytics without a trace; one that is imported already is left as it is."""
+    with LOADING, IMPORTING, _no_trace():  # the locks in this order, as loading imports
+        for name in _PARTS:
+            library(f"ultralytics.{name}")
 
+
+@contextmanager
+def _no_trace() -> Iterator[None]:
+    """What ultralytics changes in the process when it is imported is put back, and it finds no network and no home.
+
+    Other threads may set variables of the environment meanwhile: only the few that ultralytics reads or sets, each by
+    its name, are put back.
+    """
+    if "ultralytics" in sys.modules:
+        yield
+        return
     home = tempfile.mkdtemp(prefix="vislab-ultralytics-")
     atexit.register(shutil.rmtree, home, ignore_errors=True)
-    environment, threads = dict(os.environ), cv2.getNumThreads()
+    told = {"YOLO_CONFIG_DIR": home, "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
+    before = {name: os.environ.get(name) for name in (*told, *_SETS)}
+    threads = cv2.getNumThreads()
     opener, saver, printing = PIL.Image.open, torch.save, copy.copy(torch._tensor_str.PRINT_OPTS)
-    os.environ |= {"YOLO_CONFIG_DIR": home, "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
+    os.environ |= told
     try:
         with _silence(), np.printoptions():
-            import ultralytics.nn.tasks  # noqa: F401
+            yield
     finally:
-        os.environ.clear()
-        os.environ.update(environment)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
         cv2.setNumThreads(threads)
         PIL.Image.open, torch.save = opener, saver
         torch.set_printoptions(**vars(printing))

@@ -4,8 +4,6 @@ Memory is O(n): a row of attention is made when someone asks for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class FusedCall:
-    """What one fused-attention call was given. q: (batch, heads, queries, dim), k: (batch, heads, keys, dim).
+    """What went into one call of fused attention. q: (batch, heads, queries, dim), k: (batch, heads, keys, dim).
 
     v: (batch, heads, keys, dim) values, kept where gradients are asked for.
     """
@@ -39,6 +37,11 @@ class FusedCall:
     def shape(self) -> tuple[int, int, int, int]:
         batch, heads, queries, _ = self.q.shape
         return batch, heads, queries, self.k.shape[2]
+
+    @property
+    def width(self) -> int:
+        """Of one head's queries and keys."""
+        return self.q.shape[3]
 
     @property
     def plain(self) -> bool:
@@ -71,12 +74,12 @@ class FusedCall:
         nothing = bias.isneginf().all(-1, keepdim=True)  # such a query attends to nothing, as in the fused call
         return (logits + bias).softmax(-1).masked_fill(nothing, 0)
 
-    def gradient(self, given: Tensor, rows: slice | Tensor, batch: slice = slice(None)) -> Tensor:
-        """The gradient at rows of the attention. given: at the heads' outputs, (batch, heads, queries, dim)."""
+    def gradient(self, upstream: Tensor, rows: slice | Tensor, batch: slice = slice(None)) -> Tensor:
+        """The gradient at rows of the attention. upstream: at the heads' outputs, (batch, heads, queries, dim)."""
         assert self.v is not None
         dtype = wide(self.v.dtype)
         values = repeat_heads(self.v[batch], self.shape[1])
-        return given[batch][:, :, rows].to(dtype) @ values.to(dtype).mT
+        return upstream[batch][:, :, rows].to(dtype) @ values.to(dtype).mT
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +112,11 @@ class ProjectedCall:
     def shape(self) -> tuple[int, int, int, int]:
         return self.query.shape[0], self.heads, self.query.shape[1], self.key.shape[1]
 
+    @property
+    def width(self) -> int:
+        """Of all heads' queries and keys together."""
+        return self.weights[0].shape[0]
+
     def project(self) -> FusedCall:
         q, k, v = (
             None if x is None else self._by_head(F.linear(x, w, b))
@@ -118,10 +126,10 @@ class ProjectedCall:
         assert k is not None
         return FusedCall(q, k, self.factor * q.shape[-1] ** -0.5, self.mask, v=v)
 
-    def at_heads(self, given: Tensor) -> Tensor:
+    def at_heads(self, upstream: Tensor) -> Tensor:
         """A gradient at the module's output, (queries, batch, width), as the gradient at the heads' outputs."""
         assert self.out is not None
-        return self._by_head(batch_first(given).to(self.out.dtype) @ self.out)
+        return self._by_head(batch_first(upstream).to(self.out.dtype) @ self.out)
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -129,8 +137,8 @@ class ProjectedCall:
     def attention(self, rows: slice | Tensor) -> Tensor:
         return self.project().attention(rows)
 
-    def gradient(self, given: Tensor, rows: slice | Tensor) -> Tensor:
-        return self.project().gradient(given, rows)
+    def gradient(self, upstream: Tensor, rows: slice | Tensor) -> Tensor:
+        return self.project().gradient(upstream, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,9 +166,9 @@ class WeightsCall:
     def attention(self, rows: slice | Tensor, batch: slice = slice(None)) -> Tensor:
         return self.weights[batch][:, :, rows].to(wide(self.dtype), copy=True)
 
-    def gradient(self, given: Tensor, rows: slice | Tensor, batch: slice = slice(None)) -> Tensor:
-        """The gradient at rows of the attention. given: at the attention itself."""
-        return given[batch][:, :, rows].to(wide(self.dtype), copy=True)
+    def gradient(self, upstream: Tensor, rows: slice | Tensor, batch: slice = slice(None)) -> Tensor:
+        """The gradient at rows of the attention. upstream: at the attention itself."""
+        return upstream[batch][:, :, rows].to(wide(self.dtype), copy=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,11 +218,9 @@ Differentiable = FusedCall | ProjectedCall | WeightsCall
 Call = Differentiable | AreaCall
 
 
-@contextmanager
-def exactly(device: torch.device) -> Iterator[None]:
-    """Arithmetic of our own inside somebody's autocast or gradient mode: in the dtypes we chose, recorded nowhere."""
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        yield
+def uncast(device: torch.device) -> torch.autocast:
+    """Arithmetic inside somebody's autocast in the dtypes that are written; to be entered together with no_grad."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def versions(call: Call) -> tuple[int, ...]:

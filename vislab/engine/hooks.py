@@ -1,10 +1,10 @@
-"""The engine's eye: reads the attention of any torch module while it runs as it is, fused attention and all.
+"""`capture`: the hooks on a torch module's attention modules, while it runs as it is.
 
 Queries meet keys in one call: `scaled_dot_product_attention`, or an explicit softmax where a module has no fused
-attention. `capture` watches that call inside each attention module and keeps what went into it: queries and keys after
-projection, normalisation and rotation, with scale and mask (of an explicit softmax its result, unless it is taken of
-nothing but a product, which then is that of queries and keys). That is O(n) memory, no family needs an adapter, and any
-row of attention can be computed again when someone asks for it.
+attention. What goes into that call inside an attention module is kept: queries and keys after projection, normalisation
+and rotation, with scale and mask (of an explicit softmax its result, unless it is taken of nothing but a product, which
+then is that of queries and keys). That is O(n) memory, no family needs an adapter, and any row of attention can be
+computed again when someone asks for it.
 """
 
 from __future__ import annotations
@@ -12,38 +12,21 @@ from __future__ import annotations
 import functools
 import math
 import re
-import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
 from ..core.checks import whole
 from .capture import Capture
-from .recorder import Tap
-from .site import AttentionRefused
+from .eye import Eye, eye
+from .recording import Recording
 
 _PROJECTIONS = ({"q_proj", "k_proj"}, {"query", "key"}, {"q", "k"}, {"to_q", "to_k"}, {"qkv"})
-
-
-@dataclass(eq=False)
-class _Watch:
-    """Who watches a module, and the `forward` of its own instance (nearly always None) that is to be put back."""
-
-    own: Callable[..., Any] | None
-    forward: _Forward
-    roots: list[Capture] = field(default_factory=list)
-    sites: list[tuple[Capture, str]] = field(default_factory=list)
-
-
-_watched: WeakKeyDictionary[nn.Module, _Watch] = WeakKeyDictionary()
-_lock = threading.RLock()
 
 
 @contextmanager
@@ -74,16 +57,78 @@ def capture(
     if any(isinstance(m, torch.jit.ScriptModule) for m in (module, *targets.values())):
         raise TypeError("a TorchScript module runs where nothing can watch it: give the module that it was made from")
     _check_scale(attention_scale, len(targets))
-    recording = Capture(module, attention_scale, watched=len(targets), differentiable=gradients)
+    recording = Recording(type(module).__name__, len(targets), attention_scale, gradients)
+    watcher, parts = eye(), (module, *targets.values())
     try:
-        with _lock:
-            _watch(module).roots.append(recording)
-            for name, target in targets.items():
-                _watch(target).sites.append((recording, name))
-        yield recording
+        watcher.open(recording)
+        _attach(watcher, recording, module, targets)
+        yield Capture(recording)
     finally:
-        for target in (module, *targets.values()):
-            _unwatch(target, recording)
+        try:
+            _detach(watcher, recording, parts)
+        except BaseException:  # Ctrl-C in the midst of it
+            _detach(watcher, recording, parts)
+            raise
+
+
+@dataclass(frozen=True, eq=False)
+class _Hook:
+    """A hook of one capture on one module; on copies of that module, and in other threads, it does nothing."""
+
+    watcher: Eye
+    recording: Recording
+    module: nn.Module
+    act: Callable[[tuple[Any, ...]], None]
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> None:
+        if torch.compiler.is_dynamo_compiling():  # of a model that may have one graph only, a refusal
+            torch._dynamo.graph_break(msg="vislab reads attention between graphs: compile without fullgraph")
+        if module is self.module and eye() is self.watcher and self.recording in self.watcher.recordings:
+            self.act((*args, *kwargs.values()))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
+        return _leave_copy
+
+    def __reduce__(self) -> Any:  # in a saved module, a hook that does nothing and asks for no vislab
+        return getattr, (nullcontext(), "__exit__")
+
+
+def _leave_copy(module: nn.Module, *_: Any) -> None:
+    """What became of the hooks in a deep copy of a module: when that first runs, they are gone."""
+    _remove(module, lambda hook: hook is _leave_copy)
+
+
+def _attach(watcher: Eye, recording: Recording, root: nn.Module, targets: Mapping[str, nn.Module]) -> None:
+    def watch(part: nn.Module, before: Callable[..., None], after: Callable[..., None], *, innermost: bool) -> None:
+        part.register_forward_pre_hook(_Hook(watcher, recording, part, before), with_kwargs=True)
+        hook = _Hook(watcher, recording, part, after)
+        part.register_forward_hook(hook, prepend=innermost, with_kwargs=True, always_call=True)
+
+    watch(root, lambda inputs: watcher.begin(recording, inputs), lambda _: recording.end(), innermost=False)
+    for name, part in targets.items():
+        enter = functools.partial(watcher.enter, recording, name, part)
+        leave = functools.partial(watcher.leave, part)
+        watch(part, lambda _, enter=enter: enter(), lambda _, leave=leave: leave(), innermost=True)
+
+
+def _detach(watcher: Eye, recording: Recording, parts: tuple[nn.Module, ...]) -> None:
+    """Take away all that a capture attached, which may be part of it or nothing."""
+    watcher.close(recording)
+    for part in parts:
+        _remove(part, lambda hook: isinstance(hook, _Hook) and hook.recording is recording)
+
+
+def _remove(module: nn.Module, which: Callable[[Any], bool]) -> None:
+    """Take forward hooks off a module, by what they are: of one that Ctrl-C interrupted nobody has the handle."""
+    tables = (module._forward_pre_hooks, module._forward_hooks)
+    flags = (
+        module._forward_pre_hooks_with_kwargs,
+        module._forward_hooks_with_kwargs,
+        module._forward_hooks_always_called,
+    )
+    for key in [key for table in tables for key, hook in [*table.items()] if which(hook)]:
+        for table in (*flags, *tables):  # the hook last: while it is there, an interrupted removal can begin again
+            table.pop(key, None)
 
 
 def _check_scale(scale: float | Mapping[int, float], sites: int) -> None:
@@ -121,75 +166,3 @@ def _named_attention(kind: str) -> bool:
 
 def _within(name: str, outer: str) -> bool:
     return not outer or name.startswith(outer + ".")
-
-
-class _Forward:
-    """Stands in the place of a watched module's `forward`."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.original = module.forward
-        functools.update_wrapper(self, self.original)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return _run(self.module, self.original, args, kwargs)
-
-    def __reduce__(self) -> Any:
-        return getattr, (self.module, "forward")  # of a copy of the module, its own
-
-
-def _watch(module: nn.Module) -> _Watch:
-    """The watch over a module; the first one puts its wrapper in the place of `forward`."""
-    if module not in _watched:
-        _watched[module] = _Watch(module.__dict__.get("forward"), _Forward(module))
-        module.forward = _watched[module].forward
-    return _watched[module]
-
-
-def _unwatch(module: nn.Module, recording: Capture) -> None:
-    with _lock:
-        watch = _watched.get(module)
-        if watch is None:
-            return
-        watch.roots[:] = [r for r in watch.roots if r is not recording]
-        watch.sites[:] = [(r, name) for r, name in watch.sites if r is not recording]
-        if watch.roots or watch.sites:
-            return
-        del _watched[module]
-        if module.__dict__.get("forward") is not watch.forward:
-            return  # somebody else has wrapped it meanwhile: theirs goes on to the original
-        if watch.own is None:
-            del module.forward
-        else:
-            module.forward = watch.own
-
-
-def _run(module: nn.Module, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    thread = threading.get_ident()
-    watch = _watched.get(module)
-    if watch is None:
-        return original(*args, **kwargs)
-    roots = [r for r in watch.roots if r._thread == thread]
-    for recording in roots:
-        recording._begin((*args, *kwargs.values()))
-    try:
-        entered = [r._enter(name, module) for r, name in watch.sites if r._thread == thread]
-        if not entered:
-            return original(*args, **kwargs)
-        tap = Tap(module, entered)
-        if (tap.differentiable or (tap.scale != 1 and torch.is_grad_enabled())) and _checkpointed():
-            raise AttentionRefused(
-                f"gradients through {tap.sites[0].name!r} ({tap.sites[0].kind}) would be wrong: gradient checkpointing "
-                "runs layers again in the backward pass, unwatched. Turn it off "
-                "(transformers: activation_checkpointing_disable(), timm: set_grad_checkpointing(False))"
-            )
-        with tap:
-            return original(*args, **kwargs)
-    finally:
-        for recording in roots:
-            recording._end()
-
-
-def _checkpointed() -> bool:
-    """Whether gradient checkpointing runs what runs now, to throw it away and run it again."""
-    return any(frame.f_globals.get("__name__") == "torch.utils.checkpoint" for frame, _ in traceback.walk_stack(None))

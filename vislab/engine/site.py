@@ -2,20 +2,69 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from ..core.checks import listed
 from .attention import AreaCall, Call, FusedCall, ProjectedCall, WeightsCall, versions
-
-NOT_FINITE = "it holds NaN or infinite values: look for them in the weights and the pixels"
+from .verification import Check
 
 
 class AttentionRefused(RuntimeError):
     """A site's attention cannot be read exactly; the message says which site and why."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The module's attention cannot be read, for a reason that completes "cannot be read: …"."""
+
+    reason: str
+
+    @property
+    def refused(self) -> str | None:
+        return self.reason
+
+
+@dataclass(frozen=True)
+class Unseen(Refused):
+    """The module runs, and nothing in it has attended yet."""
+
+    reason: str = "no attention was seen in it, neither a fused call nor a softmax"
+
+
+@dataclass(frozen=True)
+class Unproven(Refused):
+    """The module made a softmax that nothing was weighed by yet."""
+
+    reason: str = "its softmax is changed before it weighs the values (active dropout, talking heads)"
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """The module attended once, by a call that can be read.
+
+    versions: how often what the call holds had been changed by then. check: of a call that is yet to be verified, which
+    happens when it is first read. result: where the gradient is to be taken, a tensor in the graph.
+    """
+
+    call: Call
+    versions: tuple[int, ...]
+    check: Check | None = None
+    result: Tensor | None = None
+
+    @property
+    def refused(self) -> str | None:
+        return None if self.check is None else self.check.failure
+
+
+State = Unseen | Unproven | Refused | Recorded
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A score was differentiated. gradient: at the site's attention, None where the score does not depend on it."""
+
+    gradient: Tensor | None
 
 
 @dataclass(eq=False)
@@ -27,80 +76,49 @@ class Site:
 
     name: str
     kind: str
-    _call: Call | None = field(default=None, repr=False)
-    _check: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
-    _confirm: Callable[[], None] | None = field(default=None, repr=False)
-    _refused: str | None = field(default="no attention was seen in it, neither a fused call nor a softmax", repr=False)
-    _calls: int = field(default=0, repr=False)
-    _versions: tuple[int, ...] = field(default=(), repr=False)
-    _batches: frozenset[int] | None = field(default=None, repr=False)  # of the model's input; None: not known
-    _differentiable: bool = field(default=False, repr=False)
-    _result: Tensor | None = field(default=None, repr=False)  # in the graph: where the gradient is to be taken
-    _gradient: Tensor | None = field(default=None, repr=False)
+    state: State = field(default_factory=Unseen, repr=False)
+    scored: Scored | None = field(default=None, repr=False)
+
+    # ---- reading ----
 
     @property
     def refused(self) -> str | None:
         """Why its attention cannot be read, or None."""
-        if self._refused is None and self._check is not None:
-            error, limit = (float(value) for value in self._check)
-            self._check, confirm, self._confirm = None, self._confirm, None
-            if not (math.isfinite(error) and math.isfinite(limit)):
-                self._refused = NOT_FINITE
-            elif error > limit:
-                self._refused = (
-                    f"recomputed from its queries and keys it does not give the module's output (error {error:.2g}, "
-                    f"limit {limit:.2g}): the module does something else with them"
-                )
-            elif confirm is not None:
-                confirm()
-        return self._refused
+        return self.state.refused
 
-    @refused.setter
-    def refused(self, reason: str) -> None:
-        self._refused, self._call, self._check, self._confirm, self._result = reason, None, None, None, None
-
-    def _read(self) -> Call:
-        if self.refused is not None:
-            raise AttentionRefused(f"the attention of {self.name!r} ({self.kind}) cannot be read: {self.refused}")
-        assert self._call is not None
-        if versions(self._call) != self._versions:
+    def read(self) -> Call:
+        """The call in which its queries met their keys. Raises AttentionRefused, with the reason."""
+        state = self.state
+        if state.refused is not None or not isinstance(state, Recorded):
+            raise AttentionRefused(f"the attention of {self.name!r} ({self.kind}) cannot be read: {state.refused}")
+        if versions(state.call) != state.versions:
             raise AttentionRefused(
                 f"what {self.name!r} ({self.kind}) attended with was changed in place since the forward; run it again"
             )
-        return self._call
-
-    def _keep(self, call: Call, result: Tensor | None) -> None:
-        batch = call.shape[0]
-        if self._batches is not None and batch != 1 and batch not in self._batches:
-            self.refused = (
-                f"it attends within {batch} windows, frames or crops of a batch of {listed(map(str, self._batches))}"
-            )
-        else:
-            self._call, self._versions, self._refused = call, versions(call), None
-            self._result = result if self._differentiable and result is not None and result.requires_grad else None
+        return state.call
 
     @property
     def batch(self) -> int:
-        return self._read().shape[0]
+        return self.read().shape[0]
 
     @property
     def heads(self) -> int:
-        return self._read().shape[1]
+        return self.read().shape[1]
 
     @property
     def queries(self) -> int:
         """Attending tokens."""
-        return self._read().shape[2]
+        return self.read().shape[2]
 
     @property
     def keys(self) -> int:
         """Attended tokens."""
-        return self._read().shape[3]
+        return self.read().shape[3]
 
     @property
     def areas(self) -> int:
         """Into how many areas, consecutive chunks of the tokens, attention is confined; nearly always 1."""
-        call = self._read()
+        call = self.read()
         return call.areas if isinstance(call, AreaCall) else 1
 
     @property
@@ -124,7 +142,7 @@ class Site:
         return self._operands().scale
 
     def _operands(self) -> FusedCall:
-        call = self._read()
+        call = self.read()
         call = call.unfolded() if isinstance(call, AreaCall) else call
         if isinstance(call, WeightsCall):
             raise AttentionRefused(
@@ -132,3 +150,22 @@ class Site:
                 "its queries and keys cannot"
             )
         return call.project() if isinstance(call, ProjectedCall) else call
+
+    # ---- recording ----
+
+    def attend(self, state: State) -> None:
+        """Its module attended, which leaves it in this state; a second time in one forward refuses it."""
+        self.state = state if isinstance(self.state, Unseen) else Refused("it attends more than once in one forward")
+
+    def prove(self, state: State) -> None:
+        """The softmax of its module weighed the values, which leaves it in this state."""
+        if isinstance(self.state, Unproven):
+            self.state = state
+
+    def release(self) -> Tensor | None:
+        """The result in the graph, held no longer; whatever score there was is forgotten."""
+        self.scored, state = None, self.state
+        if not isinstance(state, Recorded):
+            return None
+        self.state = replace(state, result=None)
+        return state.result

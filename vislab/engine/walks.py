@@ -34,10 +34,10 @@ def carried(call: Call, row: Tensor, head: Fusion, discard: float, prefix: int) 
     return out
 
 
-def carried_positive(call: Differentiable, given: Tensor, row: Tensor, *, normalised: bool = False) -> Tensor:
+def carried_positive(call: Differentiable, upstream: Tensor, row: Tensor, *, normalised: bool = False) -> Tensor:
     """row · Ā, where Ā is the mean over the heads of attention × the positive part of its gradient.
 
-    given: the gradient that the call's `gradient` takes. row: (batch, n) -> (batch, keys). normalised: each row
+    upstream: the gradient that the call's `gradient` takes. row: (batch, n) -> (batch, keys). normalised: each row
     of Ā divided by its sum; a query without any positive gradient then keeps what it carries.
     """
     if isinstance(call, ProjectedCall):
@@ -46,7 +46,7 @@ def carried_positive(call: Differentiable, given: Tensor, row: Tensor, *, normal
     for b in range(len(row)):
         one = slice(b, b + 1)
         for rows in row[b].nonzero().squeeze(1).split(size):
-            block = call.attention(rows, one) * call.gradient(given, rows, one).relu()
+            block = call.attention(rows, one) * call.gradient(upstream, rows, one).relu()
             fused, weights = block[0].mean(0), row[b, rows]
             if normalised:
                 sums = fused.sum(1)
@@ -62,9 +62,9 @@ def _rows_at_a_time(call: Call, device: torch.device) -> int:
     return max(1, (_BLOCK if device.type == "cpu" else 64 * _BLOCK) // (heads * keys))
 
 
-def queries_read(given: Tensor) -> Tensor:
-    """Which queries a score reads, (batch, queries). given: the gradient at a call, (batch, heads, queries, …)."""
-    return given.abs().amax((1, 3)) > 0
+def queries_read(upstream: Tensor) -> Tensor:
+    """Which queries a score reads, (batch, queries). upstream: the gradient at a call, (batch, heads, queries, …)."""
+    return upstream.abs().amax((1, 3)) > 0
 
 
 def _carried_plain(call: FusedCall, b: int, index: Tensor, weights: Tensor) -> Tensor:

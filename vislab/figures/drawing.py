@@ -14,7 +14,7 @@ from ..core.heatmap import Heatmap
 from .boxes import Boxes, box_labels
 from .colours import Range, colour_ticks, colours, colours_of, fraction, hidden
 from .formats import PHOTO
-from .layout import LINE, Bar, Place, Plan, length, plan
+from .layout import LINE, Bar, Plan, Rect, length, plan
 from .overlay import sample
 from .page import INKS, SCREEN, SMALL, STYLE, Cell, Panel
 from .text import font
@@ -56,7 +56,7 @@ def figure_of(panel: Panel, *, vector: bool) -> Figure:
     figure = Figure(figsize=(page.width / 25.4, page.height / 25.4))
     figure.set_facecolor("none" if panel.look.transparent else ground)
 
-    def axes(place: Place) -> Axes:
+    def axes(place: Rect) -> Axes:
         left, top, wide, tall = place
         return figure.add_axes(
             (left / page.width, 1 - (top + tall) / page.height, wide / page.width, tall / page.height)
@@ -87,7 +87,7 @@ def figure_of(panel: Panel, *, vector: bool) -> Figure:
 class _Photo:
     """A photo as the page holds it: once, however many heatmaps are drawn over it."""
 
-    def __init__(self, image: np.ndarray, place: Place, number: int, vector: bool) -> None:
+    def __init__(self, image: np.ndarray, place: Rect, number: int, vector: bool) -> None:
         finest = max(1, round(place[2] / 25.4 * SHARPEST))
         self.image = image
         if vector and image.shape[1] > finest:

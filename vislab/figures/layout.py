@@ -9,7 +9,7 @@ from .colours import Range, colour_ticks
 from .page import FONT, SMALL, Panel
 from .text import font, wrapped
 
-Place = tuple[float, float, float, float]  # left, top, width and height
+Rect = tuple[float, float, float, float]  # left, top, width and height
 TALLEST = 230.0  # mm, what a printed page holds
 # In mm, at the text size of print; on a slide all of them grow with the text.
 EDGE, GAP, TIGHT = 1.5, 3.0, 1.2  # the page's border; between pictures, and where nothing stands between them
@@ -35,7 +35,7 @@ class Text:
 class Bar:
     """A colour bar; level ones lie under a column."""
 
-    place: Place
+    place: Rect
     span: Range
     level: bool = False
 
@@ -46,7 +46,7 @@ class Plan:
 
     width: float
     height: float
-    pictures: Mapping[tuple[int, int], Place]
+    pictures: Mapping[tuple[int, int], Rect]
     bars: Sequence[Bar]
     texts: Sequence[Text]
     unit: float
@@ -99,7 +99,7 @@ def _on_paper(draft: _Draft, width: float, height: float) -> Plan:
     """In the middle of a page of a given size."""
     x, y = (width - draft.width) / 2, (height - draft.height) / 2
 
-    def moved(place: Place) -> Place:
+    def moved(place: Rect) -> Rect:
         return (place[0] + x, place[1] + y, *place[2:])
 
     pictures = {key: moved(place) for key, place in draft.pictures.items()}
@@ -183,7 +183,7 @@ class _Draft:
             and any(colour_ticks(cell.span)[2] for cell in beginning)
         )
 
-    def _picture(self, i: int, j: int) -> Place:
+    def _picture(self, i: int, j: int) -> Rect:
         aspect = _aspect(self.panel, i, j)
         tall = min(self.talls[i], self.wides[j] / aspect)
         return (self.lefts[j] + (self.wides[j] - tall * aspect) / 2, self.tops[i], tall * aspect, tall)

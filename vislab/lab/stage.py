@@ -89,7 +89,7 @@ class Stage:
             self.say("computing", f"rollout through {kept.model.layers} layers")
         shown = self._read(wanted, kept)
         self.put(0, shown)
-        beside = self._beside(wanted)
+        beside = self.beside(wanted)
         self.put(1, self._read(wanted | beside, self._run(wanted | beside)[0]) if beside else None)
         self.plain = self._run(wanted | UNMODIFIED)[0]
         self.rate = cache.RUNS.rate(kept.model, wanted["pixels"], stop=self._is_overtaken)
@@ -112,7 +112,7 @@ class Stage:
         return self.newer() is not None
 
     @staticmethod
-    def _beside(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    def beside(wanted: Mapping[str, Any]) -> dict[str, Any]:
         """The settings in which the second picture differs; none where there is no second picture."""
         second = wanted["compare"] or ({"attention_scale": 1.0} if wanted["before"] else {})
         alien = {"layer", "head", "query", "target"} - METHODS[second.get("method", wanted["method"])].asks

@@ -15,8 +15,10 @@ import traitlets
 
 from ..core.heatmap import Heatmap
 from ..core.images import load_image, samples
+from ..detectors import load
 from ..figures import save
 from ..figures.overlay import overlay
+from ..models import hub
 from ..models.cache import model_of
 from . import cache, face, protocol
 from .cache import Kept
@@ -117,7 +119,14 @@ class Lab(Settings, anywidget.AnyWidget):
         return self
 
     def _want(self) -> None:
-        """The settings of now are wanted, whatever was wanted before."""
+        """The settings of now are wanted, whatever was wanted before.
+
+        Libraries are imported here, on the thread of who wants them: a notebook's next cell may import them too, by
+        statements that our locks do not reach, and would meet the worker's half way.
+        """
+        for bring, name in ((hub.bring, self.model), (load.bring, self.detector)):
+            if isinstance(name, str | Path):
+                bring(str(name))
         self._worker.want(dict(self._settings()) | {"pixels": self._pixels, "digest": self._digest})
 
     def _failed(self, error: Exception) -> None:
@@ -125,10 +134,7 @@ class Lab(Settings, anywidget.AnyWidget):
         self._say("error", str(error) or type(error).__name__)
 
     def _show(self, wanted: dict[str, Any]) -> None:
-        greeted = self._greet
-        if greeted:  # here, so that two threads do not import frameworks at the same time
-            self._greet = False
-            self.send(*protocol.about())
+        greeted, self._greet = self._greet, False
         self._ready = model_of(wanted["model"])
         try:
             seconds = self._stage.show(wanted)
@@ -154,6 +160,7 @@ class Lab(Settings, anywidget.AnyWidget):
             self._failed(error)
 
     def _on_hello(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
+        self.send(*protocol.about())
         self._greet, self._stage.unfolded = True, False  # as a new page is
         self._want()
 
@@ -198,7 +205,7 @@ class Lab(Settings, anywidget.AnyWidget):
         .html is one page, without need of a network or Python, where pointing at patches, layers, heads, scale and
         display still work; the others are `vislab.save`'s.
         """
-        panes, path = [shown for shown in self.wait()._panes if shown is not None], Path(path)
+        panes, path = [shown for shown in self.wait()._stage.panes if shown is not None], Path(path)
         if path.suffix.lower() != ".html":
             if self._stage.closer is not None:
                 raise ValueError(
@@ -212,7 +219,7 @@ class Lab(Settings, anywidget.AnyWidget):
         first = panes[0]
         own = {name: getattr(self, name) for name in ("_photo", "_source", "_content")}
         state = own | {name: value for name, value in self.state.items() if value is not None}
-        state |= {"compare": self._beside(self.state) if len(panes) > 1 else {}, "before": False}
+        state |= {"compare": self._stage.beside(self.state) if len(panes) > 1 else {}, "before": False}
         told = [
             protocol.about(),
             *(self._stage.view(pane, shown) for pane, shown in enumerate(panes)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import threading
 import time
@@ -10,6 +11,18 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from torch.overrides import TorchFunctionMode
+
+EXIT_SECONDS = 10
+_ending = threading.Event()
+_at_work: set[threading.Thread] = set()
+
+
+@atexit.register
+def _leave_off() -> None:
+    """At exit, work is left off: Python kills a thread that is left inside torch, and with it the process aborts."""
+    _ending.set()
+    for thread in [*_at_work]:
+        thread.join(EXIT_SECONDS)
 
 
 class Superseded(Exception):
@@ -30,7 +43,7 @@ class Unless(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if not self.left and self.stop():
+        if not self.left and (self.stop() or _ending.is_set()):
             self.left = True
             raise Superseded
         return func(*args, **(kwargs or {}))
@@ -58,6 +71,7 @@ class Newest:
             self.newer, self._context = what, copy_context()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, daemon=True)
+                _at_work.add(self._thread)
                 self._thread.start()
 
     def wait(self, timeout: float | None = None) -> None:
@@ -74,7 +88,8 @@ class Newest:
         while True:
             with self._lock:
                 what, context, self.newer = self.newer, self._context, None
-                if what is None:
+                if what is None or _ending.is_set():
+                    _at_work.discard(threading.current_thread())
                     self._thread = None
                     return
                 self._error = None

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.cache import KEEPERS, Latest
+from .device import module_bytes
 from .load import load
-from .memory import module_bytes
 from .model import Model
 
 MODELS: Latest[Model] = Latest("model", 2, lambda model: module_bytes(model.module))

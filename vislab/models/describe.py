@@ -9,7 +9,7 @@ from torch import nn
 
 from .model import Model
 from .patch_size import patch_projection
-from .preprocessing import Preprocessing, family_of, of_module
+from .preprocessing import Preprocessing, of_module, own_size
 
 _PREFIX = ("cls_token", "class_token", "class_embedding", "distillation_token", "dist_token")
 _CLS = _PREFIX[:3]
@@ -25,8 +25,34 @@ def described(name: str, module: nn.Module, how: Preprocessing | None, labels: S
         dropped: float = getattr(module.config, "mask_ratio", 0.0)
         if dropped > 0:
             raise ValueError(f"{name} drops {dropped:.0%} of its patches: set config.mask_ratio = 0 to keep all")
-    projection = patch_projection(module)
-    how = how or of_module(module)
+    kernel, size = patch_projection(module).kernel_size, own_size(module)
+    prefix, suffix, cls = _tokens(module)
+    config = getattr(module, "config", None)
+    layers, heads, dim = _shape(module)
+    return Model(
+        name=name,
+        module=module,
+        family=family_of(module),
+        own_size=size,
+        preprocessing=how or of_module(module),
+        patch=(int(kernel[0]), int(kernel[1])),
+        prefix=prefix,
+        suffix=suffix,
+        cls=cls,
+        labels=tuple(labels) if labels else _labels(module),
+        layers=layers,
+        heads=heads,
+        dim=dim,
+        biased=any(getattr(config, f"use_{which}relative_position_bias", False) for which in ("", "shared_")),
+    )
+
+
+def family_of(module: nn.Module) -> str:
+    return str(getattr(getattr(module, "config", None), "model_type", ""))
+
+
+def _tokens(module: nn.Module) -> tuple[int, int, bool]:
+    """How many tokens stand before the patches and after them, and whether the first is CLS."""
     prefix = suffix = 0
     cls = False
     for path, parameter in module.named_parameters():
@@ -38,14 +64,14 @@ def described(name: str, module: nn.Module, how: Preprocessing | None, labels: S
             prefix += parameter.shape[-2]
         elif leaf == "detection_tokens":
             suffix += parameter.shape[-2]
-    config = getattr(module, "config", None)
-    classifies = hasattr(module, "classifier") or hasattr(module, "cls_classifier")  # DeiT with its teacher has two
-    if config is not None and labels is None and getattr(config, "id2label", None) and classifies:
-        labels = [config.id2label[i] for i in sorted(config.id2label)]
-    layers, heads, dim = _shape(module)
-    patch = (int(projection.kernel_size[0]), int(projection.kernel_size[1]))
-    named = tuple(labels) if labels else None
-    return Model(name, module, how, patch, prefix, suffix, cls, named, layers, heads, dim)
+    return prefix, suffix, cls
+
+
+def _labels(module: nn.Module) -> tuple[str, ...] | None:
+    """The classes that a module of transformers names, where it has a classifier; DeiT with its teacher has two."""
+    named = getattr(getattr(module, "config", None), "id2label", None)
+    classifies = hasattr(module, "classifier") or hasattr(module, "cls_classifier")
+    return tuple(named[i] for i in sorted(named)) if named and classifies else None
 
 
 def _shape(module: nn.Module) -> tuple[int, int, int]:

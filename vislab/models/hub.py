@@ -8,62 +8,117 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, cast
 
 from safetensors import SafetensorError
+from torch import nn
 
 from ..core.checks import first_line
+from ..core.imports import IMPORTING, LOADING, library
+from .config import outline, outline_of
 from .describe import described
+from .known import EMBEDDED
 from .model import Model
-from .preprocessing import Preprocessing, of_processor
+from .preprocessing import Preprocessing, of_processor, own_size
+
+PLAIN = "ViTForImageClassification"  # what an Outline read from files is of
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars of transformers for weights that lie on the disk; its setting is put back."""
-    from transformers.utils import logging
+    """transformers loads for one thread at a time, without progress bars for weights on the disk; that is put back."""
+    logging = library("transformers.utils.logging")
+    with LOADING:
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            if shown:
+                logging.enable_progress_bar()
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+
+def bring(name: str) -> None:
+    """Import on this thread what loading a model by this name will need; loading says what is not installed."""
+    with suppress(ImportError):
+        if (first := name.partition("/")[0]) in ("timm", "torchvision"):
+            library(first)
+        elif outline_of(name) is not None:
+            part(PLAIN)
+        else:
+            bring_transformers()
+
+
+def bring_transformers(config: Any = None) -> None:
+    """Import the classes of transformers that choose among families, and those of one family, by its configuration.
+
+    They would import these when they load weights, and then without taking turns.
+    """
+    with IMPORTING:
+        for room, choice in (("modeling", "MODEL_MAPPING"), ("image_processing", "IMAGE_PROCESSOR_MAPPING")):
+            families = getattr(library(f"transformers.models.auto.{room}_auto"), choice)
+            if config is not None:
+                families.get(type(config), None)
 
 
 def of_transformers(name: str, where: str) -> Model:
-    import transformers
+    """A model of transformers, by its name on the hub or in a folder.
 
-    # code that lies beside the weights is never run, and nobody is asked whether it may
-    safely = {"local_files_only": not (Path(where).is_dir() or hub_answers()), "trust_remote_code": False}
+    Of a folder whose files say all there is to say, that alone is believed, and only the family's module imported: the
+    classes that choose among families would import what all of them need.
+    """
+    known = outline(name, Path(where))
     try:
         with quiet():
-            config = transformers.AutoConfig.from_pretrained(where, **safely)
+            if known is not None:
+                return Model.of(known, _weighted(part(PLAIN), where).eval())
+            config = part("AutoConfig").from_pretrained(where, **_safely(where))
+            bring_transformers(config)
             if config.model_type == "vit_mae":
                 config.mask_ratio = 0.0
             architecture = (config.architectures or [""])[0]
             whole = architecture.endswith(("ForImageClassification", "WithTeacher", "ForObjectDetection"))
-            loader = getattr(transformers, architecture) if whole else transformers.AutoModel
-            module, found = loader.from_pretrained(
-                where, config=config, use_safetensors=True, output_loading_info=True, **safely
-            )
-            processor = transformers.AutoImageProcessor.from_pretrained(where, **safely)
-            missing = sorted(key for key in found["missing_keys"] if "pooler" not in key)
-            if missing:
-                raise ValueError(f"its weights lack {len(missing)} of the model's, such as {missing[0]}.")
-            how = of_processor(processor, module)
+            module = _weighted(part(architecture if whole else "AutoModel"), where, config=config)
+            processor = part("AutoImageProcessor").from_pretrained(where, **_safely(where))
+            how = of_processor(processor, lambda: own_size(module))
     except (OSError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise OSError(
-            f"cannot load {name!r}: {first_line(error)} Check the name and the network, or take the embedded model, "
-            "which needs neither: vislab.load('embedded')"
-        ) from error
+        raise OSError(f"cannot load {name!r}: {first_line(error)} {advice(name, 'vislab.load')}") from error
     return described(name, module.eval(), how)
+
+
+def part(name: str) -> Any:
+    """What transformers calls by this name: it imports the module behind it when it is first asked."""
+    transformers = library("transformers")
+    with IMPORTING:
+        return getattr(transformers, name)
+
+
+def _safely(where: str) -> dict[str, bool]:
+    """Code that lies beside the weights is never run, and nobody is asked whether it may; only the hub is looked up."""
+    return {"local_files_only": not (Path(where).is_dir() or hub_answers()), "trust_remote_code": False}
+
+
+def _weighted(kind: Any, where: str, **how: Any) -> nn.Module:
+    """A module of a class of transformers with all its weights, from safetensors."""
+    module, found = kind.from_pretrained(where, use_safetensors=True, output_loading_info=True, **how, **_safely(where))
+    missing = sorted(key for key in found["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise ValueError(f"its weights lack {len(missing)} of the model's, such as {missing[0]}.")
+    return cast("nn.Module", module)
+
+
+def advice(name: str, load: str) -> str:
+    """What to try when a name could not be loaded with the function `load`: never that name again."""
+    if name in EMBEDDED:
+        return "It comes with vislab: install vislab again"
+    if Path(name).expanduser().is_dir():
+        return f"Save the folder anew, or take the embedded one: {load}('embedded')"
+    return f"Check the name and the network, or take the embedded one, which needs neither: {load}('embedded')"
 
 
 def hub_answers() -> bool:
     """Whether the hub can be reached, found out within 2 s; its own client would try for half a minute."""
-    from huggingface_hub import constants
-
+    constants = library("huggingface_hub.constants")
     if constants.is_offline_mode():
         return False
     if urllib.request.getproxies().get("https"):
@@ -82,8 +137,7 @@ def hub_answers() -> bool:
 
 
 def of_torchvision(name: str, which: str) -> Model:
-    import torchvision
-
+    torchvision = library("torchvision")
     if which not in torchvision.models.list_models() or not which.startswith("vit_"):
         known = ", ".join(m for m in torchvision.models.list_models() if m.startswith("vit_"))
         raise ValueError(f"torchvision has no Vision Transformer {which!r}: it has {known}")
@@ -91,8 +145,9 @@ def of_torchvision(name: str, which: str) -> Model:
     try:
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except OSError as error:
-        raise OSError(f"cannot load {name!r}: {first_line(error)} Try vislab.load('embedded')") from error
-    module = torchvision.models.get_model(which, image_size=weights.meta["min_size"][0]).eval()
+        raise OSError(f"cannot load {name!r}: {first_line(error)} {advice(name, 'vislab.load')}") from error
+    with LOADING:
+        module = torchvision.models.get_model(which, image_size=weights.meta["min_size"][0]).eval()
     module.load_state_dict(state)
     preset = weights.transforms()
     side = preset.crop_size[0]
@@ -103,15 +158,17 @@ def of_torchvision(name: str, which: str) -> Model:
 
 def of_timm(name: str, which: str) -> Model:
     try:
-        import timm
-    except ImportError:
+        timm = library("timm")
+    except ModuleNotFoundError as error:
+        if error.name != "timm":
+            raise
         raise ImportError(f"{name} needs timm: pip install timm") from None
-    from huggingface_hub import try_to_load_from_cache
-
+    hub = library("huggingface_hub.file_download")
     try:
-        if not isinstance(try_to_load_from_cache(f"timm/{which}", "config.json"), str) and not hub_answers():
+        if not isinstance(hub.try_to_load_from_cache(f"timm/{which}", "config.json"), str) and not hub_answers():
             raise OSError("the hub does not answer.")
-        module = timm.create_model(f"hf-hub:timm/{which}", pretrained=True).eval()
+        with LOADING:
+            module = timm.create_model(f"hf-hub:timm/{which}", pretrained=True).eval()
     except (OSError, RuntimeError) as error:
-        raise OSError(f"cannot load {name!r}: {first_line(error)} Try vislab.load('embedded')") from error
+        raise OSError(f"cannot load {name!r}: {first_line(error)} {advice(name, 'vislab.load')}") from error
     return described(name, module, None)

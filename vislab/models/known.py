@@ -1,7 +1,9 @@
-"""Names of models that are known to work; no framework is needed to list them."""
+"""Names of models that are known to work, and of dtypes; no framework is needed to list them."""
 
 from __future__ import annotations
 
+# Those that weights can be loaded in, with the bytes of a number.
+DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 EMBEDDED = {"embedded": "vit-tiny-imagenette"}
 # Names of published models whose families the tests verify, with what they teach.
 KNOWN = {

@@ -11,10 +11,11 @@ from torch import nn
 from ..core.checks import first_line
 from ..core.files import assets
 from .describe import described
+from .device import fastest
 from .hub import of_timm, of_torchvision, of_transformers
-from .known import EMBEDDED
+from .known import DTYPES, EMBEDDED
 from .model import Model
-from .preprocessing import of_processor
+from .preprocessing import of_processor, own_size
 
 
 def load(
@@ -44,19 +45,13 @@ def load(
         made = model
     elif isinstance(model, nn.Module):
         module = getattr(model, "_orig_mod", model)  # hooks and other patch sizes would compile it anew each time
-        how = None if processor is None else of_processor(processor, module)
+        how = None if processor is None else of_processor(processor, lambda: own_size(module))
         made = described(type(module).__name__, module, how)
     else:
         made = _named(str(model))
-        device, dtype = device or _fastest(), dtype or "float32"
+        device, dtype = device or fastest(), dtype or "float32"
     made.module.to(_device(device) if device is not None else None, _dtype(dtype) if dtype is not None else None)
     return made
-
-
-def _fastest() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _device(device: str | torch.device) -> torch.device:
@@ -65,13 +60,13 @@ def _device(device: str | torch.device) -> torch.device:
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
-            f"no device {str(device)!r} here ({first_line(error)}): this machine has {_fastest()}"
+            f"no device {str(device)!r} here ({first_line(error)}): this machine has {fastest()}"
         ) from None
     return found
 
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype:
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+    known = {name: getattr(torch, name) for name in DTYPES}
     found = known.get(dtype) if isinstance(dtype, str) else dtype
     if found not in known.values():
         raise ValueError(f"dtype is {', '.join(known)}, not {dtype!r}")

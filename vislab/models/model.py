@@ -1,4 +1,4 @@
-"""A Model: a module with its preprocessing, its token grid and its labels; and a Run of it on an image."""
+"""A Model: a module that runs, with the Outline of it; and a Run of it on an image."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from ..core.checks import meant, whole
-from ..core.costs import attention_memory
 from ..core.geometry import Frame, Grid
 from ..core.images import load_image
 from ..engine.capture import Capture
 from ..engine.hooks import capture
-from .memory import free_memory
+from .device import free_memory
 from .modes import evaluating, frozen
-from .patch_size import RESIZABLE, resized
-from .preprocessing import ImageSize, Preprocessing, family_of, own_size, sides
+from .outline import Outline
+from .patch_size import resized
+from .preprocessing import ImageSize
 
 FEW = 20  # classes that a message lists
 
@@ -49,25 +49,18 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class Model(Outline):
     """A Vision Transformer ready to look at images; make one with `vislab.load`.
 
-    patch: (height, width) px. prefix, suffix: tokens before and after the patches. cls: whether the first token is CLS.
-    labels: class names in the order of the logits, or None. lock: held while the module is at work.
+    module: what runs; the rest says what is known of it. lock: held while the module is at work.
     """
 
-    name: str
     module: nn.Module
-    preprocessing: Preprocessing
-    patch: tuple[int, int]
-    prefix: int
-    suffix: int
-    cls: bool
-    labels: tuple[str, ...] | None
-    layers: int
-    heads: int
-    dim: int
     lock: Any = field(default_factory=threading.RLock, repr=False)
+
+    @classmethod
+    def of(cls, outline: Outline, module: nn.Module) -> Model:
+        return cls(**vars(outline), module=module)
 
     @property
     def device(self) -> torch.device:
@@ -76,34 +69,6 @@ class Model:
     @property
     def dtype(self) -> torch.dtype:
         return next(self.module.parameters()).dtype
-
-    @property
-    def resizable(self) -> bool:
-        """Whether patch and image size can be changed.
-
-        transformers interpolates position embeddings from a square grid only; DINOv3 has none.
-        """
-        family = family_of(self.module)
-        own = Grid.of(own_size(self.module), self.patch)
-        return family in RESIZABLE and (own.rows == own.cols or family == "dinov3_vit")
-
-    def grid(self, image_size: ImageSize | None = None, patch_size: int | None = None) -> Grid:
-        """The token grid of an input. image_size: px, side of a square or (height, width); patch_size: px.
-
-        Raises ValueError for sizes that leave pixels over, with those near them that do not.
-        """
-        size = self.input_size(image_size)
-        patch = self.patch if patch_size is None else (self._patch_size(patch_size),) * 2
-        grid = Grid.of(size, patch, self.prefix, self.suffix)
-        if (image_size is not None or patch_size is not None) and any(s % p for s, p in zip(size, patch, strict=True)):
-            p = patch[0]
-            fitting = [d for d in range(4, min(size) + 1) if size[0] % d == 0 and size[1] % d == 0]
-            near = sorted({max(p, s // p * p) for s in size} | {(s // p + 1) * p for s in size})
-            raise ValueError(
-                f"patches of {p} px do not fill an input of {size[0]}×{size[1]} px: take an image_size of "
-                f"{' or '.join(map(str, near))}, or a patch_size of {', '.join(map(str, fitting)) or 'another size'}"
-            )
-        return grid
 
     def run(
         self,
@@ -134,7 +99,8 @@ class Model:
     ) -> Iterator[Prepared]:
         """The module made ready for an image, in evaluation mode and at work for nobody else; afterwards what it was.
 
-        gradients: whether they will be taken; the weights are then frozen, and gradients are on whatever surrounds it.
+        image: (H, W, 3) uint8. gradients: whether they will be taken; the weights are then frozen, and gradients are on
+        whatever surrounds it.
         """
         grid, size = self.grid(image_size, patch_size), self.input_size(image_size)
         self._fits(grid, gradients=gradients)
@@ -217,28 +183,6 @@ class Model:
         best = run.logits.softmax(0).topk(min(count, len(self.labels)))
         return [(self.labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
-    # ---- sizes ----
-
-    def input_size(self, image_size: ImageSize | None = None) -> tuple[int, int]:
-        """(height, width) px of the input that is asked for. Raises ValueError for sizes that the model cannot take."""
-        if image_size is None:
-            return self.preprocessing.size
-        size = sides(image_size)
-        if size != self.preprocessing.size and not (self.resizable or family_of(self.module) == "yolos"):
-            height, width = self.preprocessing.size
-            raise ValueError(
-                f"{self.name} takes {height}×{width} px only, not {size[0]}×{size[1]}: leave image_size out"
-            )
-        return size
-
-    def _patch_size(self, patch_size: int) -> int:
-        if not whole(patch_size) or patch_size < 1:
-            raise ValueError(f"patch_size is a whole number of pixels above 0, not {patch_size!r}")
-        patch_size = int(patch_size)
-        if (patch_size, patch_size) != self.patch and not self.resizable:
-            raise ValueError(f"{self.name} keeps its patches of {self.patch[0]} px: leave patch_size out")
-        return patch_size
-
     @contextmanager
     def _patched(self, patch_size: int | None) -> Iterator[None]:
         if patch_size is None:
@@ -261,23 +205,14 @@ class Model:
         takes = inspect.signature(self.module.forward).parameters
         arguments: dict[str, Any] = {}
         if "interpolate_pos_encoding" in takes:
-            arguments["interpolate_pos_encoding"] = (size, grid.patch) != (own_size(self.module), self.patch)
+            arguments["interpolate_pos_encoding"] = (size, grid.patch) != (self.own_size, self.patch)
         if "noise" in takes:  # MAE shuffles its patches by it: in order, all of them
             arguments["noise"] = torch.arange(grid.patches, device=self.device, dtype=torch.float32)[None]
         return arguments
 
     def forecast(self, grid: Grid, *, gradients: bool = False) -> int:
-        """Bytes that a forward under capture needs beside the weights, at most and roughly.
-
-        Queries and keys of every layer are kept, where one projection makes them with the values too, and for gradients
-        all that the backward pass reads; the activations of a few layers live at a time. Relative position bias, where
-        there is one, is kept whole.
-        """
-        value = torch.finfo(self.dtype).bits // 8
-        config = getattr(self.module, "config", None)
-        biased = any(getattr(config, f"use_{which}relative_position_bias", False) for which in ("", "shared_"))
-        bias = attention_memory(grid.tokens, self.heads, self.layers + 6, value) if biased else 0
-        return grid.tokens * self.dim * value * ((12 if gradients else 3) * self.layers + 40) + bias
+        """Bytes that a forward under capture needs beside the weights, in the dtype that they have now."""
+        return self.memory(grid, torch.finfo(self.dtype).bits // 8, gradients=gradients)
 
     def _fits(self, grid: Grid, *, gradients: bool = False) -> None:
         free, needed = free_memory(self.device), self.forecast(grid, gradients=gradients)

@@ -11,21 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# transformers' model types whose forward interpolates positions by the recorded patch size; held by the tests
-RESIZABLE = (
-    "vit",
-    "deit",
-    "vit_msn",
-    "vit_mae",
-    "dinov2",
-    "dinov2_with_registers",
-    "dinov3_vit",
-    "clip_vision_model",
-    "siglip_vision_model",
-    "beit",
-    "data2vec-vision",
-    "dpt",
-)
+from .outline import RESIZABLE
 
 
 @lru_cache(maxsize=64)

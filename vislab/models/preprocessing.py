@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from ..core.checks import whole
 from ..core.decode import MAX_PIXELS
 from ..core.geometry import Frame
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _RESAMPLE: dict[int, Literal["nearest", "bilinear", "bicubic"]] = {0: "nearest", 2: "bilinear"}
@@ -57,6 +57,9 @@ class Preprocessing:
 
     def __call__(self, image: np.ndarray, size: tuple[int, int] | None = None) -> tuple[Tensor, Frame]:
         """(H, W, 3) uint8 -> ((1, 3, h, w) float32, Frame)."""
+        import torch
+        import torch.nn.functional as F
+
         frame = self.frame((image.shape[0], image.shape[1]), size)
         resized_to = [round(s * scale) for s, scale in zip(frame.source, frame.scale, strict=True)]
         antialias = self.resample != "nearest"
@@ -64,15 +67,15 @@ class Preprocessing:
         pixels = F.interpolate(pixels, size=resized_to, mode=self.resample, antialias=antialias)
         top, left = (int(-o) for o in frame.offset)
         pixels = pixels[:, :, top : top + frame.model[0], left : left + frame.model[1]].float() / 255
-        mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
+        mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (self.mean, self.std))
         return (pixels - mean) / std, frame
 
 
-def of_processor(processor: Any, module: nn.Module) -> Preprocessing:
-    """transformers' image processor as a Preprocessing.
+def of_processor(processor: Any, own: Callable[[], tuple[int, int]]) -> Preprocessing:
+    """transformers' image processor as a Preprocessing. own: tells the (height, width) px that its model was made for.
 
-    One that keeps the aspect without a crop (YOLOS) makes inputs of any shape: here the image is stretched to the size
-    that the model was made for.
+    One that keeps the aspect without a crop (YOLOS) makes inputs of any shape: here the image is stretched to the
+    model's own size.
     """
     size: dict[str, Any] = dict(processor.size)
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -81,7 +84,7 @@ def of_processor(processor: Any, module: nn.Module) -> Preprocessing:
     resample = _RESAMPLE.get(int(processor.resample), "bicubic")
     resized_to = (int(size["height"]), int(size["width"])) if "height" in size else None
     if not getattr(processor, "do_center_crop", False):
-        return Preprocessing(resized_to or own_size(module), "stretch", 1.0, mean, std, resample)
+        return Preprocessing(resized_to or own(), "stretch", 1.0, mean, std, resample)
     crop = (int(processor.crop_size["height"]), int(processor.crop_size["width"]))
     resized_to = resized_to or (int(size["shortest_edge"]),) * 2
     if crop[0] * resized_to[1] != crop[1] * resized_to[0] or crop > resized_to:
@@ -124,7 +127,3 @@ def sides(image_size: ImageSize) -> tuple[int, int]:
     if len(size) != 2 or not all(whole(s) and s > 0 for s in size):
         raise ValueError(f"image_size is a number of pixels or (height, width), not {image_size!r}")
     return int(size[0]), int(size[1])
-
-
-def family_of(module: nn.Module) -> str:
-    return str(getattr(getattr(module, "config", None), "model_type", ""))
