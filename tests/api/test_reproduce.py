@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import transformers as hf
 from pictures import BOXES, heatmap, photo
@@ -75,6 +76,16 @@ def test_the_samples_of_vislab_are_found(tmp_path: Path, model: vislab.Model) ->
     image = vislab.load_image(vislab.samples()["coffee"])
     path = vislab.save(tmp_path / "f.npz", vislab.explain(image, model=model))
     assert vislab.reproduce(path).differences == ()
+
+
+def test_a_photo_of_many_bands_is_read_as_it_was(tmp_path: Path, model: vislab.Model) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (32, 48, 5), np.uint16)
+    tifffile.imwrite(tmp_path / "bands.tif", values, photometric="minisblack", planarconfig="contig")
+    image = vislab.load_image(tmp_path / "bands.tif", bands=(4, 3, 2), stretch="percentile")
+    path = vislab.save(tmp_path / "figure.png", vislab.explain(image, model=model))
+    for given in (None, tmp_path / "bands.tif", image):
+        again = vislab.reproduce(path, image=given)
+        assert again.differences == ()
 
 
 def test_a_missing_photo_is_asked_for(tmp_path: Path, model: vislab.Model) -> None:

@@ -239,7 +239,12 @@ def test_truncated_files(kind: str, tmp_path: Path) -> None:
         (b"\x89PNG\r\n\x1a\n\0\0", "copy or download it again"),
         (b"\xff\xd8\xff\xe0\0\x10JFIF", "copy or download it again"),
         (b"<!DOCTYPE html><html>", "web page"),
+        (b"II*\0", "truncated or damaged"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0", "of a kind that Pillow does not read"),
+        (b"RIFF\0\0\0\0WE", "of a kind that Pillow does not read"),
+        (b"\xff\x0a\xfa\x1f", "JPEG XL, which is not read here: export"),
+        (b"RIFF\0\0\0\0WAVEfmt ", "a known format: give a JPEG, PNG"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "export a PNG"),
     ],
 )
@@ -251,6 +256,45 @@ def test_other_files_are_refused(data: bytes, says: str, tmp_path: Path) -> None
     assert "x.jpg" in str(caught.value)
     with pytest.raises(ValueError, match=says):
         load_image(data)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (NotImplementedError("Unimplemented DXGI format 3"), r"a kind that Pillow does not read here \(Unimplemented"),
+        (OSError("decoder jpeg2k not available"), r"a kind that Pillow does not read here \(decoder jpeg2k"),
+        (OSError("broken data stream"), r"truncated or damaged \(broken data"),
+    ],
+)
+def test_only_what_is_damaged_is_called_so(error: Exception, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    for name in ("PIL.Image.open", "PIL.ImageFile.ImageFile.load"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, fails)
+            with pytest.raises(ValueError, match=says):
+                load_image(encode(Image.fromarray(SCENE)))
+
+
+def test_bands_of_pictures_are_those_they_are_shown_in() -> None:
+    clear = np.dstack([SCENE, SCENE[..., :1]])
+    for source in (SCENE, encode(Image.fromarray(SCENE)), Image.fromarray(SCENE), Image.fromarray(clear), clear):
+        np.testing.assert_array_equal(load_image(source, bands=(3, 2, 1)), SCENE[..., ::-1])
+        np.testing.assert_array_equal(load_image(source, bands=(2,)), load_image(SCENE[..., 1]))
+    grey = Image.fromarray(SCENE[..., 0])
+    np.testing.assert_array_equal(load_image(grey, stretch=(0, 255)), load_image(grey))
+    with pytest.raises(ValueError, match=r"^the PIL image: there is no band 2: the picture has 1"):
+        load_image(grey, bands=(2,))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_twelve_bits_of_grey_files(kind: str) -> None:
+    values = np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)
+    data = encode(Image.fromarray(values), kind)
+    with pytest.warns(UserWarning, match="bytes given comes out nearly black"):
+        load_image(data)
+    np.testing.assert_array_equal(load_image(data, stretch=(0, 4095)), load_image(values, stretch=(0, 4095)))
 
 
 def test_paths_that_hold_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pictures import BOXES, FORMATS, SETTINGS, heatmap, photo
 from vislab.core.fingerprints import of_image
 from vislab.core.geometry import Frame, Grid
 from vislab.core.heatmap import Heatmap
+from vislab.core.images import load_image
 from vislab.figures import notebook, panel, provenance, save
 
 
@@ -35,6 +36,14 @@ def test_how_it_was_made_travels_with_the_file(tmp_path: Path, suffix: str) -> N
     assert record["detections"] == [{"label": "Äpfel & $x$", "score": 0.875, "xyxy": [2, 3, 20, 28]}]
     assert {"python", "vislab", "numpy", "torch"} <= set(record["versions"])
     assert str(tmp_path) not in str(record)
+
+
+def test_bands_and_stretch_of_the_photo_are_in_the_record(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (32, 48, 5), np.uint16)
+    image = load_image(values, bands=(4, 3, 2), stretch=(100, 4000))
+    path = save.save(tmp_path / "f.png", replace(heatmap(), image=image))
+    read = {"bands": [4, 3, 2], "stretch": [100.0, 4000.0], "ranges": [[100.0, 4000.0]] * 3}
+    assert provenance.provenance(path)["images"] == {of_image(image): {"height": 32, "width": 48, **read}}
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg", ".npz"])

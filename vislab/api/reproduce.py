@@ -95,9 +95,14 @@ def _photos(recorded: Mapping[str, Any], figure: Path, image: Any) -> tuple[dict
     """The photos by the fingerprints in the record, and which of them are others."""
     if image is None:
         return {digest: _photo(digest, size, figure) for digest, size in recorded.items()}, []
-    images = [load_image(one) for one in (image if isinstance(image, list | tuple) else [image])]
-    if len(images) != len(recorded):
-        raise ValueError(f"the figure shows {len(recorded)} photos, not {len(images)}: list them in its order")
+    sources = image if isinstance(image, list | tuple) else [image]
+    if len(sources) != len(recorded):
+        raise ValueError(f"the figure shows {len(recorded)} photos, not {len(sources)}: list them in its order")
+    images = [
+        # What was loaded already has its bands and its stretch.
+        load_image(one, **({} if isinstance(one, np.ndarray) else _reading(size)))
+        for one, size in zip(sources, recorded.values(), strict=True)
+    ]
     order = {digest: n for n, digest in enumerate(recorded)}
     own = {of_image(one): one for one in images}
     photos = {digest: own.get(digest, images[n]) for digest, n in order.items()}
@@ -107,15 +112,17 @@ def _photos(recorded: Mapping[str, Any], figure: Path, image: Any) -> tuple[dict
 
 def _photo(digest: str, size: Mapping[str, int], figure: Path) -> np.ndarray:
     """The photo with a fingerprint, among the samples and the pictures beside the figure."""
-    high, wide = size["height"], size["width"]
+    high, wide, reading = size["height"], size["width"], _reading(size)
     for candidate in [*samples().values(), *_pictures(figure.parent)]:
         if candidate == figure:
             continue
         try:
-            with Image.open(candidate) as opened:  # sizes are told without decoding
-                if {*opened.size} != {high, wide}:
-                    continue
-            image = load_image(candidate)
+            # Sizes are told without decoding, but not of all that was read by bands.
+            if not reading:
+                with Image.open(candidate) as opened:
+                    if {*opened.size} != {high, wide}:
+                        continue
+            image = load_image(candidate, **reading)
         except (OSError, ValueError, ImportError):  # ultralytics' opener asks for a package that may be missing
             continue
         if of_image(image) == digest:
@@ -124,6 +131,11 @@ def _photo(digest: str, size: Mapping[str, int], figure: Path) -> np.ndarray:
         f"the photo of {figure.name} is not there: none of vislab's samples and of the pictures in its folder has its "
         f"{wide}×{high} px and fingerprint {digest}. Give it: vislab.reproduce({figure.name!r}, image=…)"
     )
+
+
+def _reading(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of load_image that a photo was read with."""
+    return {name: recorded[name] for name in ("bands", "stretch") if name in recorded}
 
 
 def _pictures(folder: Path) -> Iterator[Path]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 from numbers import Integral
 from typing import Any, TypeGuard
@@ -42,3 +44,11 @@ def check_options(whose: str, options: Iterable[str], known: Iterable[str]) -> N
         if option not in known:
             instead = meant(option, known) or f": it has {', '.join(known)}"
             raise ValueError(f"{whose} has no option {option!r}{instead}")
+
+
+def warn(message: str) -> None:
+    """A UserWarning at the line that called into this package, however deep it arises."""
+    package, frame, level = __name__.partition(".")[0], sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)

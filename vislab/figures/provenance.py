@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from ..core.bands import how_read
 from ..core.fingerprints import of_name
 from ..core.heatmap import Heatmap
 from ..core.source import call, plain
@@ -66,7 +67,10 @@ def record_of(panel: Panel, suffix: str) -> dict[str, Any]:
         for _, _, cell in panel.filled()
         if (heat := cell.heat) is not None
     ]
-    images = {cell.digest: {"height": cell.image.shape[0], "width": cell.image.shape[1]} for *_, cell in panel.filled()}
+    images = {
+        cell.digest: {"height": cell.image.shape[0], "width": cell.image.shape[1], **plain(how_read(cell.digest))}
+        for *_, cell in panel.filled()
+    }
     number = count()
     cells = [[_content(cell, number) for cell in row] for row in panel.cells]
     boxes = panel.detections

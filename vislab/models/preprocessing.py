@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..core.checks import whole
+from ..core.decode import MAX_PIXELS
 from ..core.geometry import Frame
-from ..core.images import MAX_PIXELS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
