@@ -56,7 +56,7 @@ def test_a_photo_that_cannot_be_read_is_named_and_left_out(capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        ("a.png --methods cls,rolout", 2, "takes some of rollout, cls, .*not 'rolout': did you mean 'rollout'"),
+        ("a.png --methods cls,rolout", 2, "takes some of cls, rollout, .*not 'rolout'; did you mean 'rollout'"),
         ("a.png --csv table.pdf", 2, r"ends with \.csv, not 'table\.pdf'"),
         ("a.png --figure curves.npz", 1, r"written as '\.npz'"),
         ("a.png --figure nowhere/curves.pdf", 1, "no folder 'nowhere'"),

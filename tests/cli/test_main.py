@@ -252,7 +252,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         ("", "COMMAND"),
         ("figure --out a.png", "PHOTO"),
         ("figure photo.jpg", "--out"),
-        ("figure photo.jpg --out a.png --method rolout", "'rolout'.*: did you mean 'rollout'"),
+        ("figure photo.jpg --out a.png --method rolout", "'rolout'.*; did you mean 'rollout'"),
         ("figre photo.jpg", "'figre'.*did you mean 'figure'"),
         ("figure photo.jpg --out a.png --colour red", "--colour"),
         ("figure photo.jpg --out a.png --opac 0.4", "--opac"),
