@@ -42,7 +42,8 @@ def tiff(values: np.ndarray, layout: str = "contig", photometric: str = "minisbl
 def _nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Of files that are sound: pytest would hide what a user sees."""
     yield
-    assert caplog.get_records("call") == []
+    # ultralytics, where something else imported it, tells of packages that it would have liked
+    assert [one for one in caplog.get_records("call") if one.name != "ultralytics"] == []
 
 
 @pytest.mark.parametrize("layout", ["contig", "separate"])
