@@ -61,6 +61,7 @@ def names(folder: Path) -> dict[str, Any]:
     return {"vislab": vislab, "image": image, "model": model.module, "pixels": pixels}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_run(name: str, names: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)

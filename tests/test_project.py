@@ -198,6 +198,7 @@ def installed_with(requirements: list[str]) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_what_the_code_imports_is_installed_with_it() -> None:
     """A machine that happens to hold more must not hide a requirement that nobody declared."""
     homes = importlib.metadata.packages_distributions()

@@ -170,6 +170,7 @@ def test_what_is_seen_from_near_by_is_kept(sifted: Path, agreed: Path) -> None:
     assert (sifted / "near.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_objects_are_pasted_onto_other_classes(
     script: Script, data: Path, agreed: Path, sifted: Path, tmp_path: Path
 ) -> None:
@@ -181,6 +182,7 @@ def test_objects_are_pasted_onto_other_classes(
     assert {str(BALL), str(PARACHUTE)} in classes  # one was pasted beside the other
 
 
+@pytest.mark.slow
 def test_the_teacher_learns_and_goes_on(script: Script, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "teacher.pt"
     assert "epoch 1.0" in script("teacher.py", data=data, out=out, epochs=1)
@@ -201,6 +203,7 @@ def test_the_vit_learns_and_is_still_the_embedded_one(script: Script, data: Path
     assert model.predict(image)[0][0] == "golf ball"
 
 
+@pytest.mark.slow
 def test_the_detector_begins_as_a_classifier(script: Script, data: Path, tmp_path: Path) -> None:
     script("detector.py", "begin", data=data, teacher=TEACHER, out=tmp_path, minutes=1e-6, size=64)
     begun, shipped = load_file(tmp_path / "begun.safetensors"), load_file(DETECTOR)
@@ -229,6 +232,7 @@ def test_the_mean_of_a_detector_with_itself_is_the_detector(script: Script, tmp_
     assert all(torch.equal(mean[name], shipped[name]) for name in mean)
 
 
+@pytest.mark.slow
 def test_the_detector_is_measured(script: Script, data: Path) -> None:
     said = script("detector.py", "measure", data=data, drawn=data / "drawn.json")
     assert "golf ball 1.00" in said

@@ -50,6 +50,7 @@ def test_the_list_can_be_written_anew() -> None:
     assert "vislab" not in here
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tried", [True, False])
 def test_an_install_takes_them_when_asked(tried: bool, tmp_path: Path) -> None:
     make = shutil.which("make") or pytest.skip("no make")

@@ -52,6 +52,7 @@ def grid(model: vislab.Model, image: np.ndarray) -> vislab.pages.Panel:
     return vislab.panel([[image, *heats[:1]], [heats[1], heats[2]]], rows=["a", "b"], detections=BOXES, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".pdf", ".svg", ".npz"])
 def test_a_figure_made_again_is_the_same_to_the_byte(
     tmp_path: Path, model: vislab.Model, beside: np.ndarray, suffix: str

@@ -78,6 +78,7 @@ def test_a_folder_is_drawn_with_its_subfolders(forwards: list[object]) -> None:
     assert float(table[3]["probability_1"]) == pytest.approx(probability, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(forwards: list[object], capsys: pytest.CaptureFixture[str]) -> None:
     draw()
     first, table, out = files(), Path("table.csv").read_bytes(), capsys.readouterr().out
@@ -94,6 +95,7 @@ def test_what_is_done_is_not_done_again(forwards: list[object], capsys: pytest.C
     assert files() == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["settings", "photo", "file", "beside", "weights"])
 def test_what_is_no_longer_right_is_done_again(change: str, forwards: list[object]) -> None:
     draw()
@@ -179,6 +181,7 @@ def test_many_photos_are_counted_at_the_end(
     assert "vislab: 0 drawn, 3 were there already, 1 failed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["json", "tex", "npz"])
 def test_what_another_program_left_beside_a_photo_is_not_overwritten(
     suffix: str, capsys: pytest.CaptureFixture[str]

@@ -59,6 +59,7 @@ def test_what_fails_is_not_kept() -> None:
     assert things.once("a", lambda: Thing("a")).name == "a"
 
 
+@pytest.mark.slow
 def test_a_model_is_kept_by_name_and_let_go_of() -> None:
     image = np.zeros((32, 32, 3), np.uint8)
     vislab.cache().clear()

@@ -130,6 +130,7 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_loading_is_safe_from_any_thread(script: str, tmp_path: Path) -> None:
     code = f"import vislab\nfrom core.test_imports import at_once\nchurch = vislab.samples()['church']\n{script}"
@@ -139,6 +140,7 @@ def test_loading_is_safe_from_any_thread(script: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_loading_is_safe_when_all_cells_are_run(tmp_path: Path) -> None:
     """Under nbconvert --execute, whose cells follow each other as fast as under Run All."""
     cells = ["import vislab", "lab = vislab.Lab('church')\nlab", "other = vislab.Lab('rocket')\nother"]

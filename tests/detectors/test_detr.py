@@ -69,6 +69,7 @@ def test_images_keep_their_aspect_and_their_frame() -> None:
         assert frame.to_model(0, 0) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", ATTENDING.values(), ids=ATTENDING)
 def test_attention_is_what_the_eager_network_reports(make: Callable[..., nn.Module]) -> None:
     glance = vislab.load_detector(make()).glance(detecting.PHOTO, image_size=SIZE)

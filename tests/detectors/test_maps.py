@@ -198,6 +198,7 @@ def test_detection_tokens_are_not_mixed_with_patches(yolos: Glance, layer: int) 
     assert point.values.ravel() == pytest.approx(expected.numpy(), abs=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [detecting.rtdetr, detecting.hf_rtdetr])
 def test_deformable_attention_is_refused_with_the_reason(make: Any) -> None:
     glance = glance_of(make())
@@ -216,6 +217,7 @@ SAMPLING = {"rtdetr": detecting.rtdetr, "rt_detr": detecting.hf_rtdetr}
 SAMPLING |= {"rt_detr_v2": partial(detecting.hf_rtdetr, "V2")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", SAMPLING.values(), ids=SAMPLING)
 @pytest.mark.parametrize("layer", [0, -1])
 def test_points_are_those_that_a_boxs_query_samples(make: Any, layer: int) -> None:

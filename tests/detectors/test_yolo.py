@@ -43,6 +43,7 @@ def network(request: pytest.FixtureRequest) -> YOLO:
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_boxes_are_those_of_predict(network: YOLO, shape: tuple[int, int]) -> None:
     detector = vislab.load_detector(network)
@@ -58,6 +59,7 @@ def test_boxes_are_those_of_predict(network: YOLO, shape: tuple[int, int]) -> No
         assert np.array_equal(boxes.xyxy, np.concatenate([corners.min(1), corners.max(1)], 1))
 
 
+@pytest.mark.slow
 def test_boxes_of_rtdetr_are_those_of_predict() -> None:
     network = detecting.rtdetr()
     glance = vislab.load_detector(network).glance(detecting.PHOTO, image_size=160)
@@ -144,6 +146,7 @@ def test_a_given_network_is_left_as_it_is() -> None:
 # ---- attention ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ATTENDING)
 def test_recomputed_attention_gives_each_modules_output(name: str) -> None:
     """The values weighed with it, position encoding and projection done by hand, at a non-square input."""
@@ -239,6 +242,7 @@ def test_rtdetr_scales_its_encoder_and_refuses_the_rest() -> None:
 # ---- places ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("level", range(3))
 def test_a_lit_cell_lies_on_its_source_pixels(shape: tuple[int, int], level: int) -> None:

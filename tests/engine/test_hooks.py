@@ -434,6 +434,7 @@ def projected() -> nn.Module:
     return nn.Sequential(attends(fused), nn.TransformerEncoderLayer(32, 4, 48, dropout=0.0)).eval()
 
 
+@pytest.mark.slow
 def test_ctrl_c_anywhere_leaves_nothing() -> None:
     model, x = projected(), tokens(4)["x"]
     with torch.no_grad():
@@ -455,6 +456,7 @@ def test_ctrl_c_anywhere_leaves_nothing() -> None:
         assert torch.equal(model(x), plain)
 
 
+@pytest.mark.slow
 def test_after_a_ctrl_c_inside_the_block_the_next_forward_is_read_as_ever() -> None:
     model, x = projected(), tokens(4)["x"]
     expected = maps(read(model, {"input": x}, attention_scale=2.0))

@@ -136,6 +136,7 @@ def scaled(model: nn.Module, factors: list[float]) -> nn.Module:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [0.4, 2.5])
 def test_attention_scale_multiplies_the_product_alone(family: Family, factor: float) -> None:
     inputs = family.inputs()

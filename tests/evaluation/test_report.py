@@ -127,6 +127,7 @@ def test_no_two_lines_look_alike() -> None:
     assert len({line.get_color() for line in lines[: len(COLOURS)]}) == len(COLOURS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["curves.png", "curves.pdf", "curves.svg", "curves.jpg"])
 def test_a_figure_is_written_with_its_provenance(name: str, tmp_path: Path) -> None:
     found = made()

@@ -20,6 +20,7 @@ from vislab.core.geometry import Frame
 from vislab.figures import formats, save
 
 
+@pytest.mark.slow
 def test_text_is_text_and_the_photo_is_held_once(tmp_path: Path) -> None:
     image, heats = photo((400, 300)), [heatmap(np.eye(2) * k, (400, 300), head=k) for k in range(1, 6)]
     svg = save.save(tmp_path / "f.svg", heats, image=image, detections=BOXES)

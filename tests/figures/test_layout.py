@@ -23,6 +23,7 @@ def grid(high: int, wide: int, source: tuple[int, int] = (32, 48), **settings: o
     return [[heatmap(values * (k + 1), source, layer=j, head=k, **settings) for k in range(wide)] for j in range(high)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", SIZES)
 def test_a_page_has_its_size_to_the_hundredth_of_a_millimetre(tmp_path: Path, width: figures_page.Width) -> None:
     made = panel.panel(grid(1, 2), width=width, normalise="shared", dpi=200)
@@ -39,6 +40,7 @@ def test_a_page_has_its_size_to_the_hundredth_of_a_millimetre(tmp_path: Path, wi
         assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 6, 7, 12, 13])
 @pytest.mark.parametrize("source", [(32, 48), (200, 40), (2, 700)])
 def test_nothing_overlaps_or_leaves_the_page(count: int, source: tuple[int, int]) -> None:
@@ -46,6 +48,7 @@ def test_nothing_overlaps_or_leaves_the_page(count: int, source: tuple[int, int]
     nothing_overlaps(panel.panel(heats, smooth=True, threshold=0.1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalise", ["map", "row", "column", "shared", "absolute"])
 @pytest.mark.parametrize("width", ["column", "page", "slide", None])
 def test_nothing_overlaps_in_grids(normalise: figures_page.Normalise, width: figures_page.Width | None) -> None:

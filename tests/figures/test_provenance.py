@@ -46,6 +46,7 @@ def test_bands_and_stretch_of_the_photo_are_in_the_record(tmp_path: Path) -> Non
     assert provenance.provenance(path)["images"] == {of_image(image): {"height": 32, "width": 48, **read}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg", ".npz"])
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_call_in_the_file_makes_the_file_again(

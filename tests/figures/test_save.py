@@ -20,6 +20,7 @@ from vislab.figures.panel import panel
 from vislab.figures.provenance import provenance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_the_same_call_writes_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     options = {"detections": BOXES, "smooth": True, "threshold": 0.2}
@@ -75,6 +76,7 @@ def test_a_refused_figure_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_saving_changes_nothing_global(tmp_path: Path) -> None:
     script = (
         "import sys, numpy as np, matplotlib\n"
@@ -91,6 +93,7 @@ def test_saving_changes_nothing_global(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heats", [heatmap(), [heatmap(), heatmap(head=1)], [[heatmap()], [heatmap(head=1)]]])
 def test_a_photograph_that_is_given_takes_the_place_of_the_heatmaps_own(tmp_path: Path, heats: object) -> None:
     def on(image: np.ndarray | None, heats: object) -> object:

@@ -443,6 +443,7 @@ def test_every_method_is_shown_while_it_is_unfolded(lab: Lab, told: list, few: l
     assert {"method", "removal"}.isdisjoint(kinds(told))
 
 
+@pytest.mark.slow
 def test_what_has_no_room_for_gradients_still_has_its_other_maps(
     lab: Lab, told: list, few: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -618,6 +619,7 @@ def test_exports_are_files_of_their_kind(lab: Lab, told: list, suffix: str) -> N
     assert data.startswith(begins[suffix])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".npz"])
 def test_exports_hold_both_pictures_and_the_boxes(lab: Lab, tmp_path: Path, suffix: str) -> None:
     lab.state = {"compare": {"method": "cls", "layer": 3}, "confidence": 0.5, "normalise": "shared"}

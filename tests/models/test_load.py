@@ -155,6 +155,7 @@ def test_unknown_names_of_torchvision_are_refused() -> None:
         load.load("torchvision/vit_b_17")
 
 
+@pytest.mark.slow
 def test_the_hub_offline_points_to_the_embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("the network was asked"))
     with pytest.raises(OSError, match=r"cannot load 'google/vit-base-patch16-224': .* vislab.load\('embedded'\)"):

@@ -152,6 +152,7 @@ def scene(how: Preprocessing, size: tuple[int, int], grid: Grid, cell: tuple[int
     return np.where(lit, 255, 0).astype(np.uint8)[..., None].repeat(3, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PREPROCESSINGS)
 @pytest.mark.parametrize("size", [(301, 211), (180, 450), (640, 481)], ids=str)
 def test_one_lit_patch_is_seen_and_drawn_where_it_is(name: str, size: tuple[int, int]) -> None:
