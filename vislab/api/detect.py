@@ -23,7 +23,7 @@ def detect(
     attention_scale: float | Mapping[int, float] = 1.0,
     trust: bool = False,
 ) -> Detections:
-    """The objects in an image, as boxes in source pixels; `Detections.above` needs no second forward.
+    """The objects in an image, as boxes in source pixels; `Detections.above` keeps fewer without another forward.
 
     image: what `load_image` takes. detector: a Detector, or what `load_detector` takes; see there for trust.
     confidence: of a box, above which it counts, 0..1. iou: how much boxes of a class may overlap, 0..1. image_size: px

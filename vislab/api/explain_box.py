@@ -29,14 +29,14 @@ def explain_box(
     attention_scale: float | Mapping[int, float] = 1.0,
     image_size: ImageSize | None = None,
 ) -> Heatmap:
-    """What a detector's box rests on, or what it attends to at a point, as one value per cell of a feature map.
+    """What a detector's box rests on, or what its attention at a point reads, as one value per cell of a feature map.
 
     image: what `load_image` takes. box: index among what `detect` finds, by default 0, the most certain box; or query:
     a point (x, y) in source pixels. detector: a Detector, or what `load_detector` takes. method: "attention", of the
-    cells or the query behind the box, or "grad_cam" of the box's score; by default attention where the detector has
-    any. layer: one of the detector's sites, by index or name, or "mean" of those on one grid. head: index, "mean",
-    "max" or "min". attention_scale: factor of q·kᵀ, for all sites or {index: factor}, a real intervention. image_size:
-    px of the detector's input, a side or (height, width).
+    grid cells or the decoder query that made the box, or "grad_cam" of the box's score; by default attention where the
+    detector has any. layer: one of the detector's sites, by index or name, or "mean" of those on one grid. head: index,
+    "mean", "max" or "min". attention_scale: factor of q·kᵀ, for all sites or {index: factor}, a real intervention.
+    image_size: px of the detector's input, a side or (height, width).
 
     Raises ValueError for what this detector does not answer, IndexError for a box that is not there.
 
@@ -54,6 +54,6 @@ def explain_box(
         layer=request.layer,
         head=request.head,
     )
-    answered = replace(request, method=heat.method)  # type: ignore[arg-type]
-    settings = {"detector": ready.name, **answered.settings}
+    request = replace(request, method=heat.method)  # type: ignore[arg-type]
+    settings = {"detector": ready.name, **request.settings}
     return replace(heat, settings=settings, facts=fingerprints.of_module(ready.module))

@@ -53,17 +53,19 @@ class Reproduction:
 def reproduce(
     path: str | os.PathLike[str], *, image: Any = None, model: str | Path | Model | Any = None
 ) -> Reproduction:
-    """Make a figure that `save` wrote again, from the record inside it, and say what differs.
+    """Make again a figure that `save` wrote, from the record inside it, and say what differs.
 
     image: the photo, or a list of them in the order of the figure; by default the one with the recorded fingerprint
-    among vislab's samples and the files beside the figure. model: where its name does not load it; or by name, {name:
-    model}. `differences` names what is not as it was: versions, photo, weights, device, values, pixels.
+    among vislab's samples and the files beside the figure. model: the model or detector, needed where the recorded
+    name does not load it; for several, {recorded name: model}. `differences` names what is not as it was:
+    versions, photo, weights, device, values, pixels.
 
         again = vislab.reproduce("figure.png")
         print(again)
         vislab.save("again.png", again.panel)
 
-    ValueError: a file without a record, a model or an option that only Python knew. FileNotFoundError: no photo.
+    Raises ValueError for a file without a record, or with a model or option that was an object only Python held;
+    FileNotFoundError where no photo has the recorded fingerprint.
     """
     path = Path(path)
     record = provenance(path)
@@ -83,11 +85,11 @@ def reproduce(
         options["normalise"] = tuple(options["normalise"])
     flat = [one for row in cells for one in row if one is not None]
     made = panel(flat if record["listed"] else cells, detections=boxes or None, **options)
-    differences += _versions(record["versions"])
+    differences += _version_differences(record["versions"])
     for number, (then, now) in enumerate(zip(record["maps"], maps, strict=True)):
         name = f"map {number + 1}" if len(maps) > 1 else "the map"
-        differences += _facts(name, then, now)
-    differences += _drawn(path, record, made)
+        differences += _fact_differences(name, then, now)
+    differences += _drawing_differences(path, record, made)
     return Reproduction(made, tuple(dict.fromkeys(differences)))
 
 
@@ -104,9 +106,9 @@ def _photos(recorded: Mapping[str, Any], figure: Path, image: Any) -> tuple[dict
         for one, size in zip(sources, recorded.values(), strict=True)
     ]
     order = {digest: n for n, digest in enumerate(recorded)}
-    own = {of_image(one): one for one in images}
-    photos = {digest: own.get(digest, images[n]) for digest, n in order.items()}
-    others = [digest for digest in recorded if digest not in own]
+    by_digest = {of_image(one): one for one in images}
+    photos = {digest: by_digest.get(digest, images[n]) for digest, n in order.items()}
+    others = [digest for digest in recorded if digest not in by_digest]
     return photos, [f"the photo is another: its pixels are not those with fingerprint {one}" for one in others]
 
 
@@ -177,7 +179,7 @@ def _content(one: int | str | None, maps: Sequence[Heatmap], photos: Mapping[str
     return maps[one] if isinstance(one, int) else photos[one] if one is not None else None
 
 
-def _versions(then: Mapping[str, str]) -> list[str]:
+def _version_differences(then: Mapping[str, str]) -> list[str]:
     now = versions()
     return [
         f"{name} was {then.get(name, 'not there')}, and is {now.get(name, 'not there')}"
@@ -186,7 +188,7 @@ def _versions(then: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _facts(name: str, then: Mapping[str, Any], now: Heatmap) -> list[str]:
+def _fact_differences(name: str, then: Mapping[str, Any], now: Heatmap) -> list[str]:
     """What a map was made with, and is no longer."""
     said = []
     model = then["settings"].get("model") or then["settings"].get("detector")
@@ -200,7 +202,7 @@ def _facts(name: str, then: Mapping[str, Any], now: Heatmap) -> list[str]:
     return said
 
 
-def _drawn(path: Path, record: Mapping[str, Any], made: Panel) -> list[str]:
+def _drawing_differences(path: Path, record: Mapping[str, Any], made: Panel) -> list[str]:
     """Whether the file made again shows the same, pixel for pixel or number for number."""
     suffix = path.suffix.lower()
     said = [

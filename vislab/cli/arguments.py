@@ -54,9 +54,9 @@ def sentence(error: Exception) -> str:
 
 
 def model_arguments() -> Parser:
-    """What both commands that look at a photo ask of the model."""
-    asked = Parser(add_help=False)
-    group = asked.add_argument_group("model")
+    """A parent parser: the options of the model, the same for both commands that look at a photo."""
+    parent = Parser(add_help=False)
+    group = parent.add_argument_group("model")
     group.add_argument(
         "--model",
         default="embedded",
@@ -77,7 +77,7 @@ def model_arguments() -> Parser:
     )
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, mps, … (default: the fastest there is)")
     group.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="(default: float32)")
-    return asked
+    return parent
 
 
 def load_model(args: argparse.Namespace) -> Model:

@@ -16,7 +16,10 @@ from .arguments import UsageError
 
 @dataclass(frozen=True)
 class Photo:
-    """source: a file or address; name: what {name} becomes; named: by itself, and not its folder or a pattern."""
+    """source: a file or address; name: what {name} becomes.
+
+    named: whether the command line names the photo itself, not a folder or pattern that it was found by.
+    """
 
     source: str
     name: str
@@ -35,23 +38,23 @@ def photos_argument(parser: argparse.ArgumentParser) -> None:
 def photos_of(words: Sequence[str]) -> list[Photo]:
     """The photos given by name, by pattern, or by a folder that holds them, in its subfolders too.
 
-    Figures that an earlier call left among them are no photos. A pattern that matches none stays, to be missed as a
-    file.
+    Figures that an earlier call left among them are no photos. A pattern that matches no photo is kept as a
+    file name, so that opening it reports a missing file.
     """
     photos: list[Photo] = []
     for text in words:
         path = os.path.expanduser(text)
         is_pattern = "://" not in text and glob.has_magic(path) and not os.path.exists(path)
-        held = sorted(p for p in glob.glob(path, recursive=True) if not os.path.isdir(p)) if is_pattern else []
-        matches = [p for p in held if not is_figure(Path(p))]
+        files = sorted(p for p in glob.glob(path, recursive=True) if not os.path.isdir(p)) if is_pattern else []
+        matches = [p for p in files if not is_figure(Path(p))]
         if "://" not in text and os.path.isdir(path):
             photos += _held(text, Path(path))
         else:
-            photos += [Photo(one, _stem(one), not matches) for one in matches or [text]]
-    once: dict[str, Photo] = {}
+            photos += [Photo(one, _stem(one), named=not matches) for one in matches or [text]]
+    by_source: dict[str, Photo] = {}
     for photo in photos:
-        once.setdefault(photo.source, photo)
-    return list(once.values())
+        by_source.setdefault(photo.source, photo)
+    return list(by_source.values())
 
 
 def _held(text: str, folder: Path) -> Iterator[Photo]:

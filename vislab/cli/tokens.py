@@ -27,7 +27,7 @@ def run_tokens(args: argparse.Namespace) -> int:
     from ..core.images import load_image
 
     height, width = load_image(args.photo).shape[:2]
-    facts = _facts(*_model(args), (height, width), args)
+    facts = _facts(*_model_and_device(args), (height, width), args)
     if args.json:
         print(json.dumps(facts, ensure_ascii=False, indent=2))
     else:
@@ -35,14 +35,14 @@ def run_tokens(args: argparse.Namespace) -> int:
     return 0
 
 
-def _model(args: argparse.Namespace) -> tuple[Outline, str]:
+def _model_and_device(args: argparse.Namespace) -> tuple[Outline, str]:
     """The model with the device that it would run on: from its files alone where they say all, else it is loaded."""
     from ..models.config import outline_of
     from ..models.device import fastest
 
-    device, found = args.device or fastest(), outline_of(args.model)
-    if found is not None and device == "cpu":
-        return found, device
+    device, outline = args.device or fastest(), outline_of(args.model)
+    if outline is not None and device == "cpu":
+        return outline, device
     model = load_model(args)
     return model, str(model.device)
 

@@ -15,7 +15,7 @@ from .fingerprints import of_image
 Stretch = Literal["percentile"] | tuple[float, float]
 
 PERCENTILES = (2, 98)
-# What errors name, also of functions that have no such options.
+# The call that messages recommend, also those of functions that have no such options.
 STRETCHED = 'vislab.load_image(…, stretch="percentile")'
 _CHOOSE = "choose the 3 (red, green, blue) or the 1 (grey) to show, counted from 1: vislab.load_image(…, bands={})"
 # Fingerprint of a picture -> how it was read: the pixels alone do not tell.
@@ -44,11 +44,11 @@ class Reading:
 
 
 def _check_bands(bands: Any) -> None:
-    example = f"such as bands=({bands},)" if isinstance(bands, int) else "such as bands=(3, 2, 1)"
+    suggestion = f"such as bands=({bands},)" if isinstance(bands, int) else "such as bands=(3, 2, 1)"
     if not isinstance(bands, list | tuple) or not all(map(whole, bands)):
-        raise ValueError(f"bands is {bands!r}: give 1 or 3 whole numbers, counted from 1, {example}")
+        raise ValueError(f"bands is {bands!r}: give 1 or 3 whole numbers, counted from 1, {suggestion}")
     if len(bands) not in (1, 3):
-        raise ValueError(f"a picture shows 1 band (grey) or 3 (red, green, blue), not {len(bands)}: {example}")
+        raise ValueError(f"a picture shows 1 band (grey) or 3 (red, green, blue), not {len(bands)}: {suggestion}")
     if min(bands) < 1:
         hint = f"bands={tuple(int(n) + 1 for n in bands)}" if min(bands) == 0 else "bands=(3, 2, 1)"
         raise ValueError(f"there is no band {min(bands)}: they count from 1, as in rasterio and QGIS, such as {hint}")
@@ -125,9 +125,10 @@ def _percentiles(values: np.ndarray, number: int) -> tuple[float, float]:
 
 
 def warn_if_dark(shown: np.ndarray, name: str, values: np.ndarray | None = None) -> None:
-    """Say so where values of more than 8 bits come out nearly black or white, though they differ.
+    """Warn where values of more than 8 bits come out nearly black or nearly white, unless they are known to be equal.
 
-    shown: uint8; nearly black is at least 98 % of it in the darkest eighth. values: those shown, where all are known.
+    shown: the picture, uint8; nearly black or white: at least 98 % of it is in the darkest or brightest eighth of 0 to
+    255. values: all that the picture shows, before it became uint8; None where they are not at hand.
     """
     most = 0.98 * shown.size
     ends = {"black": np.count_nonzero(shown < 32) >= most, "white": np.count_nonzero(shown > 223) >= most}

@@ -132,7 +132,9 @@ class Frame:
         return cls(source, model, scale, (float(top), float(left)))
 
     def cut_from(self, source: tuple[int, int], corner: tuple[int, int]) -> Frame:
-        """The same input in pixels of the larger image, of size (height, width), that its image was cut from at (x, y).
+        """The frame of the same model input in a larger image, from which this frame's source image was cut.
+
+        source: size of the larger image. corner: (x, y) in it of the cut image's top left corner.
 
         >>> Frame.stretch((10, 10), (20, 20)).cut_from((100, 100), (30, 40)).visible
         (30.0, 40.0, 40.0, 50.0)

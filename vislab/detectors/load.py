@@ -21,11 +21,12 @@ def load_detector(
     detector: "embedded" (needs no network); an official name of ultralytics ("yolo12n.pt", "yolo11s.pt", …) or the path
     of such a file; a detector of transformers (DETR, RT-DETR, YOLOS) by its name on the hub or its folder; an
     ultralytics YOLO or RTDETR; a torch module of either library. trust: whether a .pt file of any other name may be
-    opened; it is a pickle, which can run anything on this machine. device: "cpu", "cuda", …; by default CUDA where it
-    is, or where a given module is.
+    opened; it is a pickle, which can run anything on this machine. device: "cpu", "cuda", …; by default a
+    module stays on its device, and a detector by name goes to CUDA if there is one, else to the CPU.
 
-    A given ultralytics network is copied and fused, as its own predictor does it; one of transformers is used as it
-    is. Raises ValueError for what is no detector, OSError where the file or the hub does not give it.
+    A Detector is returned unchanged. The network of an ultralytics object is copied and fused, as its own predictor
+    does it; a module of transformers is used as it is. Raises ValueError for what is no detector or needs trust,
+    OSError where the file or the hub does not give it.
     """
     if isinstance(detector, Detector):
         return detector
@@ -33,17 +34,17 @@ def load_detector(
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         name = Path(detector).name if Path(detector).expanduser().exists() else str(detector)
         return Detector(name, _named(str(detector), trust, where))
-    given = None if device is None else torch.device(device)
-    family: yolo.Yolo | detr.Detr | None = yolo.of_object(detector, given)
-    if family is None and isinstance(detector, nn.Module):
-        family = detr.of_module(detector, given)
-    if family is None:
+    wanted_device = None if device is None else torch.device(device)
+    network: yolo.Yolo | detr.Detr | None = yolo.of_object(detector, wanted_device)
+    if network is None and isinstance(detector, nn.Module):
+        network = detr.of_module(detector, wanted_device)
+    if network is None:
         raise ValueError(
             f"{type(detector).__name__} is no detector that vislab reads: give a name such as 'embedded' or "
             "'yolo12n.pt', an ultralytics YOLO, or a DETR, RT-DETR or YOLOS of transformers"
         )
-    known = getattr(detector, "model_name", None)  # of a YOLO or RTDETR, the file that it was made from
-    return Detector(Path(known).name if known else type(detector).__name__, family)
+    file = getattr(detector, "model_name", None)  # of a YOLO or RTDETR, the file that it was made from
+    return Detector(Path(file).name if file else type(detector).__name__, network)
 
 
 def bring(name: str) -> None:

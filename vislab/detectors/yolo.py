@@ -109,9 +109,9 @@ class Yolo:
         from ultralytics.utils.ops import scale_boxes
 
         ends = bool(self.module.end2end)  # a network fused for NMS-free boxes; others have none after fusing
-        given: dict[str, Any] = {"nc": len(self.labels), "end2end": ends, "return_idxs": True}
-        given["agnostic"] = type(self.head).__name__.startswith("YOLOE")  # boxes of two classes suppress each other too
-        [found], [cell] = non_max_suppression(prediction, confidence, iou, **given)
+        nms: dict[str, Any] = {"nc": len(self.labels), "end2end": ends, "return_idxs": True}
+        nms["agnostic"] = type(self.head).__name__.startswith("YOLOE")  # boxes of two classes suppress each other too
+        [found], [cell] = non_max_suppression(prediction, confidence, iou, **nms)
         if ends:
             scores = raw["one2one"]["scores"].permute(0, 2, 1).sigmoid()
             cell = self.head.get_topk_index(scores, self.head.max_det)[2][0, cell]
@@ -171,7 +171,7 @@ def weights(name: str, *, trust: bool, device: torch.device | None = None) -> Yo
     if not path.is_file():
         if not official or path.parent != Path():
             raise OSError(f"there is no file {name}: check the path, or take an official name such as 'yolo12n.pt'")
-        path = _fetched(name)
+        path = _official_file(name)
     if not official and not trust:
         raise ValueError(
             f"{name} is a pickle, which can run anything on this machine when it is opened: if you trust whoever made "
@@ -188,14 +188,17 @@ def weights(name: str, *, trust: bool, device: torch.device | None = None) -> Yo
     return _made(module, checkpoint.get("train_args", {}).get("imgsz", 640), device)
 
 
-def of_object(given: Any, device: torch.device | None = None) -> Yolo | None:
-    """An ultralytics YOLO or RTDETR, or the network inside one, left as it is; None for anything else."""
-    if not any(base.__module__.startswith("ultralytics.") for base in type(given).__mro__):
+def of_object(detector: Any, device: torch.device | None = None) -> Yolo | None:
+    """A Yolo from a copy of the network of an ultralytics YOLO or RTDETR, or of that network passed by itself.
+
+    None for an object of any other library. Raises ValueError for one of ultralytics that holds no such network.
+    """
+    if not any(base.__module__.startswith("ultralytics.") for base in type(detector).__mro__):
         return None
-    module = getattr(given, "model", None) if hasattr(given, "predictor") else given
+    module = getattr(detector, "model", None) if hasattr(detector, "predictor") else detector
     if not isinstance(module, nn.Module) or not isinstance(getattr(module, "model", None), nn.Sequential):
-        raise ValueError(f"{type(given).__name__} holds no network of torch modules: give a YOLO or RTDETR detector")
-    size = getattr(given, "overrides", {}).get("imgsz", 640) if module is not given else 640
+        raise ValueError(f"{type(detector).__name__} holds no network of torch modules: give a YOLO or RTDETR detector")
+    size = getattr(detector, "overrides", {}).get("imgsz", 640) if module is not detector else 640
     return _made(copy.deepcopy(module), size, device)
 
 
@@ -228,7 +231,7 @@ def _made(module: Any, size: int | Sequence[int], device: torch.device | None) -
     return Yolo(module, tuple(map(str, names)), both, head in _QUERIES)
 
 
-def _fetched(name: str) -> Path:
+def _official_file(name: str) -> Path:
     """The file of an official name in torch's cache of weights, downloaded when it is not there."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if path.is_file():

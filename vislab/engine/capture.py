@@ -238,7 +238,10 @@ def _rows(query: Any, count: int) -> slice | Tensor:
 
 
 def _token(query: Any, count: int) -> int:
-    """A token index from 0; IndexError for one that is not there, TypeError for what is no index."""
+    """A query's token index, counted from 0, also for one from the end (-1 is the last of `count` tokens).
+
+    Raises IndexError for one out of range, TypeError for what is no integer.
+    """
     try:
         index = operator.index(query)
     except TypeError:

@@ -120,7 +120,10 @@ def _detach(watcher: Eye, recording: Recording, parts: tuple[nn.Module, ...]) ->
 
 
 def _remove(module: nn.Module, which: Callable[[Any], bool]) -> None:
-    """Take forward hooks off a module, by what they are: of one that Ctrl-C interrupted nobody has the handle."""
+    """Take off a module the forward hooks that `which` selects.
+
+    torch's handles would not do: where Ctrl-C interrupts a registration, the hook may be there and its handle lost.
+    """
     tables = (module._forward_pre_hooks, module._forward_hooks)
     flags = (
         module._forward_pre_hooks_with_kwargs,

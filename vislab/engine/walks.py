@@ -68,31 +68,32 @@ def queries_read(upstream: Tensor) -> Tensor:
 
 
 def _carried_plain(call: FusedCall, b: int, index: Tensor, weights: Tensor) -> Tensor:
-    """`carried` by blocks of heads and rows, without a pass for the softmax's maximum or its division.
+    """weights · A for image `b`, as `carried` has it for the mean of the heads, but with fewer passes -> (tokens,).
 
-    softmax stays the same when one vector is taken from all keys. Around the mean of the keys a row's logits have mean
-    0, so its n exponentials sum to n at least: only overflow is to be watched. A row's division goes into its weight.
+    index: the queries whose weight is not 0. weights: one for each of them. No maximum is looked for: softmax stays the
+    same when one vector is subtracted from all keys, and when that is their mean, a row's logits have mean 0, so its n
+    exponentials sum to at least n and can only overflow. No row is divided by its sum: its weight is.
     """
-    _, heads, count, tokens = call.shape
+    _, heads, query_count, tokens = call.shape
     dtype = weights.dtype
     size = max(16, min(len(index), _BLOCK // tokens))
     # A batched product gives each thread heads of its own, whose block stays in that core's cache.
     group = min(heads, max(1, torch.get_num_threads() * _BLOCK // (size * tokens)))
     buffer = torch.empty(group * size * tokens, dtype=dtype)
     out = torch.zeros(heads, 1, tokens, dtype=dtype)
-    q = call.q[b] if len(index) == count else call.q[b, :, index]
+    q = call.q[b] if len(index) == query_count else call.q[b, :, index]
     k = repeat_heads(call.k[b : b + 1], heads)[0]
     for h in range(0, heads, group):
         queries = q[h : h + group].to(dtype) * (call.scale * math.log2(math.e))  # torch's exp2 is faster than its exp
         keys = k[h : h + group].to(dtype)
         keys = (keys - keys.mean(1, keepdim=True)).mT
         for start in range(0, len(index), size):
-            rows = queries[:, start : start + size]
-            shape = (*rows.shape[:2], tokens)
-            block = torch.bmm(rows, keys, out=buffer[: math.prod(shape)].view(shape)).exp2_()
+            some = queries[:, start : start + size]
+            shape = (*some.shape[:2], tokens)
+            block = torch.bmm(some, keys, out=buffer[: math.prod(shape)].view(shape)).exp2_()
             sums = block.sum(2)
-            if not float(sums.max()) < 1e30:  # also NaN
-                block = torch.bmm(rows, keys, out=block)
+            if not float(sums.max()) < 1e30:  # near overflow, or NaN: again, with the maximum subtracted
+                block = torch.bmm(some, keys, out=block)
                 block = block.sub_(block.amax(2, keepdim=True)).exp2_()
                 sums = block.sum(2)
             out[h : h + group].baddbmm_((weights[start : start + size] / sums)[:, None], block)

@@ -18,7 +18,7 @@ from ..models.model import Model
 from ..models.preprocessing import ImageSize
 
 Fill = Literal["blur", "mean"]
-BLUR = 0.1  # of the input's shorter side, the deviation of a blur that keeps colours and takes shapes
+BLUR = 0.1  # the blur's deviation, as a share of the input's shorter side: colours stay, shapes go
 BATCH_TOKENS = {"cpu": 1600}  # a processor is fastest with small batches, other devices idle with them
 BATCH_TOKENS_ELSEWHERE = 2**16
 
@@ -123,7 +123,7 @@ def patch_score(
 
 
 def filled(pixels: Tensor, fill: Fill) -> Tensor:
-    """What the removed patches of an image show. pixels: (3, h, w) -> (3, h, w)"""
+    """The whole image as removed patches show it: blurred, or its mean colour. pixels: (3, h, w) -> (3, h, w)"""
     if fill == "mean":
         return pixels.mean((1, 2), keepdim=True).expand_as(pixels)
     if fill != "blur":

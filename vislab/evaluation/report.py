@@ -113,8 +113,8 @@ class Evaluation:
         with styled():
             rcParams.update({"font.size": FONT, "axes.linewidth": 0.5})
             panels = 3 if self.parts else 2
-            size = (WIDE / 25.4 * (panels + 0.7) / 3.7, TALL / 25.4)
-            figure = _curves()(figsize=size, dpi=SCREEN, layout="constrained")
+            size = (WIDE / 25.4 * (panels + 0.7) / 3.7, TALL / 25.4)  # the legend is as wide as 0.7 panels
+            figure = _notebook_figure()(figsize=size, dpi=SCREEN, layout="constrained")
             axes: Sequence[Axes] = figure.subplots(1, panels)
             _draw_removal(axes[0], self, self.deletion, "Deletion, lower is better", "patches removed")
             _draw_removal(axes[1], self, self.insertion, "Insertion, higher is better", "patches put back")
@@ -173,17 +173,17 @@ class Evaluation:
 
 
 @functools.cache
-def _curves() -> type[Figure]:
-    """A figure that shows itself in a notebook, where matplotlib's own are words until pyplot has drawn one."""
+def _notebook_figure() -> type[Figure]:
+    """The class of a figure that a notebook shows as a picture; matplotlib's shows as text until pyplot is used."""
     from matplotlib.figure import Figure
 
-    class Curves(Figure):
+    class NotebookFigure(Figure):
         def _repr_png_(self) -> bytes:
             file = io.BytesIO()
             self.savefig(file, format="png", dpi=SCREEN)
             return file.getvalue()
 
-    return Curves
+    return NotebookFigure
 
 
 def destination(path: str | os.PathLike[str]) -> Path:

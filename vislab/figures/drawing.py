@@ -94,7 +94,7 @@ class _Photo:
             tall = max(1, round(image.shape[0] * finest / image.shape[1]))
             self.image = cv2.resize(image, (finest, tall), interpolation=cv2.INTER_AREA)
         self.name, self.vector = f"{PHOTO}{number}", vector
-        self._picture: np.ndarray | None = None
+        self._pixels: np.ndarray | None = None
 
     def draw(self, ax: Axes, extent: tuple[float, float, float, float]) -> None:
         way = "none" if self.vector else "auto"
@@ -104,13 +104,13 @@ class _Photo:
             self._embed_once(picture)
 
     def _embed_once(self, picture: AxesImage) -> None:
-        """Hand over the same array whenever it is drawn: a PDF then holds it once, not once a picture."""
+        """Have matplotlib write the same array each time the photo is drawn: a PDF then stores it once."""
         make = picture.make_image
 
         def make_image(*args: Any, **options: Any) -> tuple[Any, ...]:
             pixels, *place = make(*args, **options)
-            self._picture = pixels if self._picture is None else self._picture
-            return self._picture, *place
+            self._pixels = pixels if self._pixels is None else self._pixels
+            return self._pixels, *place
 
         picture.__dict__["make_image"] = make_image
 

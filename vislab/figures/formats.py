@@ -53,18 +53,18 @@ def _svg(figure: Figure, dpi: int, title: str, caption: str, record: Mapping[str
 
 
 def _photos_once(svg: bytes) -> bytes:
-    """Each photo held once for all its heatmaps, and left to the viewer to smooth, unlike the patches."""
+    """The SVG with each photo stored once, however often it is shown, and without the style that forbids smoothing."""
     picture = re.compile(
         rb'<image xlink:href="[^"]+" id="(' + PHOTO.encode() + rb'\d+)"( width="\d+" height="\d+")'
         rb'( transform="[^"]+")[^>]*/>'
     )
-    held: set[bytes] = set()
+    stored: set[bytes] = set()
 
     def once(match: re.Match[bytes]) -> bytes:
         use = b'<use xlink:href="#' + match[1] + b'"' + match[2] + match[3] + b"/>"
-        if match[1] in held:
+        if match[1] in stored:
             return use
-        held.add(match[1])
+        stored.add(match[1])
         bare = re.sub(rb'( transform="[^"]+"| style="[^"]+")', b"", match[0])
         return b"<defs>" + bare + b"</defs>" + use
 

@@ -114,8 +114,8 @@ class _Draft:
     def __init__(self, panel: Panel, unit: float, wides: Sequence[float], talls: Sequence[float]) -> None:
         self.panel, self.unit, self.wides, self.talls = panel, unit, wides, talls
         self.line = LINE * unit
-        self.ways = panel.look.normalise
-        self.barred = [one for one in panel.filled() if one[2].heat is not None]
+        self.normalise = panel.look.normalise
+        self.with_bar = [one for one in panel.filled() if one[2].heat is not None]
         self.titles = {(i, j): self._lines(cell.title, wides[j]) for i, j, cell in panel.filled()}
         self.heads = [self._lines(label, wide) for label, wide in zip(panel.columns, wides, strict=False)]
         stubs = [self._lines(label, tall) for label, tall in zip(panel.rows, talls, strict=False)]
@@ -130,20 +130,20 @@ class _Draft:
     @property
     def narrowest(self) -> float:
         """Of a picture, mm: below it the two numbers of a level bar stand."""
-        numbers = [label for *_, cell in self.barred for label in colour_ticks(cell.span, 2)[1]]
+        numbers = [label for *_, cell in self.with_bar for label in colour_ticks(cell.span, 2)[1]]
         level = 2.2 * max(length(label, SMALL * self.unit) for label in numbers)
-        return max(NARROWEST, level if self.ways == "column" else 0.0)
+        return max(NARROWEST, level if self.normalise == "column" else 0.0)
 
     @property
-    def lowest(self) -> float:
+    def least_bar(self) -> float:
         """Of an upright bar, mm: beside it two numbers stand."""
-        return 0.0 if self.ways == "column" else 2 * self.line
+        return 0.0 if self.normalise == "column" else 2 * self.line
 
     def _across(self) -> None:
         """Left edges of the columns, and the page's width."""
         u, room = self.unit, (BAR_GAP + BAR + BAR_TEXT) * self.unit
-        own, level = self.ways == "map", self.ways == "column"
-        columns = {j for _, j, _ in self.barred} if own else set()
+        own, level = self.normalise == "map", self.normalise == "column"
+        columns = {j for _, j, _ in self.with_bar} if own else set()
         gap = (GAP if own or not self.panel.columns else TIGHT) * u
         if self.upright:
             self.stub = self.line * max(map(len, self.stubs), default=0)
@@ -158,15 +158,15 @@ class _Draft:
 
     def _down(self) -> None:
         """Top edges of the rows, pictures and bars, and the height so far."""
-        u, level = self.unit, self.ways == "column"
-        gap = (GAP if self.ways in ("map", "row") or any(self.titles.values()) else TIGHT) * u
+        u, level = self.unit, self.normalise == "column"
+        gap = (GAP if self.normalise in ("map", "row") or any(self.titles.values()) else TIGHT) * u
         self.tops, y = [], EDGE * u + self.line * max(map(len, self.heads), default=0)
         for i, tall in enumerate(self.talls):
             titles = [len(words) for (row, _), words in self.titles.items() if row == i]
             y += self.line * max([int(self._has_factor(i)), *titles])
             self.tops.append(y)
             label = 0.0 if self.upright else self.line * len(self.stubs[i])
-            y += max(tall, label, self.lowest) + gap
+            y += max(tall, label, self.least_bar) + gap
         self.height = y - gap
         self.pictures = {(i, j): self._picture(i, j) for i, j, _ in self.panel.filled()}
         self.bars = list(self._bars())
@@ -176,10 +176,10 @@ class _Draft:
 
     def _has_factor(self, row: int) -> bool:
         """Whether a bar that begins at this row has a factor such as ×10⁻³ above it."""
-        beginning = [cell for i, _, cell in self.barred if i == row or self.ways not in ("map", "row")]
+        beginning = [cell for i, _, cell in self.with_bar if i == row or self.normalise not in ("map", "row")]
         return (
-            self.ways != "column"
-            and (row == 0 or self.ways in ("map", "row"))
+            self.normalise != "column"
+            and (row == 0 or self.normalise in ("map", "row"))
             and any(colour_ticks(cell.span)[2] for cell in beginning)
         )
 
@@ -191,19 +191,19 @@ class _Draft:
     def _bars(self) -> Iterator[Bar]:
         """A bar at each picture, at the end of each row, under each column, or one for all."""
         gap, thick = BAR_GAP * self.unit, BAR * self.unit
-        bottom = self.tops[-1] + max(self.talls[-1], self.lowest)
-        if self.ways == "map":
-            for i, j, cell in self.barred:
+        bottom = self.tops[-1] + max(self.talls[-1], self.least_bar)
+        if self.normalise == "map":
+            for i, j, cell in self.with_bar:
                 x, y, wide, tall = self.pictures[i, j]
-                yield Bar((x + wide + gap, y, thick, max(tall, self.lowest)), cell.span)
-        elif self.ways == "row":
-            for i, span in {i: cell.span for i, _, cell in self.barred}.items():
-                yield Bar((self.right + gap, self.tops[i], thick, max(self.talls[i], self.lowest)), span)
-        elif self.ways == "column":
-            for j, span in {j: cell.span for _, j, cell in self.barred}.items():
+                yield Bar((x + wide + gap, y, thick, max(tall, self.least_bar)), cell.span)
+        elif self.normalise == "row":
+            for i, span in {i: cell.span for i, _, cell in self.with_bar}.items():
+                yield Bar((self.right + gap, self.tops[i], thick, max(self.talls[i], self.least_bar)), span)
+        elif self.normalise == "column":
+            for j, span in {j: cell.span for _, j, cell in self.with_bar}.items():
                 yield Bar((self.lefts[j], self.height + gap, self.wides[j], thick), span, level=True)
         else:
-            yield Bar((self.right + gap, self.tops[0], thick, bottom - self.tops[0]), self.barred[0][2].span)
+            yield Bar((self.right + gap, self.tops[0], thick, bottom - self.tops[0]), self.with_bar[0][2].span)
 
     def _titles(self) -> Iterator[Text]:
         rise, first = RISE * self.unit, EDGE * self.unit + self.line * max(map(len, self.heads), default=0)

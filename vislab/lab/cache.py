@@ -46,7 +46,7 @@ class Kept:
         return self.run.grid.tokens * self.model.dim * self.model.layers * 2 * self.model.dtype.itemsize
 
     def once(self, question: Any, make: Callable[[], Any]) -> Any:
-        """What was made when this was asked before, or is made now; of many, the last are kept."""
+        """The result for a question: the one made before, or else what `make` returns. The newest MADE of them stay."""
         if question in self.made:
             return self.made[question]
         self.made[question] = result = make()

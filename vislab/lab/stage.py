@@ -79,10 +79,10 @@ class Stage:
     def show(self, wanted: dict[str, Any]) -> float | None:
         """Show these settings -> how long the forward took, seconds; None where the run was remembered.
 
-        First the map, then what stands beside it, what it is held against, and boxes. Raises Superseded once something
-        newer is wanted, NoBoxes where all is shown but what the detector failed to find.
+        In this order: the map, the second picture, the unmodified model's run to compare with, and the boxes.
+        Raises Superseded once newer settings are wanted; NoBoxes, after all else is shown, if the detector failed.
         """
-        kept, made = self._run(wanted)
+        kept, is_new = self._run(wanted)
         slow = METHODS[wanted["method"]].walks and cache.RUNS.rollout_seconds(kept) > SOON
         if slow and _request(wanted).call() not in kept.made:
             self.put(0, self._read(wanted | {"method": "cls"}, kept))
@@ -100,7 +100,7 @@ class Stage:
             self._every_method(wanted, shown)
         if self.finding is not None and self.finding.failed is not None:
             raise NoBoxes(f"The map is ready, but no boxes: {self.finding.failed}")
-        return kept.seconds if made else None
+        return kept.seconds if is_new else None
 
     def put(self, pane: int, shown: Shown | None) -> None:
         if self._is_overtaken():
@@ -131,7 +131,8 @@ class Stage:
         return cache.RUNS.run(model, wanted["pixels"], wanted["digest"], starting=saying, stop=stop, **how)
 
     def _read(self, wanted: Mapping[str, Any], kept: Kept) -> Shown:
-        """The heatmap of a run, remembered or made; left off once anything newer is wanted."""
+        """What a pane shows of a run: its heatmap, remembered or made; Superseded once newer settings are wanted."""
+        request = _request(wanted)
 
         def make() -> Heatmap:
             model, run, token = kept.model, kept.run, None
@@ -146,9 +147,8 @@ class Stage:
                 progress = self._progress(request.entry.label)
                 return heatmap(model, run, wanted["pixels"], request, token=token, progress=progress)
 
-        request = _request(wanted)
         heat = kept.once(request.call(), make)
-        return Shown(_told(wanted), kept, heat, wanted["digest"], protocol.source(named(wanted["image"])))
+        return Shown(_page_settings(wanted), kept, heat, wanted["digest"], protocol.source(named(wanted["image"])))
 
     def _progress(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self.say("computing", f"{what}: {done} of {total}")
@@ -238,7 +238,7 @@ class Stage:
         return content | {"content": shown.digest, "source": shown.source}, buffers
 
 
-def _told(wanted: Mapping[str, Any]) -> dict[str, Any]:
+def _page_settings(wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The settings behind a picture, as the page is told them."""
     return {name: wanted[name] for name in (*FORWARD, *READING)} | {"model": named(wanted["model"])}
 

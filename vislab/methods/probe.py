@@ -20,6 +20,10 @@ Progress = Callable[[int, int], None]
 _BATCH_TOKENS = 2048  # run at a time with gradients, which bounds the activations that are kept
 
 
+def _count_nothing(images: int) -> None:
+    """What `Probe.run` calls outside of `counting`."""
+
+
 class Probe:
     """One image in a model that is ready for it, run as often as a method needs; made by `probing`.
 
@@ -39,7 +43,7 @@ class Probe:
         self._arguments, self._scale, self._progress = prepared.arguments, attention_scale, progress
         self._asked = target
         self._index: int | None = None
-        self._count: Callable[[int], object] = int
+        self._count: Callable[[int], object] = _count_nothing
 
     @property
     def batch(self) -> int:
@@ -78,7 +82,10 @@ class Probe:
 
     @contextmanager
     def counting(self, total: int) -> Iterator[None]:
-        """Images run inside the block are told as progress: by default a bar, where it takes more than 2 seconds."""
+        """Report each image that `run` takes inside the block to `progress`; without one, to a bar shown after 2 s.
+
+        total: how many images will be run.
+        """
         from tqdm.auto import tqdm
 
         runs = 0
@@ -95,7 +102,7 @@ class Probe:
             try:
                 yield
             finally:
-                self._count = int
+                self._count = _count_nothing
 
     def _score(self, output: Any) -> Tensor:
         if self.of_function:

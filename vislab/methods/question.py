@@ -46,7 +46,7 @@ def encoder(cap: Capture, grid: Grid) -> list[Site]:
     """
     sites = [site for site in cap.layers if site.keys == grid.tokens]
     if not sites:
-        cap.site(-1)
+        cap.site(-1)  # raises where nothing was captured or nothing is self-attention
         counts = sorted({site.keys for site in cap.layers})
         raise ValueError(
             f"the model attends over {', '.join(map(str, counts))} tokens, and the input makes {grid}: windowed "

@@ -13,8 +13,8 @@ from .question import Answer, Question, encoder, pooling_head, token_name
 def relevance(probe: Probe, question: Question) -> Answer:
     """Relevance propagated through all layers (Chefer, Gur & Wolf 2021); see `Capture.relevance`.
 
-    It starts from the token that is asked for; else from CLS where the score reads it, from the pooling head, or from
-    the mean of the tokens that the score reads.
+    It starts from the question's token. Without one, from the first of these that the score depends on: CLS, the
+    pooling head, the mean of all tokens that it reads.
     """
     cap = probe.captured()
     sites, start, name = _start(cap, probe, question)

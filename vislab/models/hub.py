@@ -21,7 +21,7 @@ from .known import EMBEDDED
 from .model import Model
 from .preprocessing import Preprocessing, of_processor, own_size
 
-PLAIN = "ViTForImageClassification"  # what an Outline read from files is of
+PLAIN = "ViTForImageClassification"  # the class of every model whose Outline is read from its files
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def quiet() -> Iterator[None]:
 
 
 def bring(name: str) -> None:
-    """Import on this thread what loading a model by this name will need; loading says what is not installed."""
+    """Import on this thread what loading a model by this name will need; what is not installed is left to loading."""
     with suppress(ImportError):
         if (first := name.partition("/")[0]) in ("timm", "torchvision"):
             library(first)

@@ -22,12 +22,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """The module's parameters without gradients; then those that had one have it again."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    """No parameter of the module requires a gradient inside the block; afterwards those that did do so again."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     try:
-        for parameter in trained:
+        for parameter in trainable:
             parameter.requires_grad_(False)
         yield
     finally:
-        for parameter in trained:
+        for parameter in trainable:
             parameter.requires_grad_(True)

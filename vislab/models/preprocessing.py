@@ -88,7 +88,9 @@ def of_processor(processor: Any, own: Callable[[], tuple[int, int]]) -> Preproce
     crop = (int(processor.crop_size["height"]), int(processor.crop_size["width"]))
     resized_to = resized_to or (int(size["shortest_edge"]),) * 2
     if crop[0] * resized_to[1] != crop[1] * resized_to[0] or crop > resized_to:
-        raise ValueError(f"its preprocessing cuts {crop} out of {resized_to}, and vislab cuts out the same shape.")
+        raise ValueError(
+            f"its preprocessing cuts {crop} out of {resized_to}, and vislab cuts out only the same shape, no larger."
+        )
     mode: Literal["stretch", "crop"] = "stretch" if "height" in size else "crop"
     return Preprocessing(crop, mode, resized_to[0] / crop[0], mean, std, resample)
 
