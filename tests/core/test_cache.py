@@ -10,7 +10,7 @@ import pytest
 
 import vislab
 from vislab.core.cache import Cache, Entry, Latest
-from vislab.lab.cache import RUNS
+from vislab.lab.runs import RUNS
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from vislab.core.costs import attention_flops, attention_memory
 from vislab.core.geometry import Frame, Grid
 from vislab.figures import colours, overlay
 from vislab.lab import face
-from vislab.lab.cache import forward_flops
+from vislab.lab.runs import forward_flops
 
 LONGEST = 80  # lines of a function, with those in it
 

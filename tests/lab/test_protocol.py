@@ -12,7 +12,7 @@ import vislab
 from vislab.api import explain
 from vislab.engine.site import Refused
 from vislab.lab import export_page, protocol
-from vislab.lab.cache import Kept, Runs
+from vislab.lab.runs import Kept, Runs
 from vislab.methods.request import Request
 
 ASKED = {"layer": -1, "head": "mean", "query": "cls", "attention_scale": 1.0, "patch_size": None, "image_size": None}

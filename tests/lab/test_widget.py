@@ -20,7 +20,7 @@ import vislab
 from vislab.core.geometry import Frame
 from vislab.detectors.detections import Detections
 from vislab.figures import colours
-from vislab.lab.cache import Runs
+from vislab.lab.runs import Runs
 from vislab.lab.traits import FAINTEST, SETTINGS
 from vislab.lab.widget import Lab
 from vislab.methods import registry
@@ -34,7 +34,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     fresh = Runs(2**28)
     fresh.rate(cache.model_of("embedded"), np.zeros((32, 32, 3), np.uint8))
     fresh.forwards = 0
-    monkeypatch.setattr("vislab.lab.cache.RUNS", fresh)
+    monkeypatch.setattr("vislab.lab.runs.RUNS", fresh)
     return fresh
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from ..core import source
+from ..core import python_call
 from ..core.checks import meant, whole
 from ..methods.request import Head, Point, Scale, point_of
 
@@ -69,7 +69,7 @@ class BoxRequest:
         """The Python that makes the heatmap again. image: the source that names the picture."""
         named = {} if detector == "embedded" else {"detector": detector}
         changed = {name: value for name, value in self.settings.items() if value != DEFAULTS[name]}
-        return source.call("vislab.explain_box", image, **named, method=self.method, **changed)
+        return python_call.call("vislab.explain_box", image, **named, method=self.method, **changed)
 
 
 DEFAULTS: Mapping[str, Any] = {part.name: part.default for part in fields(BoxRequest)}

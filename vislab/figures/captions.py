@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..core.fingerprints import of_name
 from ..core.heatmap import Heatmap
 from ..detectors.request import DEFAULTS as BOX_DEFAULTS
 from ..methods.registry import METHODS
 from ..methods.request import DEFAULTS
+from .page import Cell, Look
 
 # What a phrase of its own tells; whatever else is in a heatmap's settings, it was chosen, and is named.
 _TOLD = {*DEFAULTS, *BOX_DEFAULTS, "model", "detector"} - {"region"}
@@ -29,6 +32,21 @@ def describe(heat: Heatmap) -> list[str]:
         str(heat.grid),
     ]
     return [phrase for phrase in phrases if phrase]
+
+
+def caption_of(common: Sequence[str], look: Look, cells: Sequence[Sequence[Cell | None]]) -> str:
+    """A figure's caption: the phrases that all its heatmaps share, and how they are drawn."""
+    span = next(cell.span for row in cells for cell in row if cell is not None and cell.heat is not None)
+    shared = "colours shared by the maps"
+    ways = {"map": "colours per map", "row": f"{shared} of a row", "column": f"{shared} of a column", "shared": shared}
+    ways["absolute"] = f"colours absolute, {span[0]:g} to {span[1]:g}"
+    way = look.normalise
+    display = [ways[way] if isinstance(way, str) else f"colours from {span[0]:g} to {span[1]:g}"]
+    middle = any(cell is not None and cell.heat is not None and cell.heat.signed for row in cells for cell in row)
+    display += ["0 in the middle where values are signed"] if middle else []
+    display += ["smoothed between patch centres"] if look.smooth else []
+    display += [f"hidden below {look.threshold:.0%} of the range"] if look.threshold else []
+    return " · ".join([*common, *display])
 
 
 def _layer(method: str, layer: object) -> str:

@@ -12,7 +12,7 @@ from ..core.fingerprints import of_image
 from ..core.heatmap import Heatmap
 from . import colours
 from .boxes import Boxes
-from .captions import describe
+from .captions import caption_of, describe
 from .colours import Range, colour_range, colour_table
 from .overlay import OPACITY, check_shares, photograph
 from .page import Cell, Look, Normalise, Panel, Theme, Width
@@ -81,7 +81,7 @@ def panel(
         cells,
         _labels("rows", rows, phrases.rows),
         _labels("columns", columns, phrases.columns),
-        _caption(phrases.common, look, cells) if caption is None else caption,
+        caption_of(phrases.common, look, cells) if caption is None else caption,
         detections,
         look,
         listed,
@@ -186,17 +186,3 @@ def _cell(one: Content, span: Range, title: str, photos: dict[str, np.ndarray]) 
     assert image is not None
     digest = of_image(image)
     return Cell(photos.setdefault(digest, image), digest, one if isinstance(one, Heatmap) else None, span, title)
-
-
-def _caption(common: Sequence[str], look: Look, cells: Sequence[Sequence[Cell | None]]) -> str:
-    span = next(cell.span for row in cells for cell in row if cell is not None and cell.heat is not None)
-    shared = "colours shared by the maps"
-    ways = {"map": "colours per map", "row": f"{shared} of a row", "column": f"{shared} of a column", "shared": shared}
-    ways["absolute"] = f"colours absolute, {span[0]:g} to {span[1]:g}"
-    way = look.normalise
-    display = [ways[way] if isinstance(way, str) else f"colours from {span[0]:g} to {span[1]:g}"]
-    middle = any(cell is not None and cell.heat is not None and cell.heat.signed for row in cells for cell in row)
-    display += ["0 in the middle where values are signed"] if middle else []
-    display += ["smoothed between patch centres"] if look.smooth else []
-    display += [f"hidden below {look.threshold:.0%} of the range"] if look.threshold else []
-    return " · ".join([*common, *display])

@@ -17,7 +17,7 @@ from typing import Any
 from ..core.bands import how_read
 from ..core.fingerprints import of_name
 from ..core.heatmap import Heatmap
-from ..core.source import call, plain
+from ..core.python_call import call, plain
 from ..detectors.request import BoxRequest
 from ..methods.registry import METHODS
 from ..methods.request import Request

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import face
-from .cache import Kept
 from .protocol import Message, layer
+from .runs import Kept
 
 PAGE = """<!doctype html>
 <html lang="en">

@@ -26,7 +26,8 @@ ORDER = (
     "picture",  # the pictures and their colour bars
     "build",  # the elements of a view
     "controls",  # menus and sliders, bound to settings
-    "pointing",  # hover, pins, arrow keys
+    "pointing",  # hover and pins
+    "keyboard",  # arrow keys, Escape
     "atlas",  # all heads
     "methods",  # all methods
     "removal",  # patches taken away

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..core.heatmap import Heatmap
 from ..core.images import samples
-from ..core.source import call
+from ..core.python_call import call
 from ..figures.colours import colour_table
 from ..figures.provenance import call_of
 from ..methods.heads import survey
@@ -22,7 +22,7 @@ from ..methods.request import Request
 from ..models.known import KNOWN
 from ..models.model import Model
 from . import heads
-from .cache import Kept, forward_flops
+from .runs import Kept, forward_flops
 from .traits import COLORMAPS
 from .trial import Trial
 

@@ -16,9 +16,9 @@ from ..evaluation.report import RANDOM
 from ..methods.registry import METHODS
 from ..methods.request import Request
 from ..models.cache import model_of
-from . import cache, protocol
-from .cache import Kept
+from . import protocol, runs
 from .protocol import Message
+from .runs import Kept
 from .traits import FAINTEST, FORWARD, READING, named
 from .trial import Trial, trial
 from .worker import Superseded, Unless
@@ -83,7 +83,7 @@ class Stage:
         Raises Superseded once newer settings are wanted; NoBoxes, after all else is shown, if the detector failed.
         """
         kept, is_new = self._run(wanted)
-        slow = METHODS[wanted["method"]].walks and cache.RUNS.rollout_seconds(kept) > SOON
+        slow = METHODS[wanted["method"]].walks and runs.RUNS.rollout_seconds(kept) > SOON
         if slow and _request(wanted).call() not in kept.made:
             self.put(0, self._read(wanted | {"method": "cls"}, kept))
             self.say("computing", f"rollout through {kept.model.layers} layers")
@@ -92,7 +92,7 @@ class Stage:
         beside = self.beside(wanted)
         self.put(1, self._read(wanted | beside, self._run(wanted | beside)[0]) if beside else None)
         self.plain = self._run(wanted | UNMODIFIED)[0]
-        self.rate = cache.RUNS.rate(kept.model, wanted["pixels"], stop=self._is_overtaken)
+        self.rate = runs.RUNS.rate(kept.model, wanted["pixels"], stop=self._is_overtaken)
         self.send(*protocol.plain(kept, self.plain, wanted, self.rate))
         self._detect(wanted)
         self._look_closer(wanted, shown)
@@ -128,7 +128,7 @@ class Stage:
         model = model_of(wanted["model"])
         how = {name: wanted[name] for name in FORWARD[1:]}
         saying = functools.partial(self.say, "computing")
-        return cache.RUNS.run(model, wanted["pixels"], wanted["digest"], starting=saying, stop=stop, **how)
+        return runs.RUNS.run(model, wanted["pixels"], wanted["digest"], starting=saying, stop=stop, **how)
 
     def _read(self, wanted: Mapping[str, Any], kept: Kept) -> Shown:
         """What a pane shows of a run: its heatmap, remembered or made; Superseded once newer settings are wanted."""

@@ -12,7 +12,7 @@ from ..core.heatmap import Heatmap
 from ..evaluation import removal as removing
 from ..evaluation.plan import rng
 from ..evaluation.removal import Removal, patch_score, removal
-from .cache import Kept
+from .runs import Kept
 
 STEPS = 28  # of a removal, as in `evaluate`
 PARTS = 8  # in which its forwards are made, telling how far they are

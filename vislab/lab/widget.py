@@ -20,9 +20,9 @@ from ..figures import save
 from ..figures.overlay import overlay
 from ..models import hub
 from ..models.cache import model_of
-from . import cache, face, protocol
-from .cache import Kept
+from . import face, protocol, runs
 from .export_page import page, small_layers
+from .runs import Kept
 from .stage import NoBoxes, Stage, asked_of
 from .traits import DISPLAY, FAINTEST, FORWARD, READING, Settings
 from .worker import Newest
@@ -175,7 +175,7 @@ class Lab(Settings, anywidget.AnyWidget):
     def _numbered(self, number: int) -> Kept | None:
         """The run of that number, of one of this lab's pictures or remembered."""
         own = [shown.kept for shown in self._stage.panes if shown is not None and shown.kept.number == number]
-        return own[0] if own else cache.RUNS.numbered(number)
+        return own[0] if own else runs.RUNS.numbered(number)
 
     def _on_methods(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
         self._stage.unfolded = bool(content["open"])

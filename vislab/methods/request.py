@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from ..core import source
+from ..core import python_call
 from ..core.checks import meant, whole
 from . import registry
 
@@ -121,7 +121,7 @@ class Request:
     def call(self, image: str = "image", *, model: str = "embedded") -> str:
         """The Python that makes the heatmap again. image: the source that names the picture."""
         named = {} if model == "embedded" else {"model": model}
-        return source.call("vislab.explain", image, method=self.method, **named, **self.changed)
+        return python_call.call("vislab.explain", image, method=self.method, **named, **self.changed)
 
     @property
     def changed(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import { bindControls } from "./controls.js";
 import { bindFiles, loadPhoto } from "./files.js";
 import { bindFolds, label } from "./label.js";
 import { paint } from "./picture.js";
+import { bindKeyboard } from "./keyboard.js";
 import { bindPointing } from "./pointing.js";
 import { bindRemoval, pause } from "./removal.js";
 import { visibleBoxes } from "./settings.js";
@@ -22,7 +23,7 @@ function view(port, root, page = false) {
   const store = createStore(port, page);
   const ui = build(root, page);
   const controls = bindControls(store, ui);
-  for (const bindMore of [bindFolds, bindRemoval, bindFiles, bindPointing]) bindMore(store, ui);
+  for (const bindMore of [bindFolds, bindRemoval, bindFiles, bindPointing, bindKeyboard]) bindMore(store, ui);
   const draw = (all = true) => {
     if (port.get("_source")?.length && ui.panes.clientWidth) paint(store, ui); // nowhere to be seen, nothing to paint
     if (all) label(store, ui, controls);

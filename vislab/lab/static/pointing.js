@@ -1,9 +1,7 @@
-// Pointing at patches: hover tells nobody; a pin is a setting. With the mouse, or with arrow keys.
+// Pointing at patches with the mouse: hover tells nobody; a pin is a setting.
 
 import { boxOf, cellAt } from "./places.js";
 import { commit, pinnedPoint } from "./settings.js";
-
-const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }; // rows, cols
 
 export function bindPointing(store, ui) {
   for (const { canvas } of ui.figures) {
@@ -12,7 +10,6 @@ export function bindPointing(store, ui) {
     });
     canvas.addEventListener("pointerleave", () => store.change({ hover: null }));
     canvas.addEventListener("click", (event) => choose(store, event));
-    canvas.addEventListener("keydown", (event) => walk(store, event));
   }
   ui.unpin.addEventListener("click", () => commit(store, { query: "cls" }));
 }
@@ -25,13 +22,13 @@ function pointAt({ port }, { currentTarget, clientX, clientY }) {
 }
 
 /** The patch of the first picture over a point, if there is both. */
-function cellOver({ state }, point) {
+export function cellOver({ state }, point) {
   const { shown } = state.panes[0];
   return shown && point && cellAt(shown.frame, shown.grid, ...point);
 }
 
 /** Pin the middle of a patch, as far as it lies in the photograph. */
-function pin(store, cell) {
+export function pin(store, cell) {
   const { frame, grid } = store.state.panes[0].shown;
   const [x0, y0, x1, y1] = boxOf(frame, grid, ...cell);
   const [height, width] = store.port.get("_source");
@@ -43,18 +40,4 @@ function choose(store, event) {
   if (!cell) return;
   if (String(cell) === String(cellOver(store, pinnedPoint(store)))) commit(store, { query: "cls" });
   else pin(store, cell);
-}
-
-function walk(store, event) {
-  const { shown } = store.state.panes[0];
-  const by = STEPS[event.key];
-  if (!shown || (!by && event.key !== "Escape")) return;
-  event.preventDefault();
-  event.stopPropagation(); // else the notebook moves its cell selection
-  store.change({ hover: null });
-  if (!by) return commit(store, { query: "cls" });
-  const { rows, cols } = shown.grid;
-  const from = cellOver(store, pinnedPoint(store));
-  const [row, col] = from ? [from[0] + by[0], from[1] + by[1]] : [rows >> 1, cols >> 1];
-  if (row >= 0 && row < rows && col >= 0 && col < cols) pin(store, [row, col]);
 }

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import vislab
-from vislab.lab.cache import Runs, forward_flops
+from vislab.lab.runs import Runs, forward_flops
 from vislab.lab.worker import Newest, Superseded, Unless
 from vislab.models.model import Model
 
