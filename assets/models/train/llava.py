@@ -37,7 +37,7 @@ IGNORED = -100
 
 
 def new_reader(start: ViTForImageClassification) -> LlavaForConditionalGeneration:
-    """The embedded ViT, its positions interpolated to 28×28 patches, under a Llama that knows nothing yet."""
+    """The embedded ViT, its positions in each quarter of a scene, under a Llama that knows nothing yet."""
     vit = start.vit
     vision = ViTConfig(**{**vit.config.to_dict(), "image_size": SIDE, "tie_last_hidden_states": False})
     text = LlamaConfig(
@@ -69,11 +69,22 @@ def new_reader(start: ViTForImageClassification) -> LlavaForConditionalGeneratio
     tower = reader.model.vision_tower
     weights = vit.state_dict()
     positions = weights["embeddings.position_embeddings"]
-    side = math.isqrt(positions.shape[1] - 1)
-    grid = interpolate_positions(positions[:, 1:], (side, side), (GRID, GRID))
-    weights["embeddings.position_embeddings"] = torch.cat([positions[:, :1], grid], 1)
+    weights["embeddings.position_embeddings"] = torch.cat([positions[:, :1], in_quarters(positions[:, 1:])], 1)
     tower.load_state_dict({**tower.state_dict(), **weights})  # the pooler alone is not among them, and nothing uses it
     return reader
+
+
+def in_quarters(positions: Tensor) -> Tensor:
+    """Position embeddings of a square grid, once in each quarter of the scene. (1, n, width) -> (1, 28·28, width)
+
+    What a quarter's would be in the mean, were they stretched over the whole scene, is added: it tells quarters apart.
+    The tower starts nearer to what the embedded ViT sees of each quarter with these than with stretched ones.
+    """
+    side, half = math.isqrt(positions.shape[1]), GRID // 2
+    stretched = interpolate_positions(positions, (side, side), (GRID, GRID)).unflatten(1, (2, half, 2, half))
+    apart = stretched.mean((2, 4), keepdim=True) - positions.mean(1)
+    each = interpolate_positions(positions, (side, side), (half, half)).unflatten(1, (1, half, 1, half))
+    return (each + apart).flatten(1, 4)
 
 
 def new_processor() -> LlavaProcessor:

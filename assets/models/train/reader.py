@@ -1,6 +1,6 @@
 """Train and measure the embedded reader: a LLaVA of transformers, the embedded ViT under a tiny Llama.
 
-    python reader.py train --data DIR --start ../vit-tiny-imagenette --out RUN [--epochs 20] [--device cuda]
+    python reader.py train --data DIR --start ../vit-tiny-imagenette --out RUN [--epochs 40] [--device cuda]
     python reader.py evaluate --data DIR --model RUN/model [--seed 0] [--scenes 300]
 
 Scenes are made on the fly (`scenes.py`). The embedded ViT names a picture that stands alone, and hardly one among
@@ -28,10 +28,10 @@ from scenes import NAMES, PLACES, Scene, questions, scenes
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration, ViTForImageClassification
 
-EPOCH = 3200  # scenes between two checkpoints; none of them is seen twice
+EPOCH = 1600  # scenes between two checkpoints; none of them is seen twice
 KEPT, GROUND = 160, 24  # patches of a scene that a step sees, and how many of them are ground at least
 ALONE = 0.4  # share of the run in which the tower learns without the Llama
-GUIDED = (8, 12)  # after so many layers the tower learns what the embedded ViT sees of each picture alone
+GUIDED = (4, 8, 12)  # after so many layers the tower learns what the embedded ViT sees of each picture alone
 TAUGHT = 2  # the Llama's layer whose heads, in the mean, are taught where to look
 
 
@@ -210,10 +210,10 @@ def main() -> None:
     named_commands = commands.add_subparsers(required=True)
     command = named_commands.add_parser("train")
     require(command, "data", "start", "out")
-    command.add_argument("--epochs", type=float, default=20, help=f"of {EPOCH} scenes")
+    command.add_argument("--epochs", type=float, default=40, help=f"of {EPOCH} scenes")
     command.add_argument("--batch", type=int, default=16)
     command.add_argument("--rate", type=float, default=1e-3)
-    command.add_argument("--watch", type=int, default=32, help="scenes of the quick look")
+    command.add_argument("--watch", type=int, default=24, help="scenes of the quick look")
     command.set_defaults(run=train)
     command = named_commands.add_parser("evaluate")
     require(command, "data", "model")
