@@ -249,6 +249,20 @@ def test_the_vit_is_measured(script: Script, data: Path, tmp_path: Path) -> None
     assert cv2.imread(str(tmp_path / "maps.png")).shape == (224, 3 * 224 + 8, 3)
 
 
+@pytest.mark.slow
+def test_the_reader_learns_and_is_measured(script: Script, data: Path, tmp_path: Path) -> None:
+    options = {"batch": 2, "watch": 2}
+    said = script(
+        "reader.py", "train", data=data, start=MODELS / "vit-tiny-imagenette", out=tmp_path, epochs=1e-6, **options
+    )
+    assert "patches name" in said
+    said = script("reader.py", "evaluate", data=data, model=tmp_path / "model", scenes=2)
+    assert "erasing" in said
+    before = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"]
+    script("reader.py", "train", data=data, start=MODELS / "vit-tiny-imagenette", out=tmp_path, epochs=2e-3, **options)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] > before
+
+
 # The loop.
 
 
