@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ..core import fingerprints
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
+from ..detectors import maps
 from ..detectors.cache import detector_of
 from ..detectors.detector import Detector
 from ..detectors.request import BoxRequest
@@ -47,13 +48,7 @@ def explain_box(
     request = BoxRequest(box, query, method, layer, head, attention_scale, image_size)
     ready = detector_of(detector)
     glance = ready.glance(load_image(image), image_size=image_size, attention_scale=attention_scale)
-    heat = glance.heatmap(
-        box=request.box,
-        query=request.query,
-        method=request.method,
-        layer=request.layer,
-        head=request.head,
-    )
+    heat = maps.heatmap(glance, request)
     request = replace(request, method=heat.method)  # type: ignore[arg-type]
     settings = {"detector": ready.name, **request.settings}
     return replace(heat, settings=settings, facts=fingerprints.of_module(ready.module))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_DOWNLOAD = 100_000_000
 DOWNLOAD_SECONDS = 20
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}  # of pictures in a folder
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}  # of pictures in a folder
 
 
 def load_image(

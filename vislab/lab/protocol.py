@@ -142,17 +142,21 @@ def removal(kept: Kept, settings: Mapping[str, Any], trial: Trial | str) -> Mess
     content: dict[str, Any] = {"kind": "removal", "run": kept.number, "settings": dict(settings)}
     if isinstance(trial, str):
         return content | {"refused": trial}, []
-    found = trial.curves
-    content |= {"target": trial.target, "share": found.share.tolist(), "deletion": found.deletion.tolist()}
-    content |= {"areas": [found.deletion_area, found.insertion_area]}
+    curves = trial.curves
+    content |= {"target": trial.target, "share": curves.share.tolist(), "deletion": curves.deletion.tolist()}
+    content |= {"areas": [curves.deletion_area, curves.insertion_area]}
     return content, [trial.gone.astype("<u2").tobytes(), jpeg(trial.filled)]
 
 
-def boxes(digest: str, found: Detections | None) -> Message:
+def boxes(digest: str, detections: Detections | None) -> Message:
     """What a detector found in the image of that digest; None where it was not asked."""
-    each = [] if found is None else zip(found.xyxy.tolist(), found.labels, found.scores.tolist(), strict=True)
+    each = (
+        []
+        if detections is None
+        else zip(detections.xyxy.tolist(), detections.labels, detections.scores.tolist(), strict=True)
+    )
     listed = [{"box": box, "label": label, "score": score} for box, label, score in each]
-    return {"kind": "boxes", "content": digest, "boxes": None if found is None else listed}, []
+    return {"kind": "boxes", "content": digest, "boxes": None if detections is None else listed}, []
 
 
 def closer(kept: Kept, settings: Mapping[str, Any], seen: Focus | None, detector: str | None, rate: float) -> Message:
@@ -166,12 +170,12 @@ def closer(kept: Kept, settings: Mapping[str, Any], seen: Focus | None, detector
     crops = [{**_placed(heat), "signed": heat.signed} for heat in seen.heats]
     forecast = replace(seen.whole, seconds=forward_flops(kept.model, seen.whole.tokens) / rate)
     costs = [asdict(cost) for cost in (seen.staged, forecast)]
-    asked: dict[str, Any] = {"detector": detector, "confidence": seen.detections.confidence}
+    keywords: dict[str, Any] = {"detector": detector, "confidence": seen.detections.confidence}
     for heat in seen.heats[:1]:  # all are made alike; the regions are found by focus
         request = Request.of({**heat.settings, "method": heat.method, "region": None})
-        asked |= {"method": request.method, **request.changed}
-        asked |= {} if heat.settings["model"] == "embedded" else {"model": heat.settings["model"]}
-    made = call("vislab.focus", "image", **asked)
+        keywords |= {"method": request.method, **request.changed}
+        keywords |= {} if heat.settings["model"] == "embedded" else {"model": heat.settings["model"]}
+    made = call("vislab.focus", "image", **keywords)
     return content | {"crops": crops, "costs": costs, "call": made}, [heat.values.tobytes() for heat in seen.heats]
 
 

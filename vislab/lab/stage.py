@@ -177,9 +177,9 @@ class Stage:
         def make() -> Focus:
             self.say("computing", "each box by itself")
             pixels = wanted["pixels"]
-            asked: dict[str, Any] = {"method": request.method, **request.settings}
+            keywords: dict[str, Any] = {"method": request.method, **request.settings}
             with Unless(self._is_overtaken):
-                seen = focus(pixels, detector=detector, model=kept.model, confidence=confidence, **asked)
+                seen = focus(pixels, detector=detector, model=kept.model, confidence=confidence, **keywords)
             heats = tuple(
                 replace(heat, image=pixels) for heat in seen.heats
             )  # one photograph for all, not copies of it

@@ -100,8 +100,10 @@ def _safely(where: str) -> dict[str, bool]:
 
 def _weighted(kind: Any, where: str, **how: Any) -> nn.Module:
     """A module of a class of transformers with all its weights, from safetensors."""
-    module, found = kind.from_pretrained(where, use_safetensors=True, output_loading_info=True, **how, **_safely(where))
-    missing = sorted(key for key in found["missing_keys"] if "pooler" not in key)
+    module, report = kind.from_pretrained(
+        where, use_safetensors=True, output_loading_info=True, **how, **_safely(where)
+    )
+    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if missing:
         raise ValueError(f"its weights lack {len(missing)} of the model's, such as {missing[0]}.")
     return cast("nn.Module", module)

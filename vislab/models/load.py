@@ -56,21 +56,21 @@ def load(
 
 def _device(device: str | torch.device) -> torch.device:
     try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
+        here = torch.device(device)
+        torch.empty(0, device=here)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
             f"no device {str(device)!r} here ({first_line(error)}): this machine has {fastest()}"
         ) from None
-    return found
+    return here
 
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype:
     known = {name: getattr(torch, name) for name in DTYPES}
-    found = known.get(dtype) if isinstance(dtype, str) else dtype
-    if found not in known.values():
+    wanted = known.get(dtype) if isinstance(dtype, str) else dtype
+    if wanted not in known.values():
         raise ValueError(f"dtype is {', '.join(known)}, not {dtype!r}")
-    return found  # type: ignore[return-value]
+    return wanted  # type: ignore[return-value]
 
 
 def _named(name: str) -> Model:

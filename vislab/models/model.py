@@ -80,13 +80,13 @@ class Model(Outline):
     ) -> Run:
         """One forward of an image, (H, W, 3) uint8, under capture; the model is afterwards what it was."""
         with (
-            self.prepared(image, image_size=image_size, patch_size=patch_size) as given,
+            self.prepared(image, image_size=image_size, patch_size=patch_size) as prepared,
             torch.no_grad(),
             self.captured(attention_scale) as cap,
         ):
-            output = self.module(given.pixels, **given.arguments)
+            output = self.module(prepared.pixels, **prepared.arguments)
         logits = None if self.labels is None else self.class_logits(output)
-        return Run(cap, given.grid, given.frame, None if logits is None else logits[0].float())
+        return Run(cap, prepared.grid, prepared.frame, None if logits is None else logits[0].float())
 
     @contextmanager
     def prepared(

@@ -98,26 +98,26 @@ def of_processor(processor: Any, own: Callable[[], tuple[int, int]]) -> Preproce
 def of_module(module: nn.Module) -> Preprocessing:
     """timm's own; for other bare modules, which do not say, the whole image with ImageNet's mean and deviation."""
     size = own_size(module)
-    given: Mapping[str, Any] = getattr(module, "pretrained_cfg", None) or {}
-    mean, std = tuple(given.get("mean", IMAGENET_MEAN)), tuple(given.get("std", IMAGENET_STD))
-    if "crop_pct" not in given:
+    recipe: Mapping[str, Any] = getattr(module, "pretrained_cfg", None) or {}
+    mean, std = tuple(recipe.get("mean", IMAGENET_MEAN)), tuple(recipe.get("std", IMAGENET_STD))
+    if "crop_pct" not in recipe:
         return Preprocessing(size, "stretch", 1.0, mean, std, "bilinear")
     modes: dict[str, Literal["stretch", "crop"]] = {"center": "crop", "squash": "stretch"}
-    mode = given.get("crop_mode") or "center"
+    mode = recipe.get("crop_mode") or "center"
     if mode not in modes:
         raise ValueError(f"{type(module).__name__} wants its images padded (crop_mode {mode!r}), which vislab does not")
-    edge = math.floor(size[0] / given["crop_pct"]) / size[0]
-    resample: Literal["bilinear", "bicubic"] = "bilinear" if given.get("interpolation") == "bilinear" else "bicubic"
+    edge = math.floor(size[0] / recipe["crop_pct"]) / size[0]
+    resample: Literal["bilinear", "bicubic"] = "bilinear" if recipe.get("interpolation") == "bilinear" else "bicubic"
     return Preprocessing(size, modes[mode], edge, mean, std, resample, to_even=True)
 
 
 def own_size(module: nn.Module) -> tuple[int, int]:
     """The input size that a module was made for."""
     owners: list[Any] = [getattr(module, "config", None), module, getattr(module, "patch_embed", None)]
-    found: Any = next((v for o in owners for a in ("image_size", "img_size") if (v := getattr(o, a, None))), None)
-    if found is None:
+    side: Any = next((v for o in owners for a in ("image_size", "img_size") if (v := getattr(o, a, None))), None)
+    if side is None:
         raise ValueError(f"cannot tell the input size of {type(module).__name__}: load it by name or from its folder")
-    return (int(found), int(found)) if isinstance(found, int) else (int(found[0]), int(found[1]))
+    return (int(side), int(side)) if isinstance(side, int) else (int(side[0]), int(side[1]))
 
 
 ImageSize = int | tuple[int, int]

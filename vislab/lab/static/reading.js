@@ -86,7 +86,8 @@ function titleOf(store, shown, { method, layer, head, ...others }) {
     const name = `${methodName(store, method)} for ${shown.target}`;
     return (takes(store, "layer", method) ? `${name} · ${where}` : name) + scale;
   }
-  const name = method === "rollout" ? "rollout" : "attention";
+  const usual = ATTENTION.includes(method) ? "attention" : method;
+  const name = ["attention", "rollout"].includes(usual) ? usual : methodName(store, method);
   return `${name} of ${shown.query} · ${where} · ${headWords(head)}${scale}`;
 }
 
