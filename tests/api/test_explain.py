@@ -143,7 +143,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"method": "cls", "start": 1}, ValueError, "has no option 'start'"),
     ({"layer": 2}, ValueError, "no layer 2"),
     ({"layer": "all"}, ValueError, "no layer 'all': layers run from 0 to 1"),
-    ({"layer": None}, ValueError, "no layer None: layers run from 0 to 1"),
+    ({"layer": None}, ValueError, "layer is the index of a layer, or of some methods 'mean', not None"),
     ({"method": "cls", "head": 9}, ValueError, "no head 9"),
     ({"head": "median"}, ValueError, "head is an index"),
     ({"query": "patch"}, ValueError, r"query is 'cls' or a point \(x, y\)"),

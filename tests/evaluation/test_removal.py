@@ -156,3 +156,8 @@ def test_mean_and_error_by_hand() -> None:
     assert mean == 2
     assert math.isnan(error)
     assert math.isnan(mean_and_error(np.array([]))[0])
+
+
+def test_an_order_of_patches_has_rows_and_columns() -> None:
+    with pytest.raises(ValueError, match=r"\(rows, cols\), not of \(4, 4, 3\)"):
+        removal(np.zeros((4, 4, 3)), score=lambda kept: np.zeros(len(kept)))

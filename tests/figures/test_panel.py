@@ -152,3 +152,9 @@ def test_a_heatmap_without_its_photo_says_what_to_do() -> None:
 
 def test_a_panel_shows_itself_and_no_file_is_needed() -> None:
     assert panel.panel(grid())._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("nothing", [3, object(), lambda: None])
+def test_what_is_no_picture_is_refused_by_its_type(nothing: object) -> None:
+    with pytest.raises(ValueError, match=f"a panel shows heatmaps, photos .* not {type(nothing).__name__}"):
+        panel.panel(nothing)

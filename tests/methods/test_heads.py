@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from lab.test_heads import GRID, Attention, qk
 from lab.test_heads import run as captured
 
+import vislab
 from vislab.core.geometry import Frame
 from vislab.methods.heads import survey
 from vislab.models.model import Run
@@ -47,3 +49,11 @@ def test_without_a_token_maps_are_means_over_the_patches() -> None:
     one = run(Attention(*qk()))
     rows = one.capture.attention(0, range(1, GRID.tokens))[0, :, :, GRID.patch_tokens]
     assert np.allclose(survey(one, token=None).maps[0], rows.mean(1), atol=1e-6)
+
+
+def test_what_is_no_run_and_layers_that_are_not_there_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"surveyed in a run, not in ndarray: model\.run\(image\) makes one"):
+        survey(np.zeros((2, 2)))  # type: ignore[arg-type]
+    model = vislab.load("embedded")
+    with pytest.raises(ValueError, match="no layer 12: layers run from 0 to 11"):
+        survey(model.run(vislab.load_image(vislab.samples()["church"])), layers=[12])

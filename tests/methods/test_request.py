@@ -6,6 +6,7 @@ import ast
 import inspect
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,6 +84,17 @@ def test_defaults_are_those_of_the_functions() -> None:
         ({"method": "grad_cam", "layer": 2}, "no layer 2: layers run from 0 to 1"),
         ({"method": "grad_cam", "layer": "mean"}, "no layer 'mean': layers run from 0 to"),
         ({"options": {"discrad": 0.1}}, "no option 'discrad': its own are start, residual, discard.*mean 'discard'"),
+        ({"method": ["cls"]}, r"unknown method \['cls'\]: there are cls"),
+        ({"head": [1, 2]}, r"head is an index, 'mean', 'max' or 'min', not \[1, 2\]"),
+        ({"head": np.array([1, 2])}, "head is an index, 'mean', 'max' or 'min', not array"),
+        ({"layer": np.array([1, 2])}, "layer is the index of a layer, or of some methods 'mean', not array"),
+        ({"options": {"residual": "half"}}, "residual, the share of the residual path, is a number, not 'half'"),
+        ({"options": {"start": 1.5}}, "start, the first layer, is a whole number, not 1.5"),
+        ({"options": {"discard": True}}, "is a number, not True"),
+        (
+            {"method": "integrated_gradients", "options": {"steps": 2.5}},
+            "steps of the integral, is a whole number",
+        ),
         ({"method": "cls", "options": {"start": 1}}, "'cls' has no option 'start': its own are none"),
     ],
 )

@@ -63,6 +63,8 @@ def removal(
     Source: Petsiuk, Das & Saenko 2018 (RISE), section 4.3, with patches for pixels.
     """
     values, rng = np.asarray(heat), np.random.default_rng(seed)
+    if values.ndim != 2:
+        raise ValueError(f"patches are removed in the order of a heatmap, (rows, cols), not of {values.shape}")
     if not 1 <= steps <= values.size:
         raise ValueError(f"{values.size} patches are removed in 1 to {values.size} steps, not in {steps}")
     rank = np.empty(values.size, dtype=int)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,8 @@ OPTIONS: Mapping[str, Any] = {
 
 def _grid(heats: Any, *, named: bool) -> tuple[list[list[Content]], bool]:
     """Rows of equal length, and whether they were a plain list."""
-    contents: list[Any] = [heats] if isinstance(heats, Heatmap | np.ndarray) else list(heats)
+    several = isinstance(heats, Iterable) and not isinstance(heats, Heatmap | np.ndarray)
+    contents: list[Any] = list(heats) if several else [heats]
     nested = [isinstance(one, list | tuple) for one in contents]
     if any(nested) and not all(nested):
         raise ValueError("a panel takes a list of heatmaps, or a list of rows of them, not both in one")

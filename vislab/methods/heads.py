@@ -12,6 +12,7 @@ from torch import Tensor
 from ..core.geometry import Grid
 from ..models.model import Run
 from .question import encoder
+from .request import layer_index
 
 _ROWS = 2**18  # attention values of one head looked at in a survey, about
 
@@ -43,9 +44,11 @@ def survey(run: Run, *, token: int | None = 0, layers: Sequence[int] | None = No
 
     Raises AttentionRefused where a layer's attention cannot be read.
     """
+    if not isinstance(run, Run):
+        raise TypeError(f"heads are surveyed in a run, not in {type(run).__name__}: model.run(image) makes one")
     capture, grid = run.capture, run.grid
     sites = encoder(capture, grid)
-    chosen = sites if layers is None else [sites[layer] for layer in layers]
+    chosen = sites if layers is None else [sites[layer_index(layer, len(sites))] for layer in layers]
     count = min(grid.patches, max(16, min(256, _ROWS // grid.tokens)))
     patches = torch.linspace(0, grid.patches - 1, count).round().long()
     apart = _distances(grid, patches)

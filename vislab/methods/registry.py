@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from numbers import Real
 from typing import Any, Literal
 
-from ..core.checks import meant
+from ..core.checks import meant, whole
 
 Part = Literal["layer", "head", "query", "target"]
 
@@ -26,6 +27,13 @@ class Option:
     kind: Literal["share", "index", "count"]
     default: float
     words: str
+
+    def check(self, value: Any) -> None:
+        """Raise ValueError for what is no number of this kind; whether it suits the model, its method says."""
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not (number if self.kind == "share" else whole(value)):
+            kind = "a number" if self.kind == "share" else "a whole number"
+            raise ValueError(f"{self.name}, the {self.words}, is {kind}, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -173,7 +181,7 @@ def add(method: Method) -> None:
 
 def method(name: str) -> Method:
     """The method of a name. Raises ValueError for one that is not there, with the nearest that is."""
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ValueError(f"unknown method {name!r}: there are {', '.join(METHODS)}{meant(name, METHODS)}")
     return METHODS[name]
 

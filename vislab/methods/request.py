@@ -1,14 +1,14 @@
 """A Request: what is asked of a model about an image, and what the forward is run with.
 
-It is made of the keywords of `vislab.explain`, checked once, and it is what a figure's record, the Lab's state and the
-Python that makes a heatmap again are written from.
+It is made of the keywords of `vislab.explain`, checked once. A figure's record and the Python that makes a heatmap
+again are written from it, and the Lab remembers its maps by it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from ..core import python_call
@@ -46,8 +46,8 @@ class Request:
 
     def __post_init__(self) -> None:
         entry = registry.method(self.method)
-        own = [option.name for option in entry.options]
-        for option in self.options:
+        own = {option.name: option for option in entry.options}
+        for option, value in self.options.items():
             if option in ("box", "detector"):
                 raise ValueError(f"{option} is asked of a detector: vislab.explain_box(image, box=…, detector=…)")
             if option not in own:
@@ -55,6 +55,11 @@ class Request:
                     f"method {self.method!r} has no option {option!r}: its own are {', '.join(own) or 'none'}"
                     f"{meant(option, [*own, *DEFAULTS, 'model'])}"
                 )
+            own[option].check(value)
+        if not whole(self.head) and not (isinstance(self.head, str) and self.head in ("mean", "max", "min")):
+            raise ValueError(f"head is an index, 'mean', 'max' or 'min', not {self.head!r}")
+        if not whole(self.layer) and not isinstance(self.layer, str):
+            raise ValueError(f"layer is the index of a layer, or of some methods 'mean', not {self.layer!r}")
         if self.target is not None and not entry.targeted:
             raise ValueError(
                 f"method {self.method!r} is attention, which is the same for every class: leave target out, or take "
@@ -75,8 +80,6 @@ class Request:
                 f"{self.method} goes through the layers and fuses their heads: layer is the last one's index, head is "
                 f"'mean', 'max' or 'min', not layer={self.layer!r} and head={self.head!r}"
             )
-        if not whole(self.head) and self.head not in ("mean", "max", "min"):
-            raise ValueError(f"head is an index, 'mean', 'max' or 'min', not {self.head!r}")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Request:
@@ -127,10 +130,6 @@ class Request:
     def changed(self) -> dict[str, Any]:
         """The settings that are not as they are by default."""
         return {name: value for name, value in self.settings.items() if value != DEFAULTS.get(name)}
-
-    def without(self, *names: str) -> Request:
-        """The same with some fields as they are by default."""
-        return replace(self, **{name: DEFAULTS[name] for name in names})
 
 
 DEFAULTS: Mapping[str, Any] = {part.name: part.default for part in fields(Request) if part.name != "options"}
