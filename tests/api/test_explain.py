@@ -18,6 +18,7 @@ from torch import nn
 import vislab
 from vislab.engine.hooks import capture
 from vislab.engine.site import AttentionRefused
+from vislab.figures.captions import describe
 from vislab.models import cache as models_cache
 from vislab.models import load
 from vislab.models.model import Model
@@ -118,7 +119,7 @@ def test_a_region_is_looked_at_as_its_crop_is_and_lies_in_its_place(vit: Model, 
     assert np.array_equal(heat.image, PHOTO)
     assert heat.box(1, 2) == pytest.approx(np.add(alone.box(1, 2), (x0, y0, x0, y0)))
     assert heat.settings["region"] == region
-    assert "region (30, 5, 80, 45)" in vislab.figures.captions.describe(heat)
+    assert "region (30, 5, 80, 45)" in describe(heat)
     whole = vislab.explain(PHOTO, model=model, region=(0, 0, 90, 50))
     assert np.array_equal(whole.values, vislab.explain(PHOTO, model=model).values)
     with pytest.raises(ValueError, match=r"no patch lies over the point \(10, 10\).* sees x from \d\d to \d\d"):
