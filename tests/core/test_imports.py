@@ -64,19 +64,6 @@ def test_a_module_that_replaces_itself_is_seen_whole_from_every_thread(lazy: str
     assert at_once(*[lambda: library(lazy).Thing] * 4) == ["thing"] * 4
 
 
-def test_a_statement_sees_the_shell_of_such_a_module(lazy: str) -> None:
-    """Why `library` is needed: once Python mends this, it is not."""
-
-    def statement() -> str:
-        scope: dict[str, object] = {}
-        exec(f"import {lazy} as found", scope)
-        return scope["found"].Thing  # type: ignore[attr-defined]
-
-    found = at_once(*[statement] * 2)
-    assert "thing" in found
-    assert any(isinstance(one, AttributeError) for one in found)
-
-
 def test_threads_that_enter_a_library_at_two_modules_take_turns(lazy: str) -> None:
     names = [f"{lazy}.left", f"{lazy}.right"]
     assert [module.__name__ for module in at_once(*[lambda name=name: library(name) for name in names])] == names
