@@ -77,6 +77,16 @@ OTHERS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
         ),
         lambda q, k, m: (q @ k.mT * 0.5).softmax(-1),
     ),
+    "clamped softly": (
+        lambda q, k, v, m: ((q @ k.mT / 5).tanh() * 5).softmax(-1) @ v,
+        lambda q, k, m: ((q @ k.mT / 5).tanh() * 5).softmax(-1),
+    ),
+    "pooled queries": (
+        lambda q, k, v, m: ((q[:, :, :8].unflatten(2, (2, 4)).amax(2) @ k.mT).softmax(-1) @ v).repeat(1, 1, 3, 1)[
+            :, :, :9
+        ],
+        lambda q, k, m: (q[:, :, :8].unflatten(2, (2, 4)).amax(2) @ k.mT).softmax(-1),
+    ),
     "five dimensions": (
         lambda q, k, v, m: ((q[:, None] @ k[:, None].mT).softmax(-1) @ v[:, None])[:, 0],
         lambda q, k, m: (q @ k.mT).softmax(-1),
@@ -118,9 +128,13 @@ NO_ATTENTION: dict[str, tuple[Callable[..., Tensor], str]] = {
     "dropout": (lambda q, k, v, m: F.dropout(weights(q, k), 0.5, training=True) @ v, "dropout is active"),
     "linear attention": (
         lambda q, k, v, m: q.softmax(-1) @ (k.softmax(-2).mT @ v),
-        "no product of queries and keys, as in linear attention",
+        "no product of queries and keys was seen that its softmax is taken of, as in linear attention",
     ),
     "channel attention": (lambda q, k, v, m: (weights(q.mT, k.mT) @ v.mT).mT, "runs over channels, not over tokens"),
+    "one softmax in two parts": (
+        lambda q, k, v, m: (lambda w: w[..., :3] @ v[:, :, :3] + w[..., 3:] @ v[:, :, 3:])(weights(q, k)),
+        "in several parts",
+    ),
     "fused channel attention": (
         lambda q, k, v, m: fused(q.mT, k.mT, v.mT, m).mT,
         "runs over channels, not over tokens",

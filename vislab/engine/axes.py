@@ -2,8 +2,8 @@
 
 A dimension is a tuple of factors, each a stretch of one axis: `x.view(b, n, heads, dim)` splits the channel axis of a
 projection into two factors, `flatten(0, 1)` lays two factors into one dimension, and windows of a map hold some factors
-of its two axes in the batch and the others in the rows. Nothing is computed but shapes: cheap, and exact. What is not known of a
-tensor is left out: whoever asks then gets None.
+of its two axes in the batch and the others in the rows. Nothing is computed but shapes: cheap, and exact. What is
+not known of a tensor is left out: whoever asks then gets None.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def _rule(*names: str) -> Callable[[Rule], Rule]:
     return keep
 
 
-_UNBIND = set(functions("unbind"))
+_UNBIND, _EXTREMES = set(functions("unbind")), set(functions("max", "min", "median", "mode", "kthvalue"))
 
 
 def follow(axes: Axes, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -46,7 +46,7 @@ def follow(axes: Axes, func: Callable[..., Any], args: tuple[Any, ...], kwargs: 
         if output.ndim:
             axes.say(output, RULES.get(func, _alike)(axes, args, kwargs, output))
     elif isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
-        rule = _select if func in _UNBIND else _alike
+        rule = _select if func in _UNBIND else _reduce if func in _EXTREMES else _alike
         for part in output:
             if isinstance(part, Tensor) and part.ndim:
                 axes.say(part, rule(axes, args, kwargs, part))

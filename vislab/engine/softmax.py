@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ class SoftmaxRecorder:
 
     def __init__(self, axes: Axes, trail: Trail, layouts: Layouts) -> None:
         self._axes, self._trail, self._layouts = axes, trail, layouts
+        self._parts: WeakSet[Softmax] = WeakSet()  # of which a part has weighed values
 
     def softmax(
         self, visits: Sequence[Visit], func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -97,7 +99,14 @@ class SoftmaxRecorder:
         origin, x = seen.weights.origin, seen.operand
         if origin.logits is None and not self._weighs_tokens(seen):
             return False
-        self._trail.drop(origin)
+        whole = x.shape[seen.keys] == origin.weights.shape[origin.keys]
+        if whole:
+            self._trail.drop(origin)
+        elif origin in self._parts:
+            refuse(origin.visits, "its softmax weighs values in several parts")
+            return True
+        else:
+            self._parts.add(origin)
         for visit in origin.visits:
             visit.settle(next((module for module in visit.modules if module in running), visit.modules[0]))
         reason = self._refusal(seen, dims, summed)
@@ -134,7 +143,7 @@ class SoftmaxRecorder:
         """Why what weighs is no attention that can be read, or None."""
         origin = seen.weights.origin
         if origin.logits is None:
-            return "its softmax is taken of no product of queries and keys, as in linear attention"
+            return "no product of queries and keys was seen that its softmax is taken of, as in linear attention"
         if isinstance(origin.layout, Unclear):
             return origin.layout.reason
         if origin.layout.over_channels:
