@@ -61,14 +61,15 @@ def explain(
     picture, ready = load_image(image), model_of(model)
     request.fits(ready.layers, ready.heads)
     x0, y0, x1, y1 = corners = _region(region, picture)
-    frame = ready.preprocessing.frame((y1 - y0, x1 - x0), ready.input_size(image_size))
+    frame = ready.frame((y1 - y0, x1 - x0), image_size=image_size, patch_size=patch_size)
     frame = frame.cut_from((picture.shape[0], picture.shape[1]), (x0, y0))
     token = _token(request.query, ready.grid(image_size, patch_size), frame)
     seen = np.ascontiguousarray(picture[y0:y1, x0:x1])
     if region is None:
         return heatmap(ready, None, seen, request, token=token)
     request = replace(request, region=corners)
-    return replace(heatmap(ready, None, seen, request, token=token), frame=frame, image=picture)
+    heat = heatmap(ready, None, seen, request, token=token)
+    return replace(heat, frame=heat.frame.cut_from((picture.shape[0], picture.shape[1]), (x0, y0)), image=picture)
 
 
 def heatmap(
@@ -92,7 +93,8 @@ def heatmap(
     if request.entry.targeted:
         with probing(model, image, request.target, progress=progress, **request.forward) as probe:
             answer = method(probe, question, **request.options)
-            grid, frame, target = probe.grid, probe.frame, probe.target
+            grid, target = probe.grid, probe.target
+            frame = probe.by_pixels if answer.by_pixels else probe.frame
     else:
         run = run or model.run(image, **request.forward)
         answer = method(run.capture, run.grid, question, **request.options)

@@ -31,12 +31,14 @@ class Question:
 class Answer:
     """values: one per patch token, (patches,). query: the attending token in words; None where no token attends.
 
-    signed: whether values below 0 speak against the target, so that 0 has a meaning of its own.
+    signed: whether values below 0 speak against the target, so that 0 has a meaning of its own. by_pixels: whether the
+    values are of the input's pixels in patches from its corner, whatever its tokens are.
     """
 
     values: Tensor
     query: str | None = None
     signed: bool = False
+    by_pixels: bool = False
 
 
 def encoder(cap: Capture, grid: Grid) -> list[Site]:

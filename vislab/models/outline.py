@@ -82,7 +82,7 @@ class Outline:
         if image_size is None:
             return self.preprocessing.size
         size = sides(image_size)
-        if size != self.preprocessing.size and not (self.resizable or self.family == "yolos"):
+        if size != self.preprocessing.size and not self.resizable:
             height, width = self.preprocessing.size
             raise ValueError(
                 f"{self.name} takes {height}×{width} px only, not {size[0]}×{size[1]}: leave image_size out"
