@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ..core.geometry import Grid
 from .probe import Probe
-from .question import Answer, Question, check_tokens, encoder
+from .layers import encoder
+from .question import Answer, Question, check_tokens
 from .request import layer_index
 
 

@@ -11,6 +11,7 @@ from ..core.checks import whole
 from ..core.geometry import Grid
 from ..engine.capture import Capture
 from ..engine.site import Site
+from .layers import encoder
 from .request import Head, Layer, layer_index
 
 
@@ -39,22 +40,6 @@ class Answer:
     query: str | None = None
     signed: bool = False
     by_pixels: bool = False
-
-
-def encoder(cap: Capture, grid: Grid) -> list[Site]:
-    """The self-attention sites over the whole token grid, in execution order.
-
-    Raises ValueError where no site attends over that many tokens: the grid would be wrong, so nothing is shown.
-    """
-    sites = [site for site in cap.layers if site.keys == grid.tokens]
-    if not sites:
-        cap.site(-1)  # raises where nothing was captured or nothing is self-attention
-        counts = sorted({site.keys for site in cap.layers})
-        raise ValueError(
-            f"the model attends over {', '.join(map(str, counts))} tokens, and the input makes {grid}: windowed "
-            "attention, dropped patches or unknown extra tokens. vislab.capture reads its sites as they are"
-        )
-    return sites
 
 
 def mean_query(cap: Capture, site: Site) -> Tensor:

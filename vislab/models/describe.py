@@ -13,6 +13,7 @@ from ..core.geometry import Grid
 from ..engine.hooks import capture
 from .calling import arguments, core, family_of, image_part, seeing
 from .embedding import Lost, entrance
+from .flow import side_by_side
 from .model import Model
 from .modes import evaluating, frozen
 from .places import Places, noise, places
@@ -59,7 +60,7 @@ def described(
         dim=found.dim,
         biased=any(getattr(config, f"use_{which}relative_position_bias", False) for which in ("", "shared_")),
         found=found,
-        claimed=grid,
+        beside=side_by_side(module, found.path, noise(module, size, 0), _arguments(module, size)),
     )
 
 

@@ -61,12 +61,13 @@ class Model(Outline):
     """A Vision Transformer ready to look at images; make one with `vislab.load`.
 
     module: what runs; the rest says what is known of it. found: where the experiment found its tokens; None of what
-    comes from files that say all. claimed: the grid that the user gave. lock: held while the module is at work.
+    comes from files that say all. beside: the path of a part that attends in several places side by side, "" where all come
+    one after the other. lock: held while the module is at work.
     """
 
     module: nn.Module
     found: Places | None = None
-    claimed: Grid | None = None
+    beside: str = ""
     lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @classmethod

@@ -180,7 +180,7 @@ def _by_gradient(look: Look) -> tuple[Grid, tuple[float, float], bool]:
     if graph is not None:
         fed = _fed(_projected(graph[0]), graph[1])
         if fed is not None:
-            return *_raster(fed, len(look.tokens)), False
+            return *_raster(fed, look), False
     return *_centred(look), True
 
 
@@ -213,10 +213,10 @@ def _fed(score: Tensor, pixels: Tensor) -> np.ndarray | None:
     return torch.where(single, index, -1).long().cpu().numpy()
 
 
-def _raster(index: np.ndarray, count: int) -> tuple[Grid, tuple[float, float]]:
+def _raster(index: np.ndarray, look: Look) -> tuple[Grid, tuple[float, float]]:
     """The grid whose patches are the pixels of each token, and its corner."""
     fed, ys, xs = _boxes(index)
-    first, cells = int(fed[0]), len(fed)
+    first, cells, count = int(fed[0]), len(fed), len(look.tokens)
     cols = int(np.argmax(ys[:, 0] != ys[0, 0])) or cells
     rows = cells // cols
     regular = rows * cols == cells == fed[-1] - first + 1
@@ -234,8 +234,8 @@ def _raster(index: np.ndarray, count: int) -> tuple[Grid, tuple[float, float]]:
         share = float((index >= 0).mean())
         dropped = f": only {share:.0%} of the pixels reach a token" if share < 0.9 else ""
         raise Lost(
-            f"its {count} tokens are no grid of patches, row by row from the top left{dropped}; patches may be dropped, "
-            "shuffled or of several sizes"
+            f"{look.reached.path}, its first attention, reads {count} tokens that are no grid of patches, row by row from "
+            f"the top left{dropped}; patches may be dropped, shuffled or of several sizes"
         )
     return Grid(rows, cols, (height, width), first, count - first - cells), (float(top), float(left))
 
