@@ -91,8 +91,8 @@ def heatmap(
     request.fits(model.layers, model.heads)
     if request.entry.walks and model.beside:
         raise AttentionRefused(
-            f"{model.beside} of {model.name} attends in several places side by side, and {request.method} would go through "
-            "them one after the other: take method='cls' or 'attention', layer by layer"
+            f"{model.beside} of {model.name} attends in several places side by side, and {request.method} would go "
+            "through them one after the other: take method='cls' or 'attention', layer by layer"
         )
     question = Question(token, model.cls, request.layer, request.head)
     method, target = request.entry.load(), None
@@ -106,6 +106,8 @@ def heatmap(
         answer = method(run.capture, run.grid, question, **request.options)
         grid, frame = run.grid, run.frame
     facts = fingerprints.of_module(model.module)
+    if model.found is not None and model.found.overlap and not answer.by_pixels:
+        facts["tokens"] = "each also sees pixels beyond its patch"
     if run is not None and run.logits is not None:
         facts["predictions"] = model.top(run)
     return Heatmap(

@@ -1,4 +1,4 @@
-"""The layers of a model as it counts them itself, of which those that do not attend over its grid are refused by name."""
+"""The layers of a model as it counts them itself; those that do not attend over its grid are refused by name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import overload
 from ..core.geometry import Grid
 from ..engine.capture import Capture
 from ..engine.site import AttentionRefused, Site
-
-_BESIDE = re.compile(r"decoder|text|head|neck|pool", re.IGNORECASE)  # in a path: no part of the stack that sees
+from ..models.flow import ASIDE
 
 
 class Layers(Sequence[Site]):
@@ -46,8 +45,8 @@ class Layers(Sequence[Site]):
             other = blocks.setdefault(_block(site.name), site.name)
             if other != site.name:
                 raise AttentionRefused(
-                    f"{other} and {site.name} attend in one block, perhaps side by side, and a walk would take one after "
-                    "the other: take method='cls' or 'attention', layer by layer"
+                    f"{other} and {site.name} attend in one block, perhaps side by side, and a walk would take one "
+                    "after the other: take method='cls' or 'attention', layer by layer"
                 )
         return chain
 
@@ -56,9 +55,13 @@ class Layers(Sequence[Site]):
             return site  # reading it says why
         over = str(site.keys) if site.queries == site.keys else f"{site.queries} × {site.keys}"
         if over != str(self._grid.tokens):
-            fit = [i for i, s in enumerate(self._sites) if s.refused is None and s.queries == s.keys == self._grid.tokens]
+            fit = [
+                i for i, s in enumerate(self._sites) if s.refused is None and s.queries == s.keys == self._grid.tokens
+            ]
             layers = f"layer {fit[0]}" if len(fit) == 1 else f"layers {_ranges(fit)}"
-            hint = f"{layers} can be read, by method='cls' or 'attention'" if fit else "vislab.capture reads it as it is"
+            hint = (
+                f"{layers} can be read, by method='cls' or 'attention'" if fit else "vislab.capture reads it as it is"
+            )
             raise ValueError(
                 f"{site.name} attends over {over} tokens, and the input makes {self._grid}: windowed attention, or "
                 f"tokens that are dropped, merged or added on the way; {hint}"
@@ -75,23 +78,23 @@ def encoder(cap: Capture, grid: Grid) -> Layers:
 
 
 def aside(cap: Capture, layers: Sequence[Site]) -> list[Site]:
-    """The self-attention sites that are none of the layers: of a decoder, or of other parts that read what they made."""
+    """The self-attention sites that are none of the layers: of a decoder, or of other parts that read their tokens."""
     counted = {site.name for site in layers._sites} if isinstance(layers, Layers) else {site.name for site in layers}
     return [site for site in cap.layers if site.name not in counted]
 
 
 def _counted(sites: Sequence[Site]) -> list[Site]:
-    """Self-attention of the stack and of what follows it, other than decoders; and what else is a block's only attention.
+    """Self-attention of the stack and of what follows, other than decoders; and what else is a block's only attention.
 
     The stack is the list of blocks that attends first.
     """
     stack = _stack([site.name for site in sites])
     whole = {_block(site.name) for site in sites if site.self_attention}
-    named = len(_BESIDE.findall(stack))
+    named = len(ASIDE.findall(stack))
     return [
         site
         for site in sites
-        if (site.self_attention and len(_BESIDE.findall(site.name.rpartition(".")[0])) <= named)
+        if (site.self_attention and len(ASIDE.findall(site.name.rpartition(".")[0])) <= named)
         or (site.self_attention and site.name.startswith(stack))
         or (site.name.startswith(stack) and not site.self_attention and _block(site.name) not in whole)
     ]

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.geometry import Grid
-from .probe import Probe
 from .layers import encoder
+from .probe import Probe
 from .question import Answer, Question, check_tokens
 from .request import layer_index
 

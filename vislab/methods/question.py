@@ -66,7 +66,8 @@ def pooling_head(cap: Capture, grid: Grid, layer: Layer) -> Site | None:
     count = len(encoder(cap, grid))
     if layer == "mean" or layer_index(layer, count) < count - 1:
         return None
-    pooling = [s for s in cap.sites.values() if not s.self_attention and s.keys == grid.tokens]
+    few = (s for s in cap.sites.values() if not s.self_attention and "decoder" not in s.name)
+    pooling = [s for s in few if s.keys == grid.tokens]
     return pooling[-1] if pooling else None
 
 

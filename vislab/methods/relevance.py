@@ -6,8 +6,8 @@ from torch import Tensor
 
 from ..engine.capture import Capture
 from ..engine.site import AttentionRefused, Site
-from .probe import Probe
 from .layers import aside, encoder
+from .probe import Probe
 from .question import Answer, Question, pooling_head, token_name
 
 
@@ -38,8 +38,8 @@ def _start(cap: Capture, probe: Probe, question: Question) -> tuple[list[Site], 
     for site in aside(cap, layers):
         if site.refused is not None or cap.queries_read(site).any():
             raise AttentionRefused(
-                f"{site.name} ({site.kind}) attends after the layers, over tokens that they made, and the score depends on "
-                "it: this walk goes through the layers alone; take method='rollout' or 'grad_cam'"
+                f"{site.name} ({site.kind}) attends after the layers, over tokens that they made, and the score "
+                "depends on it: this walk goes through the layers alone; take method='rollout' or 'grad_cam'"
             )
     sites = layers.walk(0, len(layers) - 1)
     while len(sites) > 1 and not cap.queries_read(sites[-1]).any():

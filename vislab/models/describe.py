@@ -12,8 +12,8 @@ from torch import nn
 from ..core.geometry import Grid
 from ..engine.hooks import capture
 from .calling import arguments, core, family_of, image_part, seeing
-from .embedding import Lost, entrance
-from .flow import side_by_side
+from .embedding import DoesNotRun, Lost, NoAttention, entrance
+from .flow import flow
 from .model import Model
 from .modes import evaluating, frozen
 from .places import Places, noise, places
@@ -43,6 +43,7 @@ def described(
             raise ValueError(f"{name} drops {dropped:.0%} of its patches: set config.mask_ratio = 0 to keep all")
     module = seeing(module)
     size, found = _placed(name, module, how, grid)
+    order = flow(module, found.path, noise(module, size, 0), _arguments(module, size))
     config: Any = getattr(core(module), "config", None)
     return Model(
         name=name,
@@ -55,12 +56,12 @@ def described(
         suffix=found.grid.suffix,
         cls=found.grid.prefix > 0 and _first_is_cls(module, size, found),
         labels=tuple(labels) if labels else _labels(module),
-        layers=found.layers,
+        layers=order.layers,
         heads=found.heads or _said(config, "num_attention_heads") or 1,
         dim=found.dim,
         biased=any(getattr(config, f"use_{which}relative_position_bias", False) for which in ("", "shared_")),
         found=found,
-        beside=side_by_side(module, found.path, noise(module, size, 0), _arguments(module, size)),
+        beside=order.beside,
     )
 
 
@@ -83,11 +84,12 @@ def _placed(
         try:
             return size, places(module, size, _arguments(module, size), claim=grid)
         except Lost as error:
-            refused = refused or error
+            if refused is None or isinstance(refused, DoesNotRun):
+                refused = error
     if grid is not None:
         found = f"{grid} of {grid.patch[0]}×{grid.patch[1]} px after {grid.prefix} and before {grid.suffix} others"
         raise ValueError(f"{name} does not have the grid that was given, {found}: {refused}") from refused
-    raise ValueError(f"{name}: {refused}. {_advice(name, module)}") from refused
+    raise ValueError(f"{name}: {refused}. {_advice(module, refused)}") from refused
 
 
 def _sizes(module: nn.Module, how: Preprocessing | None, grid: Grid | None) -> Iterator[tuple[int, int]]:
@@ -107,20 +109,27 @@ def _arguments(module: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
     return arguments(module, size[0] // side * (size[1] // side), interpolated=False)
 
 
-def _advice(name: str, module: nn.Module) -> str:
+def _advice(module: nn.Module, refused: Lost | None) -> str:
     """What to try with a module whose tokens were not found."""
-    device = next(module.parameters())
-    for frames in (_said(getattr(core(module), "config", None), "num_frames") or 8, 2):
-        clip = torch.zeros(1, frames, 3, *(input_sizes(module) or [(224, 224)])[0], device=device.device)
-        try:
-            with torch.no_grad():
-                entrance(module, clip.to(device.dtype), {})
-        except Lost:
-            continue
-        return f"It takes clips, (batch, frames, channels, height, width), and {name} cannot be shown one image"
+    if isinstance(refused, NoAttention):
+        return "Take a Vision Transformer, such as vislab.load('embedded')"
+    if isinstance(refused, DoesNotRun):
+        weight = next(module.parameters())
+        for frames in (_said(getattr(core(module), "config", None), "num_frames") or 8, 2):
+            clip = torch.zeros(1, frames, 3, *(input_sizes(module) or [(224, 224)])[0], device=weight.device)
+            try:
+                with torch.no_grad(), evaluating(module):
+                    entrance(module, clip.to(weight.dtype), {})
+            except Lost:
+                continue
+            return "It takes clips, (batch, frames, channels, height, width): vislab shows models of single images"
+        return (
+            "load takes what runs on one image of 3 channels alone, perhaps a part of this module; vislab.capture "
+            "reads the attention of any module as it is"
+        )
     return (
-        "Load the part that sees the image alone, or say where its tokens are, vislab.load(module, grid=vislab.Grid(rows, "
-        "cols, patch, prefix, suffix)); vislab.capture reads any module's attention as it is"
+        "Say where they are, vislab.load(module, grid=vislab.Grid(rows, cols, patch, prefix, suffix)), or read its "
+        "attention as it is by vislab.capture"
     )
 
 

@@ -1,9 +1,11 @@
-"""Whether parts of a module that attend run one after the other, or side by side on the same input."""
+"""How the parts of a module that attend follow each other: one after the other, or side by side on the same input."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,55 +13,79 @@ from torch import Tensor, nn
 
 from .modes import evaluating
 
+# In the path of a part that reads what the layers made, or does not see.
+ASIDE = re.compile(r"decoder|text|head|neck|pool", re.IGNORECASE)
 
-def side_by_side(module: nn.Module, path: str, pixels: Tensor, arguments: Mapping[str, Any]) -> str:
-    """The path of a part whose children attend side by side; "" where none does.
 
-    path: of a module that attends; all of its class are taken to. Only where these do not stand in one plain list does
-    the module run, once. It is taken to be one after the other where it does not run through.
+@dataclass(frozen=True)
+class Flow:
+    """layers: how many modules attend as the first does. beside: the part whose children do so side by side, or ""."""
+
+    layers: int
+    beside: str
+
+
+def flow(module: nn.Module, path: str, pixels: Tensor, arguments: Mapping[str, Any]) -> Flow:
+    """How the modules that attend follow each other.
+
+    path: of the first that attends; all of its class are taken to. Only where these do not stand in one plain list does
+    the module run, once. Where it does not run through, one is taken to follow the other.
     """
-    branching = _branching(module, path)
+    path, alike = _alike(module, path)
+    branching = _branching(alike)
     if len(branching) < 2 and all(_is_list(module.get_submodule(parent)) for parent in branching):
-        return ""
+        return Flow(len(alike), "")
     last: dict[str, tuple[Tensor, int]] = {}
-    found: list[str] = []
+    beside: list[str] = []
+    ran: set[str] = set()
 
     def enter(parent: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             given = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
+            before = last.get(parent)
             if given is None:
                 return
-            before = last.get(parent)
             if before is not None and before[0] is given and before[1] == given._version:
-                found.append(parent)
+                beside.append(parent or type(module).__name__)
             last[parent] = given, given._version
 
         return hook
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda *_: ran.add(name)
 
     with ExitStack() as stack, torch.inference_mode(False), torch.no_grad(), evaluating(module):
         for parent, children in branching.items():
             for child in children:
                 part = module.get_submodule(child)
                 stack.callback(part.register_forward_pre_hook(enter(parent), with_kwargs=True).remove)
+        for name in alike:
+            stack.callback(module.get_submodule(name).register_forward_pre_hook(note(name)).remove)
         try:
             module(pixels.clone(), **arguments)
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError):
-            return ""  # a run will say why
-    return found[0] if found else ""
+            return Flow(len(alike), "")  # a run will say why
+    hints = len(ASIDE.findall(path))
+    counted = [name for name in ran if len(ASIDE.findall(name.rpartition(".")[0])) <= hints]
+    return Flow(len(counted) or 1, beside[0] if beside else "")
 
 
-def _branching(module: nn.Module, path: str) -> dict[str, set[str]]:
-    """Parts with several children in which something attends -> the paths of these children."""
-    kind = module.get_submodule(path)
-    while type(kind) in (nn.Softmax, nn.Dropout, nn.Identity) and path:
+def _alike(module: nn.Module, path: str) -> tuple[str, list[str]]:
+    """The path of what attends, and those of all modules of its class."""
+    while path and type(module.get_submodule(path)) in (nn.Softmax, nn.Dropout, nn.Identity):
         path = path.rpartition(".")[0]
-        kind = module.get_submodule(path)
+    kind = type(module.get_submodule(path))
+    return path, [name for name, part in module.named_modules() if type(part) is kind]
+
+
+def _branching(alike: list[str]) -> dict[str, set[str]]:
+    """Parts with several children in which something attends -> the paths of these children."""
     children: dict[str, set[str]] = {}
-    for name, part in module.named_modules():
-        while name and type(part) is type(kind):
+    for name in alike:
+        while name:
             parent = name.rpartition(".")[0]
             children.setdefault(parent, set()).add(name)
-            name, part = parent, kind
+            name = parent
     return {parent: below for parent, below in children.items() if len(below) > 1}
 
 
