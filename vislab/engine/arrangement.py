@@ -72,9 +72,7 @@ def _unclear(x: Tensor) -> Unclear:
     )
 
 
-def arranged(
-    axes: Axes, dims: Dims | None, x: Tensor, *, rows: Dim | None = None, last: int = -1
-) -> Arrangement | Unclear:
+def arranged(axes: Axes, dims: Dims | None, x: Tensor, *, rows: Dim | None = None, last: int = -1) -> Arrangement | Unclear:
     """The arrangement of a tensor.
 
     dims: what its dimensions run over. rows: the factors of its tokens, those of the last dimension but one by default.

@@ -179,9 +179,7 @@ _UNBIND = set(_named("unbind"))
 
 
 def _tensors(args: Iterable[Any]) -> list[Tensor]:
-    return [
-        one for arg in args for one in (arg if isinstance(arg, tuple | list) else (arg,)) if isinstance(one, Tensor)
-    ]
+    return [one for arg in args for one in (arg if isinstance(arg, tuple | list) else (arg,)) if isinstance(one, Tensor)]
 
 
 def _option(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: Any) -> Any:
@@ -342,11 +340,7 @@ def _reduce(axes: Axes, args: tuple[Any, ...], kwargs: dict[str, Any], output: T
 
 @_rule("roll")
 def _roll(axes: Axes, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Dims | None:
-    dims, shifts, over = (
-        axes.of(args[0]),
-        _option(args, kwargs, 1, "shifts", None),
-        _option(args, kwargs, 2, "dims", ()),
-    )
+    dims, shifts, over = axes.of(args[0]), _option(args, kwargs, 1, "shifts", None), _option(args, kwargs, 2, "dims", ())
     if dims is None:
         return None
     out = list(dims)
@@ -383,9 +377,7 @@ def _convolution(axes: Axes, args: tuple[Any, ...], kwargs: dict[str, Any], outp
         if i < at:
             out.append(old if same else axes.new("token", size))
         elif i == at:
-            out.append(
-                old if same and axes.kind(old) == "channel" and weight.shape[1] == 1 else axes.new("channel", size)
-            )
+            out.append(old if same and axes.kind(old) == "channel" and weight.shape[1] == 1 else axes.new("channel", size))
         else:
             out.append(old if same and axes.kind(old) == "token" else axes.new("token", size))
     return tuple(out)

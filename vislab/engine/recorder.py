@@ -19,7 +19,9 @@ from .recording import Visit
 from .verification import verification
 
 DROPOUT = "its dropout is active: call eval() on the model first"
-CHANNELS = "its softmax runs over channels, not over tokens: queries and keys are multiplied along the tokens (channel attention)"
+CHANNELS = (
+    "its softmax runs over channels, not over tokens: queries and keys are multiplied along the tokens (channel attention)"
+)
 NEW_SHAPES = "its shapes are new in a forward that began as an earlier one: run the forward again"
 
 _FUSED = inspect.signature(

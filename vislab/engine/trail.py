@@ -19,14 +19,7 @@ SOFTMAX = {torch.softmax, torch.Tensor.softmax, F.softmax, torch.special.softmax
 MATMUL = {torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm}
 ADDED = {torch.baddbmm, torch.Tensor.baddbmm}
 PRODUCT = {*MATMUL, *ADDED, torch.einsum}
-_TIMES = {
-    torch.mul,
-    torch.Tensor.mul,
-    torch.Tensor.__mul__,
-    torch.Tensor.mul_,
-    torch.Tensor.__imul__,
-    torch.Tensor.__rmul__,
-}
+_TIMES = {torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.mul_, torch.Tensor.__imul__, torch.Tensor.__rmul__}
 _OVER = {torch.div, torch.Tensor.div, torch.Tensor.__truediv__, torch.Tensor.div_, torch.Tensor.__itruediv__}
 _LAYOUT = {
     getattr(torch.Tensor, name)
@@ -34,15 +27,7 @@ _LAYOUT = {
         "view reshape flatten unflatten transpose permute squeeze unsqueeze contiguous clone detach expand to type_as "
         "float half bfloat16 double type view_as reshape_as swapaxes movedim"
     ).split()
-} | {
-    torch.reshape,
-    torch.flatten,
-    torch.transpose,
-    torch.permute,
-    torch.squeeze,
-    torch.unsqueeze,
-    torch.Tensor.mT.__get__,
-}
+} | {torch.reshape, torch.flatten, torch.transpose, torch.permute, torch.squeeze, torch.unsqueeze, torch.Tensor.mT.__get__}
 _DROPOUT = {F.dropout, torch.dropout, F.alpha_dropout}
 
 
@@ -182,13 +167,7 @@ class Trail:
                     return
 
     def _label(
-        self,
-        axes: Axes,
-        label: Logits | Weights,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        output: Tensor,
+        self, axes: Axes, label: Logits | Weights, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
     ) -> None:
         if isinstance(label, Logits) and output.numel() < label.numel:
             return  # a part of them is none
@@ -209,7 +188,9 @@ class Trail:
             dropped = label.dropped or (func in _DROPOUT and not kept)
             self.say(output, replace(label, same=label.same and kept, dropped=dropped))
 
-    def _product(self, axes: Axes, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+    def _product(
+        self, axes: Axes, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+    ) -> None:
         """A product of two tensors of the forward; one with a parameter is a projection."""
         left: Any = None
         right: Any = None
