@@ -46,8 +46,8 @@ class Layers(Sequence[Site]):
             other = blocks.setdefault(_block(site.path), site)
             if other.path != site.path:  # a module that runs again does so after itself
                 raise AttentionRefused(
-                    f"{other.name} and {site.name} attend in one block, perhaps side by side, and a walk would take one "
-                    "after the other: take method='cls' or 'attention', layer by layer"
+                    f"{other.name} and {site.name} attend in one block, perhaps side by side, and a walk would take "
+                    "one after the other: take method='cls' or 'attention', layer by layer"
                 )
         return chain
 
