@@ -63,9 +63,10 @@ def fused_heads(rows: Tensor, head: Head) -> Tensor:
 
 def pooling_head(cap: Capture, grid: Grid, layer: Layer) -> Site | None:
     """An attention-pooling head: few queries over the keys of the whole grid, as they leave the last layer."""
-    count = len(encoder(cap, grid))
-    if layer == "mean" or layer_index(layer, count) < count - 1:
+    layers = encoder(cap, grid)
+    if layer == "mean" or layer_index(layer, len(layers)) < len(layers) - 1:
         return None
+    _ = layers[-1]  # raises where its tokens are not the grid's, which no head then pools
     few = (s for s in cap.sites.values() if not s.self_attention and "decoder" not in s.name)
     pooling = [s for s in few if s.keys == grid.tokens]
     return pooling[-1] if pooling else None
