@@ -14,6 +14,7 @@ from ..core import fingerprints
 from ..core.geometry import Frame, Grid
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
+from ..methods.layers import in_sequence
 from ..methods.probe import Progress, probing
 from ..methods.question import Question
 from ..methods.request import Head, Layer, Query, Request, Target
@@ -61,14 +62,15 @@ def explain(
     picture, ready = load_image(image), model_of(model)
     request.fits(ready.layers, ready.heads)
     x0, y0, x1, y1 = corners = _region(region, picture)
-    frame = ready.preprocessing.frame((y1 - y0, x1 - x0), ready.input_size(image_size))
+    frame = ready.frame((y1 - y0, x1 - x0), image_size=image_size, patch_size=patch_size)
     frame = frame.cut_from((picture.shape[0], picture.shape[1]), (x0, y0))
     token = _token(request.query, ready.grid(image_size, patch_size), frame)
     seen = np.ascontiguousarray(picture[y0:y1, x0:x1])
     if region is None:
         return heatmap(ready, None, seen, request, token=token)
     request = replace(request, region=corners)
-    return replace(heatmap(ready, None, seen, request, token=token), frame=frame, image=picture)
+    heat = heatmap(ready, None, seen, request, token=token)
+    return replace(heat, frame=heat.frame.cut_from((picture.shape[0], picture.shape[1]), (x0, y0)), image=picture)
 
 
 def heatmap(
@@ -87,17 +89,22 @@ def heatmap(
     it takes long.
     """
     request.fits(model.layers, model.heads)
+    if request.entry.walks:
+        in_sequence(model)
     question = Question(token, model.cls, request.layer, request.head)
     method, target = request.entry.load(), None
     if request.entry.targeted:
         with probing(model, image, request.target, progress=progress, **request.forward) as probe:
             answer = method(probe, question, **request.options)
-            grid, frame, target = probe.grid, probe.frame, probe.target
+            grid, target = probe.grid, probe.target
+            frame = probe.by_pixels if answer.by_pixels else probe.frame
     else:
         run = run or model.run(image, **request.forward)
         answer = method(run.capture, run.grid, question, **request.options)
         grid, frame = run.grid, run.frame
     facts = fingerprints.of_module(model.module)
+    if model.found is not None and model.found.overlap and not answer.by_pixels:
+        facts["tokens"] = "each also sees pixels beyond its patch"
     if run is not None and run.logits is not None:
         facts["predictions"] = model.top(run)
     return Heatmap(

@@ -218,7 +218,9 @@ class _Batch:
 
         args, ready = self.args, self.model()
         with _photo_errors(ValueError, name=photo):
-            frame = ready.preprocessing.frame((image.shape[0], image.shape[1]), args.image_size)
+            frame = ready.frame(
+                (image.shape[0], image.shape[1]), image_size=args.image_size, patch_size=args.patch_size
+            )
         query: Any = "cls"
         if args.patch is not None:
             x0, y0, x1, y1 = frame.box_to_source(ready.grid(args.image_size, args.patch_size).box(*args.patch))

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.geometry import Grid
+from .layers import encoder
 from .probe import Probe
-from .question import Answer, Question, check_tokens, encoder
+from .question import Answer, Question, check_tokens
 from .request import layer_index
 
 
@@ -48,7 +50,7 @@ def integrated_gradients(probe: Probe, question: Question, *, steps: int = 50) -
         attribution = IntegratedGradients(probe.scores).attribute(
             pixels, n_steps=steps, internal_batch_size=probe.batch
         )
-    return Answer(_by_patch(attribution.detach(), probe.grid).sum((0, 2, 4)).flatten(), signed=True)
+    return Answer(_by_patch(attribution.detach(), probe.grid).sum((0, 2, 4)).flatten(), signed=True, by_pixels=True)
 
 
 @torch.no_grad()
@@ -68,13 +70,14 @@ def occlusion(probe: Probe, question: Question) -> Answer:
             strides=(3, *grid.patch),
             perturbations_per_eval=probe.batch,
         )
-    return Answer(_by_patch(attribution, grid)[0, :, 0, :, 0].flatten(), signed=True)
+    return Answer(_by_patch(attribution, grid)[0, :, 0, :, 0].flatten(), signed=True, by_pixels=True)
 
 
 def _by_patch(pixels: Tensor, grid: Grid) -> Tensor:
     """(1, channels, height, width) -> (channels, rows, patch height, cols, patch width), where there are patches."""
     height, width = grid.rows * grid.patch[0], grid.cols * grid.patch[1]
-    inside = pixels[0, :, :height, :width]
+    beyond = (0, max(0, width - pixels.shape[3]), 0, max(0, height - pixels.shape[2]))
+    inside = F.pad(pixels[0, :, :height, :width], beyond)
     return inside.unflatten(2, (grid.cols, -1)).unflatten(1, (grid.rows, -1))
 
 

@@ -38,7 +38,8 @@ class Probe:
         attention_scale: float | Mapping[int, float],
         progress: Progress | None,
     ) -> None:
-        self.model, self.grid, self.frame, self.pixels = model, prepared.grid, prepared.frame, prepared.pixels
+        self.model, self.grid, self.pixels = model, prepared.grid, prepared.pixels
+        self.frame, self.by_pixels = prepared.frame, prepared.by_pixels
         self.target: str | None = None
         self._arguments, self._scale, self._progress = prepared.arguments, attention_scale, progress
         self._asked = target
@@ -61,14 +62,14 @@ class Probe:
         weights: of the scores, (times,).
         """
         with self.model.captured(self._scale, gradients=True) as cap:
-            output = self.model.module(self.pixels.expand(times, -1, -1, -1), **self._arguments)
+            output = self.model.forward(self.pixels.expand(times, -1, -1, -1), self._arguments)
             cap.differentiate((self._score(output) * weights).sum())
         return cap
 
     def run(self, pixels: Tensor) -> tuple[Capture, Tensor]:
         """pixels: (batch, 3, height, width) -> what attended, and the scores of the target, (batch,)."""
         with self.model.captured(self._scale) as cap:
-            scores = self._score(self.model.module(pixels, **self._arguments))
+            scores = self._score(self.model.forward(pixels, self._arguments))
         self._count(len(pixels))
         return cap, scores
 

@@ -11,6 +11,7 @@ from ..core.checks import whole
 from ..core.geometry import Grid
 from ..engine.capture import Capture
 from ..engine.site import Site
+from .layers import encoder
 from .request import Head, Layer, layer_index
 
 
@@ -31,28 +32,14 @@ class Question:
 class Answer:
     """values: one per patch token, (patches,). query: the attending token in words; None where no token attends.
 
-    signed: whether values below 0 speak against the target, so that 0 has a meaning of its own.
+    signed: whether values below 0 speak against the target, so that 0 has a meaning of its own. by_pixels: whether the
+    values are of the input's pixels in patches from its corner, whatever its tokens are.
     """
 
     values: Tensor
     query: str | None = None
     signed: bool = False
-
-
-def encoder(cap: Capture, grid: Grid) -> list[Site]:
-    """The self-attention sites over the whole token grid, in execution order.
-
-    Raises ValueError where no site attends over that many tokens: the grid would be wrong, so nothing is shown.
-    """
-    sites = [site for site in cap.layers if site.keys == grid.tokens]
-    if not sites:
-        cap.site(-1)  # raises where nothing was captured or nothing is self-attention
-        counts = sorted({site.keys for site in cap.layers})
-        raise ValueError(
-            f"the model attends over {', '.join(map(str, counts))} tokens, and the input makes {grid}: windowed "
-            "attention, dropped patches or unknown extra tokens. vislab.capture reads its sites as they are"
-        )
-    return sites
+    by_pixels: bool = False
 
 
 def mean_query(cap: Capture, site: Site) -> Tensor:
@@ -76,10 +63,12 @@ def fused_heads(rows: Tensor, head: Head) -> Tensor:
 
 def pooling_head(cap: Capture, grid: Grid, layer: Layer) -> Site | None:
     """An attention-pooling head: few queries over the keys of the whole grid, as they leave the last layer."""
-    count = len(encoder(cap, grid))
-    if layer == "mean" or layer_index(layer, count) < count - 1:
+    layers = encoder(cap, grid)
+    if layer == "mean" or layer_index(layer, len(layers)) < len(layers) - 1:
         return None
-    pooling = [s for s in cap.sites.values() if not s.self_attention and s.keys == grid.tokens]
+    _ = layers[-1]  # raises where its tokens are not the grid's, which no head then pools
+    few = (s for s in cap.sites.values() if not s.self_attention and "decoder" not in s.name)
+    pooling = [s for s in few if s.keys == grid.tokens]
     return pooling[-1] if pooling else None
 
 

@@ -1,70 +1,164 @@
-"""A module -> Model: its tokens, its labels and its shape."""
+"""A module -> Model: its tokens, found by experiment, its labels and its shape."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
+from ..core.geometry import Grid
+from ..engine.hooks import capture
+from .calling import arguments, core, family_of, image_part, seeing
+from .embedding import DoesNotRun, Lost, NoAttention, entrance
+from .flow import flow
 from .model import Model
-from .patch_size import patch_projection
-from .preprocessing import Preprocessing, of_module, own_size
+from .modes import evaluating, frozen
+from .places import Places, noise, places
+from .preprocessing import Preprocessing, input_sizes, of_module
 
-_PREFIX = ("cls_token", "class_token", "class_embedding", "distillation_token", "dist_token")
-_CLS = _PREFIX[:3]
-_REGISTERS = ("register_tokens", "reg_token")
+_CLS = ("cls_token", "class_token", "class_embedding", "cls_embedding")
+_NO_CLS = re.compile(r"reg|storage|dist|prompt|mask|query|quer")  # in the names of other tokens
+_COMMON = (224, 384, 256, 336, 448, 512, 518, 240, 192, 128, 96, 64, 32)  # px, of modules that do not say theirs
 
 
-def described(name: str, module: nn.Module, how: Preprocessing | None, labels: Sequence[str] | None = None) -> Model:
-    """A Model of a module: what it does not say itself is read from its parts."""
-    if family_of(module) in ("clip", "siglip"):  # the image tower alone
-        module = module.get_submodule("vision_model")
-    elif family_of(module) == "vit_mae":
-        module = getattr(module, "vit", module)  # the decoder's layers are not the encoder's
+def described(
+    name: str,
+    module: nn.Module,
+    how: Preprocessing | None,
+    labels: Sequence[str] | None = None,
+    grid: Grid | None = None,
+) -> Model:
+    """A Model of a module. grid: what the user says of its tokens, which is checked.
+
+    Raises ValueError where the places of its tokens cannot be found, or are others than the user says.
+    """
+    module = image_part(module)
+    if family_of(module) == "vit_mae":
+        module = getattr(core(module), "vit", module)  # the decoder's layers are not the encoder's
         dropped: float = getattr(module.config, "mask_ratio", 0.0)
         if dropped > 0:
             raise ValueError(f"{name} drops {dropped:.0%} of its patches: set config.mask_ratio = 0 to keep all")
-    kernel, size = patch_projection(module).kernel_size, own_size(module)
-    prefix, suffix, cls = _tokens(module)
-    config = getattr(module, "config", None)
-    layers, heads, dim = _shape(module)
+    module = seeing(module)
+    size, found = _placed(name, module, how, grid)
+    order = flow(module, found.path, noise(module, size, 0), _arguments(module, size))
+    config: Any = getattr(core(module), "config", None)
     return Model(
         name=name,
         module=module,
         family=family_of(module),
         own_size=size,
-        preprocessing=how or of_module(module),
-        patch=(int(kernel[0]), int(kernel[1])),
-        prefix=prefix,
-        suffix=suffix,
-        cls=cls,
+        preprocessing=how or of_module(module, size),
+        patch=found.grid.patch,
+        prefix=found.grid.prefix,
+        suffix=found.grid.suffix,
+        cls=found.grid.prefix > 0 and _first_is_cls(module, size, found),
         labels=tuple(labels) if labels else _labels(module),
-        layers=layers,
-        heads=heads,
-        dim=dim,
+        layers=order.layers,
+        heads=found.heads or _said(config, "num_attention_heads") or 1,
+        dim=found.dim,
         biased=any(getattr(config, f"use_{which}relative_position_bias", False) for which in ("", "shared_")),
+        found=found,
+        beside=order.beside,
     )
 
 
-def family_of(module: nn.Module) -> str:
-    return str(getattr(getattr(module, "config", None), "model_type", ""))
+def _said(config: Any, name: str) -> int | None:
+    value = getattr(config, name, None)
+    return value if isinstance(value, int) else None
 
 
-def _tokens(module: nn.Module) -> tuple[int, int, bool]:
-    """How many tokens stand before the patches and after them, and whether the first is CLS."""
-    prefix = suffix = 0
-    cls = False
-    for path, parameter in module.named_parameters():
-        leaf = path.rpartition(".")[2]
-        cls = cls or leaf in _CLS
-        if leaf in _PREFIX:
-            prefix += 1
-        elif leaf in _REGISTERS:
-            prefix += parameter.shape[-2]
-        elif leaf == "detection_tokens":
-            suffix += parameter.shape[-2]
-    return prefix, suffix, cls
+# ---- places ----
+
+
+def _placed(
+    name: str, module: nn.Module, how: Preprocessing | None, grid: Grid | None
+) -> tuple[tuple[int, int], Places]:
+    """The input size that a module was made for, (height, width) px, and the places of its tokens in it."""
+    if not any(p.is_floating_point() for p in module.parameters()):
+        raise ValueError(f"{name} has no weights, so nothing to run on an image: load takes a Vision Transformer")
+    refused: Lost | None = None
+    for size in _sizes(module, how, grid):
+        try:
+            return size, places(module, size, _arguments(module, size), claim=grid)
+        except Lost as error:
+            if refused is None or (isinstance(refused, DoesNotRun) and not isinstance(error, DoesNotRun)):
+                refused = error
+    if grid is not None:
+        found = f"{grid} of {grid.patch[0]}×{grid.patch[1]} px after {grid.prefix} and before {grid.suffix} others"
+        raise ValueError(f"{name} does not have the grid that was given, {found}: {refused}") from refused
+    raise ValueError(f"{name}: {refused}. {_advice(module, refused)}") from refused
+
+
+def _sizes(module: nn.Module, how: Preprocessing | None, grid: Grid | None) -> Iterator[tuple[int, int]]:
+    """Input sizes, (height, width) px, the likeliest first."""
+    if grid is not None:
+        yield grid.rows * grid.patch[0], grid.cols * grid.patch[1]
+    said = input_sizes(module)
+    yield from said
+    if how is not None and how.size not in said:
+        yield how.size
+    if not said:
+        yield from ((side, side) for side in _COMMON)
+
+
+def _arguments(module: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
+    side = _said(getattr(core(module), "config", None), "patch_size") or 16
+    return arguments(module, size[0] // side * (size[1] // side), interpolated=False)
+
+
+def _advice(module: nn.Module, refused: Lost | None) -> str:
+    """What to try with a module whose tokens were not found."""
+    if isinstance(refused, NoAttention):
+        return "Take a Vision Transformer, such as vislab.load('embedded')"
+    if isinstance(refused, DoesNotRun):
+        weight = next(module.parameters())
+        for frames in (_said(getattr(core(module), "config", None), "num_frames") or 8, 2):
+            clip = torch.zeros(1, frames, 3, *(input_sizes(module) or [(224, 224)])[0], device=weight.device)
+            try:
+                with torch.no_grad(), evaluating(module):
+                    entrance(module, clip.to(weight.dtype), {})
+            except Lost:
+                continue
+            return "It takes clips, (batch, frames, channels, height, width): vislab shows models of single images"
+        return (
+            "load takes what runs on one image of 3 channels alone, perhaps a part of this module; vislab.capture "
+            "reads the attention of any module as it is"
+        )
+    return (
+        "Say where they are, vislab.load(module, grid=vislab.Grid(rows, cols, patch, prefix, suffix)), or read its "
+        "attention as it is by vislab.capture"
+    )
+
+
+# ---- what the tokens are ----
+
+
+def _first_is_cls(module: nn.Module, size: tuple[int, int], found: Places) -> bool:
+    """Whether token 0 sums up the image. Names of parameters tell; where they do not, whether the output reads it."""
+    leaves = {path.rpartition(".")[2] for path, _ in module.named_parameters()}
+    if leaves & {*_CLS}:
+        return True
+    if any(_NO_CLS.search(leaf) for leaf in leaves if leaf.endswith(("token", "tokens", "embed", "embeddings"))):
+        return False
+    pixels = noise(module, size, 0)
+    with torch.inference_mode(False), torch.enable_grad(), frozen(module), evaluating(module):
+        try:
+            with capture(module, gradients=True) as cap:
+                output = module(pixels, **_arguments(module, size))
+                summary = next(x for x in _tensors(output) if x.ndim == 2)
+                cap.differentiate((summary * torch.randn_like(summary)).sum())
+            read = cap.queries_read(cap.layers[-1])[0]
+        except (RuntimeError, ValueError, TypeError, StopIteration, LookupError):
+            return True  # nothing sums it up better
+    return bool(read[0])
+
+
+def _tensors(output: Any) -> Iterator[torch.Tensor]:
+    parts = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else [output]
+    return (x for x in parts if isinstance(x, torch.Tensor))
 
 
 def _labels(module: nn.Module) -> tuple[str, ...] | None:
@@ -72,20 +166,3 @@ def _labels(module: nn.Module) -> tuple[str, ...] | None:
     named = getattr(getattr(module, "config", None), "id2label", None)
     classifies = hasattr(module, "classifier") or hasattr(module, "cls_classifier")
     return tuple(named[i] for i in sorted(named)) if named and classifies else None
-
-
-def _shape(module: nn.Module) -> tuple[int, int, int]:
-    """(layers, heads, width) of transformers', timm's and torchvision's Vision Transformers."""
-    config: Any = getattr(module, "config", None)
-    if config is not None and hasattr(config, "num_hidden_layers"):
-        return config.num_hidden_layers, config.num_attention_heads, config.hidden_size
-    part: Any = module
-    if hasattr(part, "blocks"):
-        return len(part.blocks), part.blocks[0].attn.num_heads, part.embed_dim
-    if hasattr(part, "encoder") and hasattr(part, "hidden_dim"):
-        layers = part.encoder.layers
-        return len(layers), layers[0].num_heads, part.hidden_dim
-    raise ValueError(
-        f"cannot tell layers and heads of {type(module).__name__}: load takes Vision Transformers of transformers, "
-        "timm and torchvision; vislab.capture takes any module"
-    )

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..core.checks import first_line
 from ..core.files import assets
+from ..core.geometry import Grid
 from .describe import described
 from .device import fastest
 from .hub import of_timm, of_torchvision, of_transformers
@@ -24,6 +25,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
     processor: Any = None,
+    grid: Grid | None = None,
 ) -> Model:
     """Load a Vision Transformer.
 
@@ -32,7 +34,8 @@ def load(
     …; by default the fastest there is, or where a given module is. dtype: "float32", "bfloat16" or "float16"; by
     default float32, or a given module's. processor: the image processor of transformers that a given module was trained
     with; without it timm's modules say theirs, and of others it is assumed that they see the whole image, normalised by
-    ImageNet's mean and deviation.
+    ImageNet's mean and deviation. grid: where the tokens of a given module are, which is otherwise found by experiment,
+    and checked by one.
 
     A given module is taken as it is, a compiled one as what it was compiled from, and moved only where device or dtype
     say so. Weights are read as tensors alone, safetensors by preference; no pickle is executed. Raises ValueError for
@@ -41,12 +44,14 @@ def load(
     """
     if processor is not None and not isinstance(model, nn.Module):
         raise ValueError(f"{getattr(model, 'name', model)} brings its own preprocessing: leave processor out")
+    if grid is not None and not isinstance(model, nn.Module):
+        raise ValueError(f"where the tokens of {getattr(model, 'name', model)} are is known: leave grid out")
     if isinstance(model, Model):
         made = model
     elif isinstance(model, nn.Module):
         module = getattr(model, "_orig_mod", model)  # hooks and other patch sizes would compile it anew each time
         how = None if processor is None else of_processor(processor, lambda: own_size(module))
-        made = described(type(module).__name__, module, how)
+        made = described(type(module).__name__, module, how, grid=grid)
     else:
         made = _named(str(model))
         device, dtype = device or fastest(), dtype or "float32"

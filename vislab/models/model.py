@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,22 +18,31 @@ from ..core.geometry import Frame, Grid
 from ..core.images import load_image
 from ..engine.capture import Capture
 from ..engine.hooks import capture
+from ..engine.site import AttentionRefused
+from .calling import arguments, core
 from .device import free_memory
+from .embedding import Lost, reason, shape_of
 from .modes import evaluating, frozen
-from .outline import Outline
+from .outline import RESIZABLE, Outline
 from .patch_size import resized
-from .preprocessing import ImageSize
+from .places import Places, places
+from .preprocessing import ImageSize, sides
 
 FEW = 20  # classes that a message lists
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An image as a model's input. pixels: (1, 3, height, width); arguments: what the module takes beside them."""
+    """An image as a model's input.
+
+    pixels: (1, 3, height, width). frame: of the grid's cells, which is that of the pixels but where the grid has
+    another corner. by_pixels: of the pixels. arguments: what the module takes beside them.
+    """
 
     pixels: Tensor
     grid: Grid
     frame: Frame
+    by_pixels: Frame
     arguments: Mapping[str, Any]
 
 
@@ -52,10 +60,14 @@ class Run:
 class Model(Outline):
     """A Vision Transformer ready to look at images; make one with `vislab.load`.
 
-    module: what runs; the rest says what is known of it. lock: held while the module is at work.
+    module: what runs; the rest says what is known of it. found: where the experiment found its tokens; None of what
+    comes from files that say all. beside: the path of a part that attends in several places side by side, "" where all
+    come one after the other. lock: held while the module is at work.
     """
 
     module: nn.Module
+    found: Places | None = None
+    beside: str = ""
     lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
@@ -84,7 +96,7 @@ class Model(Outline):
             torch.no_grad(),
             self.captured(attention_scale) as cap,
         ):
-            output = self.module(prepared.pixels, **prepared.arguments)
+            output = self.forward(prepared.pixels, prepared.arguments)
         logits = None if self.labels is None else self.class_logits(output)
         return Run(cap, prepared.grid, prepared.frame, None if logits is None else logits[0].float())
 
@@ -111,9 +123,23 @@ class Model(Outline):
                 stack.enter_context(torch.enable_grad())
                 stack.enter_context(frozen(self.module))
             stack.enter_context(evaluating(self.module))
-            pixels, frame = self.preprocessing(image, size)
+            pixels, by_pixels = self.preprocessing(image, size)
             stack.enter_context(self._patched(patch_size))
-            yield Prepared(pixels.to(self.device, self.dtype), grid, frame, self._arguments(size, grid))
+            frame = self._of_cells(by_pixels, grid)
+            yield Prepared(pixels.to(self.device, self.dtype), grid, frame, by_pixels, self._arguments(size, grid))
+
+    def forward(self, pixels: Tensor, arguments: Mapping[str, Any]) -> Any:
+        """What the module makes of pixels, (n, 3, height, width). Raises ValueError in words where it cannot."""
+        try:
+            return self.module(pixels, **arguments)
+        except (MemoryError, torch.OutOfMemoryError, AttentionRefused):
+            raise
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OSError) as error:
+            own = tuple(pixels.shape[2:]) == self.own_size
+            part = "load the part that sees the image alone" if own else "leave image_size out"
+            raise ValueError(
+                f"{self.name} does not run through on an input of {shape_of(pixels)} alone: {reason(error)}; {part}"
+            ) from error
 
     def captured(
         self, attention_scale: float | Mapping[int, float] = 1.0, *, gradients: bool = False
@@ -145,7 +171,7 @@ class Model(Outline):
         arguments = self._arguments(self.input_size(image_size), self.grid(image_size, patch_size))
         pixels = pixels.to(self.device, self.dtype)
         with self.lock, torch.no_grad(), evaluating(self.module), self._patched(patch_size):
-            output = self.module(pixels, **arguments)
+            output = self.forward(pixels, arguments)
         logits = self.class_logits(output)
         if logits is None:
             raise ValueError(self._names_nothing())
@@ -188,7 +214,7 @@ class Model(Outline):
         if patch_size is None:
             yield
         else:
-            with resized(self.module, int(patch_size)):
+            with resized(core(self.module), int(patch_size)):
                 yield
 
     def _scales(self, attention_scale: float | Mapping[int, float]) -> float | Mapping[int, float]:
@@ -202,13 +228,86 @@ class Model(Outline):
         return {layer % self.layers: scale for layer, scale in attention_scale.items()}
 
     def _arguments(self, size: tuple[int, int], grid: Grid) -> dict[str, Any]:
-        takes = inspect.signature(self.module.forward).parameters
-        arguments: dict[str, Any] = {}
-        if "interpolate_pos_encoding" in takes:
-            arguments["interpolate_pos_encoding"] = (size, grid.patch) != (self.own_size, self.patch)
-        if "noise" in takes:  # MAE shuffles its patches by it: in order, all of them
-            arguments["noise"] = torch.arange(grid.patches, device=self.device, dtype=torch.float32)[None]
-        return arguments
+        own = (size, grid.patch) == (self.own_size, self.patch)
+        return arguments(self.module, grid.patches, interpolated=not own)
+
+    # ---- places ----
+
+    def input_size(self, image_size: ImageSize | None = None) -> tuple[int, int]:
+        size = self.preprocessing.size if image_size is None else sides(image_size)
+        if size in (self.preprocessing.size, self.own_size) or self._by_rule(size):
+            return size
+        if self.family in RESIZABLE:  # made for a grid that is not square, which it would not interpolate from
+            return super().input_size(image_size)
+        try:
+            self._places(size)
+        except Lost:
+            height, width = (max(p, side // p * p) for side, p in zip(size, self.patch, strict=True))
+            if (height, width) != size and self._takes((height, width)):
+                self._filled(size, self.patch)
+            return super().input_size(image_size)  # which says that it takes its own alone
+        return size
+
+    def _takes(self, size: tuple[int, int]) -> bool:
+        try:
+            self._places(size)
+        except Lost:
+            return False
+        return True
+
+    def grid(self, image_size: ImageSize | None = None, patch_size: int | None = None) -> Grid:
+        size = self.input_size(image_size)
+        if self._by_rule(size):
+            return super().grid(image_size, patch_size)
+        if patch_size is not None:
+            self._patch_size(patch_size)
+        try:
+            found = self._places(size)
+        except Lost as lost:
+            raise ValueError(
+                f"the preprocessing of {self.name} makes inputs of {size[0]}×{size[1]} px, and {lost}: it was made for "
+                f"image_size={self.own_size}"
+            ) from lost
+        if image_size is not None and found.corner == (0.0, 0.0) and not found.overlap:
+            self._filled(size, self.patch)
+        return found.grid
+
+    def frame(
+        self, source: tuple[int, int], *, image_size: ImageSize | None = None, patch_size: int | None = None
+    ) -> Frame:
+        frame = super().frame(source, image_size=image_size)
+        return self._of_cells(frame, self.grid(image_size, patch_size))
+
+    @property
+    def _regular(self) -> bool:
+        """Whether its grid is the input cut into patches from the top left corner, as an Outline takes it to be."""
+        found = self.found
+        if found is None:
+            return True
+        return found.corner == (0.0, 0.0) and found.grid == Grid.of(self.own_size, self.patch, self.prefix, self.suffix)
+
+    def _by_rule(self, size: tuple[int, int]) -> bool:
+        """Whether the grid of an input follows from the patch size, so that nothing has to be tried."""
+        return self._regular and (size == self.own_size or self.resizable)
+
+    def _places(self, size: tuple[int, int]) -> Places:
+        """By experiment, remembered. Raises Lost."""
+        own = size == self.own_size
+        if own and self.found is not None:
+            return self.found
+        with self.lock:
+            patches = size[0] // self.patch[0] * (size[1] // self.patch[1])
+            return places(self.module, size, arguments(self.module, patches, interpolated=not own))
+
+    def _of_cells(self, frame: Frame, grid: Grid) -> Frame:
+        """The frame of the grid's cells, from that of the input's pixels."""
+        if self._by_rule(frame.model):
+            return frame
+        top, left = self._places(frame.model).corner
+        if (top, left) == (0, 0):
+            return frame
+        offset = (frame.offset[0] - top, frame.offset[1] - left)
+        return Frame(frame.source, (grid.rows * grid.patch[0], grid.cols * grid.patch[1]), frame.scale, offset)
 
     def forecast(self, grid: Grid, *, gradients: bool = False) -> int:
         """Bytes that a forward under capture needs beside the weights, in the dtype that they have now."""

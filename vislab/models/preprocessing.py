@@ -95,10 +95,13 @@ def of_processor(processor: Any, own: Callable[[], tuple[int, int]]) -> Preproce
     return Preprocessing(crop, mode, resized_to[0] / crop[0], mean, std, resample)
 
 
-def of_module(module: nn.Module) -> Preprocessing:
-    """timm's own; for other bare modules, which do not say, the whole image with ImageNet's mean and deviation."""
-    size = own_size(module)
-    recipe: Mapping[str, Any] = getattr(module, "pretrained_cfg", None) or {}
+def of_module(module: nn.Module, size: tuple[int, int]) -> Preprocessing:
+    """timm's own; for other bare modules, which do not say, the whole image with ImageNet's mean and deviation.
+
+    size: (height, width) px of the module's input.
+    """
+    said = (getattr(part, "pretrained_cfg", None) for part in module.modules())
+    recipe: Mapping[str, Any] = next((recipe for recipe in said if isinstance(recipe, Mapping)), {})
     mean, std = tuple(recipe.get("mean", IMAGENET_MEAN)), tuple(recipe.get("std", IMAGENET_STD))
     if "crop_pct" not in recipe:
         return Preprocessing(size, "stretch", 1.0, mean, std, "bilinear")
@@ -113,11 +116,36 @@ def of_module(module: nn.Module) -> Preprocessing:
 
 def own_size(module: nn.Module) -> tuple[int, int]:
     """The input size that a module was made for."""
-    owners: list[Any] = [getattr(module, "config", None), module, getattr(module, "patch_embed", None)]
-    side: Any = next((v for o in owners for a in ("image_size", "img_size") if (v := getattr(o, a, None))), None)
-    if side is None:
+    said = input_sizes(module)
+    if not said:
         raise ValueError(f"cannot tell the input size of {type(module).__name__}: load it by name or from its folder")
-    return (int(side), int(side)) if isinstance(side, int) else (int(side[0]), int(side[1]))
+    return said[0]
+
+
+_SIZES = ("image_size", "img_size", "input_size")
+
+
+def input_sizes(module: nn.Module) -> list[tuple[int, int]]:
+    """The sizes that a module, its configuration and its parts say of images, (height, width) px, outermost first."""
+    owners: list[Any] = []
+    for part in module.modules():
+        said = vars(part)  # of the outermost also what it hands on
+        config = getattr(part, "config", None) if part is module else said.get("config")
+        inner = [getattr(config, name, None) for name in ("vision_config", "backbone_config", "encoder")]
+        owners += [config, part if part is module else said, *inner, said.get("pretrained_cfg")]
+    found: dict[tuple[int, int], None] = {}
+    for owner in owners:
+        for name in _SIZES:
+            value = owner.get(name) if isinstance(owner, Mapping) else getattr(owner, name, None)
+            if isinstance(value, Mapping):
+                value = (value.get("height"), value.get("width"))
+            sides = (value, value) if isinstance(value, int) else value
+            if isinstance(sides, tuple | list) and len(sides) >= 2 and all(whole(s) and s > 1 for s in sides[-2:]):
+                found[(int(sides[-2]), int(sides[-1]))] = None
+        patch, count = (getattr(owner, name, None) for name in ("patch_size", "num_patches"))
+        if not found and whole(patch) and whole(count) and math.isqrt(count) ** 2 == count:
+            found[(patch * math.isqrt(count),) * 2] = None
+    return list(found)
 
 
 ImageSize = int | tuple[int, int]
