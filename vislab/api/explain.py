@@ -102,6 +102,8 @@ def heatmap(
     facts = fingerprints.of_module(model.module)
     if run is not None and run.logits is not None:
         facts["predictions"] = model.top(run)
+        if model.classes is not None and model.classes.kind != "exclusive":
+            facts["scores"] = model.classes.words
     return Heatmap(
         answer.values.float().cpu().numpy().reshape(grid.rows, grid.cols),
         grid,

@@ -24,7 +24,7 @@ from .plan import Maps, Outcome, Plan, counted, maps_of, rng
 from .pointing import mosaics, pointing_scores, quarter
 from .randomise import randomisation
 from .ranks import spearman
-from .removal import Fill, Removal, patch_score, removal
+from .removal import Fill, Removal, classes_of, patch_score, removal
 from .report import BASELINES, Evaluation
 
 
@@ -60,10 +60,11 @@ def evaluate(
       show what the model has learned (Adebayo et al. 2018, cascading randomisation).
     - Agreement: rank correlation of the methods' maps, image by image (Spearman 1904).
 
-    ValueError: a model without a classifier, an unknown method or class, no image that could be read.
+    ValueError: a model without a classifier, or one that gives numbers, an unknown method or class, no image that could be read.
     """
     sources = _listed(images)
     ready = model_of(model)
+    known = classes_of(ready)
     plan = Plan(ready, _by_name(methods), fill, steps, seed, patch_size, image_size)
     plan = replace(plan, steps=min(steps, plan.grid.patches))
     classes = _targets(ready, targets, len(sources))
@@ -90,7 +91,7 @@ def evaluate(
     parts, correlations = randomisation(plan, list(zip(outcomes, checked, strict=False)), progress)
     return Evaluation(
         methods=tuple(outcomes[0].maps),
-        targets=tuple(ready.labels[one.target] if ready.labels else f"class {one.target}" for one in outcomes),
+        targets=tuple(known.labels[one.target] for one in outcomes),
         share=outcomes[0].curves[0].share,
         deletion=np.stack([[curve.deletion for curve in one.curves] for one in outcomes], 1),
         insertion=np.stack([[curve.insertion for curve in one.curves] for one in outcomes], 1),

@@ -202,8 +202,10 @@ def _placed(heat: Heatmap) -> dict[str, Any]:
 def _described(model: Model) -> dict[str, Any]:
     known: dict[str, Any] = {name: getattr(model, name) for name in ("name", "patch", "prefix", "suffix", "cls")}
     known |= {name: getattr(model, name) for name in ("layers", "heads", "dim", "resizable")}
-    few = model.labels is not None and len(model.labels) <= FEW_CLASSES
-    return known | {"size": model.preprocessing.size, "labels": model.labels if few else None}
+    classes = model.classes
+    few = classes is not None and len(classes.labels) <= FEW_CLASSES
+    known |= {"size": model.preprocessing.size, "labels": classes.labels if classes is not None and few else None}
+    return known | {"scores": None if classes is None else classes.kind}
 
 
 def _measures(kept: Kept, chosen: Any) -> dict[str, list[float]]:

@@ -46,10 +46,12 @@ def trial(
     this run before is given again. Raises ValueError for a model without a classifier.
     """
     model, run = kept.model, kept.run
-    if run.logits is None or model.labels is None:
-        raise ValueError(f"{model.name} names nothing: there is no probability to watch")
-    index = int(run.logits.argmax()) if target is None else model.class_index(target)
-    name = model.labels[index]
+    labels = removing.classes_of(model).labels
+    if target is None:
+        assert run.logits is not None  # of a model that has classes
+        target = int(run.logits.argmax())
+    index = model.class_index(target)
+    name = labels[index]
 
     steps = min(STEPS, run.grid.patches)
     gone = np.zeros((run.grid.rows, run.grid.cols), int)

@@ -117,22 +117,19 @@ class Probe:
         logits = self.model.class_logits(output)
         if logits is None:
             raise ValueError(
-                f"{self.model.name} has no classifier, so it has no class to explain: give target a function of its "
-                f"output ({type(output).__name__}) that makes one number of it, or take vislab.load('embedded')"
+                f"{self.model.name} has no classifier, so it has no class to explain: what it returns are features. Give "
+                f"target a function of its output ({type(output).__name__}) that makes one number of it, or take "
+                "vislab.load('embedded')"
             )
         if self._index is None:
             self._index = self._class(logits)
         return logits[:, self._index]
 
     def _class(self, logits: Tensor) -> int:
-        labels, count = self.model.labels, logits.shape[1]
-        index = int(logits[0].argmax()) if self._asked is None else self._asked
-        if not whole(index) or not 0 <= index < count:
-            raise ValueError(
-                f"{self.model.name} has {count} classes without names: target is an index from 0 to {count - 1}, or a "
-                f"function of the model's output, not {index!r}"
-            )
-        self.target = labels[index] if labels is not None and len(labels) == count else f"class {index}"
+        index = int(logits[0].argmax()) if self._asked is None else self.model.class_index(self._asked)  # type: ignore[arg-type]
+        labels = self.model.labels
+        assert labels is not None
+        self.target = labels[index]
         return index
 
 
@@ -152,7 +149,7 @@ def probing(
     target: a class, by label or index; by default the predicted one; or a function of the model's output for one image
     that gives one number. progress: told (done, total) by methods that take long; by default a bar is shown.
     """
-    if model.labels is not None and target is not None and not callable(target):
+    if model.names is not None and target is not None and not callable(target):
         target = model.class_index(target)
     with model.prepared(image, image_size=image_size, patch_size=patch_size, gradients=True) as prepared:
         yield Probe(model, prepared, target, attention_scale, progress)

@@ -12,6 +12,7 @@ from torch import nn
 from ..core.geometry import Grid
 from ..engine.hooks import capture
 from .calling import arguments, core, family_of, image_part, seeing
+from .classes import said_names
 from .embedding import Lost, entrance
 from .model import Model
 from .modes import evaluating, frozen
@@ -53,7 +54,7 @@ def described(
         prefix=found.grid.prefix,
         suffix=found.grid.suffix,
         cls=found.grid.prefix > 0 and _first_is_cls(module, size, found),
-        labels=tuple(labels) if labels else _labels(module),
+        names=tuple(labels) if labels else said_names(module),
         layers=found.layers,
         heads=found.heads or _said(config, "num_attention_heads") or 1,
         dim=found.dim,
@@ -149,10 +150,3 @@ def _first_is_cls(module: nn.Module, size: tuple[int, int], found: Places) -> bo
 def _tensors(output: Any) -> Iterator[torch.Tensor]:
     parts = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else [output]
     return (x for x in parts if isinstance(x, torch.Tensor))
-
-
-def _labels(module: nn.Module) -> tuple[str, ...] | None:
-    """The classes that a module of transformers names, where it has a classifier; DeiT with its teacher has two."""
-    named = getattr(getattr(module, "config", None), "id2label", None)
-    classifies = hasattr(module, "classifier") or hasattr(module, "cls_classifier")
-    return tuple(named[i] for i in sorted(named)) if named and classifies else None

@@ -20,6 +20,7 @@ from ..engine.capture import Capture
 from ..engine.hooks import capture
 from ..engine.site import AttentionRefused
 from .calling import arguments, core
+from .classes import Classes, classes, columns, logits_of, remember, watched
 from .device import free_memory
 from .embedding import Lost, reason, shape_of
 from .modes import evaluating, frozen
@@ -96,7 +97,7 @@ class Model(Outline):
             self.captured(attention_scale) as cap,
         ):
             output = self.forward(prepared.pixels, prepared.arguments)
-        logits = None if self.labels is None else self.class_logits(output)
+        logits = self.class_logits(output)
         return Run(cap, prepared.grid, prepared.frame, None if logits is None else logits[0].float())
 
     @contextmanager
@@ -130,7 +131,11 @@ class Model(Outline):
     def forward(self, pixels: Tensor, arguments: Mapping[str, Any]) -> Any:
         """What the module makes of pixels, (n, 3, height, width). Raises ValueError in words where it cannot."""
         try:
-            return self.module(pixels, **arguments)
+            with watched(self.module) as watch:
+                output = self.module(pixels, **arguments)
+            if watch is not None:
+                remember(self.module, watch.judged(self.module, output))
+            return output
         except (MemoryError, torch.OutOfMemoryError, AttentionRefused):
             raise
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OSError) as error:
@@ -157,7 +162,8 @@ class Model(Outline):
     ) -> list[tuple[str, float]]:
         """The most probable classes. -> [(label, probability)], most probable first.
 
-        Raises ValueError for a model without a classifier.
+        Where classes do not exclude each other, each probability is for itself (a sigmoid); of a model that gives
+        numbers, [(label, number)]: see `classes`. Raises ValueError for a model without a classifier.
         """
         run = self.run(load_image(image), image_size=image_size, patch_size=patch_size, attention_scale=attention_scale)
         return self.top(run, top)
@@ -176,37 +182,55 @@ class Model(Outline):
             raise ValueError(self._names_nothing())
         return logits.float()
 
+    # ---- classes ----
+
+    @property
+    def classes(self) -> Classes | None:
+        """What its logits are; None for a model without a classifier. One that nobody describes is run once to tell."""
+        if self.names is None and columns(self.module) is None:
+            size = self.preprocessing.size
+            pixels = torch.zeros(1, 3, *size, device=self.device, dtype=self.dtype)
+            with self.lock, torch.no_grad(), evaluating(self.module):
+                self.forward(pixels, self._arguments(size, self.grid()))
+        return classes(self.module, self.names, columns(self.module))
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        found = self.classes
+        return None if found is None else found.labels
+
     def class_logits(self, output: Any) -> Tensor | None:
         """The logits of classes in what the module returned, (n, classes); None for a model without a classifier."""
-        logits = getattr(output, "logits", output)
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or getattr(self.module, "num_classes", 1) == 0:
-            return None  # timm calls a model that returns features one of 0 classes
-        return logits if self.labels is None or logits.shape[1] == len(self.labels) else None
+        logits, found = logits_of(output), self.classes
+        return None if logits is None or found is None or logits.shape[1] != len(found.labels) else logits
 
     def class_index(self, target: str | int) -> int:
         """The index of a class, given by its label or its index. Raises ValueError for one that is not there."""
-        if self.labels is None:
-            if whole(target) and target >= 0:
-                return int(target)
-            raise ValueError(f"{self.name} has no names for classes: give an index, not {target!r}")
-        if target in self.labels:
-            return self.labels.index(str(target))
-        if whole(target) and 0 <= target < len(self.labels):
+        labels = self.labels
+        if labels is None:
+            raise ValueError(self._names_nothing())
+        if target in labels:
+            return labels.index(str(target))
+        if whole(target) and 0 <= target < len(labels):
             return int(target)
-        hint = meant(target, self.labels) or (f": it knows {', '.join(self.labels)}" if len(self.labels) <= FEW else "")
+        hint = meant(target, labels) or (f": it knows {', '.join(labels)}" if len(labels) <= FEW else "")
         raise ValueError(
-            f"{self.name} knows no class {target!r}: give a label or an index from 0 to {len(self.labels) - 1}{hint}"
+            f"{self.name} knows no class {target!r}: give a label or an index from 0 to {len(labels) - 1}{hint}"
         )
 
     def _names_nothing(self) -> str:
-        return f"{self.name} has no classifier: it sees, but names nothing. Try vislab.load('embedded')"
+        return (
+            f"{self.name} has no classifier: what it returns are features, and it names nothing. Methods for one target "
+            "take a function of its output as target; a model that classifies is vislab.load('embedded')"
+        )
 
     def top(self, run: Run, count: int = 5) -> list[tuple[str, float]]:
-        """The most probable classes of a run that was made."""
-        if run.logits is None or self.labels is None:
+        """The most probable classes of a run that was made, or the numbers that it gave, the highest first."""
+        found = self.classes
+        if run.logits is None or found is None:
             raise ValueError(self._names_nothing())
-        best = run.logits.softmax(0).topk(min(count, len(self.labels)))
-        return [(self.labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+        best = found.scores(run.logits).topk(min(count, len(found.labels)))
+        return [(found.labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
     @contextmanager
     def _patched(self, patch_size: int | None) -> Iterator[None]:

@@ -32,8 +32,8 @@ class Outline:
 
     family: transformers' model type, "" for modules of other libraries. own_size: (height, width) px of the input that
     it was made for. patch: (height, width) px. prefix, suffix: tokens before and after the patches. cls: whether the
-    first token is CLS. labels: class names in the order of the logits, or None. biased: whether relative positions are
-    added to its attention.
+    first token is CLS. names: of its classes, as whoever made or loaded it says them, in the order of the logits, or None.
+    biased: whether relative positions are added to its attention.
     """
 
     name: str
@@ -44,11 +44,16 @@ class Outline:
     prefix: int
     suffix: int
     cls: bool
-    labels: tuple[str, ...] | None
+    names: tuple[str, ...] | None
     layers: int
     heads: int
     dim: int
     biased: bool
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The names of its classes, or None for a model without a classifier."""
+        return self.names
 
     @property
     def resizable(self) -> bool:

@@ -106,9 +106,13 @@ function showMeasures(store, ui, shown) {
 function showPrediction(store, ui, { classes, model, run }) {
   const { plain } = store.state;
   const before = plain?.run === run ? plain.classes : {};
-  const known = model.labels ? `Knows ${model.labels.length} classes only: ${model.labels.join(", ")}.` : "";
-  ui.knows.textContent = classes.length === 0 ? "This model names nothing: it has no classifier." : known;
-  ui.classes.replaceChildren(...classes.map(([name, p]) => classLine(name, p, before[name])));
+  const apart = model.scores === "independent" ? " Each percentage is for itself: they need not add up to 100." : "";
+  const known = model.labels ? `Knows ${model.labels.length} classes only: ${model.labels.join(", ")}.${apart}` : apart;
+  const numbers = classes.map(([name, value]) => `${name} ${value.toPrecision(4)}`).join(", ");
+  const given = model.scores === "number" ? `Gives a number, no probability: ${numbers}` : known;
+  ui.knows.textContent = classes.length === 0 ? "This model names nothing: it has no classifier." : given;
+  const shown = model.scores === "number" ? [] : classes;
+  ui.classes.replaceChildren(...shown.map(([name, p]) => classLine(name, p, before[name])));
 }
 
 /** p, before: probabilities now and by the unmodified model, which may not have said. */
