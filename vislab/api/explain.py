@@ -59,7 +59,7 @@ def explain(
     """
     request = Request(method, layer, head, query, target, attention_scale, patch_size, image_size, None, options)
     picture, ready = load_image(image), model_of(model)
-    request.fits(ready.layers, ready.heads)
+    request.fits(ready)
     x0, y0, x1, y1 = corners = _region(region, picture)
     frame = ready.frame((y1 - y0, x1 - x0), image_size=image_size, patch_size=patch_size)
     frame = frame.cut_from((picture.shape[0], picture.shape[1]), (x0, y0))
@@ -87,19 +87,22 @@ def heatmap(
     runs of their own. token: the attending one, or None for the model's own summary. progress: told (done, total) where
     it takes long.
     """
-    request.fits(model.layers, model.heads)
+    request.fits(model)
     question = Question(token, model.cls, request.layer, request.head)
     method, target = request.entry.load(), None
     if request.entry.targeted:
         with probing(model, image, request.target, progress=progress, **request.forward) as probe:
             answer = method(probe, question, **request.options)
-            grid, target = probe.grid, probe.target
+            grid, target = answer.grid or probe.grid, probe.target
             frame = probe.by_pixels if answer.by_pixels else probe.frame
+            frame = probe.by_pixels.spread(grid) if answer.grid else frame
     else:
         run = run or model.run(image, **request.forward)
         answer = method(run.capture, run.grid, question, **request.options)
         grid, frame = run.grid, run.frame
     facts = fingerprints.of_module(model.module)
+    if answer.cells is not None:
+        facts["cells"] = answer.cells
     if run is not None and run.logits is not None:
         facts["predictions"] = model.top(run)
         if model.classes is not None and model.classes.kind != "exclusive":

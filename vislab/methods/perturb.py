@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.geometry import Grid
+from ..engine.site import AttentionRefused
+from .feature_map import last_map, replaced
 from .probe import Probe
 from .question import Answer, Question, check_tokens, encoder
 from .request import layer_index
@@ -19,18 +21,45 @@ from .request import layer_index
 def grad_cam(probe: Probe, question: Question) -> Answer:
     """Grad-CAM on the tokens that the attention of a layer reads, as captum's LayerGradCam defines it.
 
-    Signed: what speaks against the target is below 0. Prefix and suffix tokens take no part. Source: Selvaraju et al.
-    2017, eqs. 1 and 2, without the ReLU.
+    Of a model without attention over one grid, on its last feature map, whose cells are then the map's. Signed: what
+    speaks against the target is below 0. Prefix and suffix tokens take no part. Source: Selvaraju et al. 2017, eqs. 1
+    and 2, without the ReLU.
     """
     from captum.attr import LayerGradCam
 
     cap, _ = probe.settled()
-    sites = encoder(cap, probe.grid)
+    if not probe.model.attends:
+        return _of_last_map(probe)
+    try:
+        sites = encoder(cap, probe.grid)
+    except (ValueError, AttentionRefused):
+        if question.layer != -1:
+            raise
+        return _of_last_map(probe)
     site = sites[layer_index(question.layer, len(sites))]
     pixels = probe.pixels.clone().requires_grad_()
     with _seen_as_image(probe.model.module.get_submodule(site.name), probe.grid) as seen:
         attribution = LayerGradCam(probe.scores, seen).attribute(pixels)
     return Answer(attribution.detach()[0, 0].flatten(), signed=True)
+
+
+def _of_last_map(probe: Probe) -> Answer:
+    from captum.attr import LayerGradCam
+
+    found, seen = last_map(probe), nn.Identity()
+    pixels = probe.pixels.clone().requires_grad_()
+    with replaced(probe.model.module, found.path, lambda output: found.back(seen(found.image(output)), output)):
+        attribution = LayerGradCam(probe.scores, seen).attribute(pixels)
+    height, width = pixels.shape[2:]
+    grid = Grid(found.rows, found.cols, (-(-height // found.rows), -(-width // found.cols)))
+    words = f"{found.rows} × {found.cols} cells of the last feature map, {found.path}"
+    return Answer(attribution.detach()[0, 0].flatten(), signed=True, grid=grid, cells=words)
+
+
+def _squares(probe: Probe) -> str | None:
+    """What the cells of maps by pixels are, where they are no patches of the model's."""
+    side = probe.grid.patch[0]
+    return None if probe.model.attends else f"{probe.grid.rows} × {probe.grid.cols} squares of {side} px"
 
 
 def integrated_gradients(probe: Probe, question: Question, *, steps: int = 50) -> Answer:
@@ -49,7 +78,7 @@ def integrated_gradients(probe: Probe, question: Question, *, steps: int = 50) -
         attribution = IntegratedGradients(probe.scores).attribute(
             pixels, n_steps=steps, internal_batch_size=probe.batch
         )
-    return Answer(_by_patch(attribution.detach(), probe.grid).sum((0, 2, 4)).flatten(), signed=True, by_pixels=True)
+    return Answer(_by_patch(attribution.detach(), probe.grid).sum((0, 2, 4)).flatten(), signed=True, by_pixels=True, cells=_squares(probe))
 
 
 @torch.no_grad()
@@ -69,7 +98,7 @@ def occlusion(probe: Probe, question: Question) -> Answer:
             strides=(3, *grid.patch),
             perturbations_per_eval=probe.batch,
         )
-    return Answer(_by_patch(attribution, grid)[0, :, 0, :, 0].flatten(), signed=True, by_pixels=True)
+    return Answer(_by_patch(attribution, grid)[0, :, 0, :, 0].flatten(), signed=True, by_pixels=True, cells=_squares(probe))
 
 
 def _by_patch(pixels: Tensor, grid: Grid) -> Tensor:

@@ -27,7 +27,8 @@ def _count_nothing(images: int) -> None:
 class Probe:
     """One image in a model that is ready for it, run as often as a method needs; made by `probing`.
 
-    pixels: (1, 3, height, width), the model's input. target: what is explained, in words, known after the first run.
+    pixels: (1, 3, height, width), the model's input; arguments: what it takes beside them. target: what is explained, in
+    words, known after the first run.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Probe:
         self.model, self.grid, self.pixels = model, prepared.grid, prepared.pixels
         self.frame, self.by_pixels = prepared.frame, prepared.by_pixels
         self.target: str | None = None
-        self._arguments, self._scale, self._progress = prepared.arguments, attention_scale, progress
+        self.arguments, self._scale, self._progress = prepared.arguments, attention_scale, progress
         self._asked = target
         self._index: int | None = None
         self._count: Callable[[int], object] = _count_nothing
@@ -62,14 +63,14 @@ class Probe:
         weights: of the scores, (times,).
         """
         with self.model.captured(self._scale, gradients=True) as cap:
-            output = self.model.forward(self.pixels.expand(times, -1, -1, -1), self._arguments)
+            output = self.model.forward(self.pixels.expand(times, -1, -1, -1), self.arguments)
             cap.differentiate((self._score(output) * weights).sum())
         return cap
 
     def run(self, pixels: Tensor) -> tuple[Capture, Tensor]:
         """pixels: (batch, 3, height, width) -> what attended, and the scores of the target, (batch,)."""
         with self.model.captured(self._scale) as cap:
-            scores = self._score(self.model.forward(pixels, self._arguments))
+            scores = self._score(self.model.forward(pixels, self.arguments))
         self._count(len(pixels))
         return cap, scores
 

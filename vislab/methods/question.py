@@ -11,6 +11,7 @@ from ..core.checks import whole
 from ..core.geometry import Grid
 from ..engine.capture import Capture
 from ..engine.site import Site
+from . import registry
 from .request import Head, Layer, layer_index
 
 
@@ -32,13 +33,16 @@ class Answer:
     """values: one per patch token, (patches,). query: the attending token in words; None where no token attends.
 
     signed: whether values below 0 speak against the target, so that 0 has a meaning of its own. by_pixels: whether the
-    values are of the input's pixels in patches from its corner, whatever its tokens are.
+    values are of the input's pixels in patches from its corner, whatever its tokens are. grid: of the values, where they
+    are not one a patch of the model's grid, and then spread evenly over the input; cells: what its cells are, in words.
     """
 
     values: Tensor
     query: str | None = None
     signed: bool = False
     by_pixels: bool = False
+    grid: Grid | None = None
+    cells: str | None = None
 
 
 def encoder(cap: Capture, grid: Grid) -> list[Site]:
@@ -52,7 +56,8 @@ def encoder(cap: Capture, grid: Grid) -> list[Site]:
         counts = sorted({site.keys for site in cap.layers})
         raise ValueError(
             f"the model attends over {', '.join(map(str, counts))} tokens, and the input makes {grid}: windowed "
-            "attention, dropped patches or unknown extra tokens. vislab.capture reads its sites as they are"
+            "attention, dropped patches or unknown extra tokens. vislab.capture reads its sites as they are; "
+            f"{registry.instead()} need no attention"
         )
     return sites
 

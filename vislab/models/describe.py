@@ -14,6 +14,7 @@ from ..engine.hooks import capture
 from .calling import arguments, core, family_of, image_part, seeing
 from .classes import said_names
 from .embedding import Lost, entrance
+from .feasible import runs, squares
 from .model import Model
 from .modes import evaluating, frozen
 from .places import Places, noise, places
@@ -42,7 +43,10 @@ def described(
         if dropped > 0:
             raise ValueError(f"{name} drops {dropped:.0%} of its patches: set config.mask_ratio = 0 to keep all")
     module = seeing(module)
-    size, found = _placed(name, module, how, grid)
+    try:
+        size, found = _placed(name, module, how, grid)
+    except Lost as lost:
+        return _blind(name, module, how, labels, str(lost))
     config: Any = getattr(core(module), "config", None)
     return Model(
         name=name,
@@ -87,7 +91,38 @@ def _placed(
     if grid is not None:
         found = f"{grid} of {grid.patch[0]}×{grid.patch[1]} px after {grid.prefix} and before {grid.suffix} others"
         raise ValueError(f"{name} does not have the grid that was given, {found}: {refused}") from refused
-    raise ValueError(f"{name}: {refused}. {_advice(name, module)}") from refused
+    assert refused is not None
+    raise refused
+
+
+def _blind(
+    name: str, module: nn.Module, how: Preprocessing | None, labels: Sequence[str] | None, lost: str
+) -> Model:
+    """A Model of a module none of whose attention is one map over the image, but which runs on an image."""
+    for size in _sizes(module, how, None):
+        try:
+            runs(module, size)
+        except Lost:
+            continue
+        side = squares(size)
+        return Model(
+            name=name,
+            module=module,
+            family=family_of(module),
+            own_size=size,
+            preprocessing=how or of_module(module, size),
+            patch=(side, side),
+            prefix=0,
+            suffix=0,
+            cls=False,
+            names=tuple(labels) if labels else said_names(module),
+            layers=0,
+            heads=0,
+            dim=0,
+            biased=False,
+            blind=lost,
+        )
+    raise ValueError(f"{name}: {lost}. {_advice(name, module)}")
 
 
 def _sizes(module: nn.Module, how: Preprocessing | None, grid: Grid | None) -> Iterator[tuple[int, int]]:

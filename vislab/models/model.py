@@ -23,6 +23,7 @@ from .calling import arguments, core
 from .classes import Classes, classes, columns, logits_of, remember, watched
 from .device import free_memory
 from .embedding import Lost, reason, shape_of
+from .feasible import runs
 from .modes import evaluating, frozen
 from .outline import RESIZABLE, Outline
 from .patch_size import resized
@@ -62,12 +63,14 @@ class Model(Outline):
     """A Vision Transformer ready to look at images; make one with `vislab.load`.
 
     module: what runs; the rest says what is known of it. found: where the experiment found its tokens; None of what
-    comes from files that say all. claimed: the grid that the user gave. lock: held while the module is at work.
+    comes from files that say all. claimed: the grid that the user gave. blind: why none of its attention is one map
+    over the image, where it has no layers. lock: held while the module is at work.
     """
 
     module: nn.Module
     found: Places | None = None
     claimed: Grid | None = None
+    blind: str = ""
     lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
@@ -182,6 +185,18 @@ class Model(Outline):
             raise ValueError(self._names_nothing())
         return logits.float()
 
+    @property
+    def unseen(self) -> str:
+        return self.blind
+
+    def __repr__(self) -> str:
+        height, width = self.preprocessing.size
+        sees = f"{self.layers} layers of {self.heads} heads, patches of {self.patch[0]}×{self.patch[1]} px"
+        known = classes(self.module, self.names, columns(self.module))
+        given = "" if known is None else f", {len(known.labels)} {'numbers' if known.kind == 'number' else 'classes'}"
+        attention = sees if self.attends else "no attention that is one map over the image"
+        return f"<Model {self.name}: {attention}, input {height}×{width} px{given}>"
+
     # ---- classes ----
 
     @property
@@ -234,13 +249,18 @@ class Model(Outline):
 
     @contextmanager
     def _patched(self, patch_size: int | None) -> Iterator[None]:
-        if patch_size is None:
+        if patch_size is None or not self.attends:
             yield
         else:
             with resized(core(self.module), int(patch_size)):
                 yield
 
     def _scales(self, attention_scale: float | Mapping[int, float]) -> float | Mapping[int, float]:
+        if not self.attends and attention_scale != 1:
+            raise ValueError(
+                f"{self.name} has no attention that is one map over the image, and so none to scale: leave "
+                "attention_scale out"
+            )
         if not isinstance(attention_scale, Mapping):
             return attention_scale
         for layer in attention_scale:
@@ -251,13 +271,15 @@ class Model(Outline):
         return {layer % self.layers: scale for layer, scale in attention_scale.items()}
 
     def _arguments(self, size: tuple[int, int], grid: Grid) -> dict[str, Any]:
-        own = (size, grid.patch) == (self.own_size, self.patch)
+        own = size == self.own_size and (grid.patch == self.patch or not self.attends)
         return arguments(self.module, grid.patches, interpolated=not own)
 
     # ---- places ----
 
     def input_size(self, image_size: ImageSize | None = None) -> tuple[int, int]:
         size = self.preprocessing.size if image_size is None else sides(image_size)
+        if not self.attends:
+            return self._tried(size)
         if image_size is not None and size not in (self.preprocessing.size, self.own_size) and not self._by_rule(size):
             try:
                 if self.family in RESIZABLE:  # made for a grid that is not square, which it would not interpolate from
@@ -267,9 +289,19 @@ class Model(Outline):
                 return super().input_size(image_size)  # which says that it takes its own alone
         return size
 
+    def _tried(self, size: tuple[int, int]) -> tuple[int, int]:
+        """A size that the module runs on, once it was tried. Raises ValueError with what the module says of it."""
+        if size != self.own_size:
+            with self.lock:
+                try:
+                    runs(self.module, size)
+                except Lost as error:
+                    raise ValueError(f"{self.name} was made for {self.own_size[0]}×{self.own_size[1]} px, and {error}") from error
+        return size
+
     def grid(self, image_size: ImageSize | None = None, patch_size: int | None = None) -> Grid:
         size = self.input_size(image_size)
-        if self._by_rule(size):
+        if self._by_rule(size) or not self.attends:
             return super().grid(image_size, patch_size)
         if patch_size is not None:
             self._patch_size(patch_size)
@@ -311,7 +343,7 @@ class Model(Outline):
 
     def _of_cells(self, frame: Frame, grid: Grid) -> Frame:
         """The frame of the grid's cells, from that of the input's pixels."""
-        if self._by_rule(frame.model):
+        if self._by_rule(frame.model) or not self.attends:
             return frame
         top, left = self._places(frame.model).corner
         if top == left == 0:

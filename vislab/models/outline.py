@@ -51,6 +51,16 @@ class Outline:
     biased: bool
 
     @property
+    def attends(self) -> bool:
+        """Whether it has attention that is one map over the image; else `patch` is the side of squares."""
+        return self.layers > 0
+
+    @property
+    def unseen(self) -> str:
+        """Why it has none, where it has none."""
+        return ""
+
+    @property
     def labels(self) -> tuple[str, ...] | None:
         """The names of its classes, or None for a model without a classifier."""
         return self.names
@@ -98,7 +108,7 @@ class Outline:
         if not whole(patch_size) or patch_size < 1:
             raise ValueError(f"patch_size is a whole number of pixels above 0, not {patch_size!r}")
         patch_size = int(patch_size)
-        if (patch_size, patch_size) != self.patch and not self.resizable:
+        if (patch_size, patch_size) != self.patch and self.attends and not self.resizable:
             raise ValueError(f"{self.name} keeps its patches of {self.patch[0]} px: leave patch_size out")
         return patch_size
 
