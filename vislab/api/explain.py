@@ -14,6 +14,7 @@ from ..core import fingerprints
 from ..core.geometry import Frame, Grid
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
+from ..engine.site import AttentionRefused
 from ..methods.probe import Progress, probing
 from ..methods.question import Question
 from ..methods.request import Head, Layer, Query, Request, Target
@@ -88,6 +89,11 @@ def heatmap(
     it takes long.
     """
     request.fits(model)
+    if request.entry.walks and model.beside:
+        raise AttentionRefused(
+            f"{model.beside} of {model.name} attends in several places side by side, and {request.method} would go "
+            "through them one after the other: take method='cls' or 'attention', layer by layer"
+        )
     question = Question(token, model.cls, request.layer, request.head)
     method, target = request.entry.load(), None
     if request.entry.targeted:
@@ -95,7 +101,7 @@ def heatmap(
             answer = method(probe, question, **request.options)
             grid, target = answer.grid or probe.grid, probe.target
             frame = probe.by_pixels if answer.by_pixels else probe.frame
-            frame = probe.by_pixels.spread(grid) if answer.grid else frame
+            frame = probe.by_pixels.spread(grid) if answer.grid and not answer.by_pixels else frame
     else:
         run = run or model.run(image, **request.forward)
         answer = method(run.capture, run.grid, question, **request.options)
@@ -103,6 +109,8 @@ def heatmap(
     facts = fingerprints.of_module(model.module)
     if answer.cells is not None:
         facts["cells"] = answer.cells
+    if model.found is not None and model.found.overlap and not answer.by_pixels:
+        facts["tokens"] = "each also sees pixels beyond its patch"
     if run is not None and run.logits is not None:
         facts["predictions"] = model.top(run)
         if model.classes is not None and model.classes.kind != "exclusive":

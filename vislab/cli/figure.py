@@ -105,7 +105,8 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{option.name}",
             type=_OPTION_TYPES[option.kind],
             metavar="X" if option.kind == "share" else "N",
-            help=f"{option.words}, of {' and '.join(takers)} (default: {option.default:g})",
+            help=f"{option.words}, of {' and '.join(takers)} "
+            + ("" if option.default is None else f" (default: {option.default:g})"),
         )
     group = parser.add_argument_group("display")
     group.add_argument("--colormap", default="viridis", metavar="NAME", help="of matplotlib (default: viridis)")
@@ -218,7 +219,9 @@ class _Batch:
 
         args, ready = self.args, self.model()
         with _photo_errors(ValueError, name=photo):
-            frame = ready.preprocessing.frame((image.shape[0], image.shape[1]), args.image_size)
+            frame = ready.frame(
+                (image.shape[0], image.shape[1]), image_size=args.image_size, patch_size=args.patch_size
+            )
         query: Any = "cls"
         if args.patch is not None:
             x0, y0, x1, y1 = frame.box_to_source(ready.grid(args.image_size, args.patch_size).box(*args.patch))

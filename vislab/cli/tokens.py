@@ -52,7 +52,7 @@ def _facts(model: Outline, device: str, source: tuple[int, int], args: argparse.
     from ..models.device import free_memory
 
     grid = model.grid(args.image_size, args.patch_size)
-    frame = model.preprocessing.frame(source, args.image_size)
+    frame = model.frame(source, image_size=args.image_size, patch_size=args.patch_size)
     value = DTYPES[args.dtype]
     return {
         "photo": source,

@@ -48,8 +48,7 @@ def pointing_scores(plan: Plan, mosaic: Sequence[Outcome]) -> list[float]:
     """Each method's mean over the four classes of a mosaic."""
     a, b, c, d = (one.quarter for one in mosaic)
     image = np.vstack([np.hstack([a, b]), np.hstack([c, d])])
-    size = plan.model.input_size(plan.image_size)
-    frame = plan.model.preprocessing.frame((image.shape[0], image.shape[1]), size)
+    frame = plan.model.frame((image.shape[0], image.shape[1]), **plan.sizes)
     scores = []
     for place, one in enumerate(mosaic):
         maps = maps_of(plan, image, one.target, one.number, place)

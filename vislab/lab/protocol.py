@@ -16,7 +16,7 @@ from ..core.python_call import call
 from ..figures.colours import colour_table
 from ..figures.provenance import call_of
 from ..methods.heads import survey
-from ..methods.question import encoder
+from ..methods.layers import encoder
 from ..methods.registry import METHODS
 from ..methods.request import Request
 from ..models.known import KNOWN

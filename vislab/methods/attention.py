@@ -7,10 +7,10 @@ from torch import Tensor
 
 from ..core.geometry import Grid
 from ..engine.capture import Capture
+from .layers import encoder
 from .question import (
     Answer,
     Question,
-    encoder,
     fused_heads,
     mean_query,
     pooling_head,
@@ -59,7 +59,7 @@ def rollout(
         else:
             query = torch.full((grid.tokens,), 1 / grid.tokens)
             name = "mean of all queries"
-    chain = sites[start : last + 1]
+    chain = sites.walk(start, last)
     assert not isinstance(question.head, int)  # it fuses them
     row = cap.rollout(query, sites=chain, head=question.head, residual=residual, discard=discard, prefix=grid.prefix)
     return Answer(row[0, grid.patch_tokens], name)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ..engine.attention import wide
 from ..engine.site import AttentionRefused
+from .layers import encoder
 from .probe import Probe
-from .question import Answer, Question, check_tokens, encoder
+from .question import Answer, Question, check_tokens
 
 _NODES = 16  # of Gauss and Legendre, at which a path through the model is looked at
 

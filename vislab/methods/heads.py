@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..core.geometry import Grid
 from ..models.model import Run
-from .question import encoder
+from .layers import encoder
 from .request import layer_index
 
 _ROWS = 2**18  # attention values of one head looked at in a survey, about

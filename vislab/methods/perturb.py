@@ -12,10 +12,14 @@ from torch import Tensor, nn
 
 from ..core.geometry import Grid
 from ..engine.site import AttentionRefused
+from ..models.feasible import squares
 from .feature_map import last_map, replaced
+from .layers import encoder
 from .probe import Probe
-from .question import Answer, Question, check_tokens, encoder
+from .question import Answer, Question, check_tokens
 from .request import layer_index
+
+_MANY = 1024  # patches: a forward for each would take too long, and one of them hides next to nothing
 
 
 def grad_cam(probe: Probe, question: Question) -> Answer:
@@ -32,11 +36,12 @@ def grad_cam(probe: Probe, question: Question) -> Answer:
         return _of_last_map(probe)
     try:
         sites = encoder(cap, probe.grid)
+        site = sites[layer_index(question.layer, len(sites))]
+        site.read()
     except (ValueError, AttentionRefused):
         if question.layer != -1:
             raise
         return _of_last_map(probe)
-    site = sites[layer_index(question.layer, len(sites))]
     pixels = probe.pixels.clone().requires_grad_()
     with _seen_as_image(probe.model.module.get_submodule(site.name), probe.grid) as seen:
         attribution = LayerGradCam(probe.scores, seen).attribute(pixels)
@@ -82,23 +87,32 @@ def integrated_gradients(probe: Probe, question: Question, *, steps: int = 50) -
 
 
 @torch.no_grad()
-def occlusion(probe: Probe, question: Question) -> Answer:
-    """By how much the score falls when a patch is replaced by zeros, the mean colour of the preprocessing, by captum.
+def occlusion(probe: Probe, question: Question, *, square: int | None = None) -> Answer:
+    """By how much the score falls when a square is replaced by zeros, the mean colour of the preprocessing, by captum.
 
-    Signed: a patch without which the score rises is below 0. Source: Zeiler & Fergus 2014.
+    square: its side, px of the model's input; by default a patch of the model, of more than 1,024 of them some 14 squares
+    along the shorter side. Signed: a square without which the score rises is below 0. Source: Zeiler & Fergus 2014.
     """
     from captum.attr import Occlusion
 
+    size, grid = (probe.pixels.shape[2], probe.pixels.shape[3]), probe.grid
+    if square is not None and not 1 <= square <= min(size):
+        raise ValueError(f"occlusion takes squares of 1 to {min(size)} px of the model's input, not of {square}")
+    if square is None and grid.patches > _MANY:
+        square = squares(size)
+    shown = None if square is None else Grid.of(size, (square, square))
     probe.settled()
-    grid = probe.grid
-    with probe.counting(grid.patches + 1):
+    cells = shown or grid
+    with probe.counting(cells.patches + 1):
         attribution = Occlusion(probe.scores).attribute(
             probe.pixels,
-            sliding_window_shapes=(3, *grid.patch),
-            strides=(3, *grid.patch),
+            sliding_window_shapes=(probe.pixels.shape[1], *cells.patch),
+            strides=(probe.pixels.shape[1], *cells.patch),
             perturbations_per_eval=probe.batch,
         )
-    return Answer(_by_patch(attribution, grid)[0, :, 0, :, 0].flatten(), signed=True, by_pixels=True, cells=_squares(probe))
+    values = _by_patch(attribution, cells)[0, :, 0, :, 0].flatten()
+    words = _squares(probe) if shown is None else f"{cells.rows} × {cells.cols} squares of {square} px"
+    return Answer(values, signed=True, by_pixels=True, grid=shown, cells=words)
 
 
 def _by_patch(pixels: Tensor, grid: Grid) -> Tensor:

@@ -11,7 +11,7 @@ from ..core.checks import whole
 from ..core.geometry import Grid
 from ..engine.capture import Capture
 from ..engine.site import Site
-from . import registry
+from .layers import encoder
 from .request import Head, Layer, layer_index
 
 
@@ -45,23 +45,6 @@ class Answer:
     cells: str | None = None
 
 
-def encoder(cap: Capture, grid: Grid) -> list[Site]:
-    """The self-attention sites over the whole token grid, in execution order.
-
-    Raises ValueError where no site attends over that many tokens: the grid would be wrong, so nothing is shown.
-    """
-    sites = [site for site in cap.layers if site.keys == grid.tokens]
-    if not sites:
-        cap.site(-1)  # raises where nothing was captured or nothing is self-attention
-        counts = sorted({site.keys for site in cap.layers})
-        raise ValueError(
-            f"the model attends over {', '.join(map(str, counts))} tokens, and the input makes {grid}: windowed "
-            "attention, dropped patches or unknown extra tokens. vislab.capture reads its sites as they are; "
-            f"{registry.instead()} need no attention"
-        )
-    return sites
-
-
 def mean_query(cap: Capture, site: Site) -> Tensor:
     """The mean over all queries -> (heads, keys); in blocks, so that memory stays O(n)."""
     blocks = (cap.attention(site, slice(start, start + 64))[0] for start in range(0, site.queries, 64))
@@ -86,7 +69,8 @@ def pooling_head(cap: Capture, grid: Grid, layer: Layer) -> Site | None:
     count = len(encoder(cap, grid))
     if layer == "mean" or layer_index(layer, count) < count - 1:
         return None
-    pooling = [s for s in cap.sites.values() if not s.self_attention and s.keys == grid.tokens]
+    few = (s for s in cap.sites.values() if not s.self_attention and "decoder" not in s.name)
+    pooling = [s for s in few if s.keys == grid.tokens]
     return pooling[-1] if pooling else None
 
 

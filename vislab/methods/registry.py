@@ -20,12 +20,13 @@ Part = Literal["layer", "head", "query", "target"]
 class Option:
     """A keyword that one method has of its own.
 
-    kind: "share" of 0 to 1, "index" of a layer, or "count" from 1. words: what it is, for help texts.
+    kind: "share" of 0 to 1, "index" of a layer, or "count" from 1. default: None where the method finds it. words: what
+    it is, for help texts.
     """
 
     name: str
     kind: Literal["share", "index", "count"]
-    default: float
+    default: float | None
     words: str
 
     def check(self, value: Any) -> None:
@@ -151,6 +152,7 @@ METHODS: dict[str, Method] = {
             frozenset({"target"}),
             "occlusion",
             "Zeiler & Fergus 2014, Visualizing and Understanding Convolutional Networks",
+            (Option("square", "count", None, "side of the squares, px, else a patch"),),
             attends=False,
         ),
         Method(

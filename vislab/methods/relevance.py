@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..engine.capture import Capture
-from ..engine.site import Site
+from ..engine.site import AttentionRefused, Site
+from .layers import aside, encoder
 from .probe import Probe
-from .question import Answer, Question, encoder, pooling_head, token_name
+from .question import Answer, Question, pooling_head, token_name
 
 
 def relevance(probe: Probe, question: Question) -> Answer:
@@ -33,7 +34,14 @@ def grad_rollout(probe: Probe, question: Question, *, residual: float = 0.5) -> 
 
 def _start(cap: Capture, probe: Probe, question: Question) -> tuple[list[Site], int | Tensor, str]:
     """The sites that the score depends on, what the walk through them starts with, and that in words."""
-    grid, sites = probe.grid, encoder(cap, probe.grid)
+    grid, layers = probe.grid, encoder(cap, probe.grid)
+    for site in aside(cap, layers):
+        if site.refused is not None or cap.queries_read(site).any():
+            raise AttentionRefused(
+                f"{site.name} ({site.kind}) attends after the layers, over tokens that they made, and the score "
+                "depends on it: this walk goes through the layers alone; take method='rollout' or 'grad_cam'"
+            )
+    sites = layers.walk(0, len(layers) - 1)
     while len(sites) > 1 and not cap.queries_read(sites[-1]).any():
         sites = sites[:-1]
     if question.token is not None:

@@ -42,7 +42,7 @@ def image_part(module: nn.Module) -> nn.Module:
 
 
 def arguments(module: nn.Module, patches: int, *, interpolated: bool) -> dict[str, Any]:
-    """What a module takes beside the pixels. interpolated: whether the grid of patches is not the one it was made for."""
+    """What a module takes beside the pixels. interpolated: whether the grid is not the one that it was made for."""
     takes = _takes(core(module))
     found: dict[str, Any] = {}
     if "interpolate_pos_encoding" in takes:
@@ -54,11 +54,10 @@ def arguments(module: nn.Module, patches: int, *, interpolated: bool) -> dict[st
 
 
 def seeing(module: nn.Module) -> nn.Module:
-    """A module as one that takes an image: of those that take patches already cut (SigLIP2), with the cutting before."""
-    takes = _takes(core(module))
-    config = getattr(core(module), "config", None)
-    if {"pixel_values", "spatial_shapes"} <= takes.keys() and isinstance(getattr(config, "patch_size", None), int):
-        return OfPatches(module, config.patch_size)
+    """A module as one that takes an image: those that take patches already cut (SigLIP2) with the cutting before."""
+    patch_size = getattr(getattr(core(module), "config", None), "patch_size", None)
+    if {"pixel_values", "spatial_shapes"} <= _takes(core(module)).keys() and isinstance(patch_size, int):
+        return OfPatches(module, patch_size)
     return module
 
 

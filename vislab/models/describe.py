@@ -13,8 +13,9 @@ from ..core.geometry import Grid
 from ..engine.hooks import capture
 from .calling import arguments, core, family_of, image_part, seeing
 from .classes import said_names
-from .embedding import Lost, entrance
+from .embedding import DoesNotRun, Lost, NoAttention, entrance
 from .feasible import runs, squares
+from .flow import flow
 from .model import Model
 from .modes import evaluating, frozen
 from .places import Places, noise, places
@@ -46,7 +47,8 @@ def described(
     try:
         size, found = _placed(name, module, how, grid)
     except Lost as lost:
-        return _blind(name, module, how, labels, str(lost))
+        return _blind(name, module, how, labels, lost)
+    order = flow(module, found.path, noise(module, size, 0), _arguments(module, size))
     config: Any = getattr(core(module), "config", None)
     return Model(
         name=name,
@@ -59,12 +61,12 @@ def described(
         suffix=found.grid.suffix,
         cls=found.grid.prefix > 0 and _first_is_cls(module, size, found),
         names=tuple(labels) if labels else said_names(module),
-        layers=found.layers,
+        layers=order.layers,
         heads=found.heads or _said(config, "num_attention_heads") or 1,
         dim=found.dim,
         biased=any(getattr(config, f"use_{which}relative_position_bias", False) for which in ("", "shared_")),
         found=found,
-        claimed=grid,
+        beside=order.beside,
     )
 
 
@@ -87,7 +89,8 @@ def _placed(
         try:
             return size, places(module, size, _arguments(module, size), claim=grid)
         except Lost as error:
-            refused = refused or error
+            if refused is None or isinstance(refused, DoesNotRun):
+                refused = error
     if grid is not None:
         found = f"{grid} of {grid.patch[0]}×{grid.patch[1]} px after {grid.prefix} and before {grid.suffix} others"
         raise ValueError(f"{name} does not have the grid that was given, {found}: {refused}") from refused
@@ -96,7 +99,7 @@ def _placed(
 
 
 def _blind(
-    name: str, module: nn.Module, how: Preprocessing | None, labels: Sequence[str] | None, lost: str
+    name: str, module: nn.Module, how: Preprocessing | None, labels: Sequence[str] | None, lost: Lost
 ) -> Model:
     """A Model of a module none of whose attention is one map over the image, but which runs on an image."""
     for size in _sizes(module, how, None):
@@ -120,9 +123,9 @@ def _blind(
             heads=0,
             dim=0,
             biased=False,
-            blind=lost,
+            blind=str(lost),
         )
-    raise ValueError(f"{name}: {lost}. {_advice(name, module)}")
+    raise ValueError(f"{name}: {lost}. {_advice(module, lost)}") from lost
 
 
 def _sizes(module: nn.Module, how: Preprocessing | None, grid: Grid | None) -> Iterator[tuple[int, int]]:
@@ -142,20 +145,27 @@ def _arguments(module: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
     return arguments(module, size[0] // side * (size[1] // side), interpolated=False)
 
 
-def _advice(name: str, module: nn.Module) -> str:
+def _advice(module: nn.Module, refused: Lost | None) -> str:
     """What to try with a module whose tokens were not found."""
-    device = next(module.parameters())
-    for frames in (_said(getattr(core(module), "config", None), "num_frames") or 8, 2):
-        clip = torch.zeros(1, frames, 3, *(input_sizes(module) or [(224, 224)])[0], device=device.device)
-        try:
-            with torch.no_grad():
-                entrance(module, clip.to(device.dtype), {})
-        except Lost:
-            continue
-        return f"It takes clips, (batch, frames, channels, height, width), and {name} cannot be shown one image"
+    if isinstance(refused, NoAttention):
+        return "Take a Vision Transformer, such as vislab.load('embedded')"
+    if isinstance(refused, DoesNotRun):
+        weight = next(module.parameters())
+        for frames in (_said(getattr(core(module), "config", None), "num_frames") or 8, 2):
+            clip = torch.zeros(1, frames, 3, *(input_sizes(module) or [(224, 224)])[0], device=weight.device)
+            try:
+                with torch.no_grad(), evaluating(module):
+                    entrance(module, clip.to(weight.dtype), {})
+            except Lost:
+                continue
+            return "It takes clips, (batch, frames, channels, height, width): vislab shows models of single images"
+        return (
+            "load takes what runs on one image of 3 channels alone, perhaps a part of this module; vislab.capture "
+            "reads the attention of any module as it is"
+        )
     return (
-        "Load the part that sees the image alone, or say where its tokens are, vislab.load(module, grid=vislab.Grid(rows, "
-        "cols, patch, prefix, suffix)); vislab.capture reads any module's attention as it is"
+        "Say where they are, vislab.load(module, grid=vislab.Grid(rows, cols, patch, prefix, suffix)), or read its "
+        "attention as it is by vislab.capture"
     )
 
 

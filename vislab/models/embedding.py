@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..core.checks import first_line
-from .modes import evaluating
 
 _SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
 
@@ -23,13 +22,21 @@ class Lost(ValueError):
     """The places of a model's tokens cannot be found; the message says what was found instead."""
 
 
+class DoesNotRun(Lost):
+    """The module cannot run on such an input."""
+
+
+class NoAttention(Lost):
+    """The module runs, and no tokens of the image meet each other in it."""
+
+
 class _Reached(BaseException):
     """Attention begins, and the forward has gone far enough; no model catches this."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Which tensor holds the tokens: so many-th of those that a module is given, seen in one of the ways of `_views`."""
+    """Which tensor holds the tokens: its index among those that a module is given, and among its `_views`."""
 
     module: str
     tensor: int
@@ -40,9 +47,9 @@ class Source:
 class Entrance:
     """What the first attention of a forward reads.
 
-    tokens: (n, width), in the graph of the pixels where there is one. path: of the innermost module that ran. attending:
-    how many tokens attend there, fewer than n where it attends in windows. heads: 0 where that cannot be told. source:
-    None where the tokens are the queries themselves.
+    tokens: (n, width), in the graph of the pixels where there is one. path: of the innermost module that ran.
+    attending: how many tokens attend there, fewer than n where it attends in windows. heads: 0 where that cannot be
+    told. source: None where the tokens are the queries themselves.
     """
 
     tokens: Tensor
@@ -55,13 +62,13 @@ class Entrance:
 def entrance(
     module: nn.Module, pixels: Tensor, arguments: Mapping[str, Any], *, again: Entrance | None = None
 ) -> Entrance:
-    """Run a module on pixels, (1, channels, height, width), up to its first attention over tokens.
+    """Run a module, in evaluation mode, on pixels, (1, channels, height, width), up to its first attention over tokens.
 
     again: what was found for other pixels of that size, which tells where to stop. Raises Lost where it cannot run on
     them, or nothing attends.
     """
     source = again.source if again is not None else None
-    with evaluating(module), _followed(module, source) as running, _Watch(running, pixels) as watch:
+    with _followed(module, source) as running, _Watch(running, pixels) as watch:
         try:
             module(pixels, **arguments)
         except _Reached:
@@ -73,8 +80,8 @@ def entrance(
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            raise Lost(f"it does not run on an input of {shape_of(pixels)}: {reason(error)}") from error
-    raise Lost("no attention was seen in which tokens of the image meet each other")
+            raise DoesNotRun(f"it does not run on an input of {shape_of(pixels)}: {reason(error)}") from error
+    raise NoAttention("no attention was seen in which tokens of the image meet each other")
 
 
 def shape_of(pixels: Tensor) -> str:

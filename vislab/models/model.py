@@ -37,8 +37,8 @@ FEW = 20  # classes that a message lists
 class Prepared:
     """An image as a model's input.
 
-    pixels: (1, 3, height, width). frame: of the grid's cells, which is that of the pixels but where the grid has another
-    corner. by_pixels: of the pixels. arguments: what the module takes beside them.
+    pixels: (1, 3, height, width). frame: of the grid's cells, which is that of the pixels but where the grid has
+    another corner. by_pixels: of the pixels. arguments: what the module takes beside them.
     """
 
     pixels: Tensor
@@ -63,13 +63,14 @@ class Model(Outline):
     """A Vision Transformer ready to look at images; make one with `vislab.load`.
 
     module: what runs; the rest says what is known of it. found: where the experiment found its tokens; None of what
-    comes from files that say all. claimed: the grid that the user gave. blind: why none of its attention is one map
-    over the image, where it has no layers. lock: held while the module is at work.
+    comes from files that say all. beside: the path of a part that attends in several places side by side, "" where all
+    come one after the other. blind: why none of its attention is one map over the image, where it has no layers. lock:
+    held while the module is at work.
     """
 
     module: nn.Module
     found: Places | None = None
-    claimed: Grid | None = None
+    beside: str = ""
     blind: str = ""
     lock: Any = field(default_factory=threading.RLock, repr=False)
 
@@ -280,13 +281,17 @@ class Model(Outline):
         size = self.preprocessing.size if image_size is None else sides(image_size)
         if not self.attends:
             return self._tried(size)
-        if image_size is not None and size not in (self.preprocessing.size, self.own_size) and not self._by_rule(size):
-            try:
-                if self.family in RESIZABLE:  # made for a grid that is not square, which it would not interpolate from
-                    return super().input_size(image_size)
-                self._places(size)
-            except Lost:
-                return super().input_size(image_size)  # which says that it takes its own alone
+        if size in (self.preprocessing.size, self.own_size) or self._by_rule(size):
+            return size
+        if self.family in RESIZABLE:  # made for a grid that is not square, which it would not interpolate from
+            return super().input_size(image_size)
+        try:
+            self._places(size)
+        except Lost:
+            height, width = (max(p, side // p * p) for side, p in zip(size, self.patch, strict=True))
+            if (height, width) != size and self._takes((height, width)):
+                self._filled(size, self.patch)
+            return super().input_size(image_size)  # which says that it takes its own alone
         return size
 
     def _tried(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -296,8 +301,16 @@ class Model(Outline):
                 try:
                     runs(self.module, size)
                 except Lost as error:
-                    raise ValueError(f"{self.name} was made for {self.own_size[0]}×{self.own_size[1]} px, and {error}") from error
+                    own = f"{self.own_size[0]}×{self.own_size[1]} px"
+                    raise ValueError(f"{self.name} was made for {own}, and {error}") from error
         return size
+
+    def _takes(self, size: tuple[int, int]) -> bool:
+        try:
+            self._places(size)
+        except Lost:
+            return False
+        return True
 
     def grid(self, image_size: ImageSize | None = None, patch_size: int | None = None) -> Grid:
         size = self.input_size(image_size)
@@ -316,8 +329,7 @@ class Model(Outline):
     def frame(
         self, source: tuple[int, int], *, image_size: ImageSize | None = None, patch_size: int | None = None
     ) -> Frame:
-        """From an image of `source`, (height, width), to the cells of its grid: 0 is the grid's top left corner."""
-        frame = self.preprocessing.frame(source, self.input_size(image_size))
+        frame = super().frame(source, image_size=image_size)
         return self._of_cells(frame, self.grid(image_size, patch_size))
 
     @property
@@ -326,7 +338,7 @@ class Model(Outline):
         found = self.found
         if found is None:
             return True
-        return found.corner == (0, 0) and found.grid == Grid.of(self.own_size, self.patch, self.prefix, self.suffix)
+        return found.corner == (0.0, 0.0) and found.grid == Grid.of(self.own_size, self.patch, self.prefix, self.suffix)
 
     def _by_rule(self, size: tuple[int, int]) -> bool:
         """Whether the grid of an input follows from the patch size, so that nothing has to be tried."""
@@ -346,7 +358,7 @@ class Model(Outline):
         if self._by_rule(frame.model) or not self.attends:
             return frame
         top, left = self._places(frame.model).corner
-        if top == left == 0:
+        if (top, left) == (0, 0):
             return frame
         offset = (frame.offset[0] - top, frame.offset[1] - left)
         return Frame(frame.source, (grid.rows * grid.patch[0], grid.cols * grid.patch[1]), frame.scale, offset)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..core.checks import whole
 from ..core.costs import attention_memory
-from ..core.geometry import Grid
+from ..core.geometry import Frame, Grid
 from .preprocessing import ImageSize, Preprocessing, sides
 
 # transformers' model types whose forward interpolates positions by the recorded patch size; held by the tests
@@ -81,8 +81,14 @@ class Outline:
         """
         size = self.input_size(image_size)
         patch = self.patch if patch_size is None else (self._patch_size(patch_size),) * 2
-        grid = Grid.of(size, patch, self.prefix, self.suffix)
-        if (image_size is not None or patch_size is not None) and any(s % p for s, p in zip(size, patch, strict=True)):
+        if image_size is not None or patch_size is not None:
+            self._filled(size, patch)
+        return Grid.of(size, patch, self.prefix, self.suffix)
+
+    def _filled(self, size: tuple[int, int], patch: tuple[int, int]) -> None:
+        """Raise ValueError for patches that leave pixels of an input over."""
+        Grid.of(size, patch)
+        if any(s % p for s, p in zip(size, patch, strict=True)):
             p = patch[0]
             fitting = [d for d in range(4, min(size) + 1) if size[0] % d == 0 and size[1] % d == 0]
             near = sorted({max(p, s // p * p) for s in size} | {(s // p + 1) * p for s in size})
@@ -90,7 +96,12 @@ class Outline:
                 f"patches of {p} px do not fill an input of {size[0]}×{size[1]} px: take an image_size of "
                 f"{' or '.join(map(str, near))}, or a patch_size of {', '.join(map(str, fitting)) or 'another size'}"
             )
-        return grid
+
+    def frame(
+        self, source: tuple[int, int], *, image_size: ImageSize | None = None, patch_size: int | None = None
+    ) -> Frame:
+        """From an image of `source`, (height, width), to the cells of its grid: 0 is the grid's top left corner."""
+        return self.preprocessing.frame(source, self.input_size(image_size))
 
     def input_size(self, image_size: ImageSize | None = None) -> tuple[int, int]:
         """(height, width) px of the input that is asked for. Raises ValueError for sizes that the model cannot take."""

@@ -1,16 +1,15 @@
 """Where a model's tokens are, by experiment: which pixels each token is made of, and the grid that this makes.
 
-Only the embedding part runs, up to the first attention. First it is run on pixels, and on others that differ in a random
-half of the patches that the module's records suggest: when the tokens of these patches change, and no other, the grid is
-proven by two such runs. Where it is another, gradients tell of every pixel which token it feeds: the gradient of the sum
-of all tokens (of a random projection of each) is compared with that of the same sum with weights that number them, and a
-pixel that feeds one token alone has the two in the ratio of that token's weight. Tokens that see more than a patch each
-are placed where stripes of changed pixels change them most.
+Only the embedding part runs, up to the first attention. First it is run on pixels, and on others that differ in a
+random half of the patches that the module's records suggest: when the tokens of these patches change, and no other,
+the grid is proven by two such runs. Where it is another, gradients tell of every pixel which token it feeds: the
+gradient of the sum of all tokens (of a random projection of each) is compared with that of the same sum with weights
+that number them, and a pixel that feeds one token alone has the two in the ratio of that token's weight. Tokens that see
+more than a patch each are placed where stripes of changed pixels change them most.
 """
 
 from __future__ import annotations
 
-import re
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from ..core.geometry import Grid
 from .embedding import Lost, entrance
+from .modes import evaluating
 
 _SEEN = 1e-9  # of the strongest gradient's square: a pixel below it feeds no token
 _REMEMBERED: weakref.WeakKeyDictionary[nn.Module, dict[Any, Places]] = weakref.WeakKeyDictionary()
@@ -33,8 +33,7 @@ class Places:
 
     corner: (y, x) in model pixels of the grid's top left corner, below 0 where the embedding pads the image. overlap:
     whether a token also sees pixels beyond its patch; the grid then tells where it sees most. path: of the module that
-    attends first, with so many heads, over tokens of so many numbers (dim); layers: how many modules have its name but
-    for indices.
+    attends first, with so many heads (0 where that cannot be told), over tokens of so many numbers (dim).
     """
 
     grid: Grid
@@ -43,7 +42,6 @@ class Places:
     path: str
     heads: int
     dim: int
-    layers: int
 
 
 def places(
@@ -70,16 +68,18 @@ def noise(module: nn.Module, size: tuple[int, int], seed: int) -> Tensor:
 
 @torch.inference_mode(False)
 def _found(module: nn.Module, size: tuple[int, int], arguments: Mapping[str, Any], claim: Grid | None) -> Places:
-    look = Look(module, noise(module, size, 0), arguments)
+    with evaluating(module):
+        return _sought(Look(module, noise(module, size, 0), arguments), claim)
+
+
+def _sought(look: Look, claim: Grid | None) -> Places:
     grid, corner, overlap = claim or _by_hint(look), (0.0, 0.0), False
-    if claim is not None:
-        _confirm(look, claim)
-    elif grid is None:
+    if claim is not None and (why := _unconfirmed(look, claim)):
+        raise Lost(why)
+    if grid is None:
         grid, corner, overlap = _by_gradient(look)
     at = look.reached
-    pattern = _unnumbered(at.path)
-    layers = sum(_unnumbered(name) == pattern for name, _ in module.named_modules())
-    return Places(grid, corner, overlap, at.path, at.heads, at.tokens.shape[1], layers)
+    return Places(grid, corner, overlap, at.path, at.heads, at.tokens.shape[1])
 
 
 class Look:
@@ -155,21 +155,18 @@ def _half_changed(look: Look, rows: int, cols: int, patch: tuple[int, int]) -> t
     return chosen.flatten().numpy(), look.moved(other) > 0
 
 
-def _confirm(look: Look, grid: Grid) -> None:
-    """Raise Lost where the tokens of the patches that are changed, and no other patch's, do not change."""
+def _unconfirmed(look: Look, grid: Grid) -> str:
+    """What speaks against a grid; "" where the tokens of the patches that are changed change, and no other patch's."""
     if len(look.tokens) != grid.tokens:
-        raise Lost(f"its first attention, {look.reached.path}, reads {len(look.tokens)} tokens")
+        return f"{look.reached.path}, its first attention, reads {len(look.tokens)} tokens"
     chosen, moved = _half_changed(look, grid.rows, grid.cols, grid.patch)
     wrong = int((moved[grid.patch_tokens] != chosen).sum())
-    if wrong:
-        raise Lost(
-            f"with the pixels of {chosen.sum()} of these patches changed, {wrong} of the {grid.patches} tokens do not do "
-            f"as they should: {moved.sum()} tokens change, the first of them token {moved.argmax()}"
-        )
-
-
-def _unnumbered(path: str) -> str:
-    return re.sub(r"\d+", "#", path)
+    if not wrong:
+        return ""
+    return (
+        f"with the pixels of {chosen.sum()} of these patches changed, {wrong} of the {grid.patches} tokens do not do "
+        f"as they should: {moved.sum()} tokens change, the first of them token {moved.argmax()}"
+    )
 
 
 # ---- by gradients ----
@@ -180,8 +177,10 @@ def _by_gradient(look: Look) -> tuple[Grid, tuple[float, float], bool]:
     if graph is not None:
         fed = _fed(_projected(graph[0]), graph[1])
         if fed is not None:
-            return *_raster(fed, len(look.tokens)), False
-    return *_centred(look), True
+            return *_raster(fed, look), False
+    grid, corner = _centred(look)
+    exact = corner == (0.0, 0.0) and not _unconfirmed(look, grid)
+    return grid, corner, not exact
 
 
 def _projected(tokens: Tensor) -> Tensor:
@@ -191,10 +190,10 @@ def _projected(tokens: Tensor) -> Tensor:
 
 def _fed(score: Tensor, pixels: Tensor) -> np.ndarray | None:
     """Which token each pixel feeds, -1 for none, (height, width); None where pixels feed several."""
-    (plain,) = torch.autograd.grad(score.sum(), pixels, retain_graph=True, allow_unused=True)
-    if plain is None:
+    found: tuple[Tensor | None, ...] = torch.autograd.grad(score.sum(), pixels, retain_graph=True, allow_unused=True)
+    if found[0] is None:
         return None
-    plain = plain[0].float()
+    plain = found[0][0].float()
     energy = plain.square().sum(0)
     seen = energy > _SEEN * energy.max()
     base = 2048 if pixels.dtype in (torch.float32, torch.float64) else 12  # what its numbers can tell apart
@@ -213,10 +212,10 @@ def _fed(score: Tensor, pixels: Tensor) -> np.ndarray | None:
     return torch.where(single, index, -1).long().cpu().numpy()
 
 
-def _raster(index: np.ndarray, count: int) -> tuple[Grid, tuple[float, float]]:
+def _raster(index: np.ndarray, look: Look) -> tuple[Grid, tuple[float, float]]:
     """The grid whose patches are the pixels of each token, and its corner."""
     fed, ys, xs = _boxes(index)
-    first, cells = int(fed[0]), len(fed)
+    first, cells, count = int(fed[0]), len(fed), len(look.tokens)
     cols = int(np.argmax(ys[:, 0] != ys[0, 0])) or cells
     rows = cells // cols
     regular = rows * cols == cells == fed[-1] - first + 1
@@ -227,15 +226,15 @@ def _raster(index: np.ndarray, count: int) -> tuple[Grid, tuple[float, float]]:
         (top, height), (left, width) = _steps(ys[::cols]), _steps(xs[:cols])
         regular = height > 0 and width > 0
     if regular:
-        y, x = ((np.arange(side) - start) // step for side, start, step in zip(index.shape, (top, left), (height, width)))
+        y, x = (np.arange(index.shape[0]) - top) // height, (np.arange(index.shape[1]) - left) // width
         expected = first + y[:, None] * cols + x
         regular = bool(((index == expected) | (index < 0)).all())
     if not regular:
         share = float((index >= 0).mean())
         dropped = f": only {share:.0%} of the pixels reach a token" if share < 0.9 else ""
         raise Lost(
-            f"its {count} tokens are no grid of patches, row by row from the top left{dropped}; patches may be dropped, "
-            "shuffled or of several sizes"
+            f"{look.reached.path}, its first attention, reads {count} tokens that are no grid of patches, row by row "
+            f"from the top left{dropped}; patches may be dropped, shuffled or of several sizes"
         )
     return Grid(rows, cols, (height, width), first, count - first - cells), (float(top), float(left))
 
@@ -252,7 +251,7 @@ def _boxes(index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         spans.append(np.stack([low, high], 1))
     if not len(fed):
         raise Lost("no pixel reaches its first attention")
-    return fed, *spans
+    return fed, spans[0], spans[1]
 
 
 def _steps(spans: np.ndarray) -> tuple[int, int]:

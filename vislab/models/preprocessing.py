@@ -126,7 +126,7 @@ _SIZES = ("image_size", "img_size", "input_size")
 
 
 def input_sizes(module: nn.Module) -> list[tuple[int, int]]:
-    """The sizes that a module, its configuration and its parts call the image's, (height, width) px, outermost first."""
+    """The sizes that a module, its configuration and its parts say of images, (height, width) px, outermost first."""
     owners: list[Any] = []
     for part in module.modules():
         config = getattr(part, "config", None)
