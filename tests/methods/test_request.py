@@ -100,4 +100,4 @@ def test_defaults_are_those_of_the_functions() -> None:
 )
 def test_what_has_no_answer_is_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Request(**settings).fits(layers=2, heads=4)
+        Request(**settings).fits(OUTLINE)

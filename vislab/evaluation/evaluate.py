@@ -65,7 +65,7 @@ def evaluate(
     sources = _listed(images)
     ready = model_of(model)
     known = classes_of(ready)
-    plan = Plan(ready, _by_name(methods), fill, steps, seed, patch_size, image_size)
+    plan = Plan(ready, _by_name(methods, ready), fill, steps, seed, patch_size, image_size)
     plan = replace(plan, steps=min(steps, plan.grid.patches))
     classes = _targets(ready, targets, len(sources))
     outcomes: list[Outcome] = []
@@ -111,10 +111,12 @@ def _listed(images: Iterable[Any]) -> list[Any]:
     return list(images.values() if isinstance(images, Mapping) else images)
 
 
-def _by_name(methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
+def _by_name(
+    methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None, model: Model
+) -> dict[str, dict[str, Any]]:
     """Name -> keywords of `explain`. Raises ValueError for what `explain` refuses, and for names of baselines."""
     if methods is None:
-        methods = list(registry.METHODS)
+        methods = [name for name, method in registry.METHODS.items() if model.attends or not method.attends]
     if isinstance(methods, str):
         raise ValueError(f"methods is a list of names, [{methods!r}], or a mapping from names to keywords of explain")
     settings = methods if isinstance(methods, Mapping) else {name: {} for name in methods}
@@ -123,7 +125,8 @@ def _by_name(methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) ->
         if name in BASELINES:
             raise ValueError(f"{name!r} is always there, as a baseline: leave it out of methods")
         parts = {part: value for part, value in keywords.items() if part in DEFAULTS}
-        Request(**parts, options={option: value for option, value in keywords.items() if option not in DEFAULTS})
+        request = Request(**parts, options={name: value for name, value in keywords.items() if name not in DEFAULTS})
+        request.fits(model)
     return named
 
 

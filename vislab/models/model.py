@@ -287,11 +287,14 @@ class Model(Outline):
             return super().input_size(image_size)
         try:
             self._places(size)
-        except Lost:
+        except Lost as lost:
             height, width = (max(p, side // p * p) for side, p in zip(size, self.patch, strict=True))
             if (height, width) != size and self._takes((height, width)):
                 self._filled(size, self.patch)
-            return super().input_size(image_size)  # which says that it takes its own alone
+            try:
+                return super().input_size(image_size)  # which says that it takes its own alone
+            except ValueError as refusal:
+                raise ValueError(f"{refusal} (it was tried: {lost})") from lost
         return size
 
     def _tried(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -57,6 +57,11 @@ function showTokens(store, ui, { model }) {
   const grid = gridOf(size, patch, extra);
   const n = grid.tokens;
   const { heads, dim, layers } = model;
+  if (!layers) {
+    ui.count.replaceChildren(`${grid.rows} × ${grid.cols} squares of ${patch[0]} px`);
+    ui.cost.replaceChildren("no attention");
+    return ui.chart.replaceChildren();
+  }
   const sum = `${grid.rows} × ${grid.cols}${extra ? ` + ${extra}` : ""} = `;
   ui.count.replaceChildren(sum, make("b", { textContent: whole(n) }), " tokens");
   const [flops, bytes] = [amount(attentionFlops(n, dim, layers), "FLOP"), amount(mapBytes(n, heads, layers), "B")];
@@ -89,6 +94,7 @@ function drawCost(svg, n, marks) {
 function showMeasures(store, ui, shown) {
   const { settings, model, frame, run } = shown;
   const { plain } = store.state;
+  if (!model.layers) return ui.measures.replaceChildren("This model has no attention that is one map over the image.");
   if (plain?.run !== run || plain.layer !== settings.layer) return ui.measures.replaceChildren("…");
   const sameInput = String(frame.model) === String(model.size); // else pixels of one are not those of the other
   const head = now(store, "head");
