@@ -70,7 +70,7 @@ def marks_of_families() -> dict[str, Collection[str]]:
         "attention": families.FAMILIES,  # engine, methods
         "heatmaps": tiny.FAMILIES,  # test_models
         "every method": test_relevance.CLASSIFIERS,
-        "any input size": [*resizable, "YOLOS"],
+        "any input size": [*resizable, *tiny.ANY_SIZE],
         "any patch size": test_patch_size.CHANGING,
     }
     return {column: {family_of(name, FAMILIES) for name in names} for column, names in tried.items()}

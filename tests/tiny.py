@@ -91,6 +91,8 @@ FAMILIES = {
     ),
 }
 
+ANY_SIZE = ("YOLOS", "timm DINOv3")  # of the image, by their own code, though not any patch size
+
 
 def make(family: str) -> nn.Module:
     """A model of a family whose attention is far from uniform, with the same weights each time."""

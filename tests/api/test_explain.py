@@ -199,7 +199,13 @@ def with_nan(module: nn.Module) -> nn.Module:
 
 
 LATE: list[tuple[str, Callable[[nn.Module], nn.Module], dict[str, Any], type[BaseException], str | None]] = [
-    ("the model fails", lambda m: broken(m, RuntimeError("boom")), {}, ValueError, r"does not run through on an input of .*: boom \(RuntimeError\)"),
+    (
+        "the model fails",
+        lambda m: broken(m, RuntimeError("boom")),
+        {},
+        ValueError,
+        r"does not run through on an input of .*: boom \(RuntimeError\)",
+    ),
     ("interrupted", lambda m: broken(m, KeyboardInterrupt()), {}, KeyboardInterrupt, None),
     ("NaN in the weights", with_nan, {}, AttentionRefused, "NaN or infinite values: look for them in the weights"),
     ("rollout's start", lambda m: m, {"start": 2}, ValueError, "start runs from 0 to 1"),

@@ -30,9 +30,13 @@ from vislab.models.preprocessing import Preprocessing
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        (lambda: hf.Siglip2VisionModel(hf.Siglip2VisionConfig(**tiny.SIZE, patch_size=8)), "has no patch embedding"),
-        (lambda: torchvision.models.resnet18(), "has no patch embedding"),
-        (lambda: nn.Conv2d(3, 4, 2, 2), "cannot tell the input size"),
+        (
+            lambda: hf.CLIPTextModel(hf.CLIPTextConfig(**tiny.TEXT)),
+            "does not run on an input of 3 channels and 224×224",
+        ),
+        (lambda: torchvision.models.resnet18(), "no attention was seen .* Take a Vision Transformer"),
+        (lambda: nn.Conv2d(3, 4, 2, 2), "no attention was seen .* Take a Vision Transformer"),
+        (lambda: nn.Identity(), "has no weights"),
     ],
 )
 def test_modules_that_are_no_vision_transformer_are_refused(module: Callable[[], nn.Module], words: str) -> None:

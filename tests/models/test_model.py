@@ -237,9 +237,14 @@ def test_cls_is_the_row_of_the_model_s_own_eager_attention(family: str, image_si
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_non_square_input_is_taken_or_refused_by_name(family: str) -> None:
     model = load.load(tiny.make(family))
-    if model.resizable or family.startswith("YOLOS"):
-        grid = explain.explain(photo((50, 70)), model=model, method="cls", image_size=(64, 24)).grid
+    if model.resizable or family.startswith(tiny.ANY_SIZE):
+        side = model.patch[0]
+        grid = explain.explain(photo((50, 70)), model=model, method="cls", image_size=(8 * side, 3 * side)).grid
         assert (grid.rows, grid.cols) == (8, 3)
+        with pytest.raises(
+            ValueError, match=f"patches of {side} px do not fill an input of {8 * side}×{3 * side + 1} px"
+        ):
+            model.grid((8 * side, 3 * side + 1))
     else:
         with pytest.raises(ValueError, match=rf"{model.name} takes \d+×\d+ px only, not 64×24: leave image_size out"):
             model.grid((64, 24))

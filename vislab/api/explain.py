@@ -14,7 +14,7 @@ from ..core import fingerprints
 from ..core.geometry import Frame, Grid
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
-from ..engine.site import AttentionRefused
+from ..methods.layers import in_sequence
 from ..methods.probe import Progress, probing
 from ..methods.question import Question
 from ..methods.request import Head, Layer, Query, Request, Target
@@ -89,11 +89,8 @@ def heatmap(
     it takes long.
     """
     request.fits(model)
-    if request.entry.walks and model.beside:
-        raise AttentionRefused(
-            f"{model.beside} of {model.name} attends in several places side by side, and {request.method} would go "
-            "through them one after the other: take method='cls' or 'attention', layer by layer"
-        )
+    if request.entry.walks:
+        in_sequence(model)
     question = Question(token, model.cls, request.layer, request.head)
     method, target = request.entry.load(), None
     if request.entry.targeted:

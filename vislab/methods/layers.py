@@ -10,6 +10,7 @@ from ..core.geometry import Grid
 from ..engine.capture import Capture
 from ..engine.site import AttentionRefused, Site
 from ..models.flow import ASIDE
+from ..models.model import Model
 from . import registry
 
 
@@ -77,6 +78,15 @@ def encoder(cap: Capture, grid: Grid) -> Layers:
     if not any(site.self_attention for site in sites):
         cap.site(-1)  # which says so
     return Layers(_counted(sites), grid)
+
+
+def in_sequence(model: Model) -> None:
+    """Raise AttentionRefused for a model whose layers do not all follow each other: no walk goes through them."""
+    if model.beside:
+        raise AttentionRefused(
+            f"{model.beside} of {model.name} attends in several places side by side, and a walk would take one after "
+            "the other: take method='cls' or 'attention', layer by layer"
+        )
 
 
 def aside(cap: Capture, layers: Sequence[Site]) -> list[Site]:

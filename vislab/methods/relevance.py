@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..engine.capture import Capture
 from ..engine.site import AttentionRefused, Site
-from .layers import aside, encoder
+from .layers import aside, encoder, in_sequence
 from .probe import Probe
 from .question import Answer, Question, pooling_head, token_name
 
@@ -34,6 +34,7 @@ def grad_rollout(probe: Probe, question: Question, *, residual: float = 0.5) -> 
 
 def _start(cap: Capture, probe: Probe, question: Question) -> tuple[list[Site], int | Tensor, str]:
     """The sites that the score depends on, what the walk through them starts with, and that in words."""
+    in_sequence(probe.model)
     grid, layers = probe.grid, encoder(cap, probe.grid)
     for site in aside(cap, layers):
         if site.refused is not None or cap.queries_read(site).any():

@@ -89,7 +89,7 @@ def _placed(
         try:
             return size, places(module, size, _arguments(module, size), claim=grid)
         except Lost as error:
-            if refused is None or isinstance(refused, DoesNotRun):
+            if refused is None or (isinstance(refused, DoesNotRun) and not isinstance(error, DoesNotRun)):
                 refused = error
     if grid is not None:
         found = f"{grid} of {grid.patch[0]}×{grid.patch[1]} px after {grid.prefix} and before {grid.suffix} others"

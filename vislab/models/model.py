@@ -322,12 +322,15 @@ class Model(Outline):
         if patch_size is not None:
             self._patch_size(patch_size)
         try:
-            return self._places(size).grid
+            found = self._places(size)
         except Lost as lost:
             raise ValueError(
                 f"the preprocessing of {self.name} makes inputs of {size[0]}×{size[1]} px, and {lost}: it was made for "
                 f"image_size={self.own_size}"
             ) from lost
+        if image_size is not None and found.corner == (0.0, 0.0) and not found.overlap:
+            self._filled(size, self.patch)
+        return found.grid
 
     def frame(
         self, source: tuple[int, int], *, image_size: ImageSize | None = None, patch_size: int | None = None

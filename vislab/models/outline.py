@@ -92,9 +92,10 @@ class Outline:
             p = patch[0]
             fitting = [d for d in range(4, min(size) + 1) if size[0] % d == 0 and size[1] % d == 0]
             near = sorted({max(p, s // p * p) for s in size} | {(s // p + 1) * p for s in size})
+            other = f", or a patch_size of {', '.join(map(str, fitting)) or 'another size'}" if self.resizable else ""
             raise ValueError(
                 f"patches of {p} px do not fill an input of {size[0]}×{size[1]} px: take an image_size of "
-                f"{' or '.join(map(str, near))}, or a patch_size of {', '.join(map(str, fitting)) or 'another size'}"
+                f"{' or '.join(map(str, near))}{other}"
             )
 
     def frame(

@@ -4,8 +4,8 @@ Only the embedding part runs, up to the first attention. First it is run on pixe
 random half of the patches that the module's records suggest: when the tokens of these patches change, and no other,
 the grid is proven by two such runs. Where it is another, gradients tell of every pixel which token it feeds: the
 gradient of the sum of all tokens (of a random projection of each) is compared with that of the same sum with weights
-that number them, and a pixel that feeds one token alone has the two in the ratio of that token's weight. Tokens that see
-more than a patch each are placed where stripes of changed pixels change them most.
+that number them, and a pixel that feeds one token alone has the two in the ratio of that token's weight. Tokens that
+see more than a patch each are placed where stripes of changed pixels change them most.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def places(
     claim: what the user says that the grid is, which the experiment checks. Raises Lost, with what was found.
     """
     known = _REMEMBERED.setdefault(module, {})
-    parts = hash(tuple((id(part), str(getattr(part, "stride", ""))) for part in module.modules()))
+    parts = hash(tuple((id(part), part.extra_repr(), len(part._forward_hooks)) for part in module.modules()))
     key = (parts, size, tuple(sorted((k, str(v)) for k, v in arguments.items())), claim)
     if key not in known:
         known[key] = _found(module, size, arguments, claim)
