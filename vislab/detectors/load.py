@@ -51,7 +51,11 @@ def load_detector(
 
 def _held(detector: Any) -> tuple[Any, Any]:
     """What was given, or of a pipeline of transformers its module, and its image processor."""
-    if isinstance(detector, Mapping) and detector and all(isinstance(value, torch.Tensor) for value in detector.values()):
+    if (
+        isinstance(detector, Mapping)
+        and detector
+        and all(isinstance(value, torch.Tensor) for value in detector.values())
+    ):
         raise TypeError(
             f"a state_dict of {len(detector)} tensors is no detector: make the network that they belong to, load them into "
             "it with load_state_dict(…), and give that"

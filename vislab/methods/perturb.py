@@ -83,7 +83,12 @@ def integrated_gradients(probe: Probe, question: Question, *, steps: int = 50) -
         attribution = IntegratedGradients(probe.scores).attribute(
             pixels, n_steps=steps, internal_batch_size=probe.batch
         )
-    return Answer(_by_patch(attribution.detach(), probe.grid).sum((0, 2, 4)).flatten(), signed=True, by_pixels=True, cells=_squares(probe))
+    return Answer(
+        _by_patch(attribution.detach(), probe.grid).sum((0, 2, 4)).flatten(),
+        signed=True,
+        by_pixels=True,
+        cells=_squares(probe),
+    )
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.checks import whole
 from ..engine.capture import Capture
 from ..models.model import Model, Prepared
 from ..models.preprocessing import ImageSize

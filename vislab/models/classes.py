@@ -155,7 +155,9 @@ def watched(module: nn.Module) -> Iterator[Watch | None]:
         yield None
         return
     watch = Watch()
-    parts = [m for m in module.modules() if m._parameters and not (m._modules and not isinstance(m, nn.MultiheadAttention))]
+    parts = [
+        m for m in module.modules() if m._parameters and not (m._modules and not isinstance(m, nn.MultiheadAttention))
+    ]
     handles: list[Any] = []
     try:
         for part in parts:

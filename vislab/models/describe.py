@@ -98,9 +98,7 @@ def _placed(
     raise refused
 
 
-def _blind(
-    name: str, module: nn.Module, how: Preprocessing | None, labels: Sequence[str] | None, lost: Lost
-) -> Model:
+def _blind(name: str, module: nn.Module, how: Preprocessing | None, labels: Sequence[str] | None, lost: Lost) -> Model:
     """A Model of a module none of whose attention is one map over the image, but which runs on an image."""
     for size in _sizes(module, how, None):
         try:

@@ -63,11 +63,15 @@ def _of_timm(name: str, folder: Path, config: dict[str, Any]) -> Model:
         from safetensors.torch import load_file
 
         with LOADING:
-            module = timm.create_model(config["architecture"], pretrained=False, pretrained_cfg_overlay=recipe, **arguments)
+            module = timm.create_model(
+                config["architecture"], pretrained=False, pretrained_cfg_overlay=recipe, **arguments
+            )
         weights = folder / _WEIGHTS if (folder / _WEIGHTS).is_file() else next(folder.glob("*.safetensors"))
         module.load_state_dict(load_file(weights))
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
-        raise OSError(f"cannot load {name!r}, saved by timm: {first_line(error)} {advice(name, 'vislab.load')}") from error
+        raise OSError(
+            f"cannot load {name!r}, saved by timm: {first_line(error)} {advice(name, 'vislab.load')}"
+        ) from error
     module.pretrained_cfg |= recipe
     return described(name, module.eval(), None)
 

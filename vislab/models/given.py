@@ -19,7 +19,9 @@ def given(model: Any) -> tuple[nn.Module, Any]:
     if isinstance(model, nn.Module):
         return getattr(model, "_orig_mod", model), None  # hooks and other patch sizes would compile it anew each time
     if isinstance(model, type) and issubclass(model, nn.Module):
-        raise TypeError(f"{model.__name__} is a class of modules, not a module: make one, with its weights, and give that")
+        raise TypeError(
+            f"{model.__name__} is a class of modules, not a module: make one, with its weights, and give that"
+        )
     if isinstance(model, Mapping) and model and all(isinstance(value, Tensor) for value in model.values()):
         raise TypeError(
             f"a state_dict of {len(model)} tensors is no model: make the module that they belong to, load them into it "

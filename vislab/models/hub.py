@@ -126,9 +126,7 @@ def safely(where: str) -> dict[str, bool]:
 
 def _weighted(kind: Any, where: str, **how: Any) -> nn.Module:
     """A module of a class of transformers with all its weights, from safetensors."""
-    module, report = kind.from_pretrained(
-        where, use_safetensors=True, output_loading_info=True, **how, **safely(where)
-    )
+    module, report = kind.from_pretrained(where, use_safetensors=True, output_loading_info=True, **how, **safely(where))
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if missing:
         raise ValueError(f"its weights lack {len(missing)} of the model's, such as {missing[0]}.")
