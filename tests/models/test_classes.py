@@ -82,7 +82,7 @@ def headless_transformers() -> nn.Module:
 )
 def test_features_are_no_classes(make: Any) -> None:
     model = vislab.load(make())
-    with pytest.raises(ValueError, match="has no classifier.* give|has no classifier.*Give"):
+    with pytest.raises(ValueError, match=r"has no classifier.* give|has no classifier.*Give"):
         vislab.explain(photo((40, 40)), model=model, method="grad_cam")
     assert model.labels is None
     assert model.classes is None
@@ -161,7 +161,7 @@ def test_a_regression_gives_its_number_and_is_not_evaluated(settings: dict[str, 
     own = {f"LABEL_{index}": float(value) for index, value in enumerate(logits(model))}
     assert dict(model.predict(photo((40, 40)))) == pytest.approx(own, rel=1e-3)
     assert vislab.explain(photo((40, 40)), model=model, method="relevance").target in own
-    with pytest.raises(ValueError, match="gives LABEL_0.* as a number, and no probability"):
+    with pytest.raises(ValueError, match=r"gives LABEL_0.* as a number, and no probability"):
         vislab.evaluate([photo((40, 40))], model=model, methods=["relevance"], progress=False)
 
 

@@ -14,6 +14,9 @@ from ..core import fingerprints
 from ..core.geometry import Frame, Grid
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
+from ..engine.site import AttentionRefused
+from ..engine.verification import NOT_FINITE
+from ..methods import registry
 from ..methods.layers import in_sequence
 from ..methods.probe import Progress, probing
 from ..methods.question import Question
@@ -93,16 +96,21 @@ def heatmap(
         in_sequence(model)
     question = Question(token, model.cls, request.layer, request.head)
     method, target = request.entry.load(), None
-    if request.entry.targeted:
-        with probing(model, image, request.target, progress=progress, **request.forward) as probe:
-            answer = method(probe, question, **request.options)
-            grid, target = answer.grid or probe.grid, probe.target
-            frame = probe.by_pixels if answer.by_pixels else probe.frame
-            frame = probe.by_pixels.spread(grid) if answer.grid and not answer.by_pixels else frame
-    else:
-        run = run or model.run(image, **request.forward)
-        answer = method(run.capture, run.grid, question, **request.options)
-        grid, frame = run.grid, run.frame
+    try:
+        if request.entry.targeted:
+            with probing(model, image, request.target, progress=progress, **request.forward) as probe:
+                answer = method(probe, question, **request.options)
+                grid, target = answer.grid or probe.grid, probe.target
+                frame = probe.by_pixels if answer.by_pixels else probe.frame
+                frame = probe.by_pixels.spread(grid) if answer.grid and not answer.by_pixels else frame
+        else:
+            run = run or model.run(image, **request.forward)
+            answer = method(run.capture, run.grid, question, **request.options)
+            grid, frame = run.grid, run.frame
+    except AttentionRefused as error:
+        if not request.entry.attends or NOT_FINITE in str(error):
+            raise
+        raise AttentionRefused(f"{error}; {registry.instead()} make maps without it") from error
     facts = fingerprints.of_module(model.module)
     if answer.cells is not None:
         facts["cells"] = answer.cells

@@ -83,8 +83,8 @@ class Detector:
         except (RuntimeError, TypeError, AttributeError, LookupError, AssertionError) as error:
             shape = "×".join(map(str, next(iter(arguments.values())).shape))
             raise ValueError(
-                f"{self.name} does not run on an input of {shape}: {reason(error)}. Its weights may be of another version "
-                "or a fork of its library: save it anew with the one that is installed, or leave image_size out"
+                f"{self.name} does not run on an input of {shape}: {reason(error)}. Its weights may be of another "
+                "version or a fork of its library: save it anew with the one that is installed, or leave image_size out"
             ) from error
 
     def features(self, image: Any, *, image_size: ImageSize | None = None) -> list[FeatureMap]:

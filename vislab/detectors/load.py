@@ -21,9 +21,9 @@ def load_detector(
 
     detector: "embedded" (needs no network); an official name of ultralytics ("yolo12n.pt", "yolo11s.pt", …) or the path
     of such a file; a detector of transformers (DETR, RT-DETR, YOLOS) by its name on the hub or its folder; an
-    ultralytics YOLO or RTDETR; a torch module of either library; a pipeline of transformers. trust: whether a .pt file of any other name may be
-    opened; it is a pickle, which can run anything on this machine. device: "cpu", "cuda", …; by default a
-    module stays on its device, and a detector by name goes to CUDA if there is one, else to the CPU.
+    ultralytics YOLO or RTDETR; a torch module of either library; a pipeline of transformers. trust: whether a .pt file
+    of any other name may be opened; it is a pickle, which can run anything on this machine. device: "cpu", "cuda", …; by
+    default a module stays on its device, and a detector by name goes to CUDA if there is one, else to the CPU.
 
     A Detector is returned unchanged. The network of an ultralytics object is copied and fused, as its own predictor
     does it; a module of transformers is used as it is. Raises ValueError for what is no detector or needs trust,
@@ -41,8 +41,9 @@ def load_detector(
     if network is None and isinstance(detector, nn.Module):
         network = detr.of_module(detector, wanted_device, processor)
     if network is None:
+        kind = "None" if detector is None else type(detector).__name__
         raise ValueError(
-            f"{'None' if detector is None else type(detector).__name__} is no detector that vislab reads: give a name such as 'embedded' or "
+            f"{kind} is no detector that vislab reads: give a name such as 'embedded' or "
             "'yolo12n.pt', an ultralytics YOLO, or a DETR, RT-DETR or YOLOS of transformers"
         )
     file = getattr(detector, "model_name", None)  # of a YOLO or RTDETR, the file that it was made from
@@ -57,8 +58,8 @@ def _held(detector: Any) -> tuple[Any, Any]:
         and all(isinstance(value, torch.Tensor) for value in detector.values())
     ):
         raise TypeError(
-            f"a state_dict of {len(detector)} tensors is no detector: make the network that they belong to, load them into "
-            "it with load_state_dict(…), and give that"
+            f"a state_dict of {len(detector)} tensors is no detector: make the network that they belong to, load them "
+            "into it with load_state_dict(…), and give that"
         )
     held, processor = getattr(detector, "model", None), getattr(detector, "image_processor", None)
     if processor is not None and isinstance(held, nn.Module) and not isinstance(detector, nn.Module):

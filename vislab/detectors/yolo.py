@@ -50,7 +50,8 @@ _CELLS, _QUERIES = ("Detect", "v10Detect", "YOLOEDetect", "YOLOESegment"), ("RTD
 class Yolo:
     """A detector of ultralytics: a copy of the network, fused as its predictor fuses it.
 
-    size: (height, width) px that an image is fitted into. channels: of a picture, 3 or 1. deformable: whether its boxes are made by queries that sample
+    size: (height, width) px that an image is fitted into. channels: of a picture, 3 or
+    1. deformable: whether its boxes are made by queries that sample
     points of the feature maps (RT-DETR), else by the cells of those maps.
     """
 
@@ -78,8 +79,9 @@ class Yolo:
 
         if self.channels == 1 and (image != image[..., :1]).any():
             raise ValueError(
-                "this detector takes pictures of 1 channel, and this one has colours: say how it is to become grey, such "
-                "as vislab.load_image(path, bands=(1,)) for one band, or numpy.asarray(PIL.Image.open(path).convert('L'))"
+                "this detector takes pictures of 1 channel, and this one has colours: say how it is to become grey, "
+                "such as vislab.load_image(path, bands=(1,)) for one band, or "
+                "numpy.asarray(PIL.Image.open(path).convert('L'))"
             )
 
         size, source = self.rounded(size), (image.shape[0], image.shape[1])
@@ -236,8 +238,8 @@ def _made(module: Any, size: int | Sequence[int], device: torch.device | None) -
     channels = next((p.shape[1] for p in module.parameters() if p.ndim == 4), 3)
     if channels not in (1, 3):
         raise ValueError(
-            f"it takes pictures of {channels} channels, and those of vislab have 3 (RGB): take a detector of 3 channels, or "
-            "of 1 for grey pictures"
+            f"it takes pictures of {channels} channels, and those of vislab have 3 (RGB): take a detector of 3 "
+            "channels, or of 1 for grey pictures"
         )
     if hasattr(module.model[-1], "lrpc"):
         raise ValueError(

@@ -60,7 +60,8 @@ def evaluate(
       show what the model has learned (Adebayo et al. 2018, cascading randomisation).
     - Agreement: rank correlation of the methods' maps, image by image (Spearman 1904).
 
-    ValueError: a model without a classifier, or one that gives numbers, an unknown method or class, no image that could be read.
+    ValueError: a model without a classifier, or one that gives numbers, an unknown method or class, no image that
+    could be read.
     """
     sources = _listed(images)
     ready = model_of(model)

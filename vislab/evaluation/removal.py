@@ -132,8 +132,9 @@ def classes_of(model: Model) -> Classes:
         raise ValueError(f"{model.name} has no classifier: what it returns are features, and no probability to watch")
     if model.classes.kind == "number":
         raise ValueError(
-            f"{model.name} gives {' and '.join(model.classes.labels[:3])} as a number, and no probability: deletion and "
-            "insertion have nothing to watch. vislab.removal takes any score of yours, vislab.explain makes its maps"
+            f"{model.name} gives {' and '.join(model.classes.labels[:3])} as a number, and no probability: deletion "
+            "and insertion have nothing to watch. vislab.removal takes any score of yours, and vislab.explain "
+            "makes its maps"
         )
     return model.classes
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.heatmap import Heatmap
 from ..evaluation import removal as removing
-from ..evaluation.plan import rng
+from ..evaluation.plan import on_patches, rng
 from ..evaluation.removal import Removal, patch_score, removal
 from .runs import Kept
 
@@ -73,7 +73,8 @@ def trial(
         return (shown.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
 
     def make() -> Trial:
-        curves = removal(heat, score=scores, steps=steps, seed=rng(0, "ties", 0))
+        values = on_patches(heat, run.grid, model.input_size(kept.sizes.get("image_size")))
+        curves = removal(values, score=scores, steps=steps, seed=rng(0, "ties", 0))
         return Trial(name, curves, gone, kept.once("filled", filled))
 
     return kept.once(("trial", index, heat.values.tobytes()), make)

@@ -1,4 +1,4 @@
-"""The last feature map of a model whose attention is no one map over the image, or that has none: found by running it."""
+"""The last feature map of a model without attention that is one map over the image, found by running it."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _all_goes_through(probe: Probe, path: str) -> bool:
         if not score.requires_grad:
             return False
         (gradient,) = torch.autograd.grad(score, pixels, allow_unused=True)
-    return gradient is None or not bool(gradient.any())
+    return gradient is None
 
 
 @torch.no_grad()

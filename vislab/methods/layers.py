@@ -66,8 +66,8 @@ class Layers(Sequence[Site]):
             )
             raise ValueError(
                 f"{site.name} attends over {over} tokens, and the input makes {self._grid}: windowed attention, or "
-                f"tokens that are dropped, merged or added on the way; {hint}, and {registry.instead()} make maps without "
-                "attention"
+                f"tokens that are dropped, merged or added on the way; {hint}, and {registry.instead()} make maps "
+                "without attention"
             )
         return site
 

@@ -95,8 +95,9 @@ def integrated_gradients(probe: Probe, question: Question, *, steps: int = 50) -
 def occlusion(probe: Probe, question: Question, *, square: int | None = None) -> Answer:
     """By how much the score falls when a square is replaced by zeros, the mean colour of the preprocessing, by captum.
 
-    square: its side, px of the model's input; by default a patch of the model, of more than 1,024 of them some 14 squares
-    along the shorter side. Signed: a square without which the score rises is below 0. Source: Zeiler & Fergus 2014.
+    square: its side, px of the model's input; by default a patch of the model, of more than 1,024 of them some 14
+    squares along the shorter side. Signed: a square without which the score rises is below 0. Source: Zeiler & Fergus
+    2014.
     """
     from captum.attr import Occlusion
 

@@ -26,8 +26,8 @@ def _count_nothing(images: int) -> None:
 class Probe:
     """One image in a model that is ready for it, run as often as a method needs; made by `probing`.
 
-    pixels: (1, 3, height, width), the model's input; arguments: what it takes beside them. target: what is explained, in
-    words, known after the first run.
+    pixels: (1, 3, height, width), the model's input; arguments: what it takes beside them. target: what is explained,
+    in words, known after the first run.
     """
 
     def __init__(
@@ -117,8 +117,8 @@ class Probe:
         logits = self.model.class_logits(output)
         if logits is None:
             raise ValueError(
-                f"{self.model.name} has no classifier, so it has no class to explain: what it returns are features. Give "
-                f"target a function of its output ({type(output).__name__}) that makes one number of it, or take "
+                f"{self.model.name} has no classifier, so it has no class to explain: what it returns are features. "
+                f"Give target a function of its output ({type(output).__name__}) that makes one number of it, or take "
                 "vislab.load('embedded')"
             )
         if self._index is None:

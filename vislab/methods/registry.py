@@ -45,7 +45,8 @@ class Method:
     of methods for one target, a Probe, then a Question, and its options. asks: the parts of a request that make a
     difference to it. label: its name on a button. source: what to cite. layer_words: what `layer` may be beside an
     index. single_head: whether `head` may be an index. walks: whether it goes through the layers, `layer` being the
-    last of them. attends: whether it needs attention that is one map over the image. with_query: the method that takes its place where a patch attends, if it only answers for CLS.
+    last of them. attends: whether it needs attention that is one map over the image. with_query: the
+    method that takes its place where a patch attends, if it only answers for CLS.
     """
 
     name: str

@@ -127,7 +127,7 @@ class Watch:
     def saw(self, part: nn.Module, _: Any, output: Any) -> None:
         """A forward hook."""
         linear = isinstance(part, _LINEAR)
-        self.last = int(part.weight.shape[0]) if linear else 0  # type: ignore[index,union-attr]
+        self.last = int(part.weight.shape[0]) if linear else 0  # type: ignore[index]
         if not linear:
             self.vectors.clear()
         elif isinstance(output, Tensor) and output.ndim >= 2 and output.numel() == output.shape[0] * output.shape[1]:
@@ -186,7 +186,7 @@ def _made(heads: Sequence[Tensor], logits: Tensor) -> Literal["logits", "softmax
     def same(other: Tensor) -> bool:
         return torch.allclose(logits, other, rtol=1e-2, atol=1e-2 * float(other.abs().max()))
 
-    if same(last) or same(sum(heads) / len(heads)):
+    if same(last) or same(torch.stack([*heads]).mean(0)):
         return "logits"
     if logits.shape[1] > 1 and same(last.softmax(1)):
         return "softmax"

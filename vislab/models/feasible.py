@@ -16,7 +16,10 @@ _REMEMBERED: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, int], str | No
 
 
 def runs(module: nn.Module, size: tuple[int, int]) -> None:
-    """Run a module on a grey image of a size, (height, width) px, once. Raises Lost with what it says, if it does not."""
+    """Run a module on a grey image of a size, (height, width) px, once.
+
+    Raises Lost, with what it says, where it fails.
+    """
     known = _REMEMBERED.setdefault(module, {})
     if size not in known:
         known[size] = _refusal(module, size)

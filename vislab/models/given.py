@@ -36,8 +36,8 @@ def given(model: Any) -> tuple[nn.Module, Any]:
     inside = "; it holds a module: give that" if isinstance(held, nn.Module) else ""
     kind = "a checkpoint, a mapping" if isinstance(model, Mapping) else f"of type {type(model).__name__}"
     raise TypeError(
-        f"load takes a name, a folder or a torch module, and this is {kind}{inside}. vislab.load('embedded') is a model "
-        "to begin with"
+        f"load takes a name, a folder or a torch module, and this is {kind}{inside}. vislab.load('embedded') is a "
+        "model to begin with"
     )
 
 

@@ -107,8 +107,8 @@ def _processor(name: str, where: str) -> Any:
             raise
         raise NoProcessor(
             f"{name} has no preprocessor_config.json, so nothing says how its model is shown images (size, mean and "
-            f"deviation): give the image processor that it was trained with, vislab.load({name!r}, processor=…), such as "
-            "transformers.ViTImageProcessor(), or the folder or name that it was fine-tuned from"
+            f"deviation): give the image processor that it was trained with, vislab.load({name!r}, processor=…), such "
+            "as transformers.ViTImageProcessor(), or the folder or name that it was fine-tuned from"
         ) from error
 
 

@@ -236,8 +236,8 @@ class Model(Outline):
 
     def _names_nothing(self) -> str:
         return (
-            f"{self.name} has no classifier: what it returns are features, and it names nothing. Methods for one target "
-            "take a function of its output as target; a model that classifies is vislab.load('embedded')"
+            f"{self.name} has no classifier: what it returns are features, and it names nothing. Methods for one "
+            "target take a function of its output as target; a model that classifies is vislab.load('embedded')"
         )
 
     def top(self, run: Run, count: int = 5) -> list[tuple[str, float]]:

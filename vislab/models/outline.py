@@ -32,7 +32,7 @@ class Outline:
 
     family: transformers' model type, "" for modules of other libraries. own_size: (height, width) px of the input that
     it was made for. patch: (height, width) px. prefix, suffix: tokens before and after the patches. cls: whether the
-    first token is CLS. names: of its classes, as whoever made or loaded it says them, in the order of the logits, or None.
+    first token is CLS. names: of its classes, as whoever made or loaded it says, in the order of the logits, or None.
     biased: whether relative positions are added to its attention.
     """
 
