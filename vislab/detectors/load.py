@@ -22,8 +22,8 @@ def load_detector(
     detector: "embedded" (needs no network); an official name of ultralytics ("yolo12n.pt", "yolo11s.pt", …) or the path
     of such a file; a detector of transformers (DETR, RT-DETR, YOLOS) by its name on the hub or its folder; an
     ultralytics YOLO or RTDETR; a torch module of either library; a pipeline of transformers. trust: whether a .pt file
-    of any other name may be opened; it is a pickle, which can run anything on this machine. device: "cpu", "cuda", …; by
-    default a module stays on its device, and a detector by name goes to CUDA if there is one, else to the CPU.
+    of any other name may be opened; it is a pickle, which can run anything on this machine. device: "cpu", "cuda",
+    …; by default a module stays on its device, and a detector by name goes to CUDA if there is one, else to the CPU.
 
     A Detector is returned unchanged. The network of an ultralytics object is copied and fused, as its own predictor
     does it; a module of transformers is used as it is. Raises ValueError for what is no detector or needs trust,
