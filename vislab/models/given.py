@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-
-from ..core.checks import first_line
 
 
 def given(model: Any) -> tuple[nn.Module, Any]:
@@ -39,27 +36,6 @@ def given(model: Any) -> tuple[nn.Module, Any]:
         f"load takes a name, a folder or a torch module, and this is {kind}{inside}. vislab.load('embedded') is a "
         "model to begin with"
     )
-
-
-def processor_of(processor: Any) -> Any:
-    """An image processor, given as it is or by the folder or hub name that it is loaded from."""
-    if not isinstance(processor, str | Path):
-        if (found := image_processor(processor)) is None:
-            raise ValueError(
-                f"processor is an image processor of transformers, or the folder that holds its "
-                f"preprocessor_config.json, not {type(processor).__name__}"
-            )
-        return found
-    from .hub import part, safely
-
-    where = str(Path(processor).expanduser()) if Path(processor).expanduser().is_dir() else str(processor)
-    try:
-        return part("AutoImageProcessor").from_pretrained(where, **safely(where))
-    except (OSError, ValueError, ImportError) as error:
-        raise OSError(
-            f"cannot load an image processor from {str(processor)!r}: {first_line(error)} Give a folder with its "
-            "preprocessor_config.json, or the processor itself, such as transformers.ViTImageProcessor()"
-        ) from error
 
 
 def image_processor(processor: Any) -> Any:

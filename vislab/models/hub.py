@@ -17,7 +17,7 @@ from ..core.checks import first_line
 from ..core.imports import IMPORTING, LOADING, library
 from .config import outline, outline_of
 from .describe import described
-from .given import image_processor, processor_of
+from .given import image_processor
 from .known import EMBEDDED
 from .model import Model
 from .preprocessing import Preprocessing, of_processor, own_size
@@ -109,6 +109,25 @@ def _processor(name: str, where: str) -> Any:
             f"{name} has no preprocessor_config.json, so nothing says how its model is shown images (size, mean and "
             f"deviation): give the image processor that it was trained with, vislab.load({name!r}, processor=…), such "
             "as transformers.ViTImageProcessor(), or the folder or name that it was fine-tuned from"
+        ) from error
+
+
+def processor_of(processor: Any) -> Any:
+    """An image processor, given as it is or by the folder or hub name that it is loaded from."""
+    if not isinstance(processor, str | Path):
+        if (found := image_processor(processor)) is None:
+            raise ValueError(
+                f"processor is an image processor of transformers, or the folder that holds its "
+                f"preprocessor_config.json, not {type(processor).__name__}"
+            )
+        return found
+    where = str(Path(processor).expanduser()) if Path(processor).expanduser().is_dir() else str(processor)
+    try:
+        return part("AutoImageProcessor").from_pretrained(where, **safely(where))
+    except (OSError, ValueError, ImportError) as error:
+        raise OSError(
+            f"cannot load an image processor from {str(processor)!r}: {first_line(error)} Give a folder with its "
+            "preprocessor_config.json, or the processor itself, such as transformers.ViTImageProcessor()"
         ) from error
 
 

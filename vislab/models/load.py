@@ -16,8 +16,8 @@ from ..core.geometry import Grid
 from .describe import described
 from .device import fastest
 from .folder import of_folder
-from .given import given, processor_of
-from .hub import of_timm, of_torchvision, of_transformers
+from .given import given
+from .hub import of_timm, of_torchvision, of_transformers, processor_of
 from .known import DTYPES, EMBEDDED
 from .model import Model
 from .preprocessing import of_processor, own_size
