@@ -44,5 +44,5 @@ def test_what_does_not_run_here_is_refused_when_loaded() -> None:
 def test_an_error_inside_the_network_is_said_in_words() -> None:
     ready = vislab.load_detector(network(name="yolov8n.yaml"))
     del ready.module.model[0].act
-    with pytest.raises(ValueError, match="does not run on an input of 1×3×.* another version or a fork"):
+    with pytest.raises(ValueError, match=r"does not run on an input of 1×3×.* another version or a fork"):
         vislab.detect(np.zeros((96, 96, 3), np.uint8), detector=ready, image_size=96)
