@@ -84,6 +84,7 @@ def test_walks_through_what_is_side_by_side_are_refused(make: Callable[[], nn.Mo
     model = vislab.load(module)
     assert (model.layers, model.beside) == (4, where)
     with pytest.raises(AttentionRefused, match=rf"^{where} of .* attends in several places side by side"):
-        vislab.explain(photo((50, 70)), model=model, method=method)
+        target = {} if method == "rollout" else {"target": lambda output: output[0, 0]}
+        vislab.explain(photo((50, 70)), model=model, method=method, **target)
     assert vislab.explain(photo((50, 70)), model=model, method="cls", layer=1).values.shape == (4, 4)
     assert tiny.fingerprint(module) == before

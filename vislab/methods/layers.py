@@ -42,12 +42,12 @@ class Layers(Sequence[Site]):
     def walk(self, start: int, last: int) -> list[Site]:
         """The layers from `start` to `last`, which must follow each other. Raises AttentionRefused where two do not."""
         chain = self[start : last + 1]
-        blocks: dict[str, str] = {}
+        blocks: dict[str, Site] = {}
         for site in chain:
-            other = blocks.setdefault(_block(site.name), site.name)
-            if other != site.name:
+            other = blocks.setdefault(_block(site.path), site)
+            if other.path != site.path:  # a module that runs again does so after itself
                 raise AttentionRefused(
-                    f"{other} and {site.name} attend in one block, perhaps side by side, and a walk would take one "
+                    f"{other.name} and {site.name} attend in one block, perhaps side by side, and a walk would take one "
                     "after the other: take method='cls' or 'attention', layer by layer"
                 )
         return chain
@@ -100,15 +100,15 @@ def _counted(sites: Sequence[Site]) -> list[Site]:
 
     The stack is the list of blocks that attends first.
     """
-    stack = _stack([site.name for site in sites])
-    whole = {_block(site.name) for site in sites if site.self_attention}
+    stack = _stack([site.path for site in sites])
+    whole = {_block(site.path) for site in sites if site.self_attention}
     named = len(ASIDE.findall(stack))
     return [
         site
         for site in sites
-        if (site.self_attention and len(ASIDE.findall(site.name.rpartition(".")[0])) <= named)
-        or (site.self_attention and site.name.startswith(stack))
-        or (site.name.startswith(stack) and not site.self_attention and _block(site.name) not in whole)
+        if (site.self_attention and len(ASIDE.findall(site.path.rpartition(".")[0])) <= named)
+        or (site.self_attention and site.path.startswith(stack))
+        or (site.path.startswith(stack) and not site.self_attention and _block(site.path) not in whole)
     ]
 
 

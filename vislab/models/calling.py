@@ -55,7 +55,8 @@ def arguments(module: nn.Module, patches: int, *, interpolated: bool) -> dict[st
 
 def seeing(module: nn.Module) -> nn.Module:
     """A module as one that takes an image: those that take patches already cut (SigLIP2) with the cutting before."""
-    patch_size = getattr(getattr(core(module), "config", None), "patch_size", None)
+    config = getattr(core(module), "config", None)
+    patch_size = getattr(getattr(config, "vision_config", config), "patch_size", None)
     if {"pixel_values", "spatial_shapes"} <= _takes(core(module)).keys() and isinstance(patch_size, int):
         return OfPatches(module, patch_size)
     return module

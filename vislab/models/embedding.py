@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..core.checks import first_line
 
+_PLAIN = (nn.Linear, nn.LayerNorm, nn.Conv2d, nn.Dropout, nn.Identity, nn.GELU, nn.ReLU)  # in which nothing attends
 _SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
 
 
@@ -122,7 +123,10 @@ def _followed(module: nn.Module, source: Source | None) -> Iterator[Running]:
 
     handles = []
     try:
-        parts = module.named_modules() if source is None else [(source.module, module.get_submodule(source.module))]
+        if source is not None:
+            parts = [(source.module, module.get_submodule(source.module))]
+        else:
+            parts = [(path, part) for path, part in module.named_modules() if type(part) not in _PLAIN]
         for path, part in parts:
             handles.append(part.register_forward_pre_hook(enter(path), with_kwargs=True))
             handles.append(part.register_forward_hook(leave, prepend=True))

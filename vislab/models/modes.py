@@ -13,7 +13,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     """The module in evaluation mode; then each of its parts in its own again."""
     training = [part for part in module.modules() if part.training]
     try:
-        module.eval()
+        if training:
+            module.eval()
         yield
     finally:
         for part in training:

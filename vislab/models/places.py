@@ -23,7 +23,7 @@ from ..core.geometry import Grid
 from .embedding import Lost, entrance
 from .modes import evaluating
 
-_SEEN = 1e-9  # of the strongest gradient's square: a pixel below it feeds no token
+_SEEN = 1e-9  # of the strongest gradient's or change's square: below it there is none
 _REMEMBERED: weakref.WeakKeyDictionary[nn.Module, dict[Any, Places]] = weakref.WeakKeyDictionary()
 
 
@@ -101,7 +101,8 @@ class Look:
             other = entrance(self.module, pixels, self.arguments, again=self.reached).tokens
         if self.tokens.shape != other.shape:
             raise Lost(f"its first attention reads {len(self.tokens)} tokens of one image and {len(other)} of another")
-        return (self.tokens - other).float().square().sum(1).cpu().numpy()
+        moved = (self.tokens - other).float().square().sum(1)
+        return torch.where(moved > _SEEN * moved.max(), moved, 0).cpu().numpy()  # less is rounding
 
     def in_graph(self) -> tuple[Tensor, Tensor] | None:
         """The tokens with the graph that they are made by, and its pixels; None where it is cut off."""

@@ -129,9 +129,10 @@ def input_sizes(module: nn.Module) -> list[tuple[int, int]]:
     """The sizes that a module, its configuration and its parts say of images, (height, width) px, outermost first."""
     owners: list[Any] = []
     for part in module.modules():
-        config = getattr(part, "config", None)
+        said = vars(part)  # of the outermost also what it hands on
+        config = getattr(part, "config", None) if part is module else said.get("config")
         inner = [getattr(config, name, None) for name in ("vision_config", "backbone_config", "encoder")]
-        owners += [config, part, *inner, getattr(part, "pretrained_cfg", None)]
+        owners += [config, part if part is module else said, *inner, said.get("pretrained_cfg")]
     found: dict[tuple[int, int], None] = {}
     for owner in owners:
         for name in _SIZES:
@@ -141,7 +142,7 @@ def input_sizes(module: nn.Module) -> list[tuple[int, int]]:
             sides = (value, value) if isinstance(value, int) else value
             if isinstance(sides, tuple | list) and len(sides) >= 2 and all(whole(s) and s > 1 for s in sides[-2:]):
                 found[(int(sides[-2]), int(sides[-1]))] = None
-        patch, count = getattr(owner, "patch_size", None), getattr(owner, "num_patches", None)
+        patch, count = (getattr(owner, name, None) for name in ("patch_size", "num_patches"))
         if not found and whole(patch) and whole(count) and math.isqrt(count) ** 2 == count:
             found[(patch * math.isqrt(count),) * 2] = None
     return list(found)
