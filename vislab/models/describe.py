@@ -13,7 +13,7 @@ from ..core.geometry import Grid
 from ..engine.hooks import capture
 from .calling import arguments, core, family_of, image_part, seeing
 from .classes import said_names
-from .embedding import DoesNotRun, Lost, NoAttention, entrance
+from .embedding import DoesNotRun, Lost, entrance
 from .feasible import runs, squares
 from .flow import flow
 from .model import Model
@@ -106,6 +106,7 @@ def _blind(name: str, module: nn.Module, how: Preprocessing | None, labels: Sequ
         except Lost:
             continue
         side = squares(size)
+        said = "; if you know where they are, vislab.load(module, grid=vislab.Grid(…))" if type(lost) is Lost else ""
         return Model(
             name=name,
             module=module,
@@ -121,7 +122,7 @@ def _blind(name: str, module: nn.Module, how: Preprocessing | None, labels: Sequ
             heads=0,
             dim=0,
             biased=False,
-            blind=str(lost),
+            blind=f"{lost}{said}",
         )
     raise ValueError(f"{name}: {lost}. {_advice(module, lost)}") from lost
 
@@ -145,8 +146,6 @@ def _arguments(module: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
 
 def _advice(module: nn.Module, refused: Lost | None) -> str:
     """What to try with a module whose tokens were not found."""
-    if isinstance(refused, NoAttention):
-        return "Take a Vision Transformer, such as vislab.load('embedded')"
     if isinstance(refused, DoesNotRun):
         weight = next(module.parameters())
         for frames in (_said(getattr(core(module), "config", None), "num_frames") or 8, 2):
