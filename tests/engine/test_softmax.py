@@ -98,7 +98,7 @@ def test_what_weighs_the_values_is_read_however_it_is_laid_out(how: str) -> None
     made: list[Tensor] = []
 
     def noted(q: Tensor, k: Tensor, v: Tensor, module: Any) -> Tensor:
-        made[:] = [own(q, k, module).detach()] if not made else made
+        made.extend([] if made else [own(q, k, module).detach()])
         return attend(q, k, v, module)
 
     model = attends(noted, spread=3.0)

@@ -1,4 +1,4 @@
-"""Arrangement: where in a tensor its images, windows, heads and tokens lie, and the tensor with them in their places."""
+"""Arrangement: where in a tensor its images, windows, heads and tokens lie; and the tensor with them in place."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ class Arrangement:
 
     sizes: of its factors, the last dimension left out, in the order they have in the tensor. order: of the factors in
     the layout. shape: (batch, heads, tokens). last: which dimension of the tensor is the last one of the layout.
-    dims: sizes of the tensor's dimensions, without the last of the layout. images: of the batch; the rest of it are frames, crops or tiles of each, and windows. windows: of each map, with
-    place: (windows, tokens), where on the map each of their tokens lies; 1 and None where attention runs over all.
+    dims: sizes of the tensor's dimensions, without that last one. images: of the batch, whose rest are windows, and
+    frames, crops or tiles of each image. windows: of each map, with place: (windows, tokens), where on the map each of
+    their tokens lies; 1 and None where attention runs over all.
     """
 
     sizes: tuple[int, ...]

@@ -17,6 +17,7 @@ from .axes import Axes
 from .layouts import Layouts, shapes
 from .recorder import Recorder
 from .recording import Caller, Recording, Visit
+from .rules import follow
 from .site import AttentionRefused
 from .softmax import SoftmaxRecorder
 from .trail import PRODUCT, SOFTMAX, Trail
@@ -71,7 +72,7 @@ class Eye(TorchFunctionMode):
             weighed = func in PRODUCT and len(self._trail) > 0 and self._weigh(func, args, kwargs)
             output = func(*args, **kwargs)
         if self._follows or self._axes.knows(args):
-            self._axes.follow(func, args, kwargs, output)
+            follow(self._axes, func, args, kwargs, output)
         if not weighed and (func in PRODUCT or len(self._trail)):
             self._trail.follow(self._axes, func, args, kwargs, output)
         return output
@@ -85,13 +86,13 @@ class Eye(TorchFunctionMode):
         """The captures that take part in the call of attention that is being made."""
         running = callers()
         visits = [visit for recording in self.recordings if (visit := recording.visit(running)) is not None]
-        if visits and torch.is_grad_enabled() and _checkpointed(running[0].frame):
-            if any(visit.recording.gradients or visit.scale != 1 for visit in visits):
-                raise AttentionRefused(
-                    f"gradients through {visits[0].site.name!r} ({visits[0].site.kind}) would be wrong: gradient "
-                    "checkpointing runs layers again in the backward pass, unwatched. Turn it off "
-                    "(transformers: activation_checkpointing_disable(), timm: set_grad_checkpointing(False))"
-                )
+        through = torch.is_grad_enabled() and any(v.recording.gradients or v.scale != 1 for v in visits)
+        if through and _checkpointed(running[0].frame):
+            raise AttentionRefused(
+                f"gradients through {visits[0].site.name!r} ({visits[0].site.kind}) would be wrong: gradient "
+                "checkpointing runs layers again in the backward pass, unwatched. Turn it off "
+                "(transformers: activation_checkpointing_disable(), timm: set_grad_checkpointing(False))"
+            )
         return visits
 
     # ---- captures and their forwards ----
@@ -214,7 +215,7 @@ def _several(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 def _flat(arguments: Any) -> list[Any]:
     """Arguments, and what lies in those that are lists or dictionaries."""
-    out = []
+    out: list[Any] = []
     for one in arguments:
         out.extend(one.values() if isinstance(one, dict) else one if isinstance(one, list | tuple) else (one,))
     return out

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.checks import listed
-from .attention import WindowCall, Differentiable, ProjectedCall
+from .attention import Differentiable, ProjectedCall, WindowCall
 from .site import AttentionRefused, Recorded, Scored, Site
 
 

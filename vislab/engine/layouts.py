@@ -38,8 +38,8 @@ class Layouts:
         """A forward with such inputs was followed to its end."""
         self._of(root).inputs.add(inputs)
 
-    def of(self, visits: Sequence[Visit], exact: Key, alike: Key, learn: Callable[[], tuple[Any, Any]]) -> Any:
-        """What is known of a call: learnt now, or in the earlier forward that this one repeats; None where that had none.
+    def of(self, visits: Sequence[Visit], exact: Key, alike: Key | None, learn: Callable[[], tuple[Any, Any]]) -> Any:
+        """What is known of a call: learnt now, or in the earlier forward that this one repeats; None if that had none.
 
         exact, alike: what tells the call again, with all shapes and with what remains in forwards of another size.
         learn: gives what is to be kept under each of them; None of the second is not kept.

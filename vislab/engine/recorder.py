@@ -19,7 +19,10 @@ from .recording import Visit
 from .verification import verification
 
 DROPOUT = "its dropout is active: call eval() on the model first"
-CHANNELS = "its softmax runs over channels, not over tokens: queries and keys are multiplied along the tokens (channel attention)"
+CHANNELS = (
+    "its softmax runs over channels, not over tokens: queries and keys are multiplied along the tokens, as in channel "
+    "attention"
+)
 NEW_SHAPES = "its shapes are new in a forward that began as an earlier one: run the forward again"
 
 _FUSED = inspect.signature(
@@ -75,10 +78,10 @@ class Recorder:
             return laid, CONVENTIONAL if plain else None
 
         alike = tuple(n for x in (query, key) for n in (x.ndim, x.shape[1:-2], x.shape[-1]))
-        laid = self._layouts.of(visits, (query.shape, key.shape), alike, learn)
+        laid: Laid | Unclear | str | None = self._layouts.of(visits, (query.shape, key.shape), alike, learn)
         if laid is None:
             return Unclear(NEW_SHAPES)
-        return (conventional(query), conventional(key)) if laid is CONVENTIONAL else laid
+        return _both(conventional(query), conventional(key)) if isinstance(laid, str) else laid
 
     def multi_head(
         self, visits: Sequence[Visit], func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -105,14 +108,24 @@ def fused_layout(axes: Axes, query: Tensor, key: Tensor) -> Laid | Unclear:
     over = axes.of(query)
     if over is not None and axes.kind(over[-1]) in ("token", "image") and over[-1]:
         return Unclear(CHANNELS)
-    q, k = arranged(axes, over, query), arranged(axes, axes.of(key), key)
-    if isinstance(q, Unclear) or isinstance(k, Unclear):
-        return q if isinstance(q, Unclear) else k
-    if q.shape[0] != k.shape[0] or q.shape[1] % k.shape[1]:
-        q, k = conventional(query), conventional(key)
-        if isinstance(q, Unclear) or isinstance(k, Unclear) or q.shape[0] != k.shape[0] or q.shape[1] % k.shape[1]:
-            return Unclear(f"its queries and keys, of shapes {tuple(query.shape)} and {tuple(key.shape)}, do not pair")
-    return q, k
+    laid = _both(arranged(axes, over, query), arranged(axes, axes.of(key), key))
+    if isinstance(laid, Unclear) or _pair(*laid):
+        return laid
+    laid = _both(conventional(query), conventional(key))
+    if isinstance(laid, Unclear) or _pair(*laid):
+        return laid
+    return Unclear(f"its queries and keys, of shapes {tuple(query.shape)} and {tuple(key.shape)}, do not pair")
+
+
+def _both(q: Arrangement | Unclear, k: Arrangement | Unclear) -> Laid | Unclear:
+    if isinstance(q, Unclear):
+        return q
+    return k if isinstance(k, Unclear) else (q, k)
+
+
+def _pair(q: Arrangement, k: Arrangement) -> bool:
+    """Whether there are keys for each query: as many in the batch, and heads that may be shared by several of them."""
+    return q.shape[0] == k.shape[0] and q.shape[1] % k.shape[1] == 0
 
 
 def _mask(mask: Tensor | None, query: Tensor, laid: Arrangement) -> Tensor | None:

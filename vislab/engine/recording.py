@@ -157,7 +157,7 @@ class Recording:
 
     @property
     def sites(self) -> Mapping[str, Site]:
-        """By name, in execution order; a module in which nothing attended is named where no site lies around or in it."""
+        """By name, in execution order; modules in which nothing attended are there where no site lies around them."""
         if self._shown is None:
             attended = [site for site in self._sites if not isinstance(site.state, Unseen)]
             paths, turns = Counter(site.path for site in attended), Counter[str]()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from .arrangement import Arrangement
-from .attention import WindowCall, Call, FusedCall, ProjectedCall, WeightsCall, versions
+from .attention import Call, FusedCall, ProjectedCall, WeightsCall, WindowCall, versions
 from .verification import Check
 
 
@@ -139,7 +139,7 @@ class Site:
 
     @property
     def frames(self) -> int:
-        """How many maps of each image lie side by side in the batch: frames of a clip, crops, tiles; nearly always 1."""
+        """How many maps of each image lie side by side in the batch: frames, crops, tiles; nearly always 1."""
         self.read()
         return self.state.frames if isinstance(self.state, Recorded) else 1
 

@@ -22,15 +22,15 @@ from .verification import TOLERANCE, some_rows
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What the dimensions of a softmax's logits run over, and of the queries and keys that they are the product of."""
+    """What the dimensions of a softmax's logits run over, and of the queries and keys that they are the product of.
 
-    logits: Dims | None
-    left: Dims | None
-    right: Dims | None
+    over_channels: whether that product was summed over tokens, so that its rows and columns are channels.
+    """
 
-    def over_channels(self, axes: Axes) -> bool:
-        """Whether the product was summed over tokens, so that its rows and columns are channels."""
-        return self.left is not None and bool(self.left[-1]) and axes.kind(self.left[-1]) in ("token", "image")
+    logits: Dims | None = None
+    left: Dims | None = None
+    right: Dims | None = None
+    over_channels: bool = False
 
 
 class SoftmaxRecorder:
@@ -69,10 +69,11 @@ class SoftmaxRecorder:
         axes = self._axes
 
         def learn() -> tuple[Any, Any]:
-            layout = Layout(axes.of(x), axes.of(left), axes.of(right))
+            kind = axes.kind(logits.summed) if logits is not None and logits.summed else "channel"
+            layout = Layout(axes.of(x), axes.of(left), axes.of(right), kind in ("token", "image"))
             laid = conventional(x) if layout.logits is None else arranged(axes, layout.logits, x)
-            plain = not isinstance(laid, Unclear) and laid.plain and not layout.over_channels(axes)
-            return layout, Layout(None, None, None) if plain else None
+            plain = not isinstance(laid, Unclear) and laid.plain and not layout.over_channels
+            return layout, Layout() if plain else None
 
         shapes = tuple(None if y is None else y.shape for y in (x, left, right))
         alike = (x.ndim, x.shape[1:-2], *(None if y is None else y.ndim for y in (left, right)))
@@ -88,7 +89,7 @@ class SoftmaxRecorder:
         return tuple(tuple(f._replace(key=i == dim) for f in one) for i, one in enumerate(dims))
 
     def weigh(self, seen: Weighing, running: Collection[nn.Module]) -> bool:
-        """A softmax is about to take part in a product. running: the modules that do. -> whether that ends its trail."""
+        """A softmax is about to take part in a product. running: the modules that do. -> whether its trail ends."""
         dims = self._axes.of(seen.operand)
         summed: Dim = () if dims is None else dims[seen.keys]
         if summed and self._axes.kind(summed) == "channel" and not all(factor.key for factor in summed):
@@ -115,15 +116,13 @@ class SoftmaxRecorder:
             refuse(origin.visits, laid.reason)
             return True
         with torch.no_grad(), uncast(x.device):
-            call: FusedCall | WeightsCall = WeightsCall(laid.of(x.detach()))
-            product = self._product(seen)
-            if product is not None and product.shape == call.shape and _same(product, call):
-                call = product
-            keep(origin.visits, call, laid, x)
+            weights, product = WeightsCall(laid.of(x.detach())), self._product(seen)
+            proven = product is not None and product.shape == weights.shape and _same(product, weights)
+            keep(origin.visits, product if product is not None and proven else weights, laid, x)
         return True
 
     def _weighs_tokens(self, seen: Weighing) -> bool:
-        """Whether a softmax of no product weighs what the forward made, not constants (as a distribution's mean does)."""
+        """Whether a softmax of no product weighs what the forward made, not constants, as a mean does."""
 
         def learn() -> tuple[Any, Any]:
             return any(self._axes.of(x) is not None for x in seen.values), None
@@ -138,7 +137,7 @@ class SoftmaxRecorder:
             return "its softmax is taken of no product of queries and keys, as in linear attention"
         if isinstance(origin.layout, Unclear):
             return origin.layout.reason
-        if origin.layout.over_channels(self._axes):
+        if origin.layout.over_channels:
             return CHANNELS
         if seen.weights.dropped:
             return DROPOUT
@@ -178,7 +177,7 @@ def _rows(axes: Axes, dims: Dims, dim: int) -> Dim:
 
 
 def _same(product: FusedCall, call: WeightsCall) -> bool:
-    """Whether weights are what a product makes: of those made under inference_mode nobody counts the changes in place."""
+    """Whether weights are what a product makes: under inference_mode nobody counts their changes in place."""
     weights = call.weights
     if not weights.is_inference():
         return True
@@ -190,6 +189,6 @@ def _same(product: FusedCall, call: WeightsCall) -> bool:
 
 def _unscalable(visit: Visit) -> AttentionRefused:
     return AttentionRefused(
-        f"the attention of {visit.site.name!r} ({visit.site.kind}) cannot be scaled: more than queries and keys goes into "
-        "its own softmax. Load the model with fused attention (transformers: attn_implementation='sdpa')"
+        f"the attention of {visit.site.name!r} ({visit.site.kind}) cannot be scaled: more than queries and keys goes "
+        "into its own softmax. Load the model with fused attention (transformers: attn_implementation='sdpa')"
     )

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .axes import Axes, Dim, operands, summed
+from .axes import Axes, Dim
 from .recording import Visit
+from .rules import functions, operands, summed
 
 SOFTMAX = {torch.softmax, torch.Tensor.softmax, F.softmax, torch.special.softmax}
 MATMUL = {torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm}
@@ -29,19 +30,9 @@ _TIMES = {
 }
 _OVER = {torch.div, torch.Tensor.div, torch.Tensor.__truediv__, torch.Tensor.div_, torch.Tensor.__itruediv__}
 _LAYOUT = {
-    getattr(torch.Tensor, name)
-    for name in (
-        "view reshape flatten unflatten transpose permute squeeze unsqueeze contiguous clone detach expand to type_as "
-        "float half bfloat16 double type view_as reshape_as swapaxes movedim"
-    ).split()
-} | {
-    torch.reshape,
-    torch.flatten,
-    torch.transpose,
-    torch.permute,
-    torch.squeeze,
-    torch.unsqueeze,
-    torch.Tensor.mT.__get__,
+    *functions("view", "reshape", "flatten", "unflatten", "transpose", "permute", "squeeze", "unsqueeze", "contiguous"),
+    *functions("clone", "detach", "expand", "to", "type_as", "float", "half", "bfloat16", "double", "type", "view_as"),
+    *functions("reshape_as", "swapaxes", "movedim", "mT"),
 }
 _DROPOUT = {F.dropout, torch.dropout, F.alpha_dropout}
 
@@ -51,11 +42,13 @@ class Logits:
     """What a product of queries and keys became. factor: of that product, None where more was done to it.
     numel: how many they are. scaled: whether a number has multiplied it.
 
-    left, right: (…, rows, dim) and (…, dim, columns), None where the product is not of that form.
+    left, right: (…, rows, dim) and (…, dim, columns), None where the product is not of that form. summed: what the
+    product was summed over, () where that is not known.
     """
 
     left: Tensor | None
     right: Tensor | None
+    summed: Dim
     factor: float | None
     numel: int
     scaled: bool = False
@@ -66,8 +59,8 @@ class Logits:
 class Softmax:
     """A softmax that was made. weights: its result. keys: the dimension that it runs over.
 
-    logits: what it was made of, None of other things. rows: what its queries run over; of its dimensions, those that run over keys are marked so. visits: of the captures
-    that take part. layout: what is known of the product it was made of, None of nothing.
+    logits: what it was made of, None of other things. rows: what its queries run over. visits: of the captures that
+    take part. layout: what is known of the product it was made of, None of nothing.
     """
 
     weights: Tensor
@@ -113,7 +106,7 @@ class Trail:
     def of(self, x: Any) -> Logits | Weights | None:
         """The label of a tensor, told apart from what was changed in place since."""
         entry = self._labels.get(id(x))
-        if entry is None or entry[0]() is not x:
+        if entry is None or entry[0]() is not x or not isinstance(x, Tensor):
             return None
         label = entry[1]
         if label.version == version(x):
@@ -144,20 +137,21 @@ class Trail:
 
     def weighing(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Weighing | None:
         """The part that a softmax takes in a product which is about to be made, if any does."""
-        if func is torch.einsum:
-            spelled = summed(args)
-            for term, x in zip(*spelled[:2], strict=True) if spelled is not None else ():
+        spelled = summed(args) if func is torch.einsum else None
+        if spelled is not None:
+            terms, factors, result = spelled
+            for term, x in zip(terms, factors, strict=True):
+                gone = [i for i, letter in enumerate(term) if letter not in result]
+                shared = [i for i in gone if sum(term[i] in other for other in terms) > 1]
                 label = self.of(x)
-                gone = [i for i, letter in enumerate(term) if spelled is not None and letter not in spelled[2]]
-                shared = [i for i in gone if sum(term[i] in other for other in spelled[0]) > 1] if spelled else []
                 if isinstance(label, Weights) and len(gone) == 1 and gone == shared:
-                    return Weighing(label, x, gone[0], [other for other in spelled[1] if other is not x])
-            return None
-        pair = operands(args, kwargs) if func in MATMUL else (args[1:3] if len(args) > 2 else (None, None))
-        for x, dim in zip(pair, (-1, -2), strict=True):
-            label = self.of(x)
-            if isinstance(label, Weights) and x is not None and x.ndim > 1:
-                return Weighing(label, x, x.ndim + dim, [other for other in pair if other is not x])
+                    return Weighing(label, x, gone[0], [other for other in factors if other is not x])
+        elif func is not torch.einsum:
+            left, right = operands(args, kwargs) if func in MATMUL else args[1:3]
+            for x, other, dim in ((left, right, -1), (right, left, -2)):
+                label = self.of(x)
+                if isinstance(label, Weights) and x.ndim > 1:
+                    return Weighing(label, x, x.ndim + dim, [other])
         return None
 
     def follow(
@@ -211,21 +205,24 @@ class Trail:
 
     def _product(self, axes: Axes, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         """A product of two tensors of the forward; one with a parameter is a projection."""
-        left: Any = None
-        right: Any = None
-        if func is torch.einsum:
-            factors: Any = args[1] if len(args) > 1 and isinstance(args[1], tuple | list) else args[1:]
-            if len(factors) != 2:
-                return
-            one, other = factors
+        spelled = summed(args) if func is torch.einsum else None
+        if spelled is not None and len(spelled[1]) == 2:
+            one, other = spelled[1]
+            gone = [i for i, letter in enumerate(spelled[0][0]) if letter not in spelled[2]]
+        elif func is not torch.einsum:
+            one, other = operands(args, kwargs) if func in MATMUL else args[1:3]
+            gone = [-1]
         else:
-            one, other = operands(args, kwargs) if func in MATMUL else (args[1], args[2])
-            left, right = one, other
+            return
         if one is None or any(isinstance(x, nn.Parameter) or x.ndim < 2 for x in (one, other)):
             return
-        if (axes.of(one) is None or axes.of(other) is None) and min(one.ndim, other.ndim) < 3:
+        dims = axes.of(one)
+        if (dims is None or axes.of(other) is None) and min(one.ndim, other.ndim) < 3:
             return
-        self.say(output, Logits(left, right, None if left is None or func in ADDED else 1.0, output.numel()))
+        over = () if dims is None else tuple(factor for i in gone for factor in dims[i])
+        left, right = (None, None) if spelled is not None else (one, other)
+        factor = 1.0 if left is not None and func in MATMUL else None
+        self.say(output, Logits(left, right, over, factor, output.numel()))
 
 
 def _active(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
