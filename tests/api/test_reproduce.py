@@ -29,7 +29,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> vislab.Model:
     config = hf.ViTConfig(**SIZE, image_size=32, patch_size=8, num_labels=3)
     made = describe.described("tiny", hf.ViTForImageClassification(config).eval(), None)
     named = load._named
-    monkeypatch.setattr("vislab.models.load._named", lambda name: made if name == "tiny" else named(name))
+    monkeypatch.setattr("vislab.models.load._named", lambda name, *how: made if name == "tiny" else named(name, *how))
     vislab.cache().clear()
     return made
 

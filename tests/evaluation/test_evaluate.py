@@ -131,14 +131,14 @@ def test_the_target_given_is_held_fixed(vit: Model) -> None:
 
 def test_classes_need_no_names() -> None:
     model = load.load(tiny.make("timm"))
-    assert model.labels is None
+    assert model.labels == tuple(f"class {index}" for index in range(1000))
     found = quick(model, PHOTOS[:2], targets=[7, 8])
     assert found.targets == ("class 7", "class 8")
     pixels, _ = model.preprocessing(PHOTOS[1])
     with torch.no_grad():
         expected = float(model.module(pixels).softmax(-1)[0, 8])
     assert found.deletion[:, 1, 0] == pytest.approx(np.full(4, expected), rel=1e-4)
-    with pytest.raises(ValueError, match="no names for classes: give an index, not 'church'"):
+    with pytest.raises(ValueError, match="knows no class 'church': give a label or an index from 0 to 999"):
         quick(model, PHOTOS[:1], targets=["church"])
 
 

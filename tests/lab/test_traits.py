@@ -37,7 +37,7 @@ def settings() -> Settings:
         ("query", "middle", r"not 'middle'"),
         ("compare", {"opacity": 1}, r"'opacity' cannot be compared"),
         ("image", "no-such.jpg", r"no file 'no-such\.jpg'"),
-        ("model", 7, r"unknown model"),
+        ("model", 7, "takes a name, a folder or a torch module"),
         ("colormap", "rainbowish", r"viridis"),
         ("method", "magic", r"rollout"),
         ("target", 2.5, r"by label or index.*not 2\.5"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from vislab.detectors import request as box_request
 from vislab.methods.registry import METHODS
 from vislab.methods.request import DEFAULTS, Request
 
+OUTLINE: Any = SimpleNamespace(name="a model", attends=True, layers=2, heads=4)
 MODELS = st.sampled_from(["embedded", "facebook/dinov2-small"])
 SETTINGS = st.fixed_dictionaries(
     {},
@@ -100,4 +102,4 @@ def test_defaults_are_those_of_the_functions() -> None:
 )
 def test_what_has_no_answer_is_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Request(**settings).fits(layers=2, heads=4)
+        Request(**settings).fits(OUTLINE)

@@ -374,7 +374,7 @@ def test_a_forecast_that_does_not_fit_names_a_size_that_does(
 
 
 def test_a_model_without_classifier_names_nothing() -> None:
-    with pytest.raises(ValueError, match=r"ViTModel has no classifier: it sees, but names nothing"):
+    with pytest.raises(ValueError, match=r"ViTModel has no classifier: what it returns are features"):
         load.load(tiny.make("ViT")).predict(photo((9, 9)))
 
 

@@ -66,7 +66,7 @@ def test_tokens_that_do_not_follow_the_rows_are_refused(order: str) -> None:
     with pytest.raises(
         ValueError, match=r"blocks.0.attn, its first attention, reads 27 tokens that are no grid .* grid="
     ):
-        vislab.load(Own(order=order).eval())
+        vislab.explain(photo((50, 70)), model=vislab.load(Own(order=order).eval()), method="cls")
 
 
 @pytest.mark.parametrize("padding", [(2, 2), (3, 1), (0, 3)])
@@ -138,7 +138,7 @@ class Masked(nn.Module):
 
 def test_patches_that_are_dropped_before_the_first_layer_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"v\.blocks\.0\.attn, its first attention, reads 7 tokens that are no grid"):
-        vislab.load(Masked(7).eval())
+        vislab.explain(photo((50, 70)), model=vislab.load(Masked(7).eval()), method="cls")
     model = vislab.load(Masked(17).eval())
     assert model.layers == 2  # the decoder's are not the model's
     heat, own = (vislab.explain(photo((50, 70)), model=m, method="cls") for m in (model, vislab.load(model.module.v)))

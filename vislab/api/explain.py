@@ -14,6 +14,9 @@ from ..core import fingerprints
 from ..core.geometry import Frame, Grid
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
+from ..engine.site import AttentionRefused
+from ..engine.verification import NOT_FINITE
+from ..methods import registry
 from ..methods.layers import in_sequence
 from ..methods.probe import Progress, probing
 from ..methods.question import Question
@@ -38,13 +41,13 @@ def explain(
     region: Sequence[int] | None = None,
     **options: Any,
 ) -> Heatmap:
-    """Where a Vision Transformer looks in an image, or what speaks for a class in it, as one value per patch.
+    """Where a model looks in an image, or what speaks for a class in it, as one value per patch.
 
     image: what `load_image` takes. model: a Model, or what `load` takes. method, the same for all classes: "rollout"
     (options start, residual, discard), "cls" or "attention"; for one class: "relevance", "grad_rollout" (option
     residual), and, with values below 0 where something speaks against it, "grad_cam", "integrated_gradients" (option
-    steps), "occlusion", "cls_contribution", "token_contribution" and "both_contribution". layer: index of a
-    self-attention layer, -1 the last, or "mean"; for rollout the last one it goes through. head: index, "mean", "max"
+    steps), "occlusion" (option square), "cls_contribution", "token_contribution" and "both_contribution". layer:
+    index of a self-attention layer, -1 the last, or "mean"; for rollout the last one it goes through. head: index, "mean", "max"
     or "min". query: the attending token, "cls" or the patch over a point (x, y) in source pixels. target: what is
     explained, a class by label or index, by default the predicted one, or a function that makes one number of the
     model's output. attention_scale: factor of q·kᵀ, for all layers or {layer: factor}, a real intervention.
@@ -60,7 +63,7 @@ def explain(
     """
     request = Request(method, layer, head, query, target, attention_scale, patch_size, image_size, None, options)
     picture, ready = load_image(image), model_of(model)
-    request.fits(ready.layers, ready.heads)
+    request.fits(ready)
     x0, y0, x1, y1 = corners = _region(region, picture)
     frame = ready.frame((y1 - y0, x1 - x0), image_size=image_size, patch_size=patch_size)
     frame = frame.cut_from((picture.shape[0], picture.shape[1]), (x0, y0))
@@ -88,25 +91,35 @@ def heatmap(
     runs of their own. token: the attending one, or None for the model's own summary. progress: told (done, total) where
     it takes long.
     """
-    request.fits(model.layers, model.heads)
+    request.fits(model)
     if request.entry.walks:
         in_sequence(model)
     question = Question(token, model.cls, request.layer, request.head)
     method, target = request.entry.load(), None
-    if request.entry.targeted:
-        with probing(model, image, request.target, progress=progress, **request.forward) as probe:
-            answer = method(probe, question, **request.options)
-            grid, target = probe.grid, probe.target
-            frame = probe.by_pixels if answer.by_pixels else probe.frame
-    else:
-        run = run or model.run(image, **request.forward)
-        answer = method(run.capture, run.grid, question, **request.options)
-        grid, frame = run.grid, run.frame
+    try:
+        if request.entry.targeted:
+            with probing(model, image, request.target, progress=progress, **request.forward) as probe:
+                answer = method(probe, question, **request.options)
+                grid, target = answer.grid or probe.grid, probe.target
+                frame = probe.by_pixels if answer.by_pixels else probe.frame
+                frame = probe.by_pixels.spread(grid) if answer.grid and not answer.by_pixels else frame
+        else:
+            run = run or model.run(image, **request.forward)
+            answer = method(run.capture, run.grid, question, **request.options)
+            grid, frame = run.grid, run.frame
+    except AttentionRefused as error:
+        if not request.entry.attends or NOT_FINITE in str(error):
+            raise
+        raise AttentionRefused(f"{error}; {registry.instead()} make maps without it") from error
     facts = fingerprints.of_module(model.module)
+    if answer.cells is not None:
+        facts["cells"] = answer.cells
     if model.found is not None and model.found.overlap and not answer.by_pixels:
         facts["tokens"] = "each also sees pixels beyond its patch"
     if run is not None and run.logits is not None:
         facts["predictions"] = model.top(run)
+        if model.classes is not None and model.classes.kind != "exclusive":
+            facts["scores"] = model.classes.words
     return Heatmap(
         answer.values.float().cpu().numpy().reshape(grid.rows, grid.cols),
         grid,

@@ -105,7 +105,8 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{option.name}",
             type=_OPTION_TYPES[option.kind],
             metavar="X" if option.kind == "share" else "N",
-            help=f"{option.words}, of {' and '.join(takers)} (default: {option.default:g})",
+            help=f"{option.words}, of {' and '.join(takers)} "
+            + ("" if option.default is None else f" (default: {option.default:g})"),
         )
     group = parser.add_argument_group("display")
     group.add_argument("--colormap", default="viridis", metavar="NAME", help="of matplotlib (default: viridis)")
@@ -240,10 +241,12 @@ class _Batch:
         )
 
     def _predictions(self, image: np.ndarray, heat: Heatmap) -> list[tuple[str, float]]:
-        """Of the run that made the map, or, where its method made several, of one more."""
+        """Of the run that made the map, or, where its method made several, of one more; none where no class is."""
         args, ready = self.args, self.model()
-        if "predictions" in heat.facts or ready.labels is None:
-            return heat.facts.get("predictions", [])
+        if ready.classes is None or ready.classes.kind == "number":
+            return []
+        if "predictions" in heat.facts:
+            return list(heat.facts["predictions"])
         sizes = {"image_size": args.image_size, "patch_size": args.patch_size}
         run = ready.run(image, attention_scale=args.attention_scale, **sizes)
         return ready.top(run) if run.logits is not None else []

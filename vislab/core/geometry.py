@@ -142,6 +142,13 @@ class Frame:
         y, x = self.offset[0] - corner[1] * self.scale[0], self.offset[1] - corner[0] * self.scale[1]
         return Frame(source, self.model, self.scale, (y, x))
 
+    def spread(self, grid: Grid) -> Frame:
+        """The frame of a grid whose cells are spread evenly over this frame's model input, whatever their size is."""
+        size = (grid.rows * grid.patch[0], grid.cols * grid.patch[1])
+        share = [s / m for s, m in zip(size, self.model, strict=True)]
+        scale, offset = ((x[0] * share[0], x[1] * share[1]) for x in (self.scale, self.offset))
+        return Frame(self.source, size, scale, offset)
+
     def to_model(self, x: float, y: float) -> tuple[float, float]:
         """A point in source pixels -> the same point in model pixels."""
         return x * self.scale[1] + self.offset[1], y * self.scale[0] + self.offset[0]

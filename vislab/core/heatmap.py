@@ -22,7 +22,8 @@ class Heatmap(Shown):
     values: (rows, cols) float32, finite. method: "cls", "rollout", … target: what was explained, in words, or None.
     settings: the keywords of `explain` that made it. image: (H, W, 3) uint8, the source image, or None. query: the
     attending token in words ("CLS", "patch (3, 4)", "mean of all queries", …). facts: what the run told beside the map:
-    the fingerprint of its weights, dtype, device, and predictions [(label, probability), …] where it classifies.
+    the fingerprint of its weights, dtype, device, and predictions [(label, probability), …] where it classifies,
+    beside them scores, what these are, where they are no shares of a softmax.
     signed: whether values below 0 speak against the target; such a map has two colours, which meet at 0. Shows itself
     over its image as the last expression of a notebook cell; `np.asarray(heat)` is its values.
     """

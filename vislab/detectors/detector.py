@@ -18,6 +18,8 @@ from torch.overrides import TorchFunctionMode
 from ..core.geometry import Grid
 from ..core.images import load_image
 from ..engine.hooks import capture
+from ..engine.site import AttentionRefused
+from ..models.embedding import reason
 from ..models.modes import evaluating
 from ..models.preprocessing import ImageSize, sides
 from . import detr, yolo
@@ -68,10 +70,22 @@ class Detector:
         with self._lock, torch.no_grad(), evaluating(self.module), watching as cap, sampling as samples:
             head = self.family.head
             with head.register_forward_pre_hook(_keep(features)) if head is not None else nullcontext():
-                output = self.module(**arguments)
+                output = self._forward(arguments)
         if attention_scale != 1 and not cap.sites:
             raise ValueError(f"{self.name} has no attention to scale: leave attention_scale out")
         return Glance(self, cap, frame, image, tuple(features), samples.layers() if samples else (), output)
+
+    def _forward(self, arguments: Mapping[str, Tensor]) -> Any:
+        try:
+            return self.module(**arguments)
+        except (MemoryError, torch.OutOfMemoryError, AttentionRefused):
+            raise
+        except (RuntimeError, TypeError, AttributeError, LookupError, AssertionError) as error:
+            shape = "×".join(map(str, next(iter(arguments.values())).shape))
+            raise ValueError(
+                f"{self.name} does not run on an input of {shape}: {reason(error)}. Its weights may be of another "
+                "version or a fork of its library: save it anew with the one that is installed, or leave image_size out"
+            ) from error
 
     def features(self, image: Any, *, image_size: ImageSize | None = None) -> list[FeatureMap]:
         """The feature maps that lead into the detector's head (P3 to P5 of most), their cells as tokens.

@@ -91,13 +91,15 @@ class Detr:
         raise ValueError(f"{type(self.module).__name__} has no cells: its boxes are made by queries")
 
 
-def of_module(module: nn.Module, device: torch.device | None = None) -> Detr | None:
-    """A detector of transformers as it is, with the processor that its family has by default; None for another."""
+def of_module(module: nn.Module, device: torch.device | None = None, processor: Any = None) -> Detr | None:
+    """A detector of transformers as it is; None for another. processor: by default the one that its family has."""
     config: Any = getattr(module, "config", None)
     if not type(module).__name__.endswith("ForObjectDetection") or config is None:
         return None
     if config.model_type not in _SOFTMAX + _SIGMOID:
         raise ValueError(f"{type(module).__name__} is none of the families read here: {', '.join(_SOFTMAX + _SIGMOID)}")
+    if processor is not None:
+        return _with_labels(module, processor, device)
     # the second RT-DETR has none of its own
     family = part("RTDetrConfig") if config.model_type == "rt_detr_v2" else type(config)
     known = library("transformers.models.auto.image_processing_auto").IMAGE_PROCESSOR_MAPPING

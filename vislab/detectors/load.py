@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ def load_detector(
 
     detector: "embedded" (needs no network); an official name of ultralytics ("yolo12n.pt", "yolo11s.pt", …) or the path
     of such a file; a detector of transformers (DETR, RT-DETR, YOLOS) by its name on the hub or its folder; an
-    ultralytics YOLO or RTDETR; a torch module of either library. trust: whether a .pt file of any other name may be
-    opened; it is a pickle, which can run anything on this machine. device: "cpu", "cuda", …; by default a
-    module stays on its device, and a detector by name goes to CUDA if there is one, else to the CPU.
+    ultralytics YOLO or RTDETR; a torch module of either library; a pipeline of transformers. trust: whether a .pt file
+    of any other name may be opened; it is a pickle, which can run anything on this machine. device: "cpu", "cuda",
+    …; by default a module stays on its device, and a detector by name goes to CUDA if there is one, else to the CPU.
 
     A Detector is returned unchanged. The network of an ultralytics object is copied and fused, as its own predictor
     does it; a module of transformers is used as it is. Raises ValueError for what is no detector or needs trust,
@@ -34,17 +35,36 @@ def load_detector(
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         name = Path(detector).name if Path(detector).expanduser().exists() else str(detector)
         return Detector(name, _named(str(detector), trust, where))
+    detector, processor = _held(detector)
     wanted_device = None if device is None else torch.device(device)
     network: yolo.Yolo | detr.Detr | None = yolo.of_object(detector, wanted_device)
     if network is None and isinstance(detector, nn.Module):
-        network = detr.of_module(detector, wanted_device)
+        network = detr.of_module(detector, wanted_device, processor)
     if network is None:
+        kind = "None" if detector is None else type(detector).__name__
         raise ValueError(
-            f"{type(detector).__name__} is no detector that vislab reads: give a name such as 'embedded' or "
+            f"{kind} is no detector that vislab reads: give a name such as 'embedded' or "
             "'yolo12n.pt', an ultralytics YOLO, or a DETR, RT-DETR or YOLOS of transformers"
         )
     file = getattr(detector, "model_name", None)  # of a YOLO or RTDETR, the file that it was made from
     return Detector(Path(file).name if file else type(detector).__name__, network)
+
+
+def _held(detector: Any) -> tuple[Any, Any]:
+    """What was given, or of a pipeline of transformers its module, and its image processor."""
+    if (
+        isinstance(detector, Mapping)
+        and detector
+        and all(isinstance(value, torch.Tensor) for value in detector.values())
+    ):
+        raise TypeError(
+            f"a state_dict of {len(detector)} tensors is no detector: make the network that they belong to, load them "
+            "into it with load_state_dict(…), and give that"
+        )
+    held, processor = getattr(detector, "model", None), getattr(detector, "image_processor", None)
+    if processor is not None and isinstance(held, nn.Module) and not isinstance(detector, nn.Module):
+        return held, processor
+    return detector, None
 
 
 def bring(name: str) -> None:

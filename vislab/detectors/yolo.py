@@ -50,7 +50,8 @@ _CELLS, _QUERIES = ("Detect", "v10Detect", "YOLOEDetect", "YOLOESegment"), ("RTD
 class Yolo:
     """A detector of ultralytics: a copy of the network, fused as its predictor fuses it.
 
-    size: (height, width) px that an image is fitted into. deformable: whether its boxes are made by queries that sample
+    size: (height, width) px that an image is fitted into. channels: of a picture, 3 or
+    1. deformable: whether its boxes are made by queries that sample
     points of the feature maps (RT-DETR), else by the cells of those maps.
     """
 
@@ -58,6 +59,7 @@ class Yolo:
     labels: tuple[str, ...]
     size: tuple[int, int]
     deformable: bool
+    channels: int = 3
 
     @property
     def head(self) -> Any:
@@ -69,8 +71,18 @@ class Yolo:
         return (-(-size[0] // stride) * stride, -(-size[1] // stride) * stride)
 
     def prepare(self, image: np.ndarray, size: tuple[int, int]) -> tuple[dict[str, Tensor], Frame]:
-        """(H, W, 3) uint8 -> (the network's arguments, Frame): letterboxed, or stretched for RT-DETR."""
+        """(H, W, 3) uint8 -> (the network's arguments, Frame): letterboxed, or stretched for RT-DETR.
+
+        Raises ValueError for a picture in colours, where the network takes one channel.
+        """
         from ultralytics.data.augment import LetterBox
+
+        if self.channels == 1 and (image != image[..., :1]).any():
+            raise ValueError(
+                "this detector takes pictures of 1 channel, and this one has colours: say how it is to become grey, "
+                "such as vislab.load_image(path, bands=(1,)) for one band, or "
+                "numpy.asarray(PIL.Image.open(path).convert('L'))"
+            )
 
         size, source = self.rounded(size), (image.shape[0], image.shape[1])
         if self.deformable:
@@ -85,7 +97,7 @@ class Yolo:
         fit = LetterBox(size, auto=not self.deformable, scale_fill=self.deformable, stride=self._stride)
         pixels = torch.from_numpy(np.ascontiguousarray(fit(image=image).transpose(2, 0, 1)))[None].float().div_(255)
         assert pixels.shape[2:] == frame.model
-        return {"x": pixels}, frame
+        return {"x": pixels[:, : self.channels]}, frame
 
     def levels(self, frame: Frame) -> tuple[Grid, ...]:
         """The grids whose cells make boxes; none where queries do."""
@@ -217,6 +229,18 @@ def _made(module: Any, size: int | Sequence[int], device: torch.device | None) -
             f"its head is {head}, and vislab reads boxes of {', '.join(_CELLS + _QUERIES)}: take a detection model, "
             "such as 'yolo12n.pt'"
         )
+    if any(type(part).__name__ == "AAttn" and not hasattr(part, "qkv") for part in module.modules()):
+        raise ValueError(
+            "it was saved by the YOLOv12 authors' fork of ultralytics, whose attention has other parts (qk and v where "
+            "this ultralytics has qkv), so that it does not run here: take weights of ultralytics' own, such as "
+            "'yolo12n.pt', or train the same data with them"
+        )
+    channels = next((p.shape[1] for p in module.parameters() if p.ndim == 4), 3)
+    if channels not in (1, 3):
+        raise ValueError(
+            f"it takes pictures of {channels} channels, and those of vislab have 3 (RGB): take a detector of 3 "
+            "channels, or of 1 for grey pictures"
+        )
     if hasattr(module.model[-1], "lrpc"):
         raise ValueError(
             "a prompt-free YOLOE leaves cells out before it makes boxes, and its boxes then name no cells: take one "
@@ -228,7 +252,7 @@ def _made(module: Any, size: int | Sequence[int], device: torch.device | None) -
         module = backend.backend.model.eval()
     both = (size, size) if isinstance(size, int) else (size[0], size[-1])
     names = module.names.values() if isinstance(module.names, dict) else module.names
-    return Yolo(module, tuple(map(str, names)), both, head in _QUERIES)
+    return Yolo(module, tuple(map(str, names)), both, head in _QUERIES, int(channels))
 
 
 def _official_file(name: str) -> Path:

@@ -24,7 +24,7 @@ from .plan import Maps, Outcome, Plan, counted, maps_of, rng
 from .pointing import mosaics, pointing_scores, quarter
 from .randomise import randomisation
 from .ranks import spearman
-from .removal import Fill, Removal, patch_score, removal
+from .removal import Fill, Removal, classes_of, patch_score, removal
 from .report import BASELINES, Evaluation
 
 
@@ -60,11 +60,13 @@ def evaluate(
       show what the model has learned (Adebayo et al. 2018, cascading randomisation).
     - Agreement: rank correlation of the methods' maps, image by image (Spearman 1904).
 
-    ValueError: a model without a classifier, an unknown method or class, no image that could be read.
+    ValueError: a model without a classifier, or one that gives numbers, an unknown method or class, no image that
+    could be read.
     """
     sources = _listed(images)
     ready = model_of(model)
-    plan = Plan(ready, _by_name(methods), fill, steps, seed, patch_size, image_size)
+    known = classes_of(ready)
+    plan = Plan(ready, _by_name(methods, ready), fill, steps, seed, patch_size, image_size)
     plan = replace(plan, steps=min(steps, plan.grid.patches))
     classes = _targets(ready, targets, len(sources))
     outcomes: list[Outcome] = []
@@ -90,7 +92,7 @@ def evaluate(
     parts, correlations = randomisation(plan, list(zip(outcomes, checked, strict=False)), progress)
     return Evaluation(
         methods=tuple(outcomes[0].maps),
-        targets=tuple(ready.labels[one.target] if ready.labels else f"class {one.target}" for one in outcomes),
+        targets=tuple(known.labels[one.target] for one in outcomes),
         share=outcomes[0].curves[0].share,
         deletion=np.stack([[curve.deletion for curve in one.curves] for one in outcomes], 1),
         insertion=np.stack([[curve.insertion for curve in one.curves] for one in outcomes], 1),
@@ -110,10 +112,12 @@ def _listed(images: Iterable[Any]) -> list[Any]:
     return list(images.values() if isinstance(images, Mapping) else images)
 
 
-def _by_name(methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
+def _by_name(
+    methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None, model: Model
+) -> dict[str, dict[str, Any]]:
     """Name -> keywords of `explain`. Raises ValueError for what `explain` refuses, and for names of baselines."""
     if methods is None:
-        methods = list(registry.METHODS)
+        methods = [name for name, method in registry.METHODS.items() if model.attends or not method.attends]
     if isinstance(methods, str):
         raise ValueError(f"methods is a list of names, [{methods!r}], or a mapping from names to keywords of explain")
     settings = methods if isinstance(methods, Mapping) else {name: {} for name in methods}
@@ -122,7 +126,8 @@ def _by_name(methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) ->
         if name in BASELINES:
             raise ValueError(f"{name!r} is always there, as a baseline: leave it out of methods")
         parts = {part: value for part, value in keywords.items() if part in DEFAULTS}
-        Request(**parts, options={option: value for option, value in keywords.items() if option not in DEFAULTS})
+        request = Request(**parts, options={name: value for name, value in keywords.items() if name not in DEFAULTS})
+        request.fits(model)
     return named
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..api.explain import explain
 from ..core.geometry import Grid
+from ..core.heatmap import Heatmap
 from ..methods import registry
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
@@ -73,6 +74,21 @@ def maps_of(plan: Plan, image: np.ndarray, target: int, *key: int) -> Maps:
     maps = {}
     for name, keywords in plan.methods.items():
         targeted: dict[str, Any] = {"target": target} if registry.METHODS[keywords["method"]].targeted else {}
-        maps[name] = explain(image, model=plan.model, **(plan.sizes | targeted | dict(keywords))).values
+        heat = explain(image, model=plan.model, **(plan.sizes | targeted | dict(keywords)))
+        maps[name] = on_patches(heat, plan.grid, plan.model.input_size(plan.image_size))
     shape = plan.grid.rows, plan.grid.cols
     return maps | {RANDOM: rng(plan.seed, "maps", *key).random(shape), CENTRE: centre(*shape)}
+
+
+def on_patches(heat: Heatmap, grid: Grid, size: tuple[int, int]) -> np.ndarray:
+    """The values of a heatmap on the patches that are removed: of the cell under the centre of each. -> (rows, cols)
+
+    size: (height, width) px of the model's input. A map on these patches is given as it is.
+    """
+    if (heat.grid.rows, heat.grid.cols, heat.grid.patch) == (grid.rows, grid.cols, grid.patch):
+        return heat.values
+    at = []
+    for axis, (count, cells) in enumerate(((grid.rows, heat.grid.rows), (grid.cols, heat.grid.cols))):
+        centres = (np.arange(count) + 0.5) * grid.patch[axis] * heat.frame.model[axis] / size[axis]
+        at.append(np.clip(centres // heat.grid.patch[axis], 0, cells - 1).astype(int))
+    return heat.values[np.ix_(*at)]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
 from ..models.cache import model_of
+from ..models.classes import Classes
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
 
@@ -90,13 +91,14 @@ def patch_score(
 
     image: what `load_image` takes. model, patch_size, image_size: as of `explain`. target: a class, by default the one
     predicted on the whole image. fill: what a removed patch shows, the image blurred until its shapes are gone, or its
-    mean colour. Raises ValueError for a model without a classifier.
+    mean colour. Raises ValueError for a model without a classifier, or one that gives numbers.
 
         score = vislab.patch_score("photo.jpg", target="church")
         values = vislab.explain("photo.jpg").values
         score(values[None] > values.mean())  # of the patches that rollout finds
     """
     ready = model_of(model)
+    classes = classes_of(ready)
     grid = ready.grid(image_size, patch_size)
     pixels, _ = ready.preprocessing(load_image(image), ready.input_size(image_size))
     whole = pixels.to(ready.device, ready.dtype)
@@ -118,10 +120,23 @@ def patch_score(
         parts = []
         for part in masks.split(max(1, budget // grid.tokens)):
             shown = torch.where(part[:, row][:, :, col][:, None], whole, removed)
-            parts.append(logits(shown).softmax(1)[:, index])
+            parts.append(classes.scores(logits(shown))[:, index])
         return torch.cat(parts).cpu().numpy()
 
     return score
+
+
+def classes_of(model: Model) -> Classes:
+    """The classes whose probability falls while patches are removed. Raises ValueError where there is none to watch."""
+    if model.classes is None:
+        raise ValueError(f"{model.name} has no classifier: what it returns are features, and no probability to watch")
+    if model.classes.kind == "number":
+        raise ValueError(
+            f"{model.name} gives {' and '.join(model.classes.labels[:3])} as a number, and no probability: deletion "
+            "and insertion have nothing to watch. vislab.removal takes any score of yours, and vislab.explain "
+            "makes its maps"
+        )
+    return model.classes
 
 
 def filled(pixels: Tensor, fill: Fill) -> Tensor:

@@ -23,15 +23,18 @@ def describe(heat: Heatmap) -> list[str]:
         heat.method,
         f"of {heat.target}" if heat.target else "",
         of_name(str(settings.get("model") or settings.get("detector") or "")),
-        _layer(heat.method, settings.get("layer")),
+        "" if "cells" in heat.facts else _layer(heat.method, settings.get("layer")),
         f"head {_words(settings['head'])}" if settings.get("head") is not None else "",
         f"query {_words(query)}" if query is not None else "",
         *(f"{name} {_words(value)}" for name, value in settings.items() if name not in _TOLD and value is not None),
         f"attention scale {_words(scale)}" if scale not in (None, 1, 1.0) else "",
-        f"patch {'×'.join(map(str, dict.fromkeys(heat.grid.patch)))} px",
-        str(heat.grid),
+        *([str(heat.facts["cells"])] if "cells" in heat.facts else _patches(heat)),
     ]
     return [phrase for phrase in phrases if phrase]
+
+
+def _patches(heat: Heatmap) -> list[str]:
+    return [f"patch {'×'.join(map(str, dict.fromkeys(heat.grid.patch)))} px", str(heat.grid)]
 
 
 def caption_of(common: Sequence[str], look: Look, cells: Sequence[Sequence[Cell | None]]) -> str:

@@ -118,7 +118,9 @@ def _packed(kept: Kept, index: int, q: np.ndarray, k: np.ndarray, widths: Mappin
 
 
 def atlas(kept: Kept) -> Message:
-    """All heads of all layers."""
+    """All heads of all layers. Raises ValueError of a model without attention."""
+    if not kept.model.attends:
+        raise ValueError(f"{kept.model.name} has no attention that is one map over the image, and so no heads to show")
     seen = survey(kept.run, token=0 if kept.model.cls else None)
     numbers = {"entropy": seen.entropy.tolist(), "distance": seen.distance.tolist(), "queries": seen.queries}
     of = {"grid": [kept.run.grid.rows, kept.run.grid.cols], "cls": kept.model.cls}
@@ -168,7 +170,7 @@ def closer(kept: Kept, settings: Mapping[str, Any], seen: Focus | None, detector
     if seen is None:
         return content, []
     crops = [{**_placed(heat), "signed": heat.signed} for heat in seen.heats]
-    forecast = replace(seen.whole, seconds=forward_flops(kept.model, seen.whole.tokens) / rate)
+    forecast = replace(seen.whole, seconds=forward_flops(kept.model, seen.whole.tokens) / rate if rate else None)
     costs = [asdict(cost) for cost in (seen.staged, forecast)]
     keywords: dict[str, Any] = {"detector": detector, "confidence": seen.detections.confidence}
     for heat in seen.heats[:1]:  # all are made alike; the regions are found by focus
@@ -202,12 +204,17 @@ def _placed(heat: Heatmap) -> dict[str, Any]:
 def _described(model: Model) -> dict[str, Any]:
     known: dict[str, Any] = {name: getattr(model, name) for name in ("name", "patch", "prefix", "suffix", "cls")}
     known |= {name: getattr(model, name) for name in ("layers", "heads", "dim", "resizable")}
-    few = model.labels is not None and len(model.labels) <= FEW_CLASSES
-    return known | {"size": model.preprocessing.size, "labels": model.labels if few else None}
+    classes = model.classes
+    few = classes is not None and len(classes.labels) <= FEW_CLASSES
+    known |= {"size": model.preprocessing.size, "labels": classes.labels if classes is not None and few else None}
+    possible = [name for name, method in METHODS.items() if model.attends or not method.attends]
+    return known | {"scores": None if classes is None else classes.kind, "methods": possible}
 
 
 def _measures(kept: Kept, chosen: Any) -> dict[str, list[float]]:
     """Entropy and distance of the heads of a layer, or of the mean of the layers."""
+    if not kept.model.attends:
+        return {"entropy": [], "distance": []}
     layers = None if chosen == "mean" else [chosen]
     seen = survey(kept.run, token=None, layers=layers)
     return {"entropy": seen.entropy.mean(0).tolist(), "distance": seen.distance.mean(0).tolist()}

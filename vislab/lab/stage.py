@@ -218,7 +218,8 @@ class Stage:
             tell(protocol.removal(kept, shown.settings, refused))
         heats: dict[str, Heatmap] = {}
         of_tokens = {entry.with_query for entry in METHODS.values()}  # each shown as what it stands in for
-        for method in (name for name in METHODS if name not in of_tokens):
+        possible = [name for name, entry in METHODS.items() if kept.model.attends or not entry.attends]
+        for method in (name for name in possible if name not in of_tokens):
             try:
                 heats[method] = self._read({**wanted, **LAST, "method": method}, kept).heat
                 tell(protocol.of_method(method, shown.settings, kept, heats[method]))

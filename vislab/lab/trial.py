@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.heatmap import Heatmap
 from ..evaluation import removal as removing
-from ..evaluation.plan import rng
+from ..evaluation.plan import on_patches, rng
 from ..evaluation.removal import Removal, patch_score, removal
 from .runs import Kept
 
@@ -46,10 +46,12 @@ def trial(
     this run before is given again. Raises ValueError for a model without a classifier.
     """
     model, run = kept.model, kept.run
-    if run.logits is None or model.labels is None:
-        raise ValueError(f"{model.name} names nothing: there is no probability to watch")
-    index = int(run.logits.argmax()) if target is None else model.class_index(target)
-    name = model.labels[index]
+    labels = removing.classes_of(model).labels
+    if target is None:
+        assert run.logits is not None  # of a model that has classes
+        target = int(run.logits.argmax())
+    index = model.class_index(target)
+    name = labels[index]
 
     steps = min(STEPS, run.grid.patches)
     gone = np.zeros((run.grid.rows, run.grid.cols), int)
@@ -71,7 +73,8 @@ def trial(
         return (shown.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
 
     def make() -> Trial:
-        curves = removal(heat, score=scores, steps=steps, seed=rng(0, "ties", 0))
+        values = on_patches(heat, run.grid, model.input_size(kept.sizes.get("image_size")))
+        curves = removal(values, score=scores, steps=steps, seed=rng(0, "ties", 0))
         return Trial(name, curves, gone, kept.once("filled", filled))
 
     return kept.once(("trial", index, heat.values.tobytes()), make)

@@ -18,6 +18,7 @@ from ..core.images import load_image, samples
 from ..detectors import load
 from ..figures import save
 from ..figures.overlay import overlay
+from ..methods.registry import METHODS
 from ..models import hub
 from ..models.cache import model_of
 from . import face, protocol, runs
@@ -25,7 +26,7 @@ from .export_page import page, small_layers
 from .runs import Kept
 from .stage import NoBoxes, Stage, asked_of
 from .traits import DISPLAY, FAINTEST, FORWARD, READING, Settings
-from .worker import Newest
+from .worker import Newest, Superseded
 
 if TYPE_CHECKING:
     from ..detectors.detections import Detections
@@ -136,6 +137,9 @@ class Lab(Settings, anywidget.AnyWidget):
     def _show(self, wanted: dict[str, Any]) -> None:
         greeted, self._greet = self._greet, False
         self._ready = model_of(wanted["model"])
+        if METHODS[wanted["method"]].attends and not self._ready.attends:
+            self.method = "grad_cam"  # which is then wanted in place of this
+            raise Superseded
         try:
             seconds = self._stage.show(wanted)
         except NoBoxes as error:

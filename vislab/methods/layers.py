@@ -11,6 +11,7 @@ from ..engine.capture import Capture
 from ..engine.site import AttentionRefused, Site
 from ..models.flow import ASIDE
 from ..models.model import Model
+from . import registry
 
 
 class Layers(Sequence[Site]):
@@ -65,7 +66,8 @@ class Layers(Sequence[Site]):
             )
             raise ValueError(
                 f"{site.name} attends over {over} tokens, and the input makes {self._grid}: windowed attention, or "
-                f"tokens that are dropped, merged or added on the way; {hint}"
+                f"tokens that are dropped, merged or added on the way; {hint}, and {registry.instead()} make maps "
+                "without attention"
             )
         return site
 

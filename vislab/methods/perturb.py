@@ -11,27 +11,60 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.geometry import Grid
+from ..engine.site import AttentionRefused
+from ..models.feasible import squares
+from .feature_map import last_map, replaced
 from .layers import encoder
 from .probe import Probe
 from .question import Answer, Question, check_tokens
 from .request import layer_index
 
+_MANY = 1024  # patches: a forward for each would take too long, and one of them hides next to nothing
+
 
 def grad_cam(probe: Probe, question: Question) -> Answer:
     """Grad-CAM on the tokens that the attention of a layer reads, as captum's LayerGradCam defines it.
 
-    Signed: what speaks against the target is below 0. Prefix and suffix tokens take no part. Source: Selvaraju et al.
-    2017, eqs. 1 and 2, without the ReLU.
+    Of a model without attention over one grid, on its last feature map, whose cells are then the map's. Signed: what
+    speaks against the target is below 0. Prefix and suffix tokens take no part. Source: Selvaraju et al. 2017, eqs. 1
+    and 2, without the ReLU.
     """
     from captum.attr import LayerGradCam
 
     cap, _ = probe.settled()
-    sites = encoder(cap, probe.grid)
-    site = sites[layer_index(question.layer, len(sites))]
+    if not probe.model.attends:
+        return _of_last_map(probe)
+    try:
+        sites = encoder(cap, probe.grid)
+        site = sites[layer_index(question.layer, len(sites))]
+        site.read()
+    except (ValueError, AttentionRefused):
+        if question.layer != -1:
+            raise
+        return _of_last_map(probe)
     pixels = probe.pixels.clone().requires_grad_()
     with _seen_as_image(probe.model.module.get_submodule(site.name), probe.grid) as seen:
         attribution = LayerGradCam(probe.scores, seen).attribute(pixels)
     return Answer(attribution.detach()[0, 0].flatten(), signed=True)
+
+
+def _of_last_map(probe: Probe) -> Answer:
+    from captum.attr import LayerGradCam
+
+    found, seen = last_map(probe), nn.Identity()
+    pixels = probe.pixels.clone().requires_grad_()
+    with replaced(probe.model.module, found.path, lambda output: found.back(seen(found.image(output)), output)):
+        attribution = LayerGradCam(probe.scores, seen).attribute(pixels)
+    height, width = pixels.shape[2:]
+    grid = Grid(found.rows, found.cols, (-(-height // found.rows), -(-width // found.cols)))
+    words = f"{found.rows} × {found.cols} cells of the last feature map, {found.path}"
+    return Answer(attribution.detach()[0, 0].flatten(), signed=True, grid=grid, cells=words)
+
+
+def _squares(probe: Probe) -> str | None:
+    """What the cells of maps by pixels are, where they are no patches of the model's."""
+    side = probe.grid.patch[0]
+    return None if probe.model.attends else f"{probe.grid.rows} × {probe.grid.cols} squares of {side} px"
 
 
 def integrated_gradients(probe: Probe, question: Question, *, steps: int = 50) -> Answer:
@@ -50,27 +83,42 @@ def integrated_gradients(probe: Probe, question: Question, *, steps: int = 50) -
         attribution = IntegratedGradients(probe.scores).attribute(
             pixels, n_steps=steps, internal_batch_size=probe.batch
         )
-    return Answer(_by_patch(attribution.detach(), probe.grid).sum((0, 2, 4)).flatten(), signed=True, by_pixels=True)
+    return Answer(
+        _by_patch(attribution.detach(), probe.grid).sum((0, 2, 4)).flatten(),
+        signed=True,
+        by_pixels=True,
+        cells=_squares(probe),
+    )
 
 
 @torch.no_grad()
-def occlusion(probe: Probe, question: Question) -> Answer:
-    """By how much the score falls when a patch is replaced by zeros, the mean colour of the preprocessing, by captum.
+def occlusion(probe: Probe, question: Question, *, square: int | None = None) -> Answer:
+    """By how much the score falls when a square is replaced by zeros, the mean colour of the preprocessing, by captum.
 
-    Signed: a patch without which the score rises is below 0. Source: Zeiler & Fergus 2014.
+    square: its side, px of the model's input; by default a patch of the model, of more than 1,024 of them some 14
+    squares along the shorter side. Signed: a square without which the score rises is below 0. Source: Zeiler & Fergus
+    2014.
     """
     from captum.attr import Occlusion
 
+    size, grid = (probe.pixels.shape[2], probe.pixels.shape[3]), probe.grid
+    if square is not None and not 1 <= square <= min(size):
+        raise ValueError(f"occlusion takes squares of 1 to {min(size)} px of the model's input, not of {square}")
+    if square is None and grid.patches > _MANY:
+        square = squares(size)
+    shown = None if square is None else Grid.of(size, (square, square))
     probe.settled()
-    grid = probe.grid
-    with probe.counting(grid.patches + 1):
+    cells = shown or grid
+    with probe.counting(cells.patches + 1):
         attribution = Occlusion(probe.scores).attribute(
             probe.pixels,
-            sliding_window_shapes=(3, *grid.patch),
-            strides=(3, *grid.patch),
+            sliding_window_shapes=(probe.pixels.shape[1], *cells.patch),
+            strides=(probe.pixels.shape[1], *cells.patch),
             perturbations_per_eval=probe.batch,
         )
-    return Answer(_by_patch(attribution, grid)[0, :, 0, :, 0].flatten(), signed=True, by_pixels=True)
+    values = _by_patch(attribution, cells)[0, :, 0, :, 0].flatten()
+    words = _squares(probe) if shown is None else f"{cells.rows} × {cells.cols} squares of {square} px"
+    return Answer(values, signed=True, by_pixels=True, grid=shown, cells=words)
 
 
 def _by_patch(pixels: Tensor, grid: Grid) -> Tensor:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.checks import whole
 from ..engine.capture import Capture
 from ..models.model import Model, Prepared
 from ..models.preprocessing import ImageSize
@@ -27,7 +26,8 @@ def _count_nothing(images: int) -> None:
 class Probe:
     """One image in a model that is ready for it, run as often as a method needs; made by `probing`.
 
-    pixels: (1, 3, height, width), the model's input. target: what is explained, in words, known after the first run.
+    pixels: (1, 3, height, width), the model's input; arguments: what it takes beside them. target: what is explained,
+    in words, known after the first run.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Probe:
         self.model, self.grid, self.pixels = model, prepared.grid, prepared.pixels
         self.frame, self.by_pixels = prepared.frame, prepared.by_pixels
         self.target: str | None = None
-        self._arguments, self._scale, self._progress = prepared.arguments, attention_scale, progress
+        self.arguments, self._scale, self._progress = prepared.arguments, attention_scale, progress
         self._asked = target
         self._index: int | None = None
         self._count: Callable[[int], object] = _count_nothing
@@ -62,14 +62,14 @@ class Probe:
         weights: of the scores, (times,).
         """
         with self.model.captured(self._scale, gradients=True) as cap:
-            output = self.model.forward(self.pixels.expand(times, -1, -1, -1), self._arguments)
+            output = self.model.forward(self.pixels.expand(times, -1, -1, -1), self.arguments)
             cap.differentiate((self._score(output) * weights).sum())
         return cap
 
     def run(self, pixels: Tensor) -> tuple[Capture, Tensor]:
         """pixels: (batch, 3, height, width) -> what attended, and the scores of the target, (batch,)."""
         with self.model.captured(self._scale) as cap:
-            scores = self._score(self.model.forward(pixels, self._arguments))
+            scores = self._score(self.model.forward(pixels, self.arguments))
         self._count(len(pixels))
         return cap, scores
 
@@ -117,22 +117,19 @@ class Probe:
         logits = self.model.class_logits(output)
         if logits is None:
             raise ValueError(
-                f"{self.model.name} has no classifier, so it has no class to explain: give target a function of its "
-                f"output ({type(output).__name__}) that makes one number of it, or take vislab.load('embedded')"
+                f"{self.model.name} has no classifier, so it has no class to explain: what it returns are features. "
+                f"Give target a function of its output ({type(output).__name__}) that makes one number of it, or take "
+                "vislab.load('embedded')"
             )
         if self._index is None:
             self._index = self._class(logits)
         return logits[:, self._index]
 
     def _class(self, logits: Tensor) -> int:
-        labels, count = self.model.labels, logits.shape[1]
-        index = int(logits[0].argmax()) if self._asked is None else self._asked
-        if not whole(index) or not 0 <= index < count:
-            raise ValueError(
-                f"{self.model.name} has {count} classes without names: target is an index from 0 to {count - 1}, or a "
-                f"function of the model's output, not {index!r}"
-            )
-        self.target = labels[index] if labels is not None and len(labels) == count else f"class {index}"
+        index = int(logits[0].argmax()) if self._asked is None else self.model.class_index(self._asked)  # type: ignore[arg-type]
+        labels = self.model.labels
+        assert labels is not None
+        self.target = labels[index]
         return index
 
 
@@ -152,7 +149,7 @@ def probing(
     target: a class, by label or index; by default the predicted one; or a function of the model's output for one image
     that gives one number. progress: told (done, total) by methods that take long; by default a bar is shown.
     """
-    if model.labels is not None and target is not None and not callable(target):
+    if model.names is not None and target is not None and not callable(target):
         target = model.class_index(target)
     with model.prepared(image, image_size=image_size, patch_size=patch_size, gradients=True) as prepared:
         yield Probe(model, prepared, target, attention_scale, progress)

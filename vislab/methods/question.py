@@ -33,13 +33,17 @@ class Answer:
     """values: one per patch token, (patches,). query: the attending token in words; None where no token attends.
 
     signed: whether values below 0 speak against the target, so that 0 has a meaning of its own. by_pixels: whether the
-    values are of the input's pixels in patches from its corner, whatever its tokens are.
+    values are of the input's pixels in patches from its corner, whatever its tokens are. grid: of the values, where
+    they are not one a patch of the model's grid, and then spread evenly over the input; cells: what its cells are, in
+    words.
     """
 
     values: Tensor
     query: str | None = None
     signed: bool = False
     by_pixels: bool = False
+    grid: Grid | None = None
+    cells: str | None = None
 
 
 def mean_query(cap: Capture, site: Site) -> Tensor:

@@ -20,12 +20,13 @@ Part = Literal["layer", "head", "query", "target"]
 class Option:
     """A keyword that one method has of its own.
 
-    kind: "share" of 0 to 1, "index" of a layer, or "count" from 1. words: what it is, for help texts.
+    kind: "share" of 0 to 1, "index" of a layer, or "count" from 1. default: None where the method finds it. words: what
+    it is, for help texts.
     """
 
     name: str
     kind: Literal["share", "index", "count"]
-    default: float
+    default: float | None
     words: str
 
     def check(self, value: Any) -> None:
@@ -44,7 +45,8 @@ class Method:
     of methods for one target, a Probe, then a Question, and its options. asks: the parts of a request that make a
     difference to it. label: its name on a button. source: what to cite. layer_words: what `layer` may be beside an
     index. single_head: whether `head` may be an index. walks: whether it goes through the layers, `layer` being the
-    last of them. with_query: the method that takes its place where a patch attends, if it only answers for CLS.
+    last of them. attends: whether it needs attention that is one map over the image. with_query: the
+    method that takes its place where a patch attends, if it only answers for CLS.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Method:
     layer_words: tuple[str, ...] = ()
     single_head: bool = False
     walks: bool = False
+    attends: bool = True
     with_query: str = ""
 
     @property
@@ -133,6 +136,7 @@ METHODS: dict[str, Method] = {
             frozenset({"layer", "target"}),
             "Grad-CAM",
             "Selvaraju et al. 2017, Grad-CAM; here signed, without its ReLU",
+            attends=False,
         ),
         Method(
             "integrated_gradients",
@@ -141,6 +145,7 @@ METHODS: dict[str, Method] = {
             "Integrated Gradients",
             "Sundararajan, Taly & Yan 2017, Axiomatic Attribution for Deep Networks",
             (Option("steps", "count", 50, "steps of the integral"),),
+            attends=False,
         ),
         Method(
             "occlusion",
@@ -148,6 +153,8 @@ METHODS: dict[str, Method] = {
             frozenset({"target"}),
             "occlusion",
             "Zeiler & Fergus 2014, Visualizing and Understanding Convolutional Networks",
+            (Option("square", "count", None, "side of the squares, px, else a patch"),),
+            attends=False,
         ),
         Method(
             "cls_contribution",
@@ -189,6 +196,12 @@ def method(name: str) -> Method:
 def targeted() -> list[str]:
     """Names of the methods that explain the score of one target."""
     return [name for name, method in METHODS.items() if method.targeted]
+
+
+def instead() -> str:
+    """The methods that need no attention, in words."""
+    names = [repr(name) for name, method in METHODS.items() if not method.attends]
+    return f"method={', '.join(names[:-1])} or {names[-1]}"
 
 
 def options() -> dict[Option, list[str]]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from ..core import python_call
 from ..core.checks import meant, whole
+from ..models.outline import Outline
 from . import registry
 
 Layer = int | Literal["mean"]
@@ -104,12 +105,21 @@ class Request:
         """The settings of the forward, by name."""
         return {name: getattr(self, name) for name in FORWARD}
 
-    def fits(self, layers: int, heads: int) -> None:
-        """Raise ValueError for a layer or a head that a model of so many does not have."""
+    def fits(self, model: Outline) -> None:
+        """Raise ValueError for a layer or a head that a model does not have, and for attention where it has none."""
+        if not model.attends:
+            if self.entry.attends:
+                raise ValueError(
+                    f"{model.name} has no attention that is one map over the image"
+                    f"{f' ({model.unseen})' if model.unseen else ''}: take {registry.instead()}"
+                )
+            if self.layer != -1:
+                raise ValueError(f"{model.name} has no layers of attention to choose from: leave layer out")
+            return
         if self.layer not in self.entry.layer_words:
-            layer_index(self.layer, layers)
-        if whole(self.head) and not -heads <= self.head < heads:
-            raise ValueError(f"no head {self.head}: heads run from 0 to {heads - 1}")
+            layer_index(self.layer, model.layers)
+        if whole(self.head) and not -model.heads <= self.head < model.heads:
+            raise ValueError(f"no head {self.head}: heads run from 0 to {model.heads - 1}")
 
     @property
     def settings(self) -> dict[str, Any]:

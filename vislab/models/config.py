@@ -33,6 +33,8 @@ def outline(name: str, folder: Path) -> Outline | None:
     plain = plain and str(processor.get("image_processor_type")).startswith("ViTImageProcessor")
     if not (plain and config.keys() >= {*_CONFIG, "patch_size"} and processor.keys() >= {*_PROCESSOR}):
         return None
+    if config.get("problem_type") not in (None, "single_label_classification") or len(config["id2label"]) < 2:
+        return None  # what it returns are not classes of which one is right
     side, patch = config["image_size"], config["patch_size"]
     if not (isinstance(side, int) and isinstance(patch, int)):
         return None

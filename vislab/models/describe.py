@@ -12,7 +12,9 @@ from torch import nn
 from ..core.geometry import Grid
 from ..engine.hooks import capture
 from .calling import arguments, core, family_of, image_part, seeing
-from .embedding import DoesNotRun, Lost, NoAttention, entrance
+from .classes import said_names
+from .embedding import DoesNotRun, Lost, entrance
+from .feasible import runs, squares
 from .flow import flow
 from .model import Model
 from .modes import evaluating, frozen
@@ -42,7 +44,10 @@ def described(
         if dropped > 0:
             raise ValueError(f"{name} drops {dropped:.0%} of its patches: set config.mask_ratio = 0 to keep all")
     module = seeing(module)
-    size, found = _placed(name, module, how, grid)
+    try:
+        size, found = _placed(name, module, how, grid)
+    except Lost as lost:
+        return _blind(name, module, how, labels, lost)
     order = flow(module, found.path, noise(module, size, 0), _arguments(module, size))
     config: Any = getattr(core(module), "config", None)
     return Model(
@@ -55,7 +60,7 @@ def described(
         prefix=found.grid.prefix,
         suffix=found.grid.suffix,
         cls=found.grid.prefix > 0 and _first_is_cls(module, size, found),
-        labels=tuple(labels) if labels else _labels(module),
+        names=tuple(labels) if labels else said_names(module),
         layers=order.layers,
         heads=found.heads or _said(config, "num_attention_heads") or 1,
         dim=found.dim,
@@ -89,7 +94,37 @@ def _placed(
     if grid is not None:
         found = f"{grid} of {grid.patch[0]}×{grid.patch[1]} px after {grid.prefix} and before {grid.suffix} others"
         raise ValueError(f"{name} does not have the grid that was given, {found}: {refused}") from refused
-    raise ValueError(f"{name}: {refused}. {_advice(module, refused)}") from refused
+    assert refused is not None
+    raise refused
+
+
+def _blind(name: str, module: nn.Module, how: Preprocessing | None, labels: Sequence[str] | None, lost: Lost) -> Model:
+    """A Model of a module none of whose attention is one map over the image, but which runs on an image."""
+    for size in _sizes(module, how, None):
+        try:
+            runs(module, size)
+        except Lost:
+            continue
+        side = squares(size)
+        said = "; if you know where they are, vislab.load(module, grid=vislab.Grid(…))" if type(lost) is Lost else ""
+        return Model(
+            name=name,
+            module=module,
+            family=family_of(module),
+            own_size=size,
+            preprocessing=how or of_module(module, size),
+            patch=(side, side),
+            prefix=0,
+            suffix=0,
+            cls=False,
+            names=tuple(labels) if labels else said_names(module),
+            layers=0,
+            heads=0,
+            dim=0,
+            biased=False,
+            blind=f"{lost}{said}",
+        )
+    raise ValueError(f"{name}: {lost}. {_advice(module, lost)}") from lost
 
 
 def _sizes(module: nn.Module, how: Preprocessing | None, grid: Grid | None) -> Iterator[tuple[int, int]]:
@@ -111,8 +146,6 @@ def _arguments(module: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
 
 def _advice(module: nn.Module, refused: Lost | None) -> str:
     """What to try with a module whose tokens were not found."""
-    if isinstance(refused, NoAttention):
-        return "Take a Vision Transformer, such as vislab.load('embedded')"
     if isinstance(refused, DoesNotRun):
         weight = next(module.parameters())
         for frames in (_said(getattr(core(module), "config", None), "num_frames") or 8, 2):
@@ -159,10 +192,3 @@ def _first_is_cls(module: nn.Module, size: tuple[int, int], found: Places) -> bo
 def _tensors(output: Any) -> Iterator[torch.Tensor]:
     parts = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else [output]
     return (x for x in parts if isinstance(x, torch.Tensor))
-
-
-def _labels(module: nn.Module) -> tuple[str, ...] | None:
-    """The classes that a module of transformers names, where it has a classifier; DeiT with its teacher has two."""
-    named = getattr(getattr(module, "config", None), "id2label", None)
-    classifies = hasattr(module, "classifier") or hasattr(module, "cls_classifier")
-    return tuple(named[i] for i in sorted(named)) if named and classifies else None

@@ -17,6 +17,7 @@ from ..core.checks import first_line
 from ..core.imports import IMPORTING, LOADING, library
 from .config import outline, outline_of
 from .describe import described
+from .given import image_processor
 from .known import EMBEDDED
 from .model import Model
 from .preprocessing import Preprocessing, of_processor, own_size
@@ -61,29 +62,73 @@ def bring_transformers(config: Any = None) -> None:
                 families.get(type(config), None)
 
 
-def of_transformers(name: str, where: str) -> Model:
-    """A model of transformers, by its name on the hub or in a folder.
+def of_transformers(name: str, where: str, processor: Any = None) -> Model:
+    """A model of transformers, by its name on the hub or in a folder. processor: what `load` takes, where it has none.
 
     Of a folder whose files say all there is to say, that alone is believed, and only the family's module imported: the
     classes that choose among families would import what all of them need.
     """
     known = outline(name, Path(where))
+    if processor is not None:
+        if (Path(where) / "preprocessor_config.json").is_file():
+            raise ValueError(f"{name} brings its own preprocessing: leave processor out")
+        processor = processor_of(processor)
     try:
         with quiet():
             if known is not None:
                 return Model.of(known, _weighted(part(PLAIN), where).eval())
-            config = part("AutoConfig").from_pretrained(where, **_safely(where))
+            config = part("AutoConfig").from_pretrained(where, **safely(where))
             bring_transformers(config)
             if config.model_type == "vit_mae":
                 config.mask_ratio = 0.0
             architecture = (config.architectures or [""])[0]
             whole = architecture.endswith(("ForImageClassification", "WithTeacher", "ForObjectDetection"))
             module = _weighted(part(architecture if whole else "AutoModel"), where, config=config)
-            processor = part("AutoImageProcessor").from_pretrained(where, **_safely(where))
+            if processor is None:
+                processor = _processor(name, where)
             how = of_processor(processor, lambda: own_size(module))
+    except NoProcessor:
+        raise
     except (OSError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
         raise OSError(f"cannot load {name!r}: {first_line(error)} {advice(name, 'vislab.load')}") from error
     return described(name, module.eval(), how)
+
+
+class NoProcessor(OSError):
+    """A folder says nothing of how its model is to be shown images."""
+
+
+def _processor(name: str, where: str) -> Any:
+    try:
+        return image_processor(part("AutoImageProcessor").from_pretrained(where, **safely(where)))
+    except (OSError, ValueError) as error:
+        folder = Path(where)
+        if not folder.is_dir() or (folder / "preprocessor_config.json").is_file():
+            raise
+        raise NoProcessor(
+            f"{name} has no preprocessor_config.json, so nothing says how its model is shown images (size, mean and "
+            f"deviation): give the image processor that it was trained with, vislab.load({name!r}, processor=…), such "
+            "as transformers.ViTImageProcessor(), or the folder or name that it was fine-tuned from"
+        ) from error
+
+
+def processor_of(processor: Any) -> Any:
+    """An image processor, given as it is or by the folder or hub name that it is loaded from."""
+    if not isinstance(processor, str | Path):
+        if (found := image_processor(processor)) is None:
+            raise ValueError(
+                f"processor is an image processor of transformers, or the folder that holds its "
+                f"preprocessor_config.json, not {type(processor).__name__}"
+            )
+        return found
+    where = str(Path(processor).expanduser()) if Path(processor).expanduser().is_dir() else str(processor)
+    try:
+        return part("AutoImageProcessor").from_pretrained(where, **safely(where))
+    except (OSError, ValueError, ImportError) as error:
+        raise OSError(
+            f"cannot load an image processor from {str(processor)!r}: {first_line(error)} Give a folder with its "
+            "preprocessor_config.json, or the processor itself, such as transformers.ViTImageProcessor()"
+        ) from error
 
 
 def part(name: str) -> Any:
@@ -93,16 +138,14 @@ def part(name: str) -> Any:
         return getattr(transformers, name)
 
 
-def _safely(where: str) -> dict[str, bool]:
+def safely(where: str) -> dict[str, bool]:
     """Code that lies beside the weights is never run, and nobody is asked whether it may; only the hub is looked up."""
     return {"local_files_only": not (Path(where).is_dir() or hub_answers()), "trust_remote_code": False}
 
 
 def _weighted(kind: Any, where: str, **how: Any) -> nn.Module:
     """A module of a class of transformers with all its weights, from safetensors."""
-    module, report = kind.from_pretrained(
-        where, use_safetensors=True, output_loading_info=True, **how, **_safely(where)
-    )
+    module, report = kind.from_pretrained(where, use_safetensors=True, output_loading_info=True, **how, **safely(where))
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if missing:
         raise ValueError(f"its weights lack {len(missing)} of the model's, such as {missing[0]}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,50 +15,69 @@ from ..core.files import assets
 from ..core.geometry import Grid
 from .describe import described
 from .device import fastest
-from .hub import of_timm, of_torchvision, of_transformers
+from .folder import of_folder
+from .given import given
+from .hub import of_timm, of_torchvision, of_transformers, processor_of
 from .known import DTYPES, EMBEDDED
 from .model import Model
 from .preprocessing import of_processor, own_size
 
 
 def load(
-    model: str | Path | nn.Module | Model = "embedded",
+    model: str | Path | nn.Module | Model | Any = "embedded",
     *,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
     processor: Any = None,
+    labels: Sequence[str] | None = None,
     grid: Grid | None = None,
 ) -> Model:
-    """Load a Vision Transformer.
+    """Load a vision model.
 
     model: "embedded" (needs no network), a name on the hub ("facebook/dinov2-small", "timm/…", "torchvision/…"), a
-    local folder of transformers, or a torch module of transformers, timm or torchvision. device: "cpu", "cuda", "mps",
-    …; by default the fastest there is, or where a given module is. dtype: "float32", "bfloat16" or "float16"; by
-    default float32, or a given module's. processor: the image processor of transformers that a given module was trained
-    with; without it timm's modules say theirs, and of others it is assumed that they see the whole image, normalised by
-    ImageNet's mean and deviation. grid: where the tokens of a given module are, which is otherwise found by experiment,
-    and checked by one.
+    local folder that transformers or timm saved, a torch module of any library, or a pipeline of transformers. device:
+    "cpu", "cuda", "mps", …; by default the fastest there is, or where a given module is. dtype: "float32", "bfloat16"
+    or "float16"; by default float32, or a given module's. processor: the image processor of transformers that a given
+    module, or a folder without one, was trained with, or the folder or name that it is loaded from; without it timm's
+    modules say theirs, and of others it is assumed that they see the whole image, normalised by ImageNet's mean and
+    deviation. labels: the names of the classes, as many as the model has logits, where it does not name them itself.
+    grid: where the tokens of a given module are, which is otherwise found by experiment, and checked by one.
 
     A given module is taken as it is, a compiled one as what it was compiled from, and moved only where device or dtype
     say so. Weights are read as tensors alone, safetensors by preference; no pickle is executed. Raises ValueError for
-    an unknown name, for files of pickles and for a processor beside what brings its own, OSError where the hub or the
-    folder does not give the model.
+    an unknown name, for files of pickles, for labels of another number, and for a processor beside what brings its
+    own, TypeError for what is no module, OSError where the hub or the folder does not give the model.
     """
-    if processor is not None and not isinstance(model, nn.Module):
-        raise ValueError(f"{getattr(model, 'name', model)} brings its own preprocessing: leave processor out")
     if grid is not None and not isinstance(model, nn.Module):
         raise ValueError(f"where the tokens of {getattr(model, 'name', model)} are is known: leave grid out")
-    if isinstance(model, Model):
+    if isinstance(model, str | Path):
+        made = _named(str(model), processor)
+        device, dtype = device or fastest(), dtype or "float32"
+    elif isinstance(model, Model):
+        if processor is not None:
+            raise ValueError(f"{model.name} brings its own preprocessing: leave processor out")
         made = model
-    elif isinstance(model, nn.Module):
-        module = getattr(model, "_orig_mod", model)  # hooks and other patch sizes would compile it anew each time
+    else:
+        module, own = given(model)
+        processor = own if processor is None else processor_of(processor)
         how = None if processor is None else of_processor(processor, lambda: own_size(module))
         made = described(type(module).__name__, module, how, grid=grid)
-    else:
-        made = _named(str(model))
-        device, dtype = device or fastest(), dtype or "float32"
     made.module.to(_device(device) if device is not None else None, _dtype(dtype) if dtype is not None else None)
-    return made
+    return made if labels is None else _labelled(made, labels)
+
+
+def _labelled(model: Model, labels: Sequence[str]) -> Model:
+    """The model with other names for its classes, as many as a forward of it has logits."""
+    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"labels is a list of names, one for each class, not {labels!r}")
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"labels names {next(one for one in labels if labels.count(one) > 1)!r} twice")
+    found = replace(model, names=None).classes
+    if found is None:
+        raise ValueError(f"{model.name} has no classifier, so labels would name nothing: what it returns are features")
+    if len(found.labels) != len(labels):
+        raise ValueError(f"labels names {len(labels)} classes, and {model.name} has {len(found.labels)} logits")
+    return replace(model, names=tuple(labels))
 
 
 def _device(device: str | torch.device) -> torch.device:
@@ -78,23 +99,21 @@ def _dtype(dtype: torch.dtype | str) -> torch.dtype:
     return wanted  # type: ignore[return-value]
 
 
-def _named(name: str) -> Model:
+def _named(name: str, processor: Any) -> Model:
+    folder, library = Path(name).expanduser(), name.partition("/")[0]
+    if name and folder.is_dir():
+        return of_folder(name, folder, processor)
+    known = name in EMBEDDED or (library in ("torchvision", "timm") and "/" in name)
+    if processor is not None and known:
+        raise ValueError(f"{name} brings its own preprocessing: leave processor out")
     if name in EMBEDDED:
         return of_transformers(name, str(assets() / "models" / EMBEDDED[name]))
-    library, _, rest = name.partition("/")
-    folder = Path(name).expanduser()
+    rest = name.partition("/")[2]
     if folder.is_file():
         raise ValueError(
             f"{name} is a file: give a folder with config.json and model.safetensors. Pickles (.pt, .pth, .bin) can "
             "run anything when opened, so vislab never opens them"
         )
-    if name and folder.is_dir():
-        if not (folder / "config.json").exists() or not list(folder.glob("*.safetensors")):
-            held = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) or "nothing"
-            raise ValueError(
-                f"{name} needs config.json and model.safetensors (pickles are not opened); it holds {held}"
-            )
-        return of_transformers(name, str(folder))
     if library == "torchvision" and rest:
         return of_torchvision(name, rest)
     if library == "timm" and rest:
@@ -103,4 +122,4 @@ def _named(name: str) -> Model:
         raise ValueError(
             f"unknown model {name!r}: take 'embedded', a hub name such as 'facebook/dinov2-small', or a local folder"
         )
-    return of_transformers(name, name)
+    return of_transformers(name, name, processor)

@@ -20,8 +20,10 @@ from ..engine.capture import Capture
 from ..engine.hooks import capture
 from ..engine.site import AttentionRefused
 from .calling import arguments, core
+from .classes import Classes, classes, columns, logits_of, remember, watched
 from .device import free_memory
 from .embedding import Lost, reason, shape_of
+from .feasible import runs
 from .modes import evaluating, frozen
 from .outline import RESIZABLE, Outline
 from .patch_size import resized
@@ -62,12 +64,14 @@ class Model(Outline):
 
     module: what runs; the rest says what is known of it. found: where the experiment found its tokens; None of what
     comes from files that say all. beside: the path of a part that attends in several places side by side, "" where all
-    come one after the other. lock: held while the module is at work.
+    come one after the other. blind: why none of its attention is one map over the image, where it has no layers. lock:
+    held while the module is at work.
     """
 
     module: nn.Module
     found: Places | None = None
     beside: str = ""
+    blind: str = ""
     lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
@@ -97,7 +101,7 @@ class Model(Outline):
             self.captured(attention_scale) as cap,
         ):
             output = self.forward(prepared.pixels, prepared.arguments)
-        logits = None if self.labels is None else self.class_logits(output)
+        logits = self.class_logits(output)
         return Run(cap, prepared.grid, prepared.frame, None if logits is None else logits[0].float())
 
     @contextmanager
@@ -131,7 +135,11 @@ class Model(Outline):
     def forward(self, pixels: Tensor, arguments: Mapping[str, Any]) -> Any:
         """What the module makes of pixels, (n, 3, height, width). Raises ValueError in words where it cannot."""
         try:
-            return self.module(pixels, **arguments)
+            with watched(self.module) as watch:
+                output = self.module(pixels, **arguments)
+            if watch is not None:
+                remember(self.module, watch.judged(self.module, output))
+            return output
         except (MemoryError, torch.OutOfMemoryError, AttentionRefused):
             raise
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OSError) as error:
@@ -158,7 +166,8 @@ class Model(Outline):
     ) -> list[tuple[str, float]]:
         """The most probable classes. -> [(label, probability)], most probable first.
 
-        Raises ValueError for a model without a classifier.
+        Where classes do not exclude each other, each probability is for itself (a sigmoid); of a model that gives
+        numbers, [(label, number)]: see `classes`. Raises ValueError for a model without a classifier.
         """
         run = self.run(load_image(image), image_size=image_size, patch_size=patch_size, attention_scale=attention_scale)
         return self.top(run, top)
@@ -177,47 +186,82 @@ class Model(Outline):
             raise ValueError(self._names_nothing())
         return logits.float()
 
+    @property
+    def unseen(self) -> str:
+        return self.blind
+
+    def __repr__(self) -> str:
+        height, width = self.preprocessing.size
+        sees = f"{self.layers} layers of {self.heads} heads, patches of {self.patch[0]}×{self.patch[1]} px"
+        known = classes(self.module, self.names, columns(self.module))
+        given = "" if known is None else f", {len(known.labels)} {'numbers' if known.kind == 'number' else 'classes'}"
+        attention = sees if self.attends else "no attention that is one map over the image"
+        return f"<Model {self.name}: {attention}, input {height}×{width} px{given}>"
+
+    # ---- classes ----
+
+    @property
+    def classes(self) -> Classes | None:
+        """What its logits are; None for a model without a classifier. One that nobody describes is run once to tell."""
+        if self.names is None and columns(self.module) is None:
+            size = self.preprocessing.size
+            pixels = torch.zeros(1, 3, *size, device=self.device, dtype=self.dtype)
+            with self.lock, torch.no_grad(), evaluating(self.module):
+                self.forward(pixels, self._arguments(size, self.grid()))
+        return classes(self.module, self.names, columns(self.module))
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        found = self.classes
+        return None if found is None else found.labels
+
     def class_logits(self, output: Any) -> Tensor | None:
         """The logits of classes in what the module returned, (n, classes); None for a model without a classifier."""
-        logits = getattr(output, "logits", output)
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or getattr(self.module, "num_classes", 1) == 0:
-            return None  # timm calls a model that returns features one of 0 classes
-        return logits if self.labels is None or logits.shape[1] == len(self.labels) else None
+        logits, found = logits_of(output), self.classes
+        return None if logits is None or found is None or logits.shape[1] != len(found.labels) else logits
 
     def class_index(self, target: str | int) -> int:
         """The index of a class, given by its label or its index. Raises ValueError for one that is not there."""
-        if self.labels is None:
-            if whole(target) and target >= 0:
-                return int(target)
-            raise ValueError(f"{self.name} has no names for classes: give an index, not {target!r}")
-        if target in self.labels:
-            return self.labels.index(str(target))
-        if whole(target) and 0 <= target < len(self.labels):
+        labels = self.labels
+        if labels is None:
+            raise ValueError(self._names_nothing())
+        if target in labels:
+            return labels.index(str(target))
+        if whole(target) and 0 <= target < len(labels):
             return int(target)
-        hint = meant(target, self.labels) or (f": it knows {', '.join(self.labels)}" if len(self.labels) <= FEW else "")
+        hint = meant(target, labels) or (f": it knows {', '.join(labels)}" if len(labels) <= FEW else "")
         raise ValueError(
-            f"{self.name} knows no class {target!r}: give a label or an index from 0 to {len(self.labels) - 1}{hint}"
+            f"{self.name} knows no class {target!r}: give a label or an index from 0 to {len(labels) - 1}{hint}"
         )
 
     def _names_nothing(self) -> str:
-        return f"{self.name} has no classifier: it sees, but names nothing. Try vislab.load('embedded')"
+        return (
+            f"{self.name} has no classifier: what it returns are features, and it names nothing. Methods for one "
+            "target take a function of its output as target; a model that classifies is vislab.load('embedded')"
+        )
 
     def top(self, run: Run, count: int = 5) -> list[tuple[str, float]]:
-        """The most probable classes of a run that was made."""
-        if run.logits is None or self.labels is None:
+        """The most probable classes of a run that was made, or the numbers that it gave, the highest first."""
+        found = self.classes
+        if run.logits is None or found is None:
             raise ValueError(self._names_nothing())
-        best = run.logits.softmax(0).topk(min(count, len(self.labels)))
-        return [(self.labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+        best = found.scores(run.logits).topk(min(count, len(found.labels)))
+        return [(found.labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
     @contextmanager
     def _patched(self, patch_size: int | None) -> Iterator[None]:
-        if patch_size is None:
+        if patch_size is None or not self.attends:
             yield
         else:
             with resized(core(self.module), int(patch_size)):
                 yield
 
     def _scales(self, attention_scale: float | Mapping[int, float]) -> float | Mapping[int, float]:
+        if not self.attends and attention_scale != 1:
+            raise ValueError(
+                f"{self.name} has no attention that is one map over the image, and so none to scale: leave "
+                "attention_scale out"
+            )
         if not isinstance(attention_scale, Mapping):
             return attention_scale
         for layer in attention_scale:
@@ -228,24 +272,40 @@ class Model(Outline):
         return {layer % self.layers: scale for layer, scale in attention_scale.items()}
 
     def _arguments(self, size: tuple[int, int], grid: Grid) -> dict[str, Any]:
-        own = (size, grid.patch) == (self.own_size, self.patch)
+        own = size == self.own_size and (grid.patch == self.patch or not self.attends)
         return arguments(self.module, grid.patches, interpolated=not own)
 
     # ---- places ----
 
     def input_size(self, image_size: ImageSize | None = None) -> tuple[int, int]:
         size = self.preprocessing.size if image_size is None else sides(image_size)
+        if not self.attends:
+            return self._tried(size)
         if size in (self.preprocessing.size, self.own_size) or self._by_rule(size):
             return size
         if self.family in RESIZABLE:  # made for a grid that is not square, which it would not interpolate from
             return super().input_size(image_size)
         try:
             self._places(size)
-        except Lost:
+        except Lost as lost:
             height, width = (max(p, side // p * p) for side, p in zip(size, self.patch, strict=True))
             if (height, width) != size and self._takes((height, width)):
                 self._filled(size, self.patch)
-            return super().input_size(image_size)  # which says that it takes its own alone
+            try:
+                return super().input_size(image_size)  # which says that it takes its own alone
+            except ValueError as refusal:
+                raise ValueError(f"{refusal} (it was tried: {lost})") from lost
+        return size
+
+    def _tried(self, size: tuple[int, int]) -> tuple[int, int]:
+        """A size that the module runs on, once it was tried. Raises ValueError with what the module says of it."""
+        if size != self.own_size:
+            with self.lock:
+                try:
+                    runs(self.module, size)
+                except Lost as error:
+                    own = f"{self.own_size[0]}×{self.own_size[1]} px"
+                    raise ValueError(f"{self.name} was made for {own}, and {error}") from error
         return size
 
     def _takes(self, size: tuple[int, int]) -> bool:
@@ -257,7 +317,7 @@ class Model(Outline):
 
     def grid(self, image_size: ImageSize | None = None, patch_size: int | None = None) -> Grid:
         size = self.input_size(image_size)
-        if self._by_rule(size):
+        if self._by_rule(size) or not self.attends:
             return super().grid(image_size, patch_size)
         if patch_size is not None:
             self._patch_size(patch_size)
@@ -301,7 +361,7 @@ class Model(Outline):
 
     def _of_cells(self, frame: Frame, grid: Grid) -> Frame:
         """The frame of the grid's cells, from that of the input's pixels."""
-        if self._by_rule(frame.model):
+        if self._by_rule(frame.model) or not self.attends:
             return frame
         top, left = self._places(frame.model).corner
         if (top, left) == (0, 0):

@@ -32,8 +32,8 @@ class Outline:
 
     family: transformers' model type, "" for modules of other libraries. own_size: (height, width) px of the input that
     it was made for. patch: (height, width) px. prefix, suffix: tokens before and after the patches. cls: whether the
-    first token is CLS. labels: class names in the order of the logits, or None. biased: whether relative positions are
-    added to its attention.
+    first token is CLS. names: of its classes, as whoever made or loaded it says, in the order of the logits, or None.
+    biased: whether relative positions are added to its attention.
     """
 
     name: str
@@ -44,11 +44,26 @@ class Outline:
     prefix: int
     suffix: int
     cls: bool
-    labels: tuple[str, ...] | None
+    names: tuple[str, ...] | None
     layers: int
     heads: int
     dim: int
     biased: bool
+
+    @property
+    def attends(self) -> bool:
+        """Whether it has attention that is one map over the image; else `patch` is the side of squares."""
+        return self.layers > 0
+
+    @property
+    def unseen(self) -> str:
+        """Why it has none, where it has none."""
+        return ""
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The names of its classes, or None for a model without a classifier."""
+        return self.names
 
     @property
     def resizable(self) -> bool:
@@ -105,7 +120,7 @@ class Outline:
         if not whole(patch_size) or patch_size < 1:
             raise ValueError(f"patch_size is a whole number of pixels above 0, not {patch_size!r}")
         patch_size = int(patch_size)
-        if (patch_size, patch_size) != self.patch and not self.resizable:
+        if (patch_size, patch_size) != self.patch and self.attends and not self.resizable:
             raise ValueError(f"{self.name} keeps its patches of {self.patch[0]} px: leave patch_size out")
         return patch_size
 

@@ -35,8 +35,11 @@ export const FITTING = {
   image_size: ([, patch]) => multiples(patch[0], ...INPUTS),
 };
 
-/** Attention of a token is no choice of its own: it is that of CLS where a patch is pinned. */
-export const methodNames = ({ state }) => Object.keys(state.about.methods).filter((name) => name !== "attention");
+/** Those that the model has. Attention of a token is no choice of its own: it is that of CLS where a patch is pinned. */
+export const methodNames = ({ state }) => {
+  const possible = state.panes[0].shown?.model.methods ?? Object.keys(state.about.methods);
+  return Object.keys(state.about.methods).filter((name) => name !== "attention" && possible.includes(name));
+};
 
 export const modelNames = (store) =>
   [...new Set(["embedded", now(store, "model"), ...Object.keys(store.state.about.models)])].filter(Boolean);

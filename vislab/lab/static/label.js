@@ -57,6 +57,11 @@ function showTokens(store, ui, { model }) {
   const grid = gridOf(size, patch, extra);
   const n = grid.tokens;
   const { heads, dim, layers } = model;
+  if (!layers) {
+    ui.count.replaceChildren(`${grid.rows} × ${grid.cols} squares of ${patch[0]} px`);
+    ui.cost.replaceChildren("no attention");
+    return ui.chart.replaceChildren();
+  }
   const sum = `${grid.rows} × ${grid.cols}${extra ? ` + ${extra}` : ""} = `;
   ui.count.replaceChildren(sum, make("b", { textContent: whole(n) }), " tokens");
   const [flops, bytes] = [amount(attentionFlops(n, dim, layers), "FLOP"), amount(mapBytes(n, heads, layers), "B")];
@@ -89,6 +94,7 @@ function drawCost(svg, n, marks) {
 function showMeasures(store, ui, shown) {
   const { settings, model, frame, run } = shown;
   const { plain } = store.state;
+  if (!model.layers) return ui.measures.replaceChildren("This model has no attention that is one map over the image.");
   if (plain?.run !== run || plain.layer !== settings.layer) return ui.measures.replaceChildren("…");
   const sameInput = String(frame.model) === String(model.size); // else pixels of one are not those of the other
   const head = now(store, "head");
@@ -106,9 +112,13 @@ function showMeasures(store, ui, shown) {
 function showPrediction(store, ui, { classes, model, run }) {
   const { plain } = store.state;
   const before = plain?.run === run ? plain.classes : {};
-  const known = model.labels ? `Knows ${model.labels.length} classes only: ${model.labels.join(", ")}.` : "";
-  ui.knows.textContent = classes.length === 0 ? "This model names nothing: it has no classifier." : known;
-  ui.classes.replaceChildren(...classes.map(([name, p]) => classLine(name, p, before[name])));
+  const apart = model.scores === "independent" ? " Each percentage is for itself: they need not add up to 100." : "";
+  const known = model.labels ? `Knows ${model.labels.length} classes only: ${model.labels.join(", ")}.${apart}` : apart;
+  const numbers = classes.map(([name, value]) => `${name} ${value.toPrecision(4)}`).join(", ");
+  const given = model.scores === "number" ? `Gives a number, no probability: ${numbers}` : known;
+  ui.knows.textContent = classes.length === 0 ? "This model names nothing: it has no classifier." : given;
+  const shown = model.scores === "number" ? [] : classes;
+  ui.classes.replaceChildren(...shown.map(([name, p]) => classLine(name, p, before[name])));
 }
 
 /** p, before: probabilities now and by the unmodified model, which may not have said. */
