@@ -1,0 +1,358 @@
+"""Sweep other people's model zoos: is every site of attention exact within 1e-5, or refused by name?
+
+Each model is made tiny, with random weights, and runs twice on the same input: under an independent witness
+(`witness.py`), which keeps in float64 all weights by which values were weighed, and under `vislab.capture`. Each event
+of the witness is then looked for among the sites of the module that was running. Each model has a process and a time
+limit of its own: a crash costs a row.
+
+    python tests/bench/sweep.py [--zoo transformers timm …] [--only NAME …] [--out assets/models/SUPPORTED.md]
+    python tests/bench/sweep.py --explain   # whether load and explain make a map, or refuse in one sentence
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import re
+import resource
+import sys
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)]
+os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "YOLO_OFFLINE": "1"}
+
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+ZOOS = ("transformers", "timm", "torchvision", "ultralytics", "vit_pytorch", "x_transformers", "open_clip")
+TOLERANCE = 1e-5
+SECONDS, MEMORY = 20, 12 << 30  # a model
+FAILURES = ("wrong", "missing", "in part", "untrue", "bare error", "changed")
+Row = dict[str, Any]
+
+
+# ---- one model ----
+
+
+def swept(module: nn.Module, run: Callable[[nn.Module], Any]) -> Row:
+    """What becomes of each event of attention in a forward: a row of the table."""
+    import vislab
+    from witness import witness
+
+    roughen(module)
+    if not finite(output := once(module, run)):
+        raise FloatingPointError("the output is not finite, with large weights as with its own")
+    with witness(module) as account:
+        once(module, run)
+    events = [e for e in account.events if e.weights.shape[-1] > 1]
+    row: Row = {"class": type(module).__name__, "events": len(events), "found": []}
+    row["over"] = dict(Counter(e.over for e in events))
+    row["other softmaxes"] = len(account.unweighed)
+    try:
+        with vislab.capture(module) as cap:
+            seen = once(module, run)
+        sites = dict(cap.sites)
+    except Exception as failure:
+        return row | {"found": [[failed(failure, vislab), "", words(failure)]]}
+    if not torch.allclose(first_tensor(seen), first_tensor(output), atol=1e-3, rtol=1e-3, equal_nan=True):
+        row["found"].append(["changed", "", "the model's output is another one under capture"])
+    row["found"] += judged(events, sites, cap, vislab)
+    return row
+
+
+def judged(events: list[Any], sites: dict[str, Any], cap: Any, vislab: Any) -> list[list[str]]:
+    """[outcome, module, words] of each event, and of sites where there was none."""
+    modules: dict[str, list[Any]] = {}
+    for event in events:
+        at = next((p for p in event.paths if of_module(sites, p)), event.path)
+        modules.setdefault(at, []).append(event)
+    found = []
+    for path, theirs in modules.items():
+        found += judged_module(path, theirs, of_module(sites, path), cap, vislab)
+    known = {name for path in modules for name in of_module(sites, path)}
+    for name, site in sites.items():
+        if name not in known and site.refused is None and site.keys > 1:
+            found.append(["wrong", name, "a site where the witness saw no attention"])
+    return found
+
+
+def judged_module(path: str, events: list[Any], sites: dict[str, Any], cap: Any, vislab: Any) -> list[list[str]]:
+    over = "" if (kinds := {e.over for e in events}) <= {"tokens"} else f" ({', '.join(sorted(kinds))})"
+    if not sites:
+        kind = "not attention over tokens" if kinds <= {"channels", "none"} else "missing"
+        return [[kind, path, f"{len(events)} × {tuple(events[0].weights.shape)}, no site{over}"]]
+    served: dict[str, Tensor] = {}
+    refused = {name: site.refused for name, site in sites.items() if site.refused is not None}
+    for name in sites:
+        try:
+            if name not in refused:
+                served[name] = cap.attention(name, slice(None))
+        except vislab.AttentionRefused as failure:
+            refused[name] = str(failure)
+        except Exception as failure:
+            return [["bare error", path, words(failure)]]
+    left, results = dict(served), []
+    for event in events:
+        best = min(((apart(event.weights, maps), name) for name, maps in left.items()), default=(None, ""))
+        if best[0] is not None and best[0] < TOLERANCE:
+            del left[best[1]]
+            results.append(["exact", best[1], f"{best[0]:.1e}{over}"])
+        elif refused:
+            name, reason = next(iter(refused.items()))
+            untrue = "no attention was seen" in reason
+            results.append(["untrue" if untrue else "refused", name, reason + over])
+        elif left:
+            shapes = f"{tuple(event.weights.shape)} against {[tuple(m.shape) for m in left.values()]}"
+            results.append(["wrong", path, f"off by {best[0]:.1e}, {shapes}{over}"])
+        else:
+            results.append(["in part", path, f"{len(events)} events, {len(sites)} sites{over}"])
+    for name in left if all(r[0] == "exact" for r in results) else ():
+        results.append(["wrong", name, "served, and the witness saw no such attention"])
+    return results
+
+
+def of_module(sites: dict[str, Any], path: str) -> dict[str, Any]:
+    """The sites of a module: its path, or its path with the number of the call."""
+    return {n: s for n, s in sites.items() if n == path or re.fullmatch(re.escape(path) + r"\[\d+\]", n)}
+
+
+def apart(weights: Tensor, maps: Tensor) -> float:
+    """The largest difference between weights (…, queries, keys) and what a site serves, in whichever layout.
+
+    Batch, heads and windows may stand in any order, and windows may be put back on a map, with zeros outside.
+    """
+    one, other = weights.flatten(0, -3), maps.double().flatten(0, -3)
+    if one.ndim == 2:
+        one = one[None]
+    if one.shape[1:] == other.shape[1:]:
+        if one.shape == other.shape and (near := _largest(one, other)) < TOLERANCE:
+            return near
+        return _matched(one.flatten(1), other.flatten(1)) if len(one) == len(other) else 1.0
+    if one[..., 0].numel() == other[..., 0].numel() and other.shape[-1] > one.shape[-1]:
+        rows = other.flatten(0, 1).sort(-1, descending=True)[0]
+        if float(rows[:, one.shape[-1] :].abs().max()) == 0:
+            return _matched(one.flatten(0, 1).sort(-1, descending=True)[0], rows[:, : one.shape[-1]])
+    return 1.0
+
+
+def _matched(one: Tensor, other: Tensor) -> float:
+    """The largest difference of any row to the nearest of the others, no two to the same one."""
+    nearest = torch.cdist(one, other, p=float("inf")).min(1)
+    different = nearest.values.max()
+    twice = len(nearest.indices.unique()) < len(torch.unique(one.round(decimals=6), dim=0))
+    return 1.0 if twice else float(different)
+
+
+def _largest(one: Tensor, other: Tensor) -> float:
+    if bool((one.isnan() != other.isnan()).any()):
+        return 1.0
+    return float((one - other).nan_to_num().abs().max())
+
+
+def once(module: nn.Module, run: Callable[[nn.Module], Any]) -> Any:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return run(module)
+
+
+def roughen(module: nn.Module) -> None:
+    """Weights of random size, so that attention is far from uniform."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if not parameter.is_floating_point() or not parameter.is_contiguous():
+                continue
+            if parameter.ndim < 2:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+            else:
+                fan = parameter[0].numel() if parameter.shape[0] > 1 else 16
+                parameter.copy_(torch.randn_like(parameter) * 1.5 * fan**-0.5)
+
+
+def tensors(given: Any) -> Iterator[Tensor]:
+    if isinstance(given, Tensor):
+        yield given
+    elif isinstance(given, dict):
+        for value in given.values():
+            yield from tensors(value)
+    elif isinstance(given, list | tuple):
+        for value in given:
+            yield from tensors(value)
+
+
+def first_tensor(given: Any) -> Tensor:
+    return next(tensors(given), torch.zeros(())).detach().double()
+
+
+def finite(given: Any) -> bool:
+    return bool(first_tensor(given).isfinite().any())
+
+
+def failed(failure: Exception, vislab: Any) -> str:
+    """Whether an exception is vislab's own word, or a bare one."""
+    frames = traceback.extract_tb(failure.__traceback__)
+    own = frames and f"{os.sep}vislab{os.sep}" in frames[-1].filename and isinstance(
+        failure, vislab.AttentionRefused | ValueError | TypeError | OSError | KeyError | MemoryError | NotImplementedError
+    )  # fmt: skip
+    return "refused" if own else "bare error"
+
+
+def words(failure: BaseException) -> str:
+    frames = traceback.extract_tb(failure.__traceback__)
+    where = f" [{Path(frames[-1].filename).parent.name}/{Path(frames[-1].filename).name}:{frames[-1].lineno}]" if frames else ""
+    return f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}{where}"
+
+
+# ---- the zoos ----
+
+
+def listed(zoo: str) -> list[str]:
+    import zoo_others
+    import zoo_transformers
+
+    return zoo_transformers.families() if zoo == "transformers" else zoo_others.listed(zoo)
+
+
+def measured(zoo: str, name: str) -> Row:
+    import zoo_others
+    import zoo_transformers
+
+    if zoo == "transformers":
+        model, inputs = zoo_transformers.built(name)
+        row = swept(model, lambda m: m(**inputs))
+        return row | {"inputs": [*inputs]}
+    model, run = zoo_others.built(zoo, name)
+    return swept(model, run)
+
+
+def explained(zoo: str, name: str) -> Row:
+    """Whether vislab.load and vislab.explain make a map of a model's picture."""
+    import zoo_others
+    import zoo_transformers
+
+    module = zoo_transformers.vision(name) if zoo == "transformers" else zoo_others.module(zoo, name)
+    import numpy as np
+    import vislab
+
+    row: Row = {"class": type(module).__name__, "events": 0, "found": []}
+    image = np.random.default_rng(0).integers(0, 255, (80, 96, 3), dtype=np.uint8)
+    try:
+        model = vislab.load(module)
+        heat = vislab.explain(image, model=model)
+        assert heat.values.ndim == 2
+        return row | {"found": [["map", "", f"{heat.method} {heat.values.shape}"]]}
+    except Exception as failure:
+        first = [failed(failure, vislab), "", words(failure)]
+    return row | {"found": [first]}
+
+
+# ---- many models ----
+
+
+def child(mode: str, zoo: str, name: str, pipe: Any) -> None:
+    warnings.filterwarnings("ignore")
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    torch.set_num_threads(1)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    row: Row = {"zoo": zoo, "name": name}
+    start = time.perf_counter()
+    try:
+        row |= (explained if mode == "explain" else measured)(zoo, name)
+    except BaseException as failure:
+        row |= {"error": words(failure), "events": 0, "found": []}
+    pipe.send(json.dumps(row | {"seconds": round(time.perf_counter() - start, 2)}))
+    pipe.close()
+    os._exit(0)
+
+
+def sweep(mode: str, models: list[tuple[str, str]], workers: int) -> Iterator[Row]:
+    """A row a model, each from a process of its own."""
+    context, waiting, running = multiprocessing.get_context("fork"), models[::-1], {}
+    while waiting or running:
+        while waiting and len(running) < workers:
+            zoo, name = waiting.pop()
+            mine, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=child, args=(mode, zoo, name, theirs))
+            process.start()
+            theirs.close()
+            running[mine] = (zoo, name, process, time.monotonic())
+        for pipe in multiprocessing.connection.wait([*running], timeout=0.5) or [*running]:
+            zoo, name, process, start = running[pipe]
+            row = None
+            if pipe.poll():
+                try:
+                    row = json.loads(pipe.recv())
+                except EOFError:
+                    process.join(5)
+                    row = {"zoo": zoo, "name": name, "error": f"crashed ({process.exitcode})", "events": 0, "found": []}
+            elif time.monotonic() - start > SECONDS * (2 if workers > 2 else 1):
+                row = {"zoo": zoo, "name": name, "error": f"more than {SECONDS} s", "events": 0, "found": []}
+            if row is not None:
+                process.kill()
+                process.join()
+                pipe.close()
+                del running[pipe]
+                yield row
+
+
+def outcome(row: Row) -> str:
+    if "error" in row:
+        return "not built"
+    kinds = {kind for kind, *_ in row["found"]}
+    if kinds & {*FAILURES}:
+        return "failure"
+    if "map" in kinds:
+        return "map"
+    if not kinds - {"not attention over tokens"}:
+        return "no attention"
+    if kinds <= {"exact", "not attention over tokens"}:
+        return "exact"
+    return "exact and refused" if "exact" in kinds else "refused"
+
+
+def told(row: Row) -> str:
+    counts = Counter(kind for kind, *_ in row["found"])
+    return f"{row['zoo']:13} {row['name']:40} {outcome(row):18} " + (
+        row.get("error", "") or ", ".join(f"{n} {k}" for k, n in counts.items())
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--zoo", nargs="+", choices=ZOOS, default=[*ZOOS])
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="models whose name has this in it")
+    parser.add_argument("--explain", action="store_true", help="try load and explain instead")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--rows", type=Path, help="write the rows as JSON lines")
+    parser.add_argument("--out", type=Path, help="write the public table")
+    parser.add_argument("--verbose", action="store_true", help="print each site")
+    asked = parser.parse_args()
+    models = [(zoo, name) for zoo in asked.zoo for name in listed(zoo)]
+    if asked.only:
+        models = [(zoo, name) for zoo, name in models if any(o == name or o in name.split("/") or o.rstrip("*") in name and o.endswith("*") for o in asked.only)]
+    rows = []
+    sink = open(asked.rows, "w") if asked.rows else None  # noqa: SIM115
+    torch.set_num_threads(1)
+    for library in ("transformers", "timm", "torchvision", "vislab"):
+        __import__(library)
+    for row in sweep("explain" if asked.explain else "capture", models, asked.workers):
+        rows.append(row)
+        print(told(row), flush=True)
+        if asked.verbose:
+            print(*(f"    {kind}: {path}: {text}" for kind, path, text in row["found"]), sep="\n")
+        if sink is not None:
+            print(json.dumps(row), file=sink, flush=True)
+    print(Counter(outcome(row) for row in rows))
+
+
+if __name__ == "__main__":
+    main()
