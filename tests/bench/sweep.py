@@ -36,6 +36,8 @@ from torch import Tensor, nn  # noqa: E402
 ZOOS = ("transformers", "timm", "torchvision", "ultralytics", "vit_pytorch", "x_transformers", "open_clip")
 TOLERANCE = 1e-5
 SECONDS, MEMORY = 20, 12 << 30  # a model
+OTHER = ("channels", "none")  # what a softmax compares that is not attention over tokens
+OTHERWISE = "not attention over tokens"
 FAILURES = ("wrong", "missing", "in part", "untrue", "bare error", "changed")
 Row = dict[str, Any]
 
@@ -46,15 +48,10 @@ Row = dict[str, Any]
 def swept(module: nn.Module, run: Callable[[nn.Module], Any]) -> Row:
     """What becomes of each event of attention in a forward: a row of the table."""
     import vislab
-    from witness import witness
 
-    roughen(module)
-    if not finite(output := once(module, run)):
-        raise FloatingPointError("the output is not finite, with large weights as with its own")
-    with witness(module) as account:
-        once(module, run)
-    events = [e for e in account.events if e.weights.shape[-1] > 1]
+    events, account, output = roughened(module, run)
     row: Row = {"class": type(module).__name__, "events": len(events), "found": []}
+    row["telling"] = sum(telling(e.weights) for e in events)
     row["over"] = dict(Counter(e.over for e in events))
     row["other softmaxes"] = len(account.unweighed)
     try:
@@ -72,8 +69,9 @@ def swept(module: nn.Module, run: Callable[[nn.Module], Any]) -> Row:
 def judged(events: list[Any], sites: dict[str, Any], cap: Any, vislab: Any) -> list[list[str]]:
     """[outcome, module, words] of each event, and of sites where there was none."""
     modules: dict[str, list[Any]] = {}
-    for event in events:
-        at = next((p for p in event.paths if of_module(sites, p)), event.path)
+    for event in events:  # a module's own child may do its attending: then its parent's name serves as well
+        paths = (*event.paths, *(p.rpartition(".")[0] for p in event.paths))
+        at = next((p for p in paths if of_module(sites, p)), event.path)
         modules.setdefault(at, []).append(event)
     found = []
     for path, theirs in modules.items():
@@ -88,7 +86,7 @@ def judged(events: list[Any], sites: dict[str, Any], cap: Any, vislab: Any) -> l
 def judged_module(path: str, events: list[Any], sites: dict[str, Any], cap: Any, vislab: Any) -> list[list[str]]:
     over = "" if (kinds := {e.over for e in events}) <= {"tokens"} else f" ({', '.join(sorted(kinds))})"
     if not sites:
-        kind = "not attention over tokens" if kinds <= {"channels", "none"} else "missing"
+        kind = OTHERWISE if kinds <= {*OTHER} else "missing"
         return [[kind, path, f"{len(events)} × {tuple(events[0].weights.shape)}, no site{over}"]]
     served: dict[str, Tensor] = {}
     refused = {name: site.refused for name, site in sites.items() if site.refused is not None}
@@ -101,21 +99,26 @@ def judged_module(path: str, events: list[Any], sites: dict[str, Any], cap: Any,
         except Exception as failure:
             return [["bare error", path, words(failure)]]
     left, results = dict(served), []
-    for event in events:
+    for event in sorted(events, key=lambda e: e.over in OTHER):
         best = min(((apart(event.weights, maps), name) for name, maps in left.items()), default=(None, ""))
-        if best[0] is not None and best[0] < TOLERANCE:
+        if best[0] is not None and best[0] < TOLERANCE and event.over == "channels":
+            del left[best[1]]
+            results.append(["wrong", best[1], "channel attention, served as attention over tokens"])
+        elif best[0] is not None and best[0] < TOLERANCE:
             del left[best[1]]
             results.append(["exact", best[1], f"{best[0]:.1e}{over}"])
+        elif event.over in OTHER and not refused:
+            results.append([OTHERWISE, path, f"{tuple(event.weights.shape)}{over}"])
         elif refused:
             name, reason = next(iter(refused.items()))
-            untrue = "no attention was seen" in reason
+            untrue = "no attention was seen" in reason and event.over not in OTHER
             results.append(["untrue" if untrue else "refused", name, reason + over])
         elif left:
             shapes = f"{tuple(event.weights.shape)} against {[tuple(m.shape) for m in left.values()]}"
             results.append(["wrong", path, f"off by {best[0]:.1e}, {shapes}{over}"])
         else:
             results.append(["in part", path, f"{len(events)} events, {len(sites)} sites{over}"])
-    for name in left if all(r[0] == "exact" for r in results) else ():
+    for name in left if all(r[0] in ("exact", OTHERWISE) for r in results) else ():
         results.append(["wrong", name, "served, and the witness saw no such attention"])
     return results
 
@@ -130,17 +133,18 @@ def apart(weights: Tensor, maps: Tensor) -> float:
 
     Batch, heads and windows may stand in any order, and windows may be put back on a map, with zeros outside.
     """
-    one, other = weights.flatten(0, -3), maps.double().flatten(0, -3)
-    if one.ndim == 2:
-        one = one[None]
-    if one.shape[1:] == other.shape[1:]:
-        if one.shape == other.shape and (near := _largest(one, other)) < TOLERANCE:
+    other = maps.double()
+    if weights.shape[-1] == maps.shape[-1] and weights.numel() == maps.numel():
+        one = weights.reshape(maps.shape)
+        if (near := _largest(one, other)) < TOLERANCE:
             return near
-        return _matched(one.flatten(1), other.flatten(1)) if len(one) == len(other) else 1.0
-    if one[..., 0].numel() == other[..., 0].numel() and other.shape[-1] > one.shape[-1]:
-        rows = other.flatten(0, 1).sort(-1, descending=True)[0]
-        if float(rows[:, one.shape[-1] :].abs().max()) == 0:
-            return _matched(one.flatten(0, 1).sort(-1, descending=True)[0], rows[:, : one.shape[-1]])
+        if weights.shape[-2] == maps.shape[-2]:
+            return _matched(one.flatten(0, -3).flatten(1), other.flatten(0, -3).flatten(1))
+        return _matched(one.flatten(0, -2), other.flatten(0, -2))
+    if weights[..., 0].numel() == maps[..., 0].numel() and maps.shape[-1] > weights.shape[-1]:
+        rows = other.flatten(0, -2).sort(-1, descending=True)[0]
+        if float(rows[:, weights.shape[-1] :].abs().max()) == 0:
+            return _matched(weights.flatten(0, -2).sort(-1, descending=True)[0], rows[:, : weights.shape[-1]])
     return 1.0
 
 
@@ -164,18 +168,45 @@ def once(module: nn.Module, run: Callable[[nn.Module], Any]) -> Any:
         return run(module)
 
 
-def roughen(module: nn.Module) -> None:
-    """Weights of random size, so that attention is far from uniform."""
+def roughened(module: nn.Module, run: Callable[[nn.Module], Any]) -> tuple[list[Any], Any, Any]:
+    """What the witness saw, with weights of a size at which attention is neither uniform nor of one key alone."""
+    from witness import witness
+
+    own = {name: p.detach().clone() for name, p in module.named_parameters()}
+    tried: list[tuple[float, float | None]] = []
+    for gain in (1.5, None, 1.0, 0.7, "best"):
+        if gain == "best":
+            gain = max(tried, key=lambda t: t[0])[1]
+        scatter(module, own, gain)
+        with witness(module) as account:
+            output = once(module, run)
+        events = [e for e in account.events if e.weights.shape[-1] > 1]
+        tried.append((sum(telling(e.weights) for e in events) / max(1, len(events)) + finite(output), gain))
+        if tried[-1][0] >= 1.9 or len(tried) == 5 or not events:
+            break
+    return events, account, output
+
+
+def telling(weights: Tensor) -> bool:
+    """Whether attention is such that a mistake in it would show."""
+    most = weights.amax(-1)[(weights > 0).sum(-1) > 1]
+    seen = (weights > 0).sum(-1)[(weights > 0).sum(-1) > 1]
+    return bool(most.numel()) and bool((most * seen).median() > 1.2) and bool(most.median() < 0.999)
+
+
+def scatter(module: nn.Module, own: dict[str, Tensor], gain: float | None) -> None:
+    """Random weights of some gain, the same each time; of None its own."""
     torch.manual_seed(0)
     with torch.no_grad():
-        for parameter in module.parameters():
-            if not parameter.is_floating_point() or not parameter.is_contiguous():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(own[name])
+            if gain is None or not parameter.is_floating_point() or not parameter.is_contiguous():
                 continue
             if parameter.ndim < 2:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
             else:
                 fan = parameter[0].numel() if parameter.shape[0] > 1 else 16
-                parameter.copy_(torch.randn_like(parameter) * 1.5 * fan**-0.5)
+                parameter.copy_(torch.randn_like(parameter) * gain * fan**-0.5)
 
 
 def tensors(given: Any) -> Iterator[Tensor]:
@@ -312,9 +343,9 @@ def outcome(row: Row) -> str:
         return "failure"
     if "map" in kinds:
         return "map"
-    if not kinds - {"not attention over tokens"}:
+    if not kinds - {OTHERWISE}:
         return "no attention"
-    if kinds <= {"exact", "not attention over tokens"}:
+    if kinds <= {"exact", OTHERWISE}:
         return "exact"
     return "exact and refused" if "exact" in kinds else "refused"
 

@@ -146,9 +146,11 @@ class _Mode(TorchDispatchMode):
         if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
             with self:
                 return func.decompose(*args, **kwargs)
-        weighed = name in _PRODUCTS and self._weigh(name, args)
+        weighed = self._weigh(name, args) if name in _PRODUCTS else None
         output = func(*args, **kwargs)
-        if not weighed:
+        if weighed is not None:
+            self._set(output, weighed.seen(lambda ids: ids.expand(output.shape)))
+        else:
             try:
                 self._follow(func, name, args, kwargs, output)
             except (RuntimeError, IndexError, TypeError, ValueError):
@@ -169,6 +171,9 @@ class _Mode(TorchDispatchMode):
     def _follow(self, func: Any, name: str, args: Any, kwargs: Any, output: Any) -> None:
         if name in _FUSED:
             self._fused(args, kwargs)
+            channels = self._mark(args[2]).channels
+            if channels is not None and channels.shape[-3] == output[0].shape[-3]:
+                self._set(output[0], Mark(channels=channels.narrow(-2, 0, 1).expand(output[0].shape)))
         elif name in _SOFTMAX:
             self._softmax(args, output)
         elif name in _PRODUCTS:
@@ -232,42 +237,41 @@ class _Mode(TorchDispatchMode):
 
     def _product(self, left: Tensor, right: Tensor, output: Tensor) -> None:
         one, other = self._mark(left), self._mark(right)
-        channels = None
+        for mark, given, at in ((one, other, -1), (other, one, -2)):
+            if mark.columns is None and mark.keys is None or mark.channels is not None or given.channels is not None:
+                continue  # what has channels are values, weighed before
+
+            def mixed(ids: Tensor, at: int = at) -> Tensor | None:
+                return None if _varies(ids, at) else ids.narrow(at, 0, 1).expand(output.shape)
+
+            if not (seen := mark.seen(mixed)).empty:  # logits or weights mixed over their heads, or by a matrix
+                return self._set(output, seen)
         if one.parameter or other.parameter:
-            channels = _numbered(output, -1 if other.parameter else -2)
-        elif one.keys is None and other.keys is None:
+            self._set(output, Mark(channels=_numbered(output, -1 if other.parameter else -2)))
+        else:
             over = _compared(one.channels, other.channels)
-            return self._set(output, Mark(over=over, columns=_numbered(output, -1)))
-        # logits or weights mixed over something else than their keys, such as heads
-        for mark, at in ((one, -1), (other, -2)):
-            if not mark.parameter and (mark.columns is not None or mark.keys is not None):
-
-                def mixed(ids: Tensor, at: int = at) -> Tensor | None:
-                    return None if _along(ids, at) else ids.narrow(at, 0, 1).expand(output.shape)
-
-                return self._set(output, replace(mark.seen(mixed), channels=channels))
-        self._set(output, Mark(channels=channels))
+            self._set(output, Mark(over=over, columns=_numbered(output, -1), channels=_carried(one, other, output)))
 
     def _softmax(self, args: Any, output: Tensor) -> None:
         source = self._mark(args[0])
         softmax = Softmax(self._innermost(), tuple(output.shape), source.over)
         self._account.softmaxes.append(softmax)
-        self._set(output, Mark(channels=source.channels, keys=_numbered(output, args[1]), softmax=softmax))
+        self._set(output, Mark(keys=_numbered(output, args[1]), softmax=softmax))
 
-    def _weigh(self, name: str, args: Any) -> bool:
-        """Whether a product sums over the keys of a softmax, which then is attention."""
+    def _weigh(self, name: str, args: Any) -> Mark | None:
+        """Where a product sums over the keys of a softmax, that is attention: the mark of the values' channels."""
         left, right = (args[i] for i in _PRODUCTS[name])
-        for operand, at, turned in ((left, -1, False), (right, -2, True)):
+        for operand, values, at, turned in ((left, right, -1, False), (right, left, -2, True)):
             mark = self._mark(operand)
             if mark.keys is None or mark.softmax is None or not _along(mark.keys, at):
                 continue
-            softmax = mark.softmax
+            softmax, channels = mark.softmax, self._mark(values).channels
             self._account.weighed.add(id(softmax))
             paths = tuple(dict.fromkeys((self._innermost(), softmax.path)))
             weights = operand.mT if turned else operand
             self._account.events.append(Event(paths, weights.double().clone(), softmax.over or "none", "softmax"))
-            return True
-        return False
+            return Mark(channels=None if channels is None else channels.narrow(-1 if turned else -2, 0, 1))
+        return None
 
     def _fused(self, args: Any, kwargs: Any) -> None:
         names = ("query", "key", "value", "dropout_p", "is_causal", "attn_mask", "scale")
@@ -298,22 +302,31 @@ def _numbered(x: Tensor, axis: int) -> Tensor:
 
 
 def _along(ids: Tensor, axis: int) -> bool:
-    """Whether what a product sums over, an axis of a matrix, is what the numbers count."""
-    other = -1 if axis == -2 else -2
-    return (
-        ids.shape[axis] > 1
-        and bool((ids.narrow(axis, 0, 1) != ids).any())
-        and not bool((ids.narrow(other, 0, 1) != ids).any())
-    )
+    """Whether what a product sums over, an axis of a matrix, is what the numbers count. -1 is of no number."""
+    return ids.shape[axis] > 1 and _varies(ids, axis) and not _varies(ids, -1 if axis == -2 else -2)
+
+
+def _varies(ids: Tensor, axis: int) -> bool:
+    return bool((ids.amax(axis) > ids.where(ids >= 0, ids.amax(axis, keepdim=True)).amin(axis)).any())
 
 
 def _compared(left: Tensor | None, right: Tensor | None) -> str:
     """What a product compares, by what it sums over, which is its left operand's last axis and its right one's first."""
     found = set()
-    for ids, at in ((left, -1), (right, -2)):
-        if ids is not None and ids.shape[at] > 1:
-            found.add("tokens" if _along(ids, at) else "channels")
+    for ids, summed, free in ((left, -1, -2), (right, -2, -1)):
+        if ids is not None and _along(ids, summed):
+            found.add("tokens")
+        elif ids is not None and _along(ids, free):
+            found.add("channels")
     return found.pop() if len(found) == 1 else "unknown"
+
+
+def _carried(one: Mark, other: Mark, output: Tensor) -> Tensor | None:
+    """The channels that a product of two activations leaves: those of an operand's other axis."""
+    for mark, own, summed in ((other, -1, -2), (one, -2, -1)):
+        if mark.channels is not None and _along(mark.channels, own):
+            return mark.channels.narrow(summed, 0, 1).expand(output.shape)
+    return None
 
 
 def _fit(ids: Tensor, shape: Any) -> Tensor | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,7 +65,7 @@ SIZES: dict[str, int] = {
     "sliding_window": 8, "first_k_dense_replace": 1, "num_queries": 9, "state_size": 8, "mamba_d_state": 8,
     "num_query_tokens": 4, "n_group": 1, "topk_group": 1, "adapter_attn_dim": 16, "num_mel_bins": 16,
     "num_latents": 8, "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1, "index_topk": 4,
-    "index_n_heads": 2, "index_head_dim": 16, "hidden_size_per_layer_input": 8, "rotary_dim": 8, "window_size": 4,
+    "index_n_heads": 2, "index_head_dim": 16, "hidden_size_per_layer_input": 8, "rotary_dim": 8,
     "num_groups": 1, "attention_window": 4, "local_attention": 4, "image_seq_length": 16, "num_image_tokens": 16,
     "mlp_expansion_factor": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2,
     "expert_layer_offset": 1, "max_window_layers": 1, "decoder_layerdrop": 0, "encoder_layerdrop": 0,
@@ -78,8 +79,18 @@ SIZES: dict[str, int] = {
 }  # fmt: skip
 FLOATS = {"layerdrop": 0.0, "mask_ratio": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
 
+_DEPTHS = ("layer", "depth", "block", "vocab", "expert", "hidden_groups")
+THIN = {name: size for name, size in SIZES.items() if any(word in name for word in _DEPTHS) and "size" not in name.replace("vocab_size", "")}
+THIN |= {"num_attention_heads": 10**9}
+
 # What the rules do not build. "config": fields; "sub": fields of sub-configurations; "inputs": what forward is given.
-SPECIAL: dict[str, dict[str, Any]] = {}
+SPECIAL: dict[str, dict[str, Any]] = {
+    # features of 64 px are too few for the queries and windows of these
+    "grounding-dino": {"config": {"num_queries": 4, "num_feature_levels": 4}, "side": 64},
+    "mm-grounding-dino": {"config": {"num_queries": 4, "num_feature_levels": 4}, "side": 64},
+    "lw_detr": {"sub": {"backbone_config": {"image_size": 64, "num_windows": 4, "patch_size": 8}}},
+    "cvt": {"config": {"depth": [1, 1, 1]}},
+}
 
 
 def families() -> list[str]:
@@ -115,50 +126,86 @@ def classes(family: str) -> list[type[nn.Module]]:
     return [kind for kind in found if getattr(kind, "config_class", config) is config or kind.config_class is None]
 
 
-def tiny_config(family: str, **fields: Any) -> Any:
+def tiny_config(family: str, sizes: dict[str, int] = SIZES) -> Any:
+    """A configuration with these sizes: all of them, or only those of depth and vocabulary (THIN)."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind, special = CONFIG_MAPPING[family], SPECIAL.get(family, {})
-    given = shrunk(kind(**special.get("base", {})), special.get("sub", {}))
-    return kind(**given | special.get("config", {}) | fields)
+    base = special.get("base", {})
+    if "backbone_config" in _names(kind) and not base and getattr(kind(), "backbone_config", None) is None:
+        base = {"backbone_config": resnet(), "use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
+        base = {k: v for k, v in base.items() if k in _names(kind) or k == "backbone_config"}
+    given = shrunk(kind(**base), special.get("sub", {}), sizes)
+    return kind(**base | given | special.get("config", {}))
 
 
-def shrunk(config: Any, sub: dict[str, Any]) -> dict[str, Any]:
+def resnet() -> Any:
+    from transformers import ResNetConfig
+
+    return ResNetConfig(embedding_size=16, hidden_sizes=[16, 16, 32, 32], depths=[1, 1, 1, 1], layer_type="basic",
+                        out_features=["stage2", "stage3", "stage4"])  # fmt: skip
+
+
+def shrunk(config: Any, sub: dict[str, Any], sizes: dict[str, int]) -> dict[str, Any]:
     """Fields that make a configuration tiny, sub-configurations included."""
     from transformers import PreTrainedConfig
 
     fields: dict[str, Any] = {}
     names = _names(type(config))
     for name in names:
-        value = getattr(config, name, None)
+        try:
+            value = getattr(config, name, None)
+        except Exception:  # fields that differ from layer to layer
+            fields |= {name: sizes[name]} if name in sizes else {}
+            continue
         if isinstance(value, PreTrainedConfig):
-            inner = shrunk(value, sub) | sub.get(name, {})
-            fields[name] = type(value)(**inner)
+            convolutional = type(value).__name__ in ("ResNetConfig", "TimmBackboneConfig")
+            fields[name] = resnet() if convolutional else type(value)(**_own(value) | shrunk(value, sub, sizes) | sub.get(name, {}))
         elif name in FLOATS and value is not None:
             fields[name] = FLOATS[name]
-        elif name in SIZES and isinstance(value, int) and not isinstance(value, bool) and value > SIZES[name]:
-            fields[name] = SIZES[name]
-        elif name in ("image_size", "patch_size", "img_size") and isinstance(value, list | tuple):
-            fields[name] = type(value)(SIZES[name] for _ in value)
+        elif name in sizes and isinstance(value, int) and not isinstance(value, bool) and value > sizes[name]:
+            fields[name] = sizes[name]
+            if "key_value_heads" in name and value == getattr(config, "num_attention_heads", None):
+                fields[name] = sizes["num_attention_heads"]
+        elif name == "window_size" and isinstance(value, int) and value > 32 and sizes is SIZES:
+            fields[name] = 32
+        elif name in ("image_size", "patch_size", "img_size") and isinstance(value, list | tuple) and name in sizes:
+            fields[name] = type(value)(sizes[name] for _ in value)
         elif isinstance(value, int) and not isinstance(value, bool) and name.endswith(("_token_id", "_token_index", "_id")):
             if value >= VOCABULARY:
                 fields[name] = VOCABULARY - 10 - sum(k.endswith(("_id", "_index")) for k in fields)
         elif isinstance(value, list | tuple) and value:
-            shorter = _shorter(config, name, value)
+            shorter = _shorter(config, name, value, sizes is SIZES)
             if shorter is not None:
                 fields[name] = type(value)(shorter) if isinstance(value, list) else tuple(shorter)
         elif isinstance(value, dict) and any("mrope" in key for key in value):
             fields[name] = value | {k: [2, 3, 3] for k in value if k == "mrope_section"}
+    if sizes is SIZES and "rope_parameters" in names and "mrope_section" in inspect.getsource(inspect.getmodule(type(config))):
+        if "num_hidden_layers" in names and "vocab_size" in names:
+            fields["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
     kinds = getattr(config, "layer_types", None)
-    if isinstance(kinds, list) and len(set(kinds)) > 1 and "layer_types" in names:
+    if isinstance(kinds, list) and all(isinstance(k, str) for k in kinds) and len({*kinds}) > 1 and "layer_types" in names:
         fields["layer_types"] = [*dict.fromkeys(kinds)]
         for count in ("num_hidden_layers", "num_layers", "n_layer"):
             if count in fields:
                 fields[count] = len(fields["layer_types"])
+    taps = getattr(config, "out_indices", None)
+    if isinstance(taps, list | tuple) and len(taps) > 2 and "num_hidden_layers" in fields:
+        fields["num_hidden_layers"], fields["out_indices"] = len(taps), [*range(1, len(taps) + 1)]
     if isinstance(getattr(config, "num_heads", None), list | tuple) and isinstance(getattr(config, "embed_dim", 0), int):
         if "embed_dim" in fields:
             fields["embed_dim"] = 8 * config.num_heads[0]
     return fields
+
+
+def _own(config: Any) -> dict[str, Any]:
+    """What a sub-configuration has otherwise than its class."""
+    try:
+        default = type(config)()
+        named = {n: getattr(config, n) for n in _names(type(config)) if n != "layer_types"}
+        return {n: v for n, v in named.items() if v != getattr(default, n)}
+    except Exception:
+        return {}
 
 
 def _names(kind: type) -> list[str]:
@@ -170,7 +217,7 @@ def _names(kind: type) -> list[str]:
     return list(dict.fromkeys([*names, *getattr(kind, "sub_configs", {})]))
 
 
-def _shorter(config: Any, name: str, value: Any) -> list[Any] | None:
+def _shorter(config: Any, name: str, value: Any, narrow: bool) -> list[Any] | None:
     whole = all(isinstance(v, int) and not isinstance(v, bool) for v in value)
     if not whole:
         return None
@@ -178,7 +225,7 @@ def _shorter(config: Any, name: str, value: Any) -> list[Any] | None:
         return [min(v, 1 + (i == 0)) for i, v in enumerate(value)]
     if "ind" in name and name not in ("out_indices", "depth_token_index"):
         return [min(v, LAYERS - 1) for v in value]
-    if ("hidden" in name or "embed" in name or "channels" in name or "dims" in name) and max(value) >= 256:
+    if narrow and ("hidden" in name or "embed" in name or "channels" in name or "dims" in name) and max(value) >= 256:
         heads = next((getattr(config, n) for n in ("num_attention_heads", "num_heads") if hasattr(config, n)), 1)
         heads = heads if isinstance(heads, list | tuple) else [heads] * len(value)
         if len(heads) == len(value) and all(v % (4 * h) == 0 and v // 4 >= 8 for v, h in zip(value, heads, strict=True)):
@@ -193,7 +240,7 @@ def make(kind: type[nn.Module], config: Any) -> nn.Module:
     """A model in float32 and eval mode; MemoryError where the configuration is not tiny after all."""
     with torch.device("meta"):
         sizes = sorted(((p.numel(), n) for n, p in kind(_copy(config)).named_parameters()), reverse=True)
-    if sum(size for size, _ in sizes) > 60e6:
+    if sum(size for size, _ in sizes) > 130e6:
         raise MemoryError(f"{sum(size for size, _ in sizes) / 1e6:.0f}M weights, the largest {sizes[:3]}")
     torch.manual_seed(0)
     return kind(config).float().eval()
@@ -230,6 +277,8 @@ def attempts(model: nn.Module, family: str) -> Iterator[Inputs]:
             except Exception:
                 continue
         yield inputs
+        for name in {"input_values", "input_features"} & {*inputs}:
+            yield inputs | {name: inputs[name].unsqueeze(1) if name == "input_values" else inputs[name].mT}
 
 
 def made(name: str, model: nn.Module, names: set[str]) -> Any:
@@ -244,6 +293,10 @@ def made(name: str, model: nn.Module, names: set[str]) -> Any:
     if name in ("pixel_values_videos", "video", "videos"):
         frames = getattr(vision, "num_frames", 4)
         return torch.randn(BATCH, frames, 3, *side(vision), generator=generator)
+    if name == "qformer_input_ids":
+        return torch.randint(5, 20, (BATCH, LENGTH), generator=generator)
+    if name == "aspect_ratio_ids":
+        return torch.ones(BATCH, *(1,) * (type(model).__name__ != "MllamaVisionModel"), dtype=torch.long)
     if name == "image_grid_thw":
         return torch.tensor([[1, 4, 4]] * BATCH)
     if name == "grid_thw":
@@ -263,6 +316,8 @@ def made(name: str, model: nn.Module, names: set[str]) -> Any:
         return torch.randn(BATCH, 4000, generator=generator)
     if name == "past_values":
         return torch.randn(BATCH, getattr(config, "context_length", 16), getattr(config, "num_input_channels", 1), generator=generator)
+    if name == "hidden_states" and "grid_thw" in names:
+        return pixels(vision, names, generator)
     if name in ("hidden_states", "inputs_embeds", "encoder_hidden_states", "query_embeds"):
         return torch.randn(BATCH, LENGTH, getattr(text, "hidden_size", HIDDEN), generator=generator)
     if name in ("attention_mask",):
@@ -338,24 +393,19 @@ def with_images(model: nn.Module, inputs: Inputs) -> None:
 def built(family: str) -> tuple[nn.Module, Inputs]:
     """A tiny model of a family, with an input that it runs on. Raises what the last try raised."""
     failures: list[str] = []
-    for kind in classes(family)[:4]:
-        for more in ({}, {"layers": 6}):
+    for sizes, kind in itertools.product((SIZES, THIN), classes(family)[:3]):
+        try:
+            model = make(kind, tiny_config(family, sizes))
+        except Exception as failure:
+            failures.append(f"{kind.__name__}: {type(failure).__name__}: {failure}")
+            continue
+        for inputs in attempts(model, family):
             try:
-                model = make(kind, _deeper(family, more))
+                torch.manual_seed(0)
+                with torch.no_grad():
+                    model(**inputs)
+                return model, inputs
             except Exception as failure:
-                failures.append(f"{kind.__name__}: {type(failure).__name__}: {failure}")
-                break
-            for inputs in attempts(model, family):
-                try:
-                    torch.manual_seed(0)
-                    with torch.no_grad():
-                        model(**inputs)
-                    return model, inputs
-                except Exception as failure:
-                    failures.append(f"{kind.__name__}({', '.join(inputs)}): {type(failure).__name__}: {failure}")
-            break
-    raise LookupError("not built: " + " | ".join(f[:300] for f in failures[:6]) or "no class")
-
-
-def _deeper(family: str, more: dict[str, int]) -> Any:
-    return tiny_config(family)
+                failures.append(f"{kind.__name__}({', '.join(inputs)}): {type(failure).__name__}: {failure}")
+    failures = [f for f in failures if "missing" not in f] or failures
+    raise LookupError("not built: " + " | ".join(f[:200] for f in [*failures[:2], *failures[-2:]]) or "no class")
