@@ -239,7 +239,11 @@ def failed(failure: Exception, vislab: Any) -> str:
 
 def words(failure: BaseException) -> str:
     frames = traceback.extract_tb(failure.__traceback__)
-    where = f" [{Path(frames[-1].filename).parent.name}/{Path(frames[-1].filename).name}:{frames[-1].lineno}]" if frames else ""
+    where = (
+        f" [{Path(frames[-1].filename).parent.name}/{Path(frames[-1].filename).name}:{frames[-1].lineno}]"
+        if frames
+        else ""
+    )
     return f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}{where}"
 
 
@@ -272,6 +276,7 @@ def explained(zoo: str, name: str) -> Row:
 
     module = zoo_transformers.vision(name) if zoo == "transformers" else zoo_others.module(zoo, name)
     import numpy as np
+
     import vislab
 
     row: Row = {"class": type(module).__name__, "events": 0, "found": []}
@@ -369,7 +374,11 @@ def main() -> None:
     asked = parser.parse_args()
     models = [(zoo, name) for zoo in asked.zoo for name in listed(zoo)]
     if asked.only:
-        models = [(zoo, name) for zoo, name in models if any(o == name or o in name.split("/") or o.rstrip("*") in name and o.endswith("*") for o in asked.only)]
+        models = [
+            (zoo, name)
+            for zoo, name in models
+            if any(o == name or o in name.split("/") or (o.rstrip("*") in name and o.endswith("*")) for o in asked.only)
+        ]
     rows = []
     sink = open(asked.rows, "w") if asked.rows else None  # noqa: SIM115
     torch.set_num_threads(1)

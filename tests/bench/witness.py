@@ -238,7 +238,7 @@ class _Mode(TorchDispatchMode):
     def _product(self, left: Tensor, right: Tensor, output: Tensor) -> None:
         one, other = self._mark(left), self._mark(right)
         for mark, given, at in ((one, other, -1), (other, one, -2)):
-            if mark.columns is None and mark.keys is None or mark.channels is not None or given.channels is not None:
+            if (mark.columns is None and mark.keys is None) or mark.channels is not None or given.channels is not None:
                 continue  # what has channels are values, weighed before
 
             def mixed(ids: Tensor, at: int = at) -> Tensor | None:

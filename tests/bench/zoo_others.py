@@ -17,11 +17,58 @@ from torch import Tensor, nn
 Run = Callable[[nn.Module], Any]
 
 # From small to large: of architectures that differ in nothing else, the first is taken.
-SIZES = (
-    "atto femto pico zepto nano n xxtiny xxs xxsmall xtiny tiny t mini xs xsmall wee pwee dwee dpwee dlittle little s0 "
-    "small s mci0 betwixt lite medium mediumd m base b so150m so150m2 large l so400m xlarge xxlarge huge giant gigantic "
-    "enormous ultra h g p xl intern300m giantopt"
-).split()
+SIZES = [
+    "atto",
+    "femto",
+    "pico",
+    "zepto",
+    "nano",
+    "n",
+    "xxtiny",
+    "xxs",
+    "xxsmall",
+    "xtiny",
+    "tiny",
+    "t",
+    "mini",
+    "xs",
+    "xsmall",
+    "wee",
+    "pwee",
+    "dwee",
+    "dpwee",
+    "dlittle",
+    "little",
+    "s0",
+    "small",
+    "s",
+    "mci0",
+    "betwixt",
+    "lite",
+    "medium",
+    "mediumd",
+    "m",
+    "base",
+    "b",
+    "so150m",
+    "so150m2",
+    "large",
+    "l",
+    "so400m",
+    "xlarge",
+    "xxlarge",
+    "huge",
+    "giant",
+    "gigantic",
+    "enormous",
+    "ultra",
+    "h",
+    "g",
+    "p",
+    "xl",
+    "intern300m",
+    "giantopt",
+]
 LIMIT = 120e6  # weights
 
 
@@ -98,7 +145,11 @@ TORCHVISION: dict[str, dict[str, Any]] = {
 def torchvision_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
     import torchvision
 
-    more = {"weights_backbone": None} if "rcnn" in name or "net_resnet" in name or "ssd" in name or "fcos" in name or "deeplab" in name else {}
+    more = (
+        {"weights_backbone": None}
+        if "rcnn" in name or "net_resnet" in name or "ssd" in name or "fcos" in name or "deeplab" in name
+        else {}
+    )
     model = torchvision.models.get_model(name, weights=None, **TORCHVISION[name], **more)
     if name == "raft_small":
         x = torch.randn(1, 3, 128, 128)
@@ -106,7 +157,9 @@ def torchvision_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
     elif more and "deeplab" not in name:
         yield model, lambda m: m([torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(1))])
     elif "3d" in name or "mvit" in name:
-        clip = torch.randn(1, 3, 16 if "mvit" in name else 4, 224 if "mvit" in name else 64, 224 if "mvit" in name else 64)
+        clip = torch.randn(
+            1, 3, 16 if "mvit" in name else 4, 224 if "mvit" in name else 64, 224 if "mvit" in name else 64
+        )
         yield model, lambda m: m(clip)
     else:
         yield model, pictures({"maxvit_t": 224}.get(name, 64))
@@ -161,12 +214,22 @@ def vit_pytorch_models() -> list[str]:
 
 def vit_pytorch_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
     module = importlib.import_module(f"vit_pytorch.{name}")
-    own = [k for k in vars(module).values() if inspect.isclass(k) and issubclass(k, nn.Module) and k.__module__ == module.__name__]
+    own = [
+        k
+        for k in vars(module).values()
+        if inspect.isclass(k) and issubclass(k, nn.Module) and k.__module__ == module.__name__
+    ]
     failure: Exception = LookupError("no class")
     variants = [_VIT, _VIT | _STAGED, _VIT | _STAGED | {"dim": 32}, _VIT | {"depth": (1, 1), "image_size": 64},
                 _VIT | {"dim": (32, 64, 64), "depth": (1, 1, 1), "heads": (2, 2, 2), "image_size": 224}]  # fmt: skip
     for kind in reversed(own):
-        if kind.__name__.lower().replace("_", "") in ("attention", "feedforward", "transformer", "layernorm", "rmsnorm"):
+        if kind.__name__.lower().replace("_", "") in (
+            "attention",
+            "feedforward",
+            "transformer",
+            "layernorm",
+            "rmsnorm",
+        ):
             continue
         takes = inspect.signature(kind.__init__).parameters
         if not {"num_classes", "image_size", "seq_len"} & {*takes} and "cct" not in kind.__name__.lower():
@@ -178,7 +241,13 @@ def vit_pytorch_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
                 failure = other
                 continue
             side = given["image_size"]
-            for shape in ((2, 3, side, side), (2, 3, 4, side, side), (2, 3, 64), (2, 3, 224, 224), (2, 4, 3, side, side)):
+            for shape in (
+                (2, 3, side, side),
+                (2, 3, 4, side, side),
+                (2, 3, 64),
+                (2, 3, 224, 224),
+                (2, 4, 3, side, side),
+            ):
                 x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
                 yield model, lambda m, x=x: m(x)
     raise failure
@@ -205,7 +274,12 @@ def x_transformers_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
     more = dict(_X[name])
     which = more.pop("_kind", "Decoder")
     if which == "vit":
-        yield x.ViTransformerWrapper(image_size=32, patch_size=8, num_classes=5, attn_layers=x.Encoder(dim=32, depth=2, heads=2)), pictures(32)
+        yield (
+            x.ViTransformerWrapper(
+                image_size=32, patch_size=8, num_classes=5, attn_layers=x.Encoder(dim=32, depth=2, heads=2)
+            ),
+            pictures(32),
+        )
     elif which == "encdec":
         model = x.XTransformer(dim=32, enc_num_tokens=50, enc_depth=2, enc_heads=2, enc_max_seq_len=32,
                                dec_num_tokens=50, dec_depth=2, dec_heads=2, dec_max_seq_len=32)  # fmt: skip
@@ -234,7 +308,9 @@ def open_clip_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
     if "text_cfg" in config and "vocab_size" in config["text_cfg"]:
         config["text_cfg"]["vocab_size"] = 600
     config.pop("custom_text", None) if False else None
-    custom = config.pop("custom_text", False) or "multimodal_cfg" in config or "hf_model_name" in config.get("text_cfg", {})
+    custom = (
+        config.pop("custom_text", False) or "multimodal_cfg" in config or "hf_model_name" in config.get("text_cfg", {})
+    )
     for key in ("init_logit_scale", "init_logit_bias"):
         config.pop(key, None)
     if "multimodal_cfg" in config:

@@ -21,46 +21,30 @@ HIDDEN, HEADS, LAYERS, VOCABULARY, LENGTH, SIDE, BATCH = 64, 4, 2, 300, 12, 32, 
 # By a field's name; what is not here keeps its default unless a rule below shrinks it.
 SIZES: dict[str, int] = {
     **dict.fromkeys(
-        "hidden_size d_model n_embd embed_dim dim hidden_dim emb_dim embedding_size embedding_dim projection_dim "
-        "encoder_hidden_size decoder_hidden_size output_dim out_hidden_size text_embed_dim mm_hidden_size "
-        "encoder_hidden_dim decoder_hidden_dim conv_dim n_embed model_dim hidden_channels attention_hidden_size "
-        "cross_attention_hidden_size text_dim d_text mask_feature_size feature_size fpn_hidden_size d_latents "
-        "encoder_embed_dim decoder_embed_dim word_embed_proj_dim output_hidden_size projector_hidden_size "
-        "reduce_hidden_size projection_hidden_size text_hidden_size vision_hidden_size embed_size".split(),
+        ["hidden_size", "d_model", "n_embd", "embed_dim", "dim", "hidden_dim", "emb_dim", "embedding_size", "embedding_dim", "projection_dim", "encoder_hidden_size", "decoder_hidden_size", "output_dim", "out_hidden_size", "text_embed_dim", "mm_hidden_size", "encoder_hidden_dim", "decoder_hidden_dim", "conv_dim", "n_embed", "model_dim", "hidden_channels", "attention_hidden_size", "cross_attention_hidden_size", "text_dim", "d_text", "mask_feature_size", "feature_size", "fpn_hidden_size", "d_latents", "encoder_embed_dim", "decoder_embed_dim", "word_embed_proj_dim", "output_hidden_size", "projector_hidden_size", "reduce_hidden_size", "projection_hidden_size", "text_hidden_size", "vision_hidden_size", "embed_size"],
         HIDDEN,
     ),
     **dict.fromkeys(
-        "intermediate_size ffn_dim encoder_ffn_dim decoder_ffn_dim d_ff n_inner dim_feedforward mlp_dim "
-        "feed_forward_size moe_intermediate_size shared_expert_intermediate_size encoder_intermediate_size "
-        "decoder_intermediate_size feedforward_dim dense_intermediate_size expert_ffn_hidden_size ffn_hidden_size "
-        "moe_shared_expert_intermediate_size intermediate_dim mlp_hidden_size linear_intermediate_size".split(),
+        ["intermediate_size", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "d_ff", "n_inner", "dim_feedforward", "mlp_dim", "feed_forward_size", "moe_intermediate_size", "shared_expert_intermediate_size", "encoder_intermediate_size", "decoder_intermediate_size", "feedforward_dim", "dense_intermediate_size", "expert_ffn_hidden_size", "ffn_hidden_size", "moe_shared_expert_intermediate_size", "intermediate_dim", "mlp_hidden_size", "linear_intermediate_size"],
         96,
     ),
     **dict.fromkeys(
-        "num_attention_heads num_heads n_head n_heads encoder_attention_heads decoder_attention_heads "
-        "encoder_num_attention_heads decoder_num_attention_heads attention_heads num_encoder_attention_heads "
-        "num_decoder_attention_heads vision_attention_heads mask_decoder_num_attention_heads".split(),
+        ["num_attention_heads", "num_heads", "n_head", "n_heads", "encoder_attention_heads", "decoder_attention_heads", "encoder_num_attention_heads", "decoder_num_attention_heads", "attention_heads", "num_encoder_attention_heads", "num_decoder_attention_heads", "vision_attention_heads", "mask_decoder_num_attention_heads"],
         HEADS,
     ),
-    **dict.fromkeys("num_key_value_heads num_kv_heads n_head_kv multi_query_group_num encoder_num_key_value_heads "
-                    "decoder_num_key_value_heads swa_num_key_value_heads num_global_key_value_heads".split(), 2),
-    **dict.fromkeys("head_dim attention_head_dim kv_channels d_kv attention_head_size key_length global_head_dim".split(),
+    **dict.fromkeys(["num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num", "encoder_num_key_value_heads", "decoder_num_key_value_heads", "swa_num_key_value_heads", "num_global_key_value_heads"], 2),
+    **dict.fromkeys(["head_dim", "attention_head_dim", "kv_channels", "d_kv", "attention_head_size", "key_length", "global_head_dim"],
                     HIDDEN // HEADS),
     **dict.fromkeys(
-        "num_hidden_layers num_layers n_layer n_layers encoder_layers decoder_layers depth encoder_num_layers "
-        "decoder_num_layers num_encoder_layers num_decoder_layers encoder_depth num_text_layers num_block "
-        "encoder_num_hidden_layers decoder_num_hidden_layers num_hidden_groups layers num_blocks "
-        "num_coarse_layers num_fusion_layers".split(),
+        ["num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers", "depth", "encoder_num_layers", "decoder_num_layers", "num_encoder_layers", "num_decoder_layers", "encoder_depth", "num_text_layers", "num_block", "encoder_num_hidden_layers", "decoder_num_hidden_layers", "num_hidden_groups", "layers", "num_blocks", "num_coarse_layers", "num_fusion_layers"],
         LAYERS,
     ),
-    **dict.fromkeys("vocab_size text_vocab_size decoder_vocab_size vocab_size_per_layer_input src_vocab_size "
-                    "tgt_vocab_size".split(), VOCABULARY),
-    **dict.fromkeys("max_position_embeddings n_positions max_seq_len n_ctx max_source_positions "
-                    "max_target_positions max_text_len".split(), 128),
-    **dict.fromkeys("image_size img_size vision_image_size input_image_size".split(), SIDE),
-    **dict.fromkeys("patch_size vision_patch_size".split(), 8),
-    **dict.fromkeys("num_experts n_routed_experts num_local_experts moe_num_experts num_routed_experts".split(), 4),
-    **dict.fromkeys("num_experts_per_tok moe_top_k moe_k top_k_experts num_experts_per_token".split(), 2),
+    **dict.fromkeys(["vocab_size", "text_vocab_size", "decoder_vocab_size", "vocab_size_per_layer_input", "src_vocab_size", "tgt_vocab_size"], VOCABULARY),
+    **dict.fromkeys(["max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "max_source_positions", "max_target_positions", "max_text_len"], 128),
+    **dict.fromkeys(["image_size", "img_size", "vision_image_size", "input_image_size"], SIDE),
+    **dict.fromkeys(["patch_size", "vision_patch_size"], 8),
+    **dict.fromkeys(["num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts", "num_routed_experts"], 4),
+    **dict.fromkeys(["num_experts_per_tok", "moe_top_k", "moe_k", "top_k_experts", "num_experts_per_token"], 2),
     "q_lora_rank": 32, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16,
     "sliding_window": 8, "first_k_dense_replace": 1, "num_queries": 9, "state_size": 8, "mamba_d_state": 8,
     "num_query_tokens": 4, "n_group": 1, "topk_group": 1, "adapter_attn_dim": 16, "num_mel_bins": 16,
@@ -80,7 +64,11 @@ SIZES: dict[str, int] = {
 FLOATS = {"layerdrop": 0.0, "mask_ratio": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
 
 _DEPTHS = ("layer", "depth", "block", "vocab", "expert", "hidden_groups")
-THIN = {name: size for name, size in SIZES.items() if any(word in name for word in _DEPTHS) and "size" not in name.replace("vocab_size", "")}
+THIN = {
+    name: size
+    for name, size in SIZES.items()
+    if any(word in name for word in _DEPTHS) and "size" not in name.replace("vocab_size", "")
+}
 THIN |= {"num_attention_heads": 10**9}
 
 # What the rules do not build. "config": fields; "sub": fields of sub-configurations; "inputs": what forward is given.
@@ -133,7 +121,12 @@ def tiny_config(family: str, sizes: dict[str, int] = SIZES) -> Any:
     kind, special = CONFIG_MAPPING[family], SPECIAL.get(family, {})
     base = special.get("base", {})
     if "backbone_config" in _names(kind) and not base and getattr(kind(), "backbone_config", None) is None:
-        base = {"backbone_config": resnet(), "use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
+        base = {
+            "backbone_config": resnet(),
+            "use_timm_backbone": False,
+            "use_pretrained_backbone": False,
+            "backbone": None,
+        }
         base = {k: v for k, v in base.items() if k in _names(kind) or k == "backbone_config"}
     given = shrunk(kind(**base), special.get("sub", {}), sizes)
     return kind(**base | given | special.get("config", {}))
@@ -160,7 +153,11 @@ def shrunk(config: Any, sub: dict[str, Any], sizes: dict[str, int]) -> dict[str,
             continue
         if isinstance(value, PreTrainedConfig):
             convolutional = type(value).__name__ in ("ResNetConfig", "TimmBackboneConfig")
-            fields[name] = resnet() if convolutional else type(value)(**_own(value) | shrunk(value, sub, sizes) | sub.get(name, {}))
+            fields[name] = (
+                resnet()
+                if convolutional
+                else type(value)(**_own(value) | shrunk(value, sub, sizes) | sub.get(name, {}))
+            )
         elif name in FLOATS and value is not None:
             fields[name] = FLOATS[name]
         elif name in sizes and isinstance(value, int) and not isinstance(value, bool) and value > sizes[name]:
@@ -171,7 +168,11 @@ def shrunk(config: Any, sub: dict[str, Any], sizes: dict[str, int]) -> dict[str,
             fields[name] = 32
         elif name in ("image_size", "patch_size", "img_size") and isinstance(value, list | tuple) and name in sizes:
             fields[name] = type(value)(sizes[name] for _ in value)
-        elif isinstance(value, int) and not isinstance(value, bool) and name.endswith(("_token_id", "_token_index", "_id")):
+        elif (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and name.endswith(("_token_id", "_token_index", "_id"))
+        ):
             if value >= VOCABULARY:
                 fields[name] = VOCABULARY - 10 - sum(k.endswith(("_id", "_index")) for k in fields)
         elif isinstance(value, list | tuple) and value:
@@ -180,11 +181,20 @@ def shrunk(config: Any, sub: dict[str, Any], sizes: dict[str, int]) -> dict[str,
                 fields[name] = type(value)(shorter) if isinstance(value, list) else tuple(shorter)
         elif isinstance(value, dict) and any("mrope" in key for key in value):
             fields[name] = value | {k: [2, 3, 3] for k in value if k == "mrope_section"}
-    if sizes is SIZES and "rope_parameters" in names and "mrope_section" in inspect.getsource(inspect.getmodule(type(config))):
+    if (
+        sizes is SIZES
+        and "rope_parameters" in names
+        and "mrope_section" in inspect.getsource(inspect.getmodule(type(config)))
+    ):
         if "num_hidden_layers" in names and "vocab_size" in names:
             fields["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
     kinds = getattr(config, "layer_types", None)
-    if isinstance(kinds, list) and all(isinstance(k, str) for k in kinds) and len({*kinds}) > 1 and "layer_types" in names:
+    if (
+        isinstance(kinds, list)
+        and all(isinstance(k, str) for k in kinds)
+        and len({*kinds}) > 1
+        and "layer_types" in names
+    ):
         fields["layer_types"] = [*dict.fromkeys(kinds)]
         for count in ("num_hidden_layers", "num_layers", "n_layer"):
             if count in fields:
@@ -192,7 +202,9 @@ def shrunk(config: Any, sub: dict[str, Any], sizes: dict[str, int]) -> dict[str,
     taps = getattr(config, "out_indices", None)
     if isinstance(taps, list | tuple) and len(taps) > 2 and "num_hidden_layers" in fields:
         fields["num_hidden_layers"], fields["out_indices"] = len(taps), [*range(1, len(taps) + 1)]
-    if isinstance(getattr(config, "num_heads", None), list | tuple) and isinstance(getattr(config, "embed_dim", 0), int):
+    if isinstance(getattr(config, "num_heads", None), list | tuple) and isinstance(
+        getattr(config, "embed_dim", 0), int
+    ):
         if "embed_dim" in fields:
             fields["embed_dim"] = 8 * config.num_heads[0]
     return fields
@@ -228,7 +240,9 @@ def _shorter(config: Any, name: str, value: Any, narrow: bool) -> list[Any] | No
     if narrow and ("hidden" in name or "embed" in name or "channels" in name or "dims" in name) and max(value) >= 256:
         heads = next((getattr(config, n) for n in ("num_attention_heads", "num_heads") if hasattr(config, n)), 1)
         heads = heads if isinstance(heads, list | tuple) else [heads] * len(value)
-        if len(heads) == len(value) and all(v % (4 * h) == 0 and v // 4 >= 8 for v, h in zip(value, heads, strict=True)):
+        if len(heads) == len(value) and all(
+            v % (4 * h) == 0 and v // 4 >= 8 for v, h in zip(value, heads, strict=True)
+        ):
             return [v // 4 for v in value]
     return None
 
@@ -258,9 +272,15 @@ def attempts(model: nn.Module, family: str) -> Iterator[Inputs]:
     if special is not None:
         yield special(model)
     parameters = inspect.signature(model.forward).parameters
-    required = {n for n, p in parameters.items() if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    required = {
+        n for n, p in parameters.items() if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    }
     main = getattr(model, "main_input_name", "input_ids")
-    pictures = {n for n in parameters if n in ("pixel_values", "image_grid_thw", "bbox", "spatial_shapes", "pixel_attention_mask")}
+    pictures = {
+        n
+        for n in parameters
+        if n in ("pixel_values", "image_grid_thw", "bbox", "spatial_shapes", "pixel_attention_mask")
+    }
     words = {n for n in parameters if n in ("input_ids", "decoder_input_ids", "input_features", "input_values")}
     tries = [required | {main} | pictures | words, required | {main} | pictures - {"pixel_attention_mask"}, required | {main},
              required | {main} | words, words, {main, "decoder_input_ids"}, pictures | {"input_ids"}]  # fmt: skip
@@ -304,7 +324,15 @@ def made(name: str, model: nn.Module, names: set[str]) -> Any:
     if name == "bbox":
         return torch.randint(0, 50, (BATCH, LENGTH, 2), generator=generator).sort(1)[0].repeat(1, 1, 2).sort(-1)[0]
     if name in ("input_features", "features", "audio_features", "input_audio_embeds"):
-        bins = next((getattr(c, n) for c in (config, part(config, "audio")) for n in ("num_mel_bins", "feature_size", "input_dim", "input_feat_per_channel", "input_channels") if isinstance(getattr(c, n, None), int)), 80)
+        bins = next(
+            (
+                getattr(c, n)
+                for c in (config, part(config, "audio"))
+                for n in ("num_mel_bins", "feature_size", "input_dim", "input_feat_per_channel", "input_channels")
+                if isinstance(getattr(c, n, None), int)
+            ),
+            80,
+        )
         length = 2 * getattr(part(config, "audio"), "max_source_positions", 50)
         if "whisper" in type(model).__name__.lower() or "audio" in type(model).__name__.lower():
             return torch.randn(BATCH, bins, length, generator=generator)
@@ -315,7 +343,9 @@ def made(name: str, model: nn.Module, names: set[str]) -> Any:
             return torch.randn(BATCH, config.max_length, bins, generator=generator)
         return torch.randn(BATCH, 4000, generator=generator)
     if name == "past_values":
-        return torch.randn(BATCH, getattr(config, "context_length", 16), getattr(config, "num_input_channels", 1), generator=generator)
+        return torch.randn(
+            BATCH, getattr(config, "context_length", 16), getattr(config, "num_input_channels", 1), generator=generator
+        )
     if name == "hidden_states" and "grid_thw" in names:
         return pixels(vision, names, generator)
     if name in ("hidden_states", "inputs_embeds", "encoder_hidden_states", "query_embeds"):
@@ -337,7 +367,14 @@ def part(config: Any, which: str) -> Any:
     """The configuration's part for text, vision or audio, or all of it."""
     names = {
         "text": ("text_config", "decoder", "llm_config", "language_config", "thinker_config", "text_encoder"),
-        "vision": ("vision_config", "backbone_config", "encoder", "vit_config", "vision_backbone_config", "image_config"),
+        "vision": (
+            "vision_config",
+            "backbone_config",
+            "encoder",
+            "vit_config",
+            "vision_backbone_config",
+            "image_config",
+        ),
         "audio": ("audio_config", "encoder_config", "audio_encoder", "speech_encoder", "encoder"),
     }[which]
     for name in names:
@@ -372,7 +409,14 @@ def pixels(vision: Any, names: set[str], generator: torch.Generator) -> Tensor:
 def with_images(model: nn.Module, inputs: Inputs) -> None:
     """Put as many image tokens into the text as the model makes of the images."""
     config = model.config
-    token = next((getattr(config, n) for n in ("image_token_id", "image_token_index") if isinstance(getattr(config, n, None), int)), None)
+    token = next(
+        (
+            getattr(config, n)
+            for n in ("image_token_id", "image_token_index")
+            if isinstance(getattr(config, n, None), int)
+        ),
+        None,
+    )
     if token is None or not hasattr(model, "get_image_features"):
         return
     takes = inspect.signature(model.get_image_features).parameters

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
+from ..core.checks import check_counts, check_flags, shown
 from ..core.fingerprints import of_name
 from ..core.images import load_image
 from ..methods import registry
@@ -63,6 +64,9 @@ def evaluate(
     ValueError: a model without a classifier, an unknown method or class, no image that could be read.
     """
     sources = _listed(images)
+    check_counts(1, steps=steps)
+    check_counts(randomised=randomised, seed=seed)
+    check_flags(progress=progress)
     ready = model_of(model)
     plan = Plan(ready, _by_name(methods), fill, steps, seed, patch_size, image_size)
     plan = replace(plan, steps=min(steps, plan.grid.patches))
@@ -104,6 +108,8 @@ def evaluate(
 
 
 def _listed(images: Iterable[Any]) -> list[Any]:
+    if not isinstance(images, Iterable):
+        raise TypeError(f"evaluate takes several images: give a list, not {type(images).__name__}")
     single = isinstance(images, str | os.PathLike | bytes | Image.Image)
     if single or (isinstance(images, np.ndarray) and images.ndim < 4):
         raise ValueError("evaluate takes several images: give a list, if only of one, [image]")
@@ -116,7 +122,15 @@ def _by_name(methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) ->
         methods = list(registry.METHODS)
     if isinstance(methods, str):
         raise ValueError(f"methods is a list of names, [{methods!r}], or a mapping from names to keywords of explain")
-    settings = methods if isinstance(methods, Mapping) else {name: {} for name in methods}
+    if not isinstance(methods, Mapping):
+        if not isinstance(methods, list | tuple | set | frozenset) or not all(isinstance(m, str) for m in methods):
+            raise ValueError(f"methods is a list of names, or a mapping from names to keywords, not {shown(methods)}")
+        methods = {name: {} for name in methods}
+    if not all(isinstance(keywords, Mapping) for keywords in methods.values()):
+        raise ValueError(
+            f"methods maps each name to keywords of explain, {{'last': {{'layer': -1}}}}, not {shown(methods)}"
+        )
+    settings = methods
     named = {name: {"method": name} | dict(keywords) for name, keywords in settings.items()}
     for name, keywords in named.items():
         if name in BASELINES:
@@ -130,6 +144,8 @@ def _targets(model: Model, targets: Sequence[str | int] | None, count: int) -> l
     """Class indices, or none where they are to be predicted."""
     if targets is None:
         return []
+    if isinstance(targets, str) or not isinstance(targets, Sequence | np.ndarray) or np.ndim(targets) == 0:
+        raise ValueError(f"targets is a list with each image's class, by label or index, not {shown(targets)}")
     if len(targets) != count:
         raise ValueError(f"{count} images take {count} targets, not {len(targets)}")
     return [model.class_index(target) for target in targets]
