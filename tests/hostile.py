@@ -21,13 +21,31 @@ from torch import nn
 import vislab
 
 PICTURE = np.random.default_rng(3).integers(0, 255, (40, 48, 3), dtype=np.uint8)
-NAMES = ("", " ", "rolout", "../../etc/passwd", "embeded", "模型", "a\0b", "x" * 5000, "%s%n{0}", "C:\\photo.jpg", "~nobody/x",
-         "-1", "None", "🙂.png", "nan", "facebook/does-not-exist", "timm/vit_tiny", "torchvision/resnet")  # fmt: skip
+NAMES = (
+    "",
+    " ",
+    "rolout",
+    "../../etc/passwd",
+    "embeded",
+    "模型",
+    "a\0b",
+    "x" * 5000,
+    "%s%n{0}",
+    "C:\\photo.jpg",
+    "~nobody/x",
+    "-1",
+    "None",
+    "🙂.png",
+    "nan",
+    "facebook/does-not-exist",
+    "timm/vit_tiny",
+    "torchvision/resnet",
+)
 
 
 @dataclass(frozen=True)
 class Hostile:
-    """One input. name: says which. call: gives it to a public function, in a folder. sound: it may be right after all."""
+    """One input. call: gives it to a public function, in a folder. sound: it may be right after all."""
 
     name: str
     call: Callable[[Path], Any]
@@ -60,13 +78,37 @@ def detector() -> Any:
 def values(chance: random.Random) -> dict[str, Any]:
     """Values of all kinds, by what they are."""
     return {
-        "none": None, "true": True, "false": False, "text": chance.choice(NAMES), "nan": float("nan"), "inf": float("inf"),
-        "-inf": float("-inf"), "negative": -chance.randint(1, 99), "huge": 10 ** chance.randint(19, 40), "zero": 0,
-        "fraction": chance.uniform(0.1, 0.9), "large": chance.uniform(2, 1e300), "list": [1, 2, 3], "empty": [], "dict": {"a": 1},
-        "object": object(), "bytes": b"x", "pair": (chance.randint(1, 9), "y"), "array": np.arange(3.0), "function": print,
-        "tensor": torch.ones(2), "complex": 1j, "type": int, "set": {1}, "numpy nan": np.float32("nan"), "nested": [[[]]],
-        "generator": (i for i in ()), "numbers": (float("nan"), 3), "huge numbers": (10**30, 10**30), "text number": "1",
-    }  # fmt: skip
+        "none": None,
+        "true": True,
+        "false": False,
+        "text": chance.choice(NAMES),
+        "nan": float("nan"),
+        "inf": float("inf"),
+        "-inf": float("-inf"),
+        "negative": -chance.randint(1, 99),
+        "huge": 10 ** chance.randint(19, 40),
+        "zero": 0,
+        "fraction": chance.uniform(0.1, 0.9),
+        "large": chance.uniform(2, 1e300),
+        "list": [1, 2, 3],
+        "empty": [],
+        "dict": {"a": 1},
+        "object": object(),
+        "bytes": b"x",
+        "pair": (chance.randint(1, 9), "y"),
+        "array": np.arange(3.0),
+        "function": print,
+        "tensor": torch.ones(2),
+        "complex": 1j,
+        "type": int,
+        "set": {1},
+        "numpy nan": np.float32("nan"),
+        "nested": [[[]]],
+        "generator": (i for i in ()),
+        "numbers": (float("nan"), 3),
+        "huge numbers": (10**30, 10**30),
+        "text number": "1",
+    }
 
 
 NUMBER = {"zero", "fraction"}  # values that a share may have
@@ -85,45 +127,117 @@ def options() -> dict[str, tuple[Callable[..., Any], dict[str, set[str]]]]:
     target = {"zero", "none", "function"}
     boxes = {"detector": detector(), "image_size": 64}
     return {
-        "explain": (functools.partial(vislab.explain, PICTURE, **at), {
-            "method": set(), "layer": {"zero"}, "head": set(), "query": {"tensor"}, "target": no, "region": no, **forward}),
-        "explain cls": (functools.partial(vislab.explain, PICTURE, method="cls", **at), {"layer": {"zero", "negative"}, "head": {"zero", "negative"}}),
+        "explain": (
+            functools.partial(vislab.explain, PICTURE, **at),
+            {
+                "method": set(),
+                "layer": {"zero"},
+                "head": set(),
+                "query": {"tensor"},
+                "target": no,
+                "region": no,
+                **forward,
+            },
+        ),
+        "explain cls": (
+            functools.partial(vislab.explain, PICTURE, method="cls", **at),
+            {"layer": {"zero", "negative"}, "head": {"zero", "negative"}},
+        ),
         "explain relevance": (functools.partial(vislab.explain, PICTURE, method="relevance", **at), {"target": target}),
-        "explain rollout": (functools.partial(vislab.explain, PICTURE, **at), {
-            "start": {"zero"}, "residual": shares, "discard": shares}),
+        "explain rollout": (
+            functools.partial(vislab.explain, PICTURE, **at),
+            {"start": {"zero"}, "residual": shares, "discard": shares},
+        ),
         "explain occlusion": (functools.partial(vislab.explain, PICTURE, method="occlusion", **at), {"target": target}),
-        "explain ig": (functools.partial(vislab.explain, PICTURE, method="integrated_gradients", **at), {"steps": set()}),
+        "explain ig": (
+            functools.partial(vislab.explain, PICTURE, method="integrated_gradients", **at),
+            {"steps": set()},
+        ),
         "explain model": (functools.partial(vislab.explain, PICTURE), {"model": set()}),
         "load": (functools.partial(vislab.load, "embedded"), {"device": no, "dtype": no, "processor": no}),
         "load name": (lambda name: vislab.load(name), {"name": set()}),
         "load_image": (functools.partial(vislab.load_image, PICTURE), {"bands": no | {"list"}, "stretch": no}),
-        "detect": (functools.partial(vislab.detect, PICTURE, **boxes), {
-            "confidence": shares, "iou": shares, "image_size": no, "attention_scale": scale | {"huge"}}),
+        "detect": (
+            functools.partial(vislab.detect, PICTURE, **boxes),
+            {"confidence": shares, "iou": shares, "image_size": no, "attention_scale": scale | {"huge"}},
+        ),
         "detect name": (functools.partial(vislab.detect, PICTURE), {"detector": set()}),
-        "explain_box": (functools.partial(vislab.explain_box, PICTURE, **boxes), {
-            "box": {"zero", "none"}, "query": no | {"tensor"}, "method": no, "layer": {"zero"}, "head": {"zero"},
-            "attention_scale": scale | {"huge"}, "image_size": no}),
-        "focus": (functools.partial(vislab.focus, PICTURE, **at, detector=detector()), {
-            "confidence": shares, "margin": shares, "run_whole": {"true", "false"}}),
+        "explain_box": (
+            functools.partial(vislab.explain_box, PICTURE, **boxes),
+            {
+                "box": {"zero", "none"},
+                "query": no | {"tensor"},
+                "method": no,
+                "layer": {"zero"},
+                "head": {"zero"},
+                "attention_scale": scale | {"huge"},
+                "image_size": no,
+            },
+        ),
+        "focus": (
+            functools.partial(vislab.focus, PICTURE, **at, detector=detector()),
+            {"confidence": shares, "margin": shares, "run_whole": {"true", "false"}},
+        ),
         "overlay": (functools.partial(vislab.overlay, heat()), {**look, "image": no, "detections": no, "ax": no}),
-        "panel": (lambda **o: vislab.panel([heat()], **o), {
-            **look, "width": no | {"fraction"}, "theme": set(), "transparent": {"true", "false"}, "dpi": set(), "title": no | texts,
-            "caption": no | texts, "rows": no, "columns": no, "detections": no}),
+        "panel": (
+            lambda **o: vislab.panel([heat()], **o),
+            {
+                **look,
+                "width": no | {"fraction"},
+                "theme": set(),
+                "transparent": {"true", "false"},
+                "dpi": set(),
+                "title": no | texts,
+                "caption": no | texts,
+                "rows": no,
+                "columns": no,
+                "detections": no,
+            },
+        ),
         "panel heats": (lambda heats: vislab.panel(heats), {"heats": set()}),
-        "save": (lambda path, **o: vislab.save(path / "f.png", heat(), **o), {
-            **look, "image": no, "beside": {"empty"}, "dpi": set(), "title": no | texts, "path": set()}),
-        "evaluate": (functools.partial(vislab.evaluate, [PICTURE], **at, progress=False, methods=["cls"], steps=3, randomised=0), {
-            "methods": no | {"set", "empty"}, "targets": no, "fill": set(), "steps": {"huge"}, "randomised": {"zero", "huge"}, "seed": {"zero", "huge"},
-            "patch_size": no, "image_size": no}),
+        "save": (
+            lambda path, **o: vislab.save(path / "f.png", heat(), **o),
+            {**look, "image": no, "beside": {"empty"}, "dpi": set(), "title": no | texts, "path": set()},
+        ),
+        "evaluate": (
+            functools.partial(vislab.evaluate, [PICTURE], **at, progress=False, methods=["cls"], steps=3, randomised=0),
+            {
+                "methods": no | {"set", "empty"},
+                "targets": no,
+                "fill": set(),
+                "steps": {"huge"},
+                "randomised": {"zero", "huge"},
+                "seed": {"zero", "huge"},
+                "patch_size": no,
+                "image_size": no,
+            },
+        ),
         "survey": (functools.partial(vislab.survey, run()), {"token": {"zero", "none"}, "layers": no}),
         "survey run": (lambda run: vislab.survey(run), {"run": set()}),
         "capture": (_captured, {"attention_scale": scale | {"huge"}, "gradients": {"true", "false"}}),
         "capture module": (lambda module: vislab.capture(module).__enter__(), {"module": set()}),
-        "Lab": (functools.partial(_lab, PICTURE), {
-            "layer": {"zero"}, "head": {"zero"}, "query": {"tensor"}, "method": set(), "opacity": shares, "threshold": shares,
-            "patch_size": no, "image_size": no, "attention_scale": {"fraction"}, "colormap": set(), "compare": set(),
-            "confidence": shares, "state": no, "nonsense": set(), "target": no | {"zero", "text", "text number", "negative", "huge"}, "image": no}),
-    }  # fmt: skip
+        "Lab": (
+            functools.partial(_lab, PICTURE),
+            {
+                "layer": {"zero"},
+                "head": {"zero"},
+                "query": {"tensor"},
+                "method": set(),
+                "opacity": shares,
+                "threshold": shares,
+                "patch_size": no,
+                "image_size": no,
+                "attention_scale": {"fraction"},
+                "colormap": set(),
+                "compare": set(),
+                "confidence": shares,
+                "state": no,
+                "nonsense": set(),
+                "target": no | {"zero", "text", "text number", "negative", "huge"},
+                "image": no,
+            },
+        ),
+    }
 
 
 def _captured(**settings: Any) -> None:
@@ -202,11 +316,23 @@ def hostile_files(chance: random.Random) -> Iterator[Hostile]:
     big[16:24] = b"\x7f\xff\xff\xff" * 2
     wide = bytearray(_encoded("BMP"))
     wide[18:26] = (200_000).to_bytes(4, "little") * 2
-    for name, data in (("huge.png", bytes(big)), ("huge.bmp", bytes(wide)), ("empty.jpg", b""), ("text.png", b"not a picture\n" * 9),
-                       ("page.jpg", b"<html><body>404</body></html>"), ("zip.png", b"PK\x03\x04" + bytes(40)), ("p.pdf", b"%PDF-1.7\n"),
-                       ("m.safetensors", (8).to_bytes(8, "little") + b"{}      "), ("m.pt", b"\x80\x02cos\nsystem\n"), ("v.svg", b"<svg/>"),
-                       ("zeros.tif", bytes(5000)), ("tiff.tif", b"II*\x00\xff\xff\xff\x7f"), ("a.npy", b"\x93NUMPY\x01\x00"),
-                       ("noise.gif", bytes(chance.randrange(256) for _ in range(300))), ("v.mp4", b"\x00\x00\x00\x18ftypmp42" + bytes(99))):  # fmt: skip
+    for name, data in (
+        ("huge.png", bytes(big)),
+        ("huge.bmp", bytes(wide)),
+        ("empty.jpg", b""),
+        ("text.png", b"not a picture\n" * 9),
+        ("page.jpg", b"<html><body>404</body></html>"),
+        ("zip.png", b"PK\x03\x04" + bytes(40)),
+        ("p.pdf", b"%PDF-1.7\n"),
+        ("m.safetensors", (8).to_bytes(8, "little") + b"{}      "),
+        ("m.pt", b"\x80\x02cos\nsystem\n"),
+        ("v.svg", b"<svg/>"),
+        ("zeros.tif", bytes(5000)),
+        ("tiff.tif", b"II*\x00\xff\xff\xff\x7f"),
+        ("a.npy", b"\x93NUMPY\x01\x00"),
+        ("noise.gif", bytes(chance.randrange(256) for _ in range(300))),
+        ("v.mp4", b"\x00\x00\x00\x18ftypmp42" + bytes(99)),
+    ):
         yield file(name, data)
     for reader in readers:
         yield Hostile("a folder", lambda folder, r=reader: r(folder))
@@ -429,21 +555,56 @@ def hostile_commands(chance: random.Random) -> Iterator[Hostile]:
 
     photo = str(vislab.samples()["church"])
     lines = [
-        [], ["--nonsense"], ["figur", photo], ["figure"], ["figure", "nowhere.jpg"], ["figure", photo, "--method", "rolout"],
-        ["figure", photo, "--layer", "99"], ["figure", photo, "--layer", "x"], ["figure", photo, "--head", "nan"],
-        ["figure", photo, "-o", "figure.xyz"], ["figure", photo, "-o", "/nowhere/figure.png"], ["figure", photo, "-o", ""],
-        ["figure", photo, "--model", "embeded"], ["figure", photo, "--model", "/etc/passwd"], ["figure", photo, "--opacity", "inf"],
-        ["figure", photo, "--opacity", "nan"], ["figure", photo, "--colormap", "jett"], ["figure", photo, "--patch-size", "-3"],
-        ["figure", photo, "--patch-size", "1e9"], ["figure", photo, "--image-size", "10**9"], ["figure", photo, "--query", "a,b"],
-        ["figure", photo, "--query", "nan,nan"], ["figure", photo, "--target", "chruch"], ["figure", photo, "--attention-scale", "0"],
-        ["figure", photo, "--attention-scale", "nan"], ["figure", photo, "--dpi", "0"], ["figure", photo, "--width", "-1"],
-        ["figure", photo, "--region", "1,2,3"], ["figure", "."], ["detect"], ["detect", "."], ["detect", "nowhere"],
-        ["detect", photo, "--confidence", "2"], ["detect", photo, "--confidence", "nan"], ["detect", photo, "--detector", "yolo"],
-        ["detect", photo, "--iou", "x"], ["evaluate"], ["evaluate", "nowhere"], ["evaluate", photo, "--steps", "0"],
-        ["evaluate", photo, "--methods", "x"], ["evaluate", photo, "--seed", "-1"], ["tokens"], ["tokens", "nowhere"],
-        ["tokens", photo, "--patch-size", "0"], ["tokens", photo, "--image-size", "-5"], ["models", "extra"], ["figure", "\0"],
-        ["figure", photo, "--debug=x"], ["tokens", photo, "--image-size", "9" * 30],
-    ]  # fmt: skip
+        [],
+        ["--nonsense"],
+        ["figur", photo],
+        ["figure"],
+        ["figure", "nowhere.jpg"],
+        ["figure", photo, "--method", "rolout"],
+        ["figure", photo, "--layer", "99"],
+        ["figure", photo, "--layer", "x"],
+        ["figure", photo, "--head", "nan"],
+        ["figure", photo, "-o", "figure.xyz"],
+        ["figure", photo, "-o", "/nowhere/figure.png"],
+        ["figure", photo, "-o", ""],
+        ["figure", photo, "--model", "embeded"],
+        ["figure", photo, "--model", "/etc/passwd"],
+        ["figure", photo, "--opacity", "inf"],
+        ["figure", photo, "--opacity", "nan"],
+        ["figure", photo, "--colormap", "jett"],
+        ["figure", photo, "--patch-size", "-3"],
+        ["figure", photo, "--patch-size", "1e9"],
+        ["figure", photo, "--image-size", "10**9"],
+        ["figure", photo, "--query", "a,b"],
+        ["figure", photo, "--query", "nan,nan"],
+        ["figure", photo, "--target", "chruch"],
+        ["figure", photo, "--attention-scale", "0"],
+        ["figure", photo, "--attention-scale", "nan"],
+        ["figure", photo, "--dpi", "0"],
+        ["figure", photo, "--width", "-1"],
+        ["figure", photo, "--region", "1,2,3"],
+        ["figure", "."],
+        ["detect"],
+        ["detect", "."],
+        ["detect", "nowhere"],
+        ["detect", photo, "--confidence", "2"],
+        ["detect", photo, "--confidence", "nan"],
+        ["detect", photo, "--detector", "yolo"],
+        ["detect", photo, "--iou", "x"],
+        ["evaluate"],
+        ["evaluate", "nowhere"],
+        ["evaluate", photo, "--steps", "0"],
+        ["evaluate", photo, "--methods", "x"],
+        ["evaluate", photo, "--seed", "-1"],
+        ["tokens"],
+        ["tokens", "nowhere"],
+        ["tokens", photo, "--patch-size", "0"],
+        ["tokens", photo, "--image-size", "-5"],
+        ["models", "extra"],
+        ["figure", "\0"],
+        ["figure", photo, "--debug=x"],
+        ["tokens", photo, "--image-size", "9" * 30],
+    ]
     for line in lines:
         yield Hostile("vislab " + " ".join(w[-40:] for w in line), lambda folder, line=line: Commanded(main(line)))
 

@@ -101,6 +101,7 @@ def left() -> list[Any]:
     return [*tiny.fingerprint(hostile.model().module), plt.get_fignums(), len(stack), fast, os.getcwd()]
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_hostile_input_ends_in_one_clear_sentence_and_leaves_nothing(
     warm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,9 +8,10 @@ a product sums over its keys. The weights are kept in float64, as they enter tha
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,17 +22,52 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 _VIEWS = {
-    "view", "_unsafe_view", "reshape", "transpose", "permute", "t", "expand", "unsqueeze", "squeeze", "slice", "select",
-    "clone", "contiguous", "split", "split_with_sizes", "chunk", "unbind", "alias", "detach", "roll", "flip", "repeat",
-    "index_select", "as_strided", "constant_pad_nd", "_reshape_alias", "unfold", "index", "gather", "lift_fresh",
-    "unsafe_split", "unsafe_chunk", "movedim", "diagonal", "narrow", "squeeze_", "repeat_interleave",
-}  # fmt: skip
+    "view",
+    "_unsafe_view",
+    "reshape",
+    "transpose",
+    "permute",
+    "t",
+    "expand",
+    "unsqueeze",
+    "squeeze",
+    "slice",
+    "select",
+    "clone",
+    "contiguous",
+    "split",
+    "split_with_sizes",
+    "chunk",
+    "unbind",
+    "alias",
+    "detach",
+    "roll",
+    "flip",
+    "repeat",
+    "index_select",
+    "as_strided",
+    "constant_pad_nd",
+    "_reshape_alias",
+    "unfold",
+    "index",
+    "gather",
+    "lift_fresh",
+    "unsafe_split",
+    "unsafe_chunk",
+    "movedim",
+    "diagonal",
+    "narrow",
+    "squeeze_",
+    "repeat_interleave",
+}
 _PRODUCTS = {"mm": (0, 1), "bmm": (0, 1), "addmm": (1, 2), "baddbmm": (1, 2)}
 _FUSED = {
-    "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention",
-    "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
     "_scaled_dot_product_fused_attention_overrideable",
-}  # fmt: skip
+}
 _SOFTMAX = {"_softmax", "_safe_softmax"}
 _NOT_ELEMENTWISE = {"embedding", "convolution", "cumsum", "sort", "topk", "argsort", "scatter", "arange"}
 
@@ -49,12 +85,13 @@ class Softmax:
 class Event:
     """Queries met keys. weights: (…, queries, keys), float64. paths: the modules in which they may be looked for, the
     innermost of the weighing and of the softmax. over: "tokens", "channels", "none" (its operand is no product of
-    queries and keys), or "unknown"."""
+    queries and keys), or "unknown". rounding: how far float32 is from float64 in it."""
 
     paths: tuple[str, ...]
     weights: Tensor
     over: str
     kind: str
+    rounding: float = 0.0
 
     @property
     def path(self) -> str:
@@ -151,10 +188,8 @@ class _Mode(TorchDispatchMode):
         if weighed is not None:
             self._set(output, weighed.seen(lambda ids: ids.expand(output.shape)))
         else:
-            try:
+            with suppress(RuntimeError, IndexError, TypeError, ValueError):  # where that is not known, marks end
                 self._follow(func, name, args, kwargs, output)
-            except (RuntimeError, IndexError, TypeError, ValueError):
-                pass  # what an operation does to marks is not known: they end here
         return output
 
     # ---- marks ----
@@ -207,16 +242,20 @@ class _Mode(TorchDispatchMode):
 
     def _viewed(self, func: Any, name: str, args: Any, kwargs: Any, output: Any) -> None:
         mark, parts = self._mark(args[0]), output if isinstance(output, list | tuple) else [output]
+
+        def part_of(ids: Tensor, i: int) -> Any:
+            views = func(ids, *args[1:], **kwargs)
+            return views if parts[i] is output else views[i]
+
         for i, part in enumerate(parts):
             if name in ("view", "_unsafe_view", "reshape"):
-                seen = mark.seen(lambda ids: ids.reshape(part.shape))
+                seen = mark.seen(functools.partial(_reshaped, shape=part.shape))
             elif name in ("clone", "alias", "detach", "lift_fresh"):
                 seen = mark
             elif name == "constant_pad_nd":
                 seen = mark.seen(lambda ids: func(ids, args[1], -1))
             else:
-                views = lambda ids: func(ids, *args[1:], **kwargs)  # noqa: E731
-                seen = mark.seen(views if part is output else lambda ids: views(ids)[i])
+                seen = mark.seen(functools.partial(part_of, i=i))
             self._set(part, seen)
 
     def _joined(self, func: Any, args: Any, kwargs: Any, output: Tensor) -> None:
@@ -288,7 +327,11 @@ class _Mode(TorchDispatchMode):
         weights = torch.where(weights.isnan(), 0.0, weights)  # rows that may attend to nothing
         keys = self._mark(a["key"]).channels
         over = _compared(self._mark(a["query"]).channels, None if keys is None else keys.mT)
-        self._account.events.append(Event((self._innermost(),), weights, over, "fused"))
+        rounding = float((logits.float().softmax(-1) - weights).nan_to_num().abs().max())
+        less = (a["query"].float() @ k.float().mT).double()  # in single precision
+        scale = a["query"].shape[-1] ** -0.5 if a.get("scale") is None else a["scale"]
+        rounding = max(rounding, float((less * scale - q @ k.mT * scale).abs().max()))
+        self._account.events.append(Event((self._innermost(),), weights, over, "fused", rounding))
 
     def _innermost(self) -> str:
         return self._running[-1] if self._running else ""
@@ -310,8 +353,12 @@ def _varies(ids: Tensor, axis: int) -> bool:
     return bool((ids.amax(axis) > ids.where(ids >= 0, ids.amax(axis, keepdim=True)).amin(axis)).any())
 
 
+def _reshaped(ids: Tensor, shape: Any) -> Tensor:
+    return ids.reshape(shape)
+
+
 def _compared(left: Tensor | None, right: Tensor | None) -> str:
-    """What a product compares, by what it sums over, which is its left operand's last axis and its right one's first."""
+    """What a product compares, by what it sums over: its left operand's last axis, its right one's first."""
     found = set()
     for ids, summed, free in ((left, -1, -2), (right, -2, -1)):
         if ids is not None and _along(ids, summed):

@@ -134,12 +134,28 @@ def pictures(height: int, width: int | None = None, count: int = 2) -> Run:
 # ---- torchvision ----
 
 TORCHVISION: dict[str, dict[str, Any]] = {
-    "vit_b_16": {"image_size": 64}, "vit_b_32": {"image_size": 64}, "swin_t": {}, "swin_v2_t": {}, "maxvit_t": {},
-    "resnet18": {}, "convnext_tiny": {}, "efficientnet_b0": {}, "regnet_y_400mf": {}, "mobilenet_v3_small": {},
-    "swin3d_t": {}, "mvit_v1_b": {}, "mvit_v2_s": {}, "r3d_18": {},
-    "fasterrcnn_mobilenet_v3_large_320_fpn": {}, "retinanet_resnet50_fpn": {}, "ssdlite320_mobilenet_v3_large": {},
-    "maskrcnn_resnet50_fpn": {}, "fcos_resnet50_fpn": {}, "deeplabv3_mobilenet_v3_large": {}, "raft_small": {},
-}  # fmt: skip
+    "vit_b_16": {"image_size": 64},
+    "vit_b_32": {"image_size": 64},
+    "swin_t": {},
+    "swin_v2_t": {},
+    "maxvit_t": {},
+    "resnet18": {},
+    "convnext_tiny": {},
+    "efficientnet_b0": {},
+    "regnet_y_400mf": {},
+    "mobilenet_v3_small": {},
+    "swin3d_t": {},
+    "mvit_v1_b": {},
+    "mvit_v2_s": {},
+    "r3d_18": {},
+    "fasterrcnn_mobilenet_v3_large_320_fpn": {},
+    "retinanet_resnet50_fpn": {},
+    "ssdlite320_mobilenet_v3_large": {},
+    "maskrcnn_resnet50_fpn": {},
+    "fcos_resnet50_fpn": {},
+    "deeplabv3_mobilenet_v3_large": {},
+    "raft_small": {},
+}
 
 
 def torchvision_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
@@ -170,18 +186,44 @@ def torchvision_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
 
 def ultralytics_models() -> list[str]:
     return [
-        "yolo11n.yaml", "yolo11n-seg.yaml", "yolo11n-pose.yaml", "yolo11n-obb.yaml", "yolo11n-cls.yaml",
-        "yolo12n.yaml", "yolo12n-seg.yaml", "yolo12n-cls.yaml", "yolo12x.yaml", "yolo26n.yaml", "yolo26n-seg.yaml",
-        "yolo26n-cls.yaml", "yolov10n.yaml", "rtdetr-l.yaml", "rtdetr-resnet50.yaml", "yolov8n-rtdetr.yaml",
-        "yolov8n.yaml", "yolov8s-world.yaml", "yolov8s-worldv2.yaml", "yoloe-11s.yaml", "yoloe-v8s.yaml", "yolov9t.yaml",
-    ]  # fmt: skip
+        "yolo11n.yaml",
+        "yolo11n-seg.yaml",
+        "yolo11n-pose.yaml",
+        "yolo11n-obb.yaml",
+        "yolo11n-cls.yaml",
+        "yolo12n.yaml",
+        "yolo12n-seg.yaml",
+        "yolo12n-cls.yaml",
+        "yolo12x.yaml",
+        "yolo26n.yaml",
+        "yolo26n-seg.yaml",
+        "yolo26n-cls.yaml",
+        "yolov10n.yaml",
+        "rtdetr-l.yaml",
+        "rtdetr-resnet50.yaml",
+        "yolov8n-rtdetr.yaml",
+        "yolov8n.yaml",
+        "yolov8s-world.yaml",
+        "yolov8s-worldv2.yaml",
+        "yoloe-11s.yaml",
+        "yoloe-v8s.yaml",
+        "yolov9t.yaml",
+    ]
 
 
 def ultralytics_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
     from ultralytics.nn import tasks
 
-    kinds = {"rtdetr": "RTDETRDetectionModel", "world": "WorldModel", "yoloe": "YOLOEModel", "-seg": "SegmentationModel",
-             "-pose": "PoseModel", "-obb": "OBBModel", "-cls": "ClassificationModel", "": "DetectionModel"}  # fmt: skip
+    kinds = {
+        "rtdetr": "RTDETRDetectionModel",
+        "world": "WorldModel",
+        "yoloe": "YOLOEModel",
+        "-seg": "SegmentationModel",
+        "-pose": "PoseModel",
+        "-obb": "OBBModel",
+        "-cls": "ClassificationModel",
+        "": "DetectionModel",
+    }
     kind = getattr(tasks, next(v for k, v in kinds.items() if k in name))
     yield kind(name, verbose=False), pictures(128, 160)
 
@@ -189,26 +231,92 @@ def ultralytics_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
 # ---- bench extras ----
 
 _VIT: dict[str, Any] = {
-    "image_size": 64, "patch_size": 16, "num_classes": 5, "dim": 32, "depth": 2, "heads": 2, "mlp_dim": 48, "dim_head": 16,
-    "channels": 3, "frames": 4, "frame_patch_size": 2, "image_patch_size": 16, "spatial_depth": 2, "temporal_depth": 2,
-    "sm_dim": 32, "lg_dim": 32, "sm_patch_size": 16, "lg_patch_size": 32, "seq_len": 64, "cls_depth": 1,
-    "patch_merge_layer": 1, "patch_merge_num_tokens": 4, "max_tokens_per_depth": (12, 8), "num_patches": 16,
-    "num_register_tokens": 2, "block_size": 2, "reduction_factor": (2, 1), "window_size": 4, "mlp_mult": 2, "ndim": 2,
-    "input_shape": (64, 64), "num_reg_tokens": 2, "embedding_dim": 32, "img_size": 64, "num_heads": 2, "num_layers": 2,
-    "mlp_ratio": 2, "num_memories": 2, "max_seq_len": 64, "channel_first": True, "time_image_size": 4,
-    "num_jumbo_cls": 1, "dims": (16, 24, 32), "num_hierarchies": 2, "block_repeats": (1, 1), "freq_patch_size": 8, "max_frames": 4, "num_residual_streams": 2, "jumbo_cls_k": 2, "dim_conv_stem": 16,
-}  # fmt: skip
+    "image_size": 64,
+    "patch_size": 16,
+    "num_classes": 5,
+    "dim": 32,
+    "depth": 2,
+    "heads": 2,
+    "mlp_dim": 48,
+    "dim_head": 16,
+    "channels": 3,
+    "frames": 4,
+    "frame_patch_size": 2,
+    "image_patch_size": 16,
+    "spatial_depth": 2,
+    "temporal_depth": 2,
+    "sm_dim": 32,
+    "lg_dim": 32,
+    "sm_patch_size": 16,
+    "lg_patch_size": 32,
+    "seq_len": 64,
+    "cls_depth": 1,
+    "patch_merge_layer": 1,
+    "patch_merge_num_tokens": 4,
+    "max_tokens_per_depth": (12, 8),
+    "num_patches": 16,
+    "num_register_tokens": 2,
+    "block_size": 2,
+    "reduction_factor": (2, 1),
+    "window_size": 4,
+    "mlp_mult": 2,
+    "ndim": 2,
+    "input_shape": (64, 64),
+    "num_reg_tokens": 2,
+    "embedding_dim": 32,
+    "img_size": 64,
+    "num_heads": 2,
+    "num_layers": 2,
+    "mlp_ratio": 2,
+    "num_memories": 2,
+    "max_seq_len": 64,
+    "channel_first": True,
+    "time_image_size": 4,
+    "num_jumbo_cls": 1,
+    "dims": (16, 24, 32),
+    "num_hierarchies": 2,
+    "block_repeats": (1, 1),
+    "freq_patch_size": 8,
+    "max_frames": 4,
+    "num_residual_streams": 2,
+    "jumbo_cls_k": 2,
+    "dim_conv_stem": 16,
+}
 _STAGED: dict[str, Any] = {
-    "dim": (32, 32, 64, 64), "depth": (1, 1, 1, 1), "heads": (2, 2, 2, 2), "num_hierarchies": 2,
-    "reduction_factor": (4, 2, 2, 1), "image_size": 224, "window_size": 7, "dims": (16, 32, 64),
-}  # fmt: skip
+    "dim": (32, 32, 64, 64),
+    "depth": (1, 1, 1, 1),
+    "heads": (2, 2, 2, 2),
+    "num_hierarchies": 2,
+    "reduction_factor": (4, 2, 2, 1),
+    "image_size": 224,
+    "window_size": 7,
+    "dims": (16, 32, 64),
+}
 
 
 def vit_pytorch_models() -> list[str]:
     import vit_pytorch
 
-    skip = {"dino", "distill", "es_vit", "extractor", "lejepa", "levjepa", "levjepa_nd", "mae", "mpp", "mp3", "recorder",
-            "simmim", "accept_video_wrapper", "vivit_with_moss", "vaat", "vat", "vat_siglip", "wwt"}  # fmt: skip
+    skip = {
+        "dino",
+        "distill",
+        "es_vit",
+        "extractor",
+        "lejepa",
+        "levjepa",
+        "levjepa_nd",
+        "mae",
+        "mpp",
+        "mp3",
+        "recorder",
+        "simmim",
+        "accept_video_wrapper",
+        "vivit_with_moss",
+        "vaat",
+        "vat",
+        "vat_siglip",
+        "wwt",
+    }
     return [m.name for m in pkgutil.iter_modules(vit_pytorch.__path__) if m.name not in skip]
 
 
@@ -220,8 +328,13 @@ def vit_pytorch_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
         if inspect.isclass(k) and issubclass(k, nn.Module) and k.__module__ == module.__name__
     ]
     failure: Exception = LookupError("no class")
-    variants = [_VIT, _VIT | _STAGED, _VIT | _STAGED | {"dim": 32}, _VIT | {"depth": (1, 1), "image_size": 64},
-                _VIT | {"dim": (32, 64, 64), "depth": (1, 1, 1), "heads": (2, 2, 2), "image_size": 224}]  # fmt: skip
+    variants = [
+        _VIT,
+        _VIT | _STAGED,
+        _VIT | _STAGED | {"dim": 32},
+        _VIT | {"depth": (1, 1), "image_size": 64},
+        _VIT | {"dim": (32, 64, 64), "depth": (1, 1, 1), "heads": (2, 2, 2), "image_size": 224},
+    ]
     for kind in reversed(own):
         if kind.__name__.lower().replace("_", "") in (
             "attention",
@@ -254,17 +367,38 @@ def vit_pytorch_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
 
 
 _X: dict[str, dict[str, Any]] = {
-    "decoder": {}, "encoder": {"_kind": "Encoder"}, "flash": {"attn_flash": True}, "rotary": {"rotary_pos_emb": True},
-    "alibi": {"alibi_pos_bias": True}, "t5 bias": {"rel_pos_bias": True}, "post talking heads": {"attn_post_talking_heads": True},
-    "talking heads": {"attn_pre_talking_heads": True}, "one kv head": {"attn_one_kv_head": True},
-    "kv heads": {"attn_kv_heads": 1}, "memory kv": {"attn_num_mem_kv": 3}, "qk norm": {"attn_qk_norm": True},
-    "top-k": {"attn_sparse_topk": 3}, "gated values": {"attn_gate_values": True}, "residual attention": {"residual_attn": True},
-    "null kv": {"attn_add_zero_kv": True}, "softclamp": {"attn_softclamp_logits": True}, "flash, kv heads": {"attn_flash": True, "attn_kv_heads": 1},
-    "laser": {"attn_laser": True}, "sinks": {"attn_head_learned_sink": True}, "value residual": {"add_value_residual": True},
-    "macaron": {"macaron": True}, "sandwich": {"sandwich_coef": 1}, "causal, no cross": {"cross_attend": False},
-    "dynamic positions": {"dynamic_pos_bias": True}, "cope": {"attn_use_cope": True}, "hybrid forget": {"attn_data_dependent_alibi": True},
-    "value heads": {"attn_value_dim_head": 8}, "selective": {"attn_selective": True}, "vit": {"_kind": "vit"}, "enc-dec": {"_kind": "encdec"},
-}  # fmt: skip
+    "decoder": {},
+    "encoder": {"_kind": "Encoder"},
+    "flash": {"attn_flash": True},
+    "rotary": {"rotary_pos_emb": True},
+    "alibi": {"alibi_pos_bias": True},
+    "t5 bias": {"rel_pos_bias": True},
+    "post talking heads": {"attn_post_talking_heads": True},
+    "talking heads": {"attn_pre_talking_heads": True},
+    "one kv head": {"attn_one_kv_head": True},
+    "kv heads": {"attn_kv_heads": 1},
+    "memory kv": {"attn_num_mem_kv": 3},
+    "qk norm": {"attn_qk_norm": True},
+    "top-k": {"attn_sparse_topk": 3},
+    "gated values": {"attn_gate_values": True},
+    "residual attention": {"residual_attn": True},
+    "null kv": {"attn_add_zero_kv": True},
+    "softclamp": {"attn_softclamp_logits": True},
+    "flash, kv heads": {"attn_flash": True, "attn_kv_heads": 1},
+    "laser": {"attn_laser": True},
+    "sinks": {"attn_head_learned_sink": True},
+    "value residual": {"add_value_residual": True},
+    "macaron": {"macaron": True},
+    "sandwich": {"sandwich_coef": 1},
+    "causal, no cross": {"cross_attend": False},
+    "dynamic positions": {"dynamic_pos_bias": True},
+    "cope": {"attn_use_cope": True},
+    "hybrid forget": {"attn_data_dependent_alibi": True},
+    "value heads": {"attn_value_dim_head": 8},
+    "selective": {"attn_selective": True},
+    "vit": {"_kind": "vit"},
+    "enc-dec": {"_kind": "encdec"},
+}
 
 
 def x_transformers_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
@@ -281,8 +415,17 @@ def x_transformers_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
             pictures(32),
         )
     elif which == "encdec":
-        model = x.XTransformer(dim=32, enc_num_tokens=50, enc_depth=2, enc_heads=2, enc_max_seq_len=32,
-                               dec_num_tokens=50, dec_depth=2, dec_heads=2, dec_max_seq_len=32)  # fmt: skip
+        model = x.XTransformer(
+            dim=32,
+            enc_num_tokens=50,
+            enc_depth=2,
+            enc_heads=2,
+            enc_max_seq_len=32,
+            dec_num_tokens=50,
+            dec_depth=2,
+            dec_heads=2,
+            dec_max_seq_len=32,
+        )
         yield model, lambda m: m(words, words)
     else:
         layers = getattr(x, which)(dim=32, depth=2, heads=2, attn_dim_head=16, **more)
@@ -291,11 +434,27 @@ def x_transformers_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
 
 def open_clip_models() -> list[str]:
     return [
-        "ViT-B-32", "ViT-S-16", "ViT-S-16-alt", "ViT-M-32", "ViT-B-32-quickgelu", "RN50", "RN50-quickgelu", "coca_ViT-B-32",
-        "convnext_tiny", "swin_base_patch4_window7_224", "vit_medium_patch16_gap_256",
-        "vit_relpos_medium_patch16_cls_224", "EVA02-B-16", "ViT-B-16-SigLIP", "ViT-B-16-SigLIP2", "PE-Core-T-16-384",
-        "MobileCLIP2-S0", "MobileCLIP-B", "ViTamin-S", "ViT-L-14-CLIPA",
-    ]  # fmt: skip
+        "ViT-B-32",
+        "ViT-S-16",
+        "ViT-S-16-alt",
+        "ViT-M-32",
+        "ViT-B-32-quickgelu",
+        "RN50",
+        "RN50-quickgelu",
+        "coca_ViT-B-32",
+        "convnext_tiny",
+        "swin_base_patch4_window7_224",
+        "vit_medium_patch16_gap_256",
+        "vit_relpos_medium_patch16_cls_224",
+        "EVA02-B-16",
+        "ViT-B-16-SigLIP",
+        "ViT-B-16-SigLIP2",
+        "PE-Core-T-16-384",
+        "MobileCLIP2-S0",
+        "MobileCLIP-B",
+        "ViTamin-S",
+        "ViT-L-14-CLIPA",
+    ]
 
 
 def open_clip_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
@@ -307,17 +466,13 @@ def open_clip_model(name: str) -> Iterator[tuple[nn.Module, Run]]:
             config[key]["layers"] = 2
     if "text_cfg" in config and "vocab_size" in config["text_cfg"]:
         config["text_cfg"]["vocab_size"] = 600
-    config.pop("custom_text", None) if False else None
     custom = (
         config.pop("custom_text", False) or "multimodal_cfg" in config or "hf_model_name" in config.get("text_cfg", {})
     )
     for key in ("init_logit_scale", "init_logit_bias"):
         config.pop(key, None)
-    if "multimodal_cfg" in config:
-        kind = open_clip.CoCa
-    else:
-        kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
-    model = kind(**config)
+    plain = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+    model = (open_clip.CoCa if "multimodal_cfg" in config else plain)(**config)
     size = config["vision_cfg"].get("image_size", 224)
     length = config["text_cfg"].get("context_length", 77)
     text = torch.randint(1, 500, (1, length), generator=torch.Generator().manual_seed(1))

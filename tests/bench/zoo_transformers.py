@@ -6,10 +6,11 @@ A table entry is for a family that the rules do not build; nothing here knows of
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -21,46 +22,240 @@ HIDDEN, HEADS, LAYERS, VOCABULARY, LENGTH, SIDE, BATCH = 64, 4, 2, 300, 12, 32, 
 # By a field's name; what is not here keeps its default unless a rule below shrinks it.
 SIZES: dict[str, int] = {
     **dict.fromkeys(
-        ["hidden_size", "d_model", "n_embd", "embed_dim", "dim", "hidden_dim", "emb_dim", "embedding_size", "embedding_dim", "projection_dim", "encoder_hidden_size", "decoder_hidden_size", "output_dim", "out_hidden_size", "text_embed_dim", "mm_hidden_size", "encoder_hidden_dim", "decoder_hidden_dim", "conv_dim", "n_embed", "model_dim", "hidden_channels", "attention_hidden_size", "cross_attention_hidden_size", "text_dim", "d_text", "mask_feature_size", "feature_size", "fpn_hidden_size", "d_latents", "encoder_embed_dim", "decoder_embed_dim", "word_embed_proj_dim", "output_hidden_size", "projector_hidden_size", "reduce_hidden_size", "projection_hidden_size", "text_hidden_size", "vision_hidden_size", "embed_size"],
+        [
+            "hidden_size",
+            "d_model",
+            "n_embd",
+            "embed_dim",
+            "dim",
+            "hidden_dim",
+            "emb_dim",
+            "embedding_size",
+            "embedding_dim",
+            "projection_dim",
+            "encoder_hidden_size",
+            "decoder_hidden_size",
+            "output_dim",
+            "out_hidden_size",
+            "text_embed_dim",
+            "mm_hidden_size",
+            "encoder_hidden_dim",
+            "decoder_hidden_dim",
+            "conv_dim",
+            "n_embed",
+            "model_dim",
+            "hidden_channels",
+            "attention_hidden_size",
+            "cross_attention_hidden_size",
+            "text_dim",
+            "d_text",
+            "mask_feature_size",
+            "feature_size",
+            "fpn_hidden_size",
+            "d_latents",
+            "encoder_embed_dim",
+            "decoder_embed_dim",
+            "word_embed_proj_dim",
+            "output_hidden_size",
+            "projector_hidden_size",
+            "reduce_hidden_size",
+            "projection_hidden_size",
+            "text_hidden_size",
+            "vision_hidden_size",
+            "embed_size",
+        ],
         HIDDEN,
     ),
     **dict.fromkeys(
-        ["intermediate_size", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "d_ff", "n_inner", "dim_feedforward", "mlp_dim", "feed_forward_size", "moe_intermediate_size", "shared_expert_intermediate_size", "encoder_intermediate_size", "decoder_intermediate_size", "feedforward_dim", "dense_intermediate_size", "expert_ffn_hidden_size", "ffn_hidden_size", "moe_shared_expert_intermediate_size", "intermediate_dim", "mlp_hidden_size", "linear_intermediate_size"],
+        [
+            "intermediate_size",
+            "ffn_dim",
+            "encoder_ffn_dim",
+            "decoder_ffn_dim",
+            "d_ff",
+            "n_inner",
+            "dim_feedforward",
+            "mlp_dim",
+            "feed_forward_size",
+            "moe_intermediate_size",
+            "shared_expert_intermediate_size",
+            "encoder_intermediate_size",
+            "decoder_intermediate_size",
+            "feedforward_dim",
+            "dense_intermediate_size",
+            "expert_ffn_hidden_size",
+            "ffn_hidden_size",
+            "moe_shared_expert_intermediate_size",
+            "intermediate_dim",
+            "mlp_hidden_size",
+            "linear_intermediate_size",
+        ],
         96,
     ),
     **dict.fromkeys(
-        ["num_attention_heads", "num_heads", "n_head", "n_heads", "encoder_attention_heads", "decoder_attention_heads", "encoder_num_attention_heads", "decoder_num_attention_heads", "attention_heads", "num_encoder_attention_heads", "num_decoder_attention_heads", "vision_attention_heads", "mask_decoder_num_attention_heads"],
+        [
+            "num_attention_heads",
+            "num_heads",
+            "n_head",
+            "n_heads",
+            "encoder_attention_heads",
+            "decoder_attention_heads",
+            "encoder_num_attention_heads",
+            "decoder_num_attention_heads",
+            "attention_heads",
+            "num_encoder_attention_heads",
+            "num_decoder_attention_heads",
+            "vision_attention_heads",
+            "mask_decoder_num_attention_heads",
+        ],
         HEADS,
     ),
-    **dict.fromkeys(["num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num", "encoder_num_key_value_heads", "decoder_num_key_value_heads", "swa_num_key_value_heads", "num_global_key_value_heads"], 2),
-    **dict.fromkeys(["head_dim", "attention_head_dim", "kv_channels", "d_kv", "attention_head_size", "key_length", "global_head_dim"],
-                    HIDDEN // HEADS),
     **dict.fromkeys(
-        ["num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers", "depth", "encoder_num_layers", "decoder_num_layers", "num_encoder_layers", "num_decoder_layers", "encoder_depth", "num_text_layers", "num_block", "encoder_num_hidden_layers", "decoder_num_hidden_layers", "num_hidden_groups", "layers", "num_blocks", "num_coarse_layers", "num_fusion_layers"],
+        [
+            "num_key_value_heads",
+            "num_kv_heads",
+            "n_head_kv",
+            "multi_query_group_num",
+            "encoder_num_key_value_heads",
+            "decoder_num_key_value_heads",
+            "swa_num_key_value_heads",
+            "num_global_key_value_heads",
+        ],
+        2,
+    ),
+    **dict.fromkeys(
+        [
+            "head_dim",
+            "attention_head_dim",
+            "kv_channels",
+            "d_kv",
+            "attention_head_size",
+            "key_length",
+            "global_head_dim",
+        ],
+        HIDDEN // HEADS,
+    ),
+    **dict.fromkeys(
+        [
+            "num_hidden_layers",
+            "num_layers",
+            "n_layer",
+            "n_layers",
+            "encoder_layers",
+            "decoder_layers",
+            "depth",
+            "encoder_num_layers",
+            "decoder_num_layers",
+            "num_encoder_layers",
+            "num_decoder_layers",
+            "encoder_depth",
+            "num_text_layers",
+            "num_block",
+            "encoder_num_hidden_layers",
+            "decoder_num_hidden_layers",
+            "num_hidden_groups",
+            "layers",
+            "num_blocks",
+            "num_coarse_layers",
+            "num_fusion_layers",
+        ],
         LAYERS,
     ),
-    **dict.fromkeys(["vocab_size", "text_vocab_size", "decoder_vocab_size", "vocab_size_per_layer_input", "src_vocab_size", "tgt_vocab_size"], VOCABULARY),
-    **dict.fromkeys(["max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "max_source_positions", "max_target_positions", "max_text_len"], 128),
+    **dict.fromkeys(
+        [
+            "vocab_size",
+            "text_vocab_size",
+            "decoder_vocab_size",
+            "vocab_size_per_layer_input",
+            "src_vocab_size",
+            "tgt_vocab_size",
+        ],
+        VOCABULARY,
+    ),
+    **dict.fromkeys(
+        [
+            "max_position_embeddings",
+            "n_positions",
+            "max_seq_len",
+            "n_ctx",
+            "max_source_positions",
+            "max_target_positions",
+            "max_text_len",
+        ],
+        128,
+    ),
     **dict.fromkeys(["image_size", "img_size", "vision_image_size", "input_image_size"], SIDE),
     **dict.fromkeys(["patch_size", "vision_patch_size"], 8),
-    **dict.fromkeys(["num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts", "num_routed_experts"], 4),
+    **dict.fromkeys(
+        ["num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts", "num_routed_experts"], 4
+    ),
     **dict.fromkeys(["num_experts_per_tok", "moe_top_k", "moe_k", "top_k_experts", "num_experts_per_token"], 2),
-    "q_lora_rank": 32, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16,
-    "sliding_window": 8, "first_k_dense_replace": 1, "num_queries": 9, "state_size": 8, "mamba_d_state": 8,
-    "num_query_tokens": 4, "n_group": 1, "topk_group": 1, "adapter_attn_dim": 16, "num_mel_bins": 16,
-    "num_latents": 8, "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1, "index_topk": 4,
-    "index_n_heads": 2, "index_head_dim": 16, "hidden_size_per_layer_input": 8, "rotary_dim": 8,
-    "num_groups": 1, "attention_window": 4, "local_attention": 4, "image_seq_length": 16, "num_image_tokens": 16,
-    "mlp_expansion_factor": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2,
-    "expert_layer_offset": 1, "max_window_layers": 1, "decoder_layerdrop": 0, "encoder_layerdrop": 0,
-    "num_feature_levels": 3, "kv_size": HIDDEN, "num_frames": 4, "tubelet_size": 2, "block_size": 4,
-    "num_codebooks": 2, "vocab_size_audio": 64, "mamba_num_heads": 8, "mamba_head_dim": 16, "ssm_state_size": 8,
-    "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
-    "prediction_length": 4, "context_length": 16, "num_time_features": 1, "codebook_size": 32,
-    "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 16,
-    "max_2d_position_embeddings": 128, "coordinate_size": 10, "shape_size": 12, "sinkhorn_iterations": 3,
-    "num_attention_heads_per_layer": HEADS, "speech_encoder_layers": LAYERS, "text_encoder_layers": LAYERS,
-}  # fmt: skip
+    "q_lora_rank": 32,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 16,
+    "sliding_window": 8,
+    "first_k_dense_replace": 1,
+    "num_queries": 9,
+    "state_size": 8,
+    "mamba_d_state": 8,
+    "num_query_tokens": 4,
+    "n_group": 1,
+    "topk_group": 1,
+    "adapter_attn_dim": 16,
+    "num_mel_bins": 16,
+    "num_latents": 8,
+    "mamba_n_heads": 8,
+    "mamba_d_head": 16,
+    "mamba_n_groups": 1,
+    "index_topk": 4,
+    "index_n_heads": 2,
+    "index_head_dim": 16,
+    "hidden_size_per_layer_input": 8,
+    "rotary_dim": 8,
+    "num_groups": 1,
+    "attention_window": 4,
+    "local_attention": 4,
+    "image_seq_length": 16,
+    "num_image_tokens": 16,
+    "mlp_expansion_factor": 2,
+    "attn_layer_period": 2,
+    "attn_layer_offset": 1,
+    "expert_layer_period": 2,
+    "expert_layer_offset": 1,
+    "max_window_layers": 1,
+    "decoder_layerdrop": 0,
+    "encoder_layerdrop": 0,
+    "num_feature_levels": 3,
+    "kv_size": HIDDEN,
+    "num_frames": 4,
+    "tubelet_size": 2,
+    "block_size": 4,
+    "num_codebooks": 2,
+    "vocab_size_audio": 64,
+    "mamba_num_heads": 8,
+    "mamba_head_dim": 16,
+    "ssm_state_size": 8,
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "prediction_length": 4,
+    "context_length": 16,
+    "num_time_features": 1,
+    "codebook_size": 32,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+    "classifier_proj_size": 16,
+    "max_2d_position_embeddings": 128,
+    "coordinate_size": 10,
+    "shape_size": 12,
+    "sinkhorn_iterations": 3,
+    "num_attention_heads_per_layer": HEADS,
+    "speech_encoder_layers": LAYERS,
+    "text_encoder_layers": LAYERS,
+}
 FLOATS = {"layerdrop": 0.0, "mask_ratio": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
 
 _DEPTHS = ("layer", "depth", "block", "vocab", "expert", "hidden_groups")
@@ -108,9 +303,9 @@ def classes(family: str) -> list[type[nn.Module]]:
     config = CONFIG_MAPPING[family]
     module = importlib.import_module(config.__module__.replace("configuration", "modeling"))
     for kind in vars(module).values():
-        if inspect.isclass(kind) and issubclass(kind, PreTrainedModel) and kind not in found:
-            if getattr(kind, "config_class", None) is config and not kind.__name__.endswith("PreTrainedModel"):
-                found.append(kind)
+        model = inspect.isclass(kind) and issubclass(kind, PreTrainedModel) and kind not in found
+        if model and kind.config_class is config and not kind.__name__.endswith("PreTrainedModel"):
+            found.append(kind)
     return [kind for kind in found if getattr(kind, "config_class", config) is config or kind.config_class is None]
 
 
@@ -135,8 +330,13 @@ def tiny_config(family: str, sizes: dict[str, int] = SIZES) -> Any:
 def resnet() -> Any:
     from transformers import ResNetConfig
 
-    return ResNetConfig(embedding_size=16, hidden_sizes=[16, 16, 32, 32], depths=[1, 1, 1, 1], layer_type="basic",
-                        out_features=["stage2", "stage3", "stage4"])  # fmt: skip
+    return ResNetConfig(
+        embedding_size=16,
+        hidden_sizes=[16, 16, 32, 32],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )
 
 
 def shrunk(config: Any, sub: dict[str, Any], sizes: dict[str, int]) -> dict[str, Any]:
@@ -182,12 +382,15 @@ def shrunk(config: Any, sub: dict[str, Any], sizes: dict[str, int]) -> dict[str,
         elif isinstance(value, dict) and any("mrope" in key for key in value):
             fields[name] = value | {k: [2, 3, 3] for k in value if k == "mrope_section"}
     if (
-        sizes is SIZES
-        and "rope_parameters" in names
-        and "mrope_section" in inspect.getsource(inspect.getmodule(type(config)))
+        (
+            sizes is SIZES
+            and "rope_parameters" in names
+            and "mrope_section" in inspect.getsource(inspect.getmodule(type(config)))
+        )
+        and "num_hidden_layers" in names
+        and "vocab_size" in names
     ):
-        if "num_hidden_layers" in names and "vocab_size" in names:
-            fields["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+        fields["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
     kinds = getattr(config, "layer_types", None)
     if (
         isinstance(kinds, list)
@@ -202,11 +405,12 @@ def shrunk(config: Any, sub: dict[str, Any], sizes: dict[str, int]) -> dict[str,
     taps = getattr(config, "out_indices", None)
     if isinstance(taps, list | tuple) and len(taps) > 2 and "num_hidden_layers" in fields:
         fields["num_hidden_layers"], fields["out_indices"] = len(taps), [*range(1, len(taps) + 1)]
-    if isinstance(getattr(config, "num_heads", None), list | tuple) and isinstance(
-        getattr(config, "embed_dim", 0), int
+    if (
+        isinstance(getattr(config, "num_heads", None), list | tuple)
+        and isinstance(getattr(config, "embed_dim", 0), int)
+        and "embed_dim" in fields
     ):
-        if "embed_dim" in fields:
-            fields["embed_dim"] = 8 * config.num_heads[0]
+        fields["embed_dim"] = 8 * config.num_heads[0]
     return fields
 
 
@@ -282,8 +486,15 @@ def attempts(model: nn.Module, family: str) -> Iterator[Inputs]:
         if n in ("pixel_values", "image_grid_thw", "bbox", "spatial_shapes", "pixel_attention_mask")
     }
     words = {n for n in parameters if n in ("input_ids", "decoder_input_ids", "input_features", "input_values")}
-    tries = [required | {main} | pictures | words, required | {main} | pictures - {"pixel_attention_mask"}, required | {main},
-             required | {main} | words, words, {main, "decoder_input_ids"}, pictures | {"input_ids"}]  # fmt: skip
+    tries = [
+        required | {main} | pictures | words,
+        required | {main} | pictures - {"pixel_attention_mask"},
+        required | {main},
+        required | {main} | words,
+        words,
+        {main, "decoder_input_ids"},
+        pictures | {"input_ids"},
+    ]
     seen: list[set[str]] = []
     for names in tries:
         names = {n for n in names if n in parameters}
@@ -453,3 +664,24 @@ def built(family: str) -> tuple[nn.Module, Inputs]:
                 failures.append(f"{kind.__name__}({', '.join(inputs)}): {type(failure).__name__}: {failure}")
     failures = [f for f in failures if "missing" not in f] or failures
     raise LookupError("not built: " + " | ".join(f[:200] for f in [*failures[:2], *failures[-2:]]) or "no class")
+
+
+def vision(family: str) -> list[tuple[str, Callable[[], nn.Module]]]:
+    """The classes of a family that take pictures and nothing else, each with how to make a tiny one."""
+    found = []
+    for kind in classes(family):
+        parameters = inspect.signature(kind.forward).parameters
+        required = [
+            n for n, p in parameters.items() if p.default is p.empty and n != "self" and p.kind.name[:3] != "VAR"
+        ]
+        sees = getattr(kind, "main_input_name", "") == "pixel_values" and "input_ids" not in parameters
+        if sees and set(required) <= {"pixel_values"}:
+            found.append((kind.__name__, functools.partial(_either, kind, family)))
+    return found
+
+
+def _either(kind: type[nn.Module], family: str) -> nn.Module:
+    try:
+        return make(kind, tiny_config(family))
+    except Exception:
+        return make(kind, tiny_config(family, THIN))

@@ -45,11 +45,11 @@ def check_flags(**flags: Any) -> None:
             raise ValueError(f"{name} is True or False, not {shown(flag)}")
 
 
-def check_counts(least: int = 0, **counts: Any) -> None:
-    """ValueError where a count, by its name, is no whole number, or below the least."""
+def check_counts(**counts: Any) -> None:
+    """ValueError where a count, by its name, is no whole number from 0."""
     for name, count in counts.items():
-        if not whole(count) or count < least:
-            raise ValueError(f"{name} is a whole number from {least}, not {shown(count)}")
+        if not whole(count) or count < 0:
+            raise ValueError(f"{name} is a whole number from 0, not {shown(count)}")
 
 
 def listed(names: Iterable[str]) -> str:

@@ -64,8 +64,7 @@ def evaluate(
     ValueError: a model without a classifier, an unknown method or class, no image that could be read.
     """
     sources = _listed(images)
-    check_counts(1, steps=steps)
-    check_counts(randomised=randomised, seed=seed)
+    check_counts(steps=steps, randomised=randomised, seed=seed)
     check_flags(progress=progress)
     ready = model_of(model)
     plan = Plan(ready, _by_name(methods), fill, steps, seed, patch_size, image_size)
@@ -108,11 +107,11 @@ def evaluate(
 
 
 def _listed(images: Iterable[Any]) -> list[Any]:
-    if not isinstance(images, Iterable):
-        raise TypeError(f"evaluate takes several images: give a list, not {type(images).__name__}")
     single = isinstance(images, str | os.PathLike | bytes | Image.Image)
     if single or (isinstance(images, np.ndarray) and images.ndim < 4):
         raise ValueError("evaluate takes several images: give a list, if only of one, [image]")
+    if not isinstance(images, Iterable):
+        raise TypeError(f"evaluate takes several images: give a list, not {type(images).__name__}")
     return list(images.values() if isinstance(images, Mapping) else images)
 
 

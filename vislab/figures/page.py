@@ -64,10 +64,10 @@ class Look:
         if self.width is not None and not one_of(self.width, PAPERS) and not _positive(self.width, MILLIMETRES):
             names = ", ".join(map(repr, PAPERS))
             raise ValueError(
-                f"no width {shown(self.width)}: take {names}, or a number of mm above 0, up to {MILLIMETRES:,}"
+                f"no width {shown(self.width)}: take {names}, or a number of mm above zero, up to {MILLIMETRES:,}"
             )
         if not _positive(self.dpi, DPI) or self.dpi < 1:
-            raise ValueError(f"dpi is a number from 1 to {DPI:,}, not {shown(self.dpi)}")
+            raise ValueError(f"dpi is a number above zero, from 1 to {DPI:,}, not {shown(self.dpi)}")
         if not one_of(self.theme, INKS):
             raise ValueError(f"no theme {shown(self.theme)}: take {', '.join(map(repr, INKS))}")
         if isinstance(self.normalise, str) and self.normalise not in ("map", "row", "column", "shared", "absolute"):

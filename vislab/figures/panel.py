@@ -165,7 +165,7 @@ def _labels(name: str, labels: Sequence[str] | None, own: Sequence[Sequence[str]
     if labels is None:
         words = tuple(" · ".join(phrases) for phrases in own)
         return words if any(one not in ("", "photo") for one in words) else ()
-    if len(texts := _texts(name, labels)) != len(own):
+    if isinstance(labels, str) or len(texts := _texts(name, labels)) != len(own):
         raise ValueError(f"{len(own)} {name} take a list of {len(own)} labels, not {shown(labels)}")
     return tuple(texts)
 

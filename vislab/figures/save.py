@@ -57,8 +57,9 @@ def write_all(path: Path, figure: Panel, *, beside: Sequence[str] = (), notes: M
     """A panel's file and what stands beside it, each whole or not at all. notes: more to travel with them."""
     kinds = ("json", "tex", "npz")
     if not isinstance(beside, list | tuple) or not all(one_of(kind, kinds) for kind in beside):
-        wrong = beside if not isinstance(beside, list | tuple) else [k for k in beside if not one_of(k, kinds)]
-        raise ValueError(f"beside a figure stand 'json', 'tex' and 'npz', not {shown(wrong)}")
+        given = beside if isinstance(beside, list | tuple) else [beside]
+        wrong = ", ".join(shown(kind) for kind in given if not one_of(kind, kinds))
+        raise ValueError(f"beside a figure stand 'json', 'tex' and 'npz', in a list, not {wrong or shown(beside)}")
     suffix = path.suffix.lower()
     record = record_of(figure, suffix) | ({"notes": notes} if notes else {})
     files = {path: file_of(figure, suffix, record)}
