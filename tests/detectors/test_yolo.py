@@ -182,7 +182,7 @@ def test_areas_are_put_back_on_the_map() -> None:
     assert glance.frame.model == (96, 160)
     for site in glance.capture.layers:
         areas = glance.detector.module.get_submodule(site.name).area
-        assert site.areas == areas
+        assert site.windows == areas
         rows = glance.capture.attention(site, slice(None))[0]
         assert rows.sum(-1) == pytest.approx(torch.ones(rows.shape[:2]), abs=1e-5)
         area = torch.arange(site.keys) * areas // site.keys
@@ -192,7 +192,7 @@ def test_areas_are_put_back_on_the_map() -> None:
         some = [site.keys - 1, 0, 7, 7, -2]
         assert glance.capture.attention(site, some)[0] == pytest.approx(rows[:, some], abs=1e-6)
         assert site.q.shape == site.k.shape == (1, site.heads, site.keys, site.q.shape[3])
-    assert {site.areas for site in glance.capture.layers} == {1, 4}
+    assert {site.windows for site in glance.capture.layers} == {1, 4}
 
 
 @pytest.mark.parametrize("name", ["yolo12n", "yolo11n"])

@@ -177,10 +177,18 @@ def test_attention_scale_reaches_the_gradient() -> None:
     assert torch.allclose(own[32:], theirs[32:], atol=1e-2, rtol=1e-3)
 
 
+def test_a_softmax_of_nothing_but_a_product_is_scaled_too() -> None:
+    model, fused = FAMILIES["ViT"].model(unfused=True), FAMILIES["ViT"].model()
+    for scale in (2.0, {1: 0.5}):
+        cap, expected = (read(m, attention_scale=scale) for m in (model, fused))
+        assert difference(maps(cap), maps(expected)) < 1e-5
+        assert [site.scale for site in cap.layers] == pytest.approx([site.scale for site in expected.layers])
+
+
 def test_an_attention_that_cannot_be_scaled_stops_the_forward() -> None:
-    model = FAMILIES["ViT"].model(unfused=True)
-    with pytest.raises(AttentionRefused, match=r"'layers\.0\.attention' \(ViTAttention\) cannot be scaled.*sdpa"):
-        read(model, attention_scale=2.0)
+    model, inputs = FAMILIES["BEiT, bias"].model(unfused=True), FAMILIES["BEiT, bias"].inputs()
+    with pytest.raises(AttentionRefused, match=r"'layers\.0\.attention' \(BeitAttention\) cannot be scaled.*sdpa"):
+        read(model, inputs, attention_scale=2.0)
     with pytest.raises(AttentionRefused, match=r"'layers\.1\.attention'"):
-        read(model, attention_scale={1: 2.0})
-    assert read(model, attention_scale=1.0).attention(0).isfinite().all()
+        read(model, inputs, attention_scale={1: 2.0})
+    assert read(model, inputs, attention_scale=1.0).attention(0).isfinite().all()

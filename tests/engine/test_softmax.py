@@ -35,31 +35,109 @@ PROVEN: dict[str, Callable[..., Tensor]] = {
     "masked in place": lambda q, k, v, m: weights(q, k).mul_(1.0) @ v,
 }
 
-UNPROVEN: dict[str, Callable[..., Tensor]] = {
-    "heads mixed by einsum": lambda q, k, v, m: torch.einsum("bhij,hg->bgij", weights(q, k), m.mix) @ v,
-    "heads mixed by a product": lambda q, k, v, m: (weights(q, k).permute(0, 2, 3, 1) @ m.mix).permute(0, 3, 1, 2) @ v,
-    "transposed": lambda q, k, v, m: weights(q, k).mT @ v,
-    "transposed by einsum": lambda q, k, v, m: torch.einsum("bhji,bhjd->bhid", weights(q, k), v),
-    "keys only summed": lambda q, k, v, m: torch.einsum("bhij,bhid->bhid", weights(q, k), v),
-    "normalised once more": lambda q, k, v, m: (weights(q, k) / weights(q, k).sum(-2, keepdim=True)) @ v,
-    "dropout": lambda q, k, v, m: F.dropout(weights(q, k), 0.5, training=True) @ v,
-    "product by keywords": lambda q, k, v, m: torch.matmul(input=weights(q, k), other=v),
-    "product by one keyword": lambda q, k, v, m: torch.matmul(torch.matmul(q, other=k.mT).softmax(-1), other=v),
+
+def mixed(q: Tensor, k: Tensor, m: Any) -> Tensor:
+    return torch.einsum("bhij,hg->bgij", weights(q, k), m.mix)
+
+
+OTHERS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "heads mixed by einsum": (lambda q, k, v, m: mixed(q, k, m) @ v, mixed),
+    "heads mixed by a product": (
+        lambda q, k, v, m: (weights(q, k).permute(0, 2, 3, 1) @ m.mix).permute(0, 3, 1, 2) @ v,
+        mixed,
+    ),
+    "heads mixed by a convolution": (
+        lambda q, k, v, m: F.conv2d(weights(q, k), m.mix.T[:, :, None, None]) @ v,
+        mixed,
+    ),
+    "product by keywords": (
+        lambda q, k, v, m: torch.matmul(input=weights(q, k), other=v),
+        lambda q, k, m: weights(q, k),
+    ),
+    "product by one keyword": (
+        lambda q, k, v, m: torch.matmul(torch.matmul(q, other=k.mT).softmax(-1), other=v),
+        lambda q, k, m: (q @ k.mT).softmax(-1),
+    ),
+    "a sink": (
+        lambda q, k, v, m: torch.cat([q @ k.mT, q[..., :1]], -1).softmax(-1)[..., :-1] @ v,
+        lambda q, k, m: torch.cat([q @ k.mT, q[..., :1]], -1).softmax(-1)[..., :-1],
+    ),
+    "heads in the batch": (
+        lambda q, k, v, m: ((q.flatten(0, 1) @ k.flatten(0, 1).mT).softmax(-1) @ v.flatten(0, 1)).unflatten(0, (-1, 4)),
+        lambda q, k, m: (q @ k.mT).softmax(-1),
+    ),
+    "images in the heads": (
+        lambda q, k, v, m: (
+            (
+                ((q.transpose(0, 1).flatten(0, 1) @ k.transpose(0, 1).flatten(0, 1).mT) * 0.5).softmax(-1)
+                @ v.transpose(0, 1).flatten(0, 1)
+            )
+            .unflatten(0, (4, -1))
+            .transpose(0, 1)
+        ),
+        lambda q, k, m: (q @ k.mT * 0.5).softmax(-1),
+    ),
+    "five dimensions": (
+        lambda q, k, v, m: ((q[:, None] @ k[:, None].mT).softmax(-1) @ v[:, None])[:, 0],
+        lambda q, k, m: (q @ k.mT).softmax(-1),
+    ),
+    "heads last": (
+        lambda q, k, v, m: torch.einsum("bijh,bhjd->bhid", torch.einsum("bhid,bhjd->bijh", q, k).softmax(2), v),
+        lambda q, k, m: (q @ k.mT).softmax(-1),
+    ),
+    "normalised heads first, keys as rows": (
+        lambda q, k, v, m: (k @ q.mT).softmax(-2).mT @ v,
+        lambda q, k, m: (q @ k.mT).softmax(-1),
+    ),
 }
 
 
-@pytest.mark.parametrize("how", PROVEN)
-def test_a_softmax_that_weighs_the_values_is_attention(how: str) -> None:
-    assert difference(maps(read(attends(PROVEN[how]), tokens())), maps(read(attends(fused), tokens()))) < 1e-5
+@pytest.mark.parametrize("how", OTHERS)
+def test_what_weighs_the_values_is_read_however_it_is_laid_out(how: str) -> None:
+    attend, own = OTHERS[how]
+    made: list[Tensor] = []
+
+    def noted(q: Tensor, k: Tensor, v: Tensor, module: Any) -> Tensor:
+        made[:] = [own(q, k, module).detach()] if not made else made
+        return attend(q, k, v, module)
+
+    model = attends(noted, spread=3.0)
+    model(**tokens())  # outside of the capture, which sees all of it
+    for more in (attend, attend):
+        model.attend = more
+        assert difference(maps(read(model, tokens())), made) < 1e-5
 
 
-@pytest.mark.parametrize("how", UNPROVEN)
-def test_a_softmax_that_does_not_is_refused(how: str) -> None:
-    model = nn.Sequential(attends(UNPROVEN[how]))
-    with vislab.capture(model) as cap:
-        model(tokens()["x"])
-    with pytest.raises(AttentionRefused, match=r"'0' \(Attends\)"):
-        cap.attention("0")
+NO_ATTENTION: dict[str, tuple[Callable[..., Tensor], str]] = {
+    "transposed": (lambda q, k, v, m: weights(q, k).mT @ v, "not weighed along the keys"),
+    "transposed by einsum": (
+        lambda q, k, v, m: torch.einsum("bhji,bhjd->bhid", weights(q, k), v),
+        "not weighed along the keys",
+    ),
+    "keys only summed": (lambda q, k, v, m: torch.einsum("bhij,bhid->bhid", weights(q, k), v), "not seen to weigh"),
+    "dropout": (lambda q, k, v, m: F.dropout(weights(q, k), 0.5, training=True) @ v, "dropout is active"),
+    "linear attention": (
+        lambda q, k, v, m: q.softmax(-1) @ (k.softmax(-2).mT @ v),
+        "no product of queries and keys, as in linear attention",
+    ),
+    "channel attention": (lambda q, k, v, m: (weights(q.mT, k.mT) @ v.mT).mT, "runs over channels, not over tokens"),
+    "fused channel attention": (
+        lambda q, k, v, m: fused(q.mT, k.mT, v.mT, m).mT,
+        "runs over channels, not over tokens",
+    ),
+}
+
+
+@pytest.mark.parametrize("count", [8, 9])  # 8 is the width of a head, too
+@pytest.mark.parametrize("how", NO_ATTENTION)
+def test_what_is_no_attention_over_tokens_is_refused_with_the_reason(how: str, count: int) -> None:
+    attend, reason = NO_ATTENTION[how]
+    for _ in range(2):
+        cap = read(nn.Sequential(attends(attend)), {"input": tokens(count)["x"]})
+        with pytest.raises(AttentionRefused, match=rf"'0(\[0\])?' \(Attends\) cannot be read: .*{reason}"):
+            cap.attention(0)
+        with pytest.raises(AttentionRefused):
+            cap.rollout()
 
 
 def hidden(weights: Tensor) -> Tensor:
@@ -91,9 +169,11 @@ def test_weights_changed_in_place_are_read_as_they_weigh_the_values(how: str, mo
     assert torch.equal(cap.attention(0, slice(None)), made[0].detach())
 
 
-def test_talking_heads_are_refused_by_name() -> None:
+def test_talking_heads_are_what_weighs_the_values() -> None:
     cait = pytest.importorskip("timm.models.cait")
+    torch.manual_seed(0)
     model = cait.Cait(32, 8, embed_dim=32, depth=1, num_heads=4, depth_token_only=1).eval()
+    made: list[Tensor] = []
+    model.blocks[0].attn.attn_drop.register_forward_hook(lambda module, args, output: made.append(output))
     cap = read(model, {"x": image()})
-    with pytest.raises(AttentionRefused, match=r"'blocks\.0\.attn' \(TalkingHeadAttn\).*talking heads"):
-        cap.attention("blocks.0.attn")
+    assert torch.equal(cap.attention("blocks.0.attn", slice(None)), made[0])

@@ -40,8 +40,10 @@ class Place:
 
         0 everywhere but in YOLO12's first sites.
         """
-        cells = np.arange(self.grid.patches).reshape(self.grid.rows, self.grid.cols)
-        return cells * self.site.areas // self.grid.patches
+        areas, places = np.zeros(self.grid.patches, dtype=int), self.site.places
+        for index, cells in enumerate(() if places is None else places.numpy()):
+            areas[cells] = index
+        return areas.reshape(self.grid.rows, self.grid.cols)
 
 
 def places(glance: Glance) -> list[Place]:

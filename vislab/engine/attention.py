@@ -172,14 +172,15 @@ class WeightsCall:
 
 
 @dataclass(frozen=True, eq=False)
-class AreaCall:
-    """Attention within areas of a map (YOLO12): consecutive chunks of its tokens, side by side in the batch of a call.
+class WindowCall:
+    """Attention within windows of a map (Swin, ViTDet), or within consecutive areas of it (YOLO12).
 
-    inner: (batch·areas, heads, tokens of an area, the same). Put back on the map, a row is zero outside its area.
+    inner: (batch·windows, heads, tokens of a window, the same). place: (windows, tokens of a window), where on the map
+    each token lies. Put back on the map, a row is zero outside its window.
     """
 
     inner: FusedCall | WeightsCall
-    areas: int
+    place: Tensor
 
     @property
     def device(self) -> torch.device:
@@ -190,32 +191,41 @@ class AreaCall:
         return self.inner.dtype
 
     @property
+    def windows(self) -> int:
+        return len(self.place)
+
+    @property
     def shape(self) -> tuple[int, int, int, int]:
         batch, heads, tokens, _ = self.inner.shape
-        return batch // self.areas, heads, tokens * self.areas, tokens * self.areas
+        return batch // self.windows, heads, tokens * self.windows, tokens * self.windows
 
     def attention(self, rows: slice | Tensor, batch: slice = slice(None)) -> Tensor:
-        folded, _, size, _ = self.inner.shape
-        index = torch.arange(size * self.areas, device=self.device)[rows]
-        parts = []
-        for area in range(self.areas):
-            own = range(area, folded, self.areas)[batch]
-            inside = index[index // size == area] - area * size
-            block = self.inner.attention(inside, slice(own.start, own.stop, own.step))
-            parts.append(F.pad(block, (area * size, (self.areas - 1 - area) * size)))
-        by_area = torch.sort(index // size, stable=True).indices
-        return torch.cat(parts, 2)[:, :, by_area.argsort()]
+        folded, heads, size, _ = self.inner.shape
+        order = self.place.flatten().argsort()  # of the places on the map, which token of which window lies there
+        wanted = order[torch.arange(len(order))[rows]]
+        images = range(folded // self.windows)[batch]
+        out = torch.zeros(len(images), heads, len(wanted), len(order), dtype=wide(self.dtype), device=self.device)
+        for window in (wanted // size).unique().tolist():
+            at = (wanted // size == window).nonzero().squeeze(1)
+            own = range(window, folded, self.windows)[batch]
+            block = self.inner.attention(wanted[at] % size, slice(own.start, own.stop, own.step))
+            out[:, :, at[:, None], self.place[window]] = block
+        return out
 
     def unfolded(self) -> FusedCall | WeightsCall:
-        """The inner call with the areas' queries and keys in one row each, as tokens of the map."""
+        """The inner call with all windows' queries and keys in one row each, as tokens of the map."""
         if isinstance(self.inner, WeightsCall):
             return self.inner
-        q, k = (x.unflatten(0, (-1, self.areas)).transpose(1, 2).flatten(2, 3) for x in (self.inner.q, self.inner.k))
+        order = self.place.flatten().argsort()
+        q, k = (
+            x.unflatten(0, (-1, self.windows)).transpose(1, 2).flatten(2, 3)[:, :, order]
+            for x in (self.inner.q, self.inner.k)
+        )
         return FusedCall(q, k, self.inner.scale)
 
 
 Differentiable = FusedCall | ProjectedCall | WeightsCall
-Call = Differentiable | AreaCall
+Call = Differentiable | WindowCall
 
 
 def uncast(device: torch.device) -> torch.autocast:
@@ -225,7 +235,7 @@ def uncast(device: torch.device) -> torch.autocast:
 
 def versions(call: Call) -> tuple[int, ...]:
     """How often what the call holds was changed in place; of tensors made under inference_mode nobody counts it."""
-    if isinstance(call, AreaCall):
+    if isinstance(call, WindowCall):
         call = call.inner
     parts = [part for held in vars(call).values() for part in (held if isinstance(held, tuple) else (held,))]
     return tuple(part._version for part in parts if isinstance(part, Tensor) and not part.is_inference())
@@ -240,6 +250,11 @@ def batch_first(x: Tensor) -> Tensor:
     """(tokens, batch, width), or (tokens, width) -> (batch, tokens, width)."""
     x = x.detach()
     return x[None] if x.ndim == 2 else x.transpose(0, 1)
+
+
+def joined(heads: Tensor) -> Tensor:
+    """(batch, heads, tokens, dim) -> (batch, tokens, heads·dim)."""
+    return heads.transpose(1, 2).flatten(2)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -27,6 +27,10 @@ class Capture:
         self._recording = recording
 
     @property
+    def _root(self) -> str:
+        return type(self._recording.root).__name__
+
+    @property
     def sites(self) -> Mapping[str, Site]:
         """Module path -> Site, in execution order; those whose attention cannot be read are there with the reason."""
         return dict(self._recording.sites)
@@ -42,15 +46,21 @@ class Capture:
             return site
         self._nothing_captured()
         if isinstance(site, str):
+            turns = [one for one in self._recording.sites.values() if one.path == site and one.turn is not None]
+            if turns:
+                names = listed(one.name for one in turns)
+                raise AttentionRefused(
+                    f"{site!r} ({turns[0].kind}) attends more than once in one forward: choose one of {names}"
+                )
             if site not in self._recording.sites:
                 raise KeyError(f"no site {site!r} was captured; there are {listed(self._recording.sites)}")
             return self._recording.sites[site]
         layers = self.layers
         if not layers:
             sites = listed(self._recording.sites)
-            raise AttentionRefused(f"{self._recording.root} has no self-attention; its sites are {sites}")
+            raise AttentionRefused(f"{self._root} has no self-attention; its sites are {sites}")
         if not -len(layers) <= site < len(layers):
-            raise IndexError(f"no layer {site}: {self._recording.root} has layers 0 to {len(layers) - 1}")
+            raise IndexError(f"no layer {site}: {self._root} has layers 0 to {len(layers) - 1}")
         return layers[site]
 
     def attention(self, site: str | int | Site, query: Query = 0) -> Tensor:
@@ -186,6 +196,11 @@ class Capture:
         else:
             self.site(-1)
             chain = self.layers
+            if (again := next((site for site in chain if site.turn is not None), None)) is not None:
+                raise AttentionRefused(
+                    f"{again.path!r} attends more than once in one forward, and whether one after the other or side by "
+                    "side cannot be told: choose with sites=…"
+                )
         if not chain:
             raise ValueError("rollout needs at least one site")
         counts: dict[int, list[str]] = {}
@@ -202,17 +217,15 @@ class Capture:
         return chain
 
     def _nothing_captured(self) -> None:
-        root, watched = self._recording.root, self._recording.watched
         if self._recording.sites:
             return
-        if watched == 0:
+        if self._recording.ran:
             raise AttentionRefused(
-                f"{root} has no attention module: looked for modules named …Attention or …Attn, or with query "
-                "and key projections (q_proj and k_proj, query and key, q and k, to_q and to_k, qkv)"
+                f"{self._root} ran and has no attention: no fused call, and no softmax that weighs values"
             )
         raise AttentionRefused(
-            f"nothing was captured: none of the {watched} attention modules of {root} ran in this thread "
-            "under capture. Run the model inside the with block"
+            f"nothing was captured: {self._root} did not run in this thread under capture. Run the model inside the "
+            "with block"
         )
 
 

@@ -1,51 +1,106 @@
-"""The eye of a thread: the one mode that sees its torch functions, and who runs there."""
+"""The eye of a thread: the one mode that sees its torch functions, and knows which modules run."""
 
 from __future__ import annotations
 
+import sys
 import threading
-import traceback
-from collections.abc import Callable
-from itertools import takewhile
+from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
+from .axes import Axes
+from .layouts import Layouts, shapes
 from .recorder import Recorder
-from .recording import Recording
+from .recording import Caller, Recording, Visit
 from .site import AttentionRefused
+from .softmax import SoftmaxRecorder
+from .trail import PRODUCT, SOFTMAX, Trail
+
+_FUSED, _MULTI_HEAD = F.scaled_dot_product_attention, F.multi_head_attention_forward
+_ATTENDS = {_FUSED, _MULTI_HEAD, *SOFTMAX}
+_WATCHED = _ATTENDS | PRODUCT
+_MANY = 200_000  # axes that are kept of the forwards that were followed, before all begins anew
 
 
 class Eye(TorchFunctionMode):
-    """Hands the torch functions of one thread to the recorder of the innermost watched module that runs there.
+    """Sees the torch functions of one thread, and hands those by which a module attends to the recorders.
 
     It lies on the thread's stack of modes while any capture is open in the thread. recordings: of the open captures.
-    running: a recorder for each watched module that runs, the innermost last.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.recordings: list[Recording] = []
-        self.running: list[Recorder] = []
+        self._axes, self._trail, self._layouts = Axes(), Trail(), Layouts()
+        self._recorder = Recorder(self._axes, self._layouts)
+        self._softmaxes = SoftmaxRecorder(self._axes, self._trail, self._layouts)
+        self._follows = False  # all functions, not only those that attend
+        self._seen = self._see
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if not self.running:  # most functions: all that lie outside attention
-            return func(*args, **kwargs) if kwargs else func(*args)
+        kwargs = kwargs or {}
+        if func not in _WATCHED and not self._follows and not len(self._trail):  # most functions
+            return func(*args, **kwargs)
         try:
-            return self.running[-1].see(func, args, kwargs or {})
+            return self._seen(func, args, kwargs)
         except BaseException as error:
             if not isinstance(error, Exception):  # of modules that Ctrl-C leaves, torch calls no hook
-                self.running.clear()
-                for recording in self.recordings:
-                    recording.end()
+                self._rest()
             raise
+
+    def _see(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        weighed = False
+        if func in _ATTENDS:
+            visits = self._visits()
+            if visits and func is _FUSED:
+                output = self._recorder.fused(visits, func, args, kwargs)
+            elif visits and func is _MULTI_HEAD:
+                output = self._recorder.multi_head(visits, func, args, kwargs)
+            elif visits and _several(args, kwargs):
+                return self._softmaxes.softmax(visits, func, args, kwargs)
+            else:
+                output = func(*args, **kwargs)
+        else:
+            weighed = func in PRODUCT and len(self._trail) > 0 and self._weigh(func, args, kwargs)
+            output = func(*args, **kwargs)
+        if self._follows or self._axes.knows(args):
+            self._axes.follow(func, args, kwargs, output)
+        if not weighed and (func in PRODUCT or len(self._trail)):
+            self._trail.follow(self._axes, func, args, kwargs, output)
+        return output
+
+    def _weigh(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a product that is about to be made weighs values by a softmax."""
+        seen = self._trail.weighing(func, args, kwargs)
+        return seen is not None and self._softmaxes.weigh(seen, {caller.module for caller in callers()})
+
+    def _visits(self) -> list[Visit]:
+        """The captures that take part in the call of attention that is being made."""
+        running = callers()
+        visits = [visit for recording in self.recordings if (visit := recording.visit(running)) is not None]
+        if visits and torch.is_grad_enabled() and _checkpointed(running[0].frame):
+            if any(visit.recording.gradients or visit.scale != 1 for visit in visits):
+                raise AttentionRefused(
+                    f"gradients through {visits[0].site.name!r} ({visits[0].site.kind}) would be wrong: gradient "
+                    "checkpointing runs layers again in the backward pass, unwatched. Turn it off "
+                    "(transformers: activation_checkpointing_disable(), timm: set_grad_checkpointing(False))"
+                )
+        return visits
+
+    # ---- captures and their forwards ----
 
     def open(self, recording: Recording) -> None:
         """A capture begins, in this thread."""
         self.recordings.append(recording)
+        if self._seen == self._see and "torch._dynamo" in sys.modules:  # torch.compile then leaves it as it is
+            self._seen = torch.compiler.disable(self._see)
         if self not in _get_current_function_mode_stack():
             _push_mode(self)
 
@@ -56,8 +111,9 @@ class Eye(TorchFunctionMode):
         in another thread, where a capture that was dropped may end, and where torch, interrupted, puts it back.
         """
         self.recordings[:] = [other for other in self.recordings if other is not recording]
+        recording.close()
         if not self.recordings:
-            self.running.clear()
+            self._rest()
             if self is eye():
                 self._take_away()
 
@@ -77,32 +133,37 @@ class Eye(TorchFunctionMode):
         """Whether a capture is open, and functions come here: within one of them, such as backward(), none do."""
         return recording in self.recordings and self in _get_current_function_mode_stack()
 
-    def begin(self, recording: Recording, inputs: tuple[Any, ...]) -> None:
-        """The module that a capture was opened on begins to run.
+    def begin(self, recording: Recording, arguments: Sequence[Any]) -> None:
+        """The module that a capture was opened on begins to run."""
+        inputs = [x for x in _flat(arguments) if isinstance(x, Tensor) and x.ndim]
+        recording.begin(inputs, followed=self._layouts.followed(recording.root, shapes(inputs)))
+        if not recording.followed:
+            self._follows = True
+            for x in inputs:
+                if self._axes.of(x) is None:
+                    self._axes.input(x)
 
-        What still runs for that capture was interrupted: torch calls no hook of a module that Ctrl-C left.
-        """
-        still = takewhile(lambda recorder: not recorder.records_for(recording), self.running)
-        self.running[:] = list(still)
-        recording.begin(inputs)
+    def end(self, recording: Recording, *, failed: bool) -> None:
+        """The module has run, or failed."""
+        if recording.in_forward and not recording.followed and not failed:
+            self._layouts.finish(recording.root, recording.inputs)
+        recording.end()
+        self._follows = any(other.in_forward and not other.followed for other in self.recordings)
+        if not any(other.in_forward for other in self.recordings):
+            self._rest()
+        if not failed:
+            recording.check_scale()
 
-    def enter(self, recording: Recording, name: str, module: nn.Module) -> None:
-        """A watched module begins to run; of several captures that watch it, each one says so."""
-        if not self.running or self.running[-1].module is not module or self.running[-1].records_for(recording):
-            self.running.append(Recorder(module))
-        recorder = self.running[-1]
-        recorder.join(recording, name)
-        if (recorder.gradients or (recorder.scale != 1 and torch.is_grad_enabled())) and _checkpointed():
-            raise AttentionRefused(
-                f"gradients through {name!r} ({type(module).__name__}) would be wrong: gradient checkpointing "
-                "runs layers again in the backward pass, unwatched. Turn it off "
-                "(transformers: activation_checkpointing_disable(), timm: set_grad_checkpointing(False))"
-            )
-
-    def leave(self, module: nn.Module) -> None:
-        """A watched module has run, or failed."""
-        if self.running and self.running[-1].module is module:
-            self.running.pop()
+    def _rest(self) -> None:
+        """Nothing runs any more."""
+        self._follows = False
+        self._axes.forget()
+        self._trail.forget()
+        for recording in self.recordings:
+            recording.end()
+        if len(self._axes.axes) > _MANY:
+            self._axes.axes.clear()
+            self._layouts.clear()
 
 
 class _Thread(threading.local):
@@ -118,6 +179,42 @@ def eye() -> Eye:
     return _thread.eye
 
 
-def _checkpointed() -> bool:
+def callers() -> list[Caller]:
+    """The modules that run in this thread, the innermost first: a frame's first argument says whose it is."""
+    found = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        names = code.co_varnames[: code.co_argcount]
+        if names:
+            locals_ = frame.f_locals
+            first = locals_.get(names[0])
+            if not isinstance(first, nn.Module) and "self" in names:  # what torch.compile makes of a method
+                first = locals_.get("self")
+            if isinstance(first, nn.Module):
+                found.append(Caller(first, frame))
+        frame = frame.f_back
+    return found
+
+
+def _checkpointed(frame: FrameType | None) -> bool:
     """Whether gradient checkpointing runs what runs now, to throw it away and run it again."""
-    return any(frame.f_globals.get("__name__") == "torch.utils.checkpoint" for frame, _ in traceback.walk_stack(None))
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "torch.utils.checkpoint":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _several(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a softmax is taken of a tensor that may hold attention."""
+    x = args[0] if args else kwargs.get("input")
+    return isinstance(x, Tensor) and x.ndim > 1
+
+
+def _flat(arguments: Any) -> list[Any]:
+    """Arguments, and what lies in those that are lists or dictionaries."""
+    out = []
+    for one in arguments:
+        out.extend(one.values() if isinstance(one, dict) else one if isinstance(one, list | tuple) else (one,))
+    return out

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.checks import listed
-from .attention import AreaCall, Differentiable, ProjectedCall
+from .attention import WindowCall, Differentiable, ProjectedCall
 from .site import AttentionRefused, Recorded, Scored, Site
 
 
@@ -38,16 +38,18 @@ def differentiate(sites: Iterable[Site], score: Tensor) -> None:
 
 def _at_attention(site: Site, gradient: Tensor | None) -> Tensor | None:
     """A gradient at what a site's module made of its call, as the gradient that the call's `gradient` takes."""
-    if gradient is not None and isinstance(site.state, Recorded) and isinstance(site.state.call, ProjectedCall):
+    if gradient is None or not isinstance(site.state, Recorded):
+        return gradient
+    if isinstance(site.state.call, ProjectedCall):
         return site.state.call.at_heads(gradient)
-    return gradient
+    return gradient if site.state.arrangement is None else site.state.arrangement.of(gradient)
 
 
 def scored(site: Site) -> tuple[Differentiable, Tensor | None]:
     """The call of a site and the gradient at it, None where the score does not depend on it."""
     call = site.read()
-    if isinstance(call, AreaCall):
-        raise AttentionRefused(f"gradients are not followed through the areas of {site.name!r} ({site.kind})")
+    if isinstance(call, WindowCall):
+        raise AttentionRefused(f"gradients are not followed through the windows of {site.name!r} ({site.kind})")
     if site.scored is None:
         raise ValueError("no score was given: call differentiate(score) after the forward")
     return call, site.scored.gradient

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from numbers import Real
@@ -24,7 +23,7 @@ from torch import nn
 from ..core.checks import whole
 from .capture import Capture
 from .eye import Eye, eye
-from .recording import Recording
+from .recording import Recording, named
 
 _PROJECTIONS = ({"q_proj", "k_proj"}, {"query", "key"}, {"q", "k"}, {"to_q", "to_k"}, {"qkv"})
 
@@ -54,21 +53,21 @@ def capture(
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"capture needs a torch module, not {type(module).__name__}; of a vislab Model take .module")
-    targets = _attention_modules(module)
-    if any(isinstance(m, torch.jit.ScriptModule) for m in (module, *targets.values())):
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         raise TypeError("a TorchScript module runs where nothing can watch it: give the module that it was made from")
-    _check_scale(attention_scale, len(targets))
-    recording = Recording(type(module).__name__, len(targets), attention_scale, gradients)
-    watcher, parts = eye(), (module, *targets.values())
+    _check_scale(attention_scale)
+    recording = Recording(module, attention_scale, gradients)
+    watcher, expected = eye(), _attention_modules(module)
     try:
         watcher.open(recording)
-        _attach(watcher, recording, module, targets)
+        _attach(watcher, recording, expected)
         yield Capture(recording)
+        recording.check_scale()
     finally:
         try:
-            _detach(watcher, recording, parts)
+            _detach(watcher, recording)
         except BaseException:  # Ctrl-C in the midst of it
-            _detach(watcher, recording, parts)
+            _detach(watcher, recording)
             raise
 
 
@@ -79,13 +78,13 @@ class _Hook:
     watcher: Eye
     recording: Recording
     module: nn.Module
-    act: Callable[[tuple[Any, ...]], None]
+    act: Callable[[tuple[Any, ...], Any], None]
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> None:
         if torch.compiler.is_dynamo_compiling():  # of a model that may have one graph only, a refusal
             torch._dynamo.graph_break(msg="vislab reads attention between graphs: compile without fullgraph")
         if module is self.module and eye() is self.watcher and self.watcher.sees_for(self.recording):
-            self.act((*args, *kwargs.values()))
+            self.act((*args, *kwargs.values()), output)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
         return _leave_copy
@@ -99,24 +98,29 @@ def _leave_copy(module: nn.Module, *_: Any) -> None:
     _remove(module, lambda hook: hook is _leave_copy)
 
 
-def _attach(watcher: Eye, recording: Recording, root: nn.Module, targets: Mapping[str, nn.Module]) -> None:
-    def watch(part: nn.Module, before: Callable[..., None], after: Callable[..., None], *, innermost: bool) -> None:
-        part.register_forward_pre_hook(_Hook(watcher, recording, part, before), with_kwargs=True)
-        hook = _Hook(watcher, recording, part, after)
-        part.register_forward_hook(hook, prepend=innermost, with_kwargs=True, always_call=True)
+def _attach(watcher: Eye, recording: Recording, expected: Sequence[nn.Module]) -> None:
+    root = recording.root
 
-    watch(root, lambda inputs: watcher.begin(recording, inputs), lambda _: recording.end(), innermost=False)
-    for name, part in targets.items():
-        enter = functools.partial(watcher.enter, recording, name, part)
-        leave = functools.partial(watcher.leave, part)
-        watch(part, lambda _, enter=enter: enter(), lambda _, leave=leave: leave(), innermost=True)
+    def begin(inputs: tuple[Any, ...], _: Any) -> None:
+        watcher.begin(recording, inputs)
+
+    def end(_: tuple[Any, ...], output: Any) -> None:
+        watcher.end(recording, failed=output is None)
+
+    root.register_forward_pre_hook(_Hook(watcher, recording, root, begin), with_kwargs=True)
+    root.register_forward_hook(_Hook(watcher, recording, root, end), with_kwargs=True, always_call=True)
+    for part in expected:
+        expect = functools.partial(recording.expect, part)
+        hook = _Hook(watcher, recording, part, lambda *_, expect=expect: expect())
+        part.register_forward_pre_hook(hook, with_kwargs=True)
 
 
-def _detach(watcher: Eye, recording: Recording, parts: tuple[nn.Module, ...]) -> None:
+def _detach(watcher: Eye, recording: Recording) -> None:
     """Take away all that a capture attached, which may be part of it or nothing."""
     watcher.close(recording)
-    for part in parts:
-        _remove(part, lambda hook: isinstance(hook, _Hook) and hook.recording is recording)
+    for part in recording.paths:
+        if part._forward_pre_hooks or part._forward_hooks:
+            _remove(part, lambda hook: isinstance(hook, _Hook) and hook.recording is recording)
 
 
 def _remove(module: nn.Module, which: Callable[[Any], bool]) -> None:
@@ -135,11 +139,11 @@ def _remove(module: nn.Module, which: Callable[[Any], bool]) -> None:
             table.pop(key, None)
 
 
-def _check_scale(scale: float | Mapping[int, float], sites: int) -> None:
+def _check_scale(scale: float | Mapping[int, float]) -> None:
     if isinstance(scale, Mapping):
         for index in scale:
-            if not whole(index) or not 0 <= index < sites:
-                raise ValueError(f"attention_scale is for no site {index!r}: their indices run from 0 to {sites - 1}")
+            if not whole(index) or index < 0:
+                raise ValueError(f"attention_scale is for no site {index!r}: sites are counted from 0, as they run")
     factors: list[Any] = [*scale.values()] if isinstance(scale, Mapping) else [scale]
     for factor in factors:
         if isinstance(factor, bool) or not isinstance(factor, Real) or not 0 < float(factor) < math.inf:
@@ -148,25 +152,16 @@ def _check_scale(scale: float | Mapping[int, float], sites: int) -> None:
             )
 
 
-def _attention_modules(root: nn.Module) -> dict[str, nn.Module]:
-    """The innermost modules that look like attention, by path."""
-    found: dict[str, nn.Module] = {}
-    inside: tuple[str, ...] = ()
-    for name, module in root.named_modules():
-        if inside and name.startswith(inside):
-            continue  # nn.MultiheadAttention attends itself, with the parts inside it
-        parts = set(module._modules.keys())
-        has_projections = bool(parts) and any(projections <= parts for projections in _PROJECTIONS)
-        if has_projections or _named_attention(type(module).__name__):
-            found[name] = module
-        if isinstance(module, nn.MultiheadAttention):
-            inside += (name + "." if name else "",)
-    return {name: m for name, m in found.items() if not any(n != name and _within(n, name) for n in found)}
+def _attention_modules(root: nn.Module) -> list[nn.Module]:
+    """The innermost modules that bear the name of attention: of those in which nothing attends, a capture tells."""
+    named = {name: module for name, module in root.named_modules() if _named_attention(module)}
+    return [module for name, module in named.items() if not any(n != name and _within(n, name) for n in named)]
 
 
-@functools.cache
-def _named_attention(kind: str) -> bool:
-    return re.search(r"att(entio)?n", kind, re.IGNORECASE) is not None
+def _named_attention(module: nn.Module) -> bool:
+    parts = module._modules.keys()
+    projected = len(parts) > 0 and any(projections <= parts for projections in _PROJECTIONS)
+    return projected or named(type(module).__name__)
 
 
 def _within(name: str, outer: str) -> bool:

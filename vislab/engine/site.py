@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from .attention import AreaCall, Call, FusedCall, ProjectedCall, WeightsCall, versions
+from .arrangement import Arrangement
+from .attention import WindowCall, Call, FusedCall, ProjectedCall, WeightsCall, versions
 from .verification import Check
 
 
@@ -27,16 +28,16 @@ class Refused:
 
 @dataclass(frozen=True)
 class Unseen(Refused):
-    """The module runs, and nothing in it has attended yet."""
+    """A module that bears the name of attention runs, and nothing in it has attended yet."""
 
-    reason: str = "no attention was seen in it, neither a fused call nor a softmax"
+    reason: str = "it ran, and neither a fused call nor a softmax of queries and keys was seen to weigh values in it"
 
 
 @dataclass(frozen=True)
 class Unproven(Refused):
     """The module made a softmax that nothing was weighed by yet."""
 
-    reason: str = "its softmax is changed before it weighs the values (active dropout, talking heads)"
+    reason: str = "its softmax was not seen to weigh values: what was made of it could not be followed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +45,16 @@ class Recorded:
     """The module attended once, by a call that can be read.
 
     versions: how often what the call holds had been changed by then. check: of a call that is yet to be verified, which
-    happens when it is first read. result: where the gradient is to be taken, a tensor in the graph.
+    happens when it is first read. result: where the gradient is to be taken, a tensor in the graph; arrangement: of it.
+    frames: maps of each image that lie side by side in the batch: frames of a clip, crops, tiles.
     """
 
     call: Call
     versions: tuple[int, ...]
     check: Check | None = None
     result: Tensor | None = None
+    arrangement: Arrangement | None = None
+    frames: int = 1
 
     @property
     def refused(self) -> str | None:
@@ -69,15 +73,22 @@ class Scored:
 
 @dataclass(eq=False)
 class Site:
-    """One place where queries meet keys: an attention module, named by its path in the captured module.
+    """One place where queries meet keys, in the last forward.
 
-    kind: the module's class. Sizes are those of the last forward.
+    path: of the attention module in the captured module. kind: the module's class. turn: which of its calls this is,
+    where it attended more than once; None where it did once.
     """
 
-    name: str
+    path: str
     kind: str
     state: State = field(default_factory=Unseen, repr=False)
+    turn: int | None = None
     scored: Scored | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Its path, and where its module attended more than once, which of the calls: "layer.attn[1]" is the second."""
+        return self.path if self.turn is None else f"{self.path}[{self.turn}]"
 
     # ---- reading ----
 
@@ -116,10 +127,21 @@ class Site:
         return self.read().shape[3]
 
     @property
-    def areas(self) -> int:
-        """Into how many areas, consecutive chunks of the tokens, attention is confined; nearly always 1."""
+    def windows(self) -> int:
+        """Into how many windows of the map attention is confined; nearly always 1."""
+        return 1 if self.places is None else len(self.places)
+
+    @property
+    def places(self) -> Tensor | None:
+        """Where on the map each window's tokens lie -> (windows, tokens of one), None where attention runs over all."""
         call = self.read()
-        return call.areas if isinstance(call, AreaCall) else 1
+        return call.place if isinstance(call, WindowCall) else None
+
+    @property
+    def frames(self) -> int:
+        """How many maps of each image lie side by side in the batch: frames of a clip, crops, tiles; nearly always 1."""
+        self.read()
+        return self.state.frames if isinstance(self.state, Recorded) else 1
 
     @property
     def self_attention(self) -> bool:
@@ -143,7 +165,7 @@ class Site:
 
     def _operands(self) -> FusedCall:
         call = self.read()
-        call = call.unfolded() if isinstance(call, AreaCall) else call
+        call = call.unfolded() if isinstance(call, WindowCall) else call
         if isinstance(call, WeightsCall):
             raise AttentionRefused(
                 f"{self.name} ({self.kind}) makes its attention without a fused call: its weights can be read, "
@@ -152,15 +174,6 @@ class Site:
         return call.project() if isinstance(call, ProjectedCall) else call
 
     # ---- recording ----
-
-    def attend(self, state: State) -> None:
-        """Its module attended, which leaves it in this state; a second time in one forward refuses it."""
-        self.state = state if isinstance(self.state, Unseen) else Refused("it attends more than once in one forward")
-
-    def prove(self, state: State) -> None:
-        """The softmax of its module weighed the values, which leaves it in this state."""
-        if isinstance(self.state, Unproven):
-            self.state = state
 
     def release(self) -> Tensor | None:
         """The result in the graph, held no longer; whatever score there was is forgotten."""

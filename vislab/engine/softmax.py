@@ -1,124 +1,195 @@
-"""An explicit softmax, followed from the product that it is taken of to the values that it weighs."""
+"""An explicit softmax, as the captures want it, and what is kept of it once it weighs the values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from .arrangement import Unclear, arranged, conventional
 from .attention import FusedCall, WeightsCall, uncast, wide
+from .axes import Axes, Dim, Dims
+from .layouts import Layouts
+from .recorder import CHANNELS, DROPOUT, NEW_SHAPES, begin_graph, enlist, keep, refuse, scale_of
+from .recording import Visit
+from .site import AttentionRefused
+from .trail import Logits, Softmax, Trail, Weighing
 from .verification import TOLERANCE, some_rows
 
-SOFTMAX = {torch.softmax, torch.Tensor.softmax, F.softmax}
-_PRODUCT = {torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm, torch.einsum}
-_CASTS = {torch.Tensor.to, torch.Tensor.type_as, torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16}
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What the dimensions of a softmax's logits run over, and of the queries and keys that they are the product of."""
+
+    logits: Dims | None
+    left: Dims | None
+    right: Dims | None
+
+    def over_channels(self, axes: Axes) -> bool:
+        """Whether the product was summed over tokens, so that its rows and columns are channels."""
+        return self.left is not None and bool(self.left[-1]) and axes.kind(self.left[-1]) in ("token", "image")
 
 
-class Product(NamedTuple):
-    """A product of two matrices."""
+class SoftmaxRecorder:
+    """axes, trail: of the tensors of the thread. layouts: what was learnt of the calls of earlier forwards."""
 
-    result: Tensor
-    left: Tensor
-    right: Tensor
+    def __init__(self, axes: Axes, trail: Trail, layouts: Layouts) -> None:
+        self._axes, self._trail, self._layouts = axes, trail, layouts
 
+    def softmax(
+        self, visits: Sequence[Visit], func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """torch.softmax of a tensor of two dimensions or more."""
+        x, *rest = args if args else (kwargs.pop("input"),)
+        label, scale = self._trail.of(x), scale_of(visits)
+        logits = label if isinstance(label, Logits) else None
+        if logits is not None and scale != 1:
+            if logits.factor is None:
+                raise _unscalable(visits[0])
+            x, logits = x * scale, replace(logits, factor=logits.factor * scale)
+        output = func(x, *rest, **kwargs)
+        dim = kwargs.get("dim", rest[0] if rest else None)
+        if not isinstance(output, Tensor) or not isinstance(dim, int):
+            return output
+        if logits is not None:
+            begin_graph(visits, output)
+            enlist(visits)
+        layout = self._learnt(visits, args[0] if args else x, logits)
+        dims = self._dims(x, dim % x.ndim, layout)
+        self._axes.say(output, dims)
+        keys = dim % x.ndim
+        self._trail.say_weights(output, Softmax(output, keys, logits, _rows(self._axes, dims, keys), visits, layout))
+        return output
 
-class Weighing(NamedTuple):
-    """What weighed the values: the call that made the weights, and the weights in the graph."""
+    def _learnt(self, visits: Sequence[Visit], x: Tensor, logits: Logits | None) -> Layout | Unclear:
+        left, right = (None, None) if logits is None else (logits.left, logits.right)
+        axes = self._axes
 
-    call: FusedCall | WeightsCall
-    weights: Tensor
+        def learn() -> tuple[Any, Any]:
+            layout = Layout(axes.of(x), axes.of(left), axes.of(right))
+            laid = conventional(x) if layout.logits is None else arranged(axes, layout.logits, x)
+            plain = not isinstance(laid, Unclear) and laid.plain and not layout.over_channels(axes)
+            return layout, Layout(None, None, None) if plain else None
 
+        shapes = tuple(None if y is None else y.shape for y in (x, left, right))
+        alike = (x.ndim, x.shape[1:-2], *(None if y is None else y.ndim for y in (left, right)))
+        layout = self._layouts.of(visits, shapes, alike, learn)
+        return Unclear(NEW_SHAPES) if layout is None else layout
 
-class Trail:
-    """The way of one module's softmax: a product, the softmax, its casts, the product with the values."""
+    def _dims(self, x: Tensor, dim: int, layout: Layout | Unclear) -> Dims:
+        """What a softmax's dimensions run over, those of its keys marked; by convention where nothing is known."""
+        dims = None if isinstance(layout, Unclear) else layout.logits
+        if dims is None:
+            kinds: tuple[Any, ...] = ("image", "channel", "token", "token") if x.ndim == 4 else ("unknown",) * x.ndim
+            dims = tuple(self._axes.new(kind, size) for kind, size in zip(kinds, x.shape, strict=True))
+        return tuple(tuple(f._replace(key=i == dim) for f in one) for i, one in enumerate(dims))
 
-    def __init__(self) -> None:
-        self._product: Product | None = None  # made by the last function
-        self._call: FusedCall | WeightsCall | None = None  # what the softmax is the result of
-        # the softmax's result as it may weigh the values, in whichever dtype, each with its version
-        self._casts: list[tuple[Tensor, int | None]] = []
-
-    def logits(self, args: tuple[Any, ...]) -> Product | None:
-        """The bare product of queries and keys that a softmax is taken of, or None; asked once, before the softmax."""
-        product, self._product = self._product, None
-        if product is None or not args or args[0] is not product.result:
-            return None
-        return product if product.left.ndim == product.right.ndim == 4 else None
-
-    def start(self, call: FusedCall | WeightsCall, output: Tensor) -> None:
-        """A softmax was made, as this call makes its rows."""
-        self._call, self._casts = call, [(output, _version(output))]
-
-    def weighing(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Weighing | None:
-        """What a function that is about to run weighs the values by, where it does.
-
-        A product over the keys with the softmax's own result proves that it is the attention. Where that was changed in
-        place, or may have been, the attention is what weighs the values now.
-        """
-        if self._call is None or func not in _PRODUCT or len(args) < 2:
-            return None
-        if func is torch.einsum:
-            weights = self._summed(*args)
-        else:
-            left, right = args[:2]
-            weights = self._cast(left)
-            if weights is None and right.ndim > 1:
-                weights = self._cast(right.mT)
-        if weights is None:
-            return None
-        if self._unchanged(weights):
-            seen = Weighing(self._call, self._casts[0][0])
-        else:
-            seen = Weighing(WeightsCall(weights.detach()), weights)
-        self._call, self._casts = None, []
-        return seen
-
-    def follow(self, func: Callable[..., Any], args: tuple[Any, ...], output: Any) -> None:
-        """A function has run."""
-        bare = func in _PRODUCT and len(args) > 1 and func is not torch.einsum
-        self._product = Product(output, *args[:2]) if bare else None
-        if func in _CASTS and self._cast(args[0]) is not None:
-            self._casts.append((output, _version(output)))
-
-    def _unchanged(self, weights: Tensor) -> bool:
-        """Whether the weights are what the softmax made: by their versions, or where nobody counts, on some rows."""
-        if not weights.is_inference():
-            return all(version == _version(cast) for cast, version in self._casts)
-        if not isinstance(self._call, FusedCall):
+    def weigh(self, seen: Weighing, running: Collection[nn.Module]) -> bool:
+        """A softmax is about to take part in a product. running: the modules that do. -> whether that ends its trail."""
+        dims = self._axes.of(seen.operand)
+        summed: Dim = () if dims is None else dims[seen.keys]
+        if summed and self._axes.kind(summed) == "channel" and not all(factor.key for factor in summed):
+            return False  # heads are mixed
+        origin, x = seen.weights.origin, seen.operand
+        if origin.logits is None and not self._weighs_tokens(seen):
             return False
-        with torch.no_grad(), uncast(weights.device):
-            rows = some_rows(weights.shape[2], weights.device)
-            made, now = self._call.attention(rows), weights[:, :, rows].to(wide(weights.dtype))
-            limit = TOLERANCE[weights.dtype] * (now - now.mean(-1, keepdim=True)).norm()
-            return bool((made - now).norm() <= limit + torch.finfo(weights.dtype).eps * now.norm())
+        self._trail.drop(origin)
+        for visit in origin.visits:
+            visit.settle(next((module for module in visit.modules if module in running), visit.modules[0]))
+        reason = self._refusal(seen, dims, summed)
+        if reason is not None:
+            if origin.logits is None:
+                if scale_of(origin.visits) != 1:
+                    raise _unscalable(origin.visits[0])
+                enlist(origin.visits)
+            refuse(origin.visits, reason)
+            return True
+        keys = seen.keys
+        if seen.weights.same and not x.is_inference():  # before any cast
+            x, keys = origin.weights, origin.keys
+        laid = arranged(self._axes, self._axes.of(x), x, rows=origin.rows, last=keys)
+        if isinstance(laid, Unclear):
+            refuse(origin.visits, laid.reason)
+            return True
+        with torch.no_grad(), uncast(x.device):
+            call: FusedCall | WeightsCall = WeightsCall(laid.of(x.detach()))
+            product = self._product(seen)
+            if product is not None and product.shape == call.shape and _same(product, call):
+                call = product
+            keep(origin.visits, call, laid, x)
+        return True
 
-    def _summed(self, equation: Any, *operands: Any) -> Tensor | None:
-        """The weights that an einsum sums over their keys, together with the values', and over nothing else."""
-        if not isinstance(equation, str) or "->" not in equation:
+    def _weighs_tokens(self, seen: Weighing) -> bool:
+        """Whether a softmax of no product weighs what the forward made, not constants (as a distribution's mean does)."""
+
+        def learn() -> tuple[Any, Any]:
+            return any(self._axes.of(x) is not None for x in seen.values), None
+
+        shapes = ("values", seen.operand.shape, *(x.shape for x in seen.values))
+        return self._layouts.of(seen.weights.origin.visits, shapes, None, learn) is not False
+
+    def _refusal(self, seen: Weighing, dims: Dims | None, summed: Dim) -> str | None:
+        """Why what weighs is no attention that can be read, or None."""
+        origin = seen.weights.origin
+        if origin.logits is None:
+            return "its softmax is taken of no product of queries and keys, as in linear attention"
+        if isinstance(origin.layout, Unclear):
+            return origin.layout.reason
+        if origin.layout.over_channels(self._axes):
+            return CHANNELS
+        if seen.weights.dropped:
+            return DROPOUT
+        if dims is None or not all(factor.key for factor in summed):
+            return "the values are not weighed along the keys that its softmax runs over"
+        return None
+
+    def _product(self, seen: Weighing) -> FusedCall | None:
+        """The queries and keys that a softmax was made of, or None where it is to be kept itself.
+
+        It is where there is more to it than their product, where its rows are keys, where half precision rounded
+        that product when it was scaled, and for gradients, which are taken at the softmax.
+        """
+        origin, logits = seen.weights.origin, seen.weights.origin.logits
+        if logits is None or logits.factor is None or logits.left is None or logits.right is None:
             return None
-        left, result = equation.replace(" ", "").split("->")
-        terms, factors = left.split(","), operands[0] if isinstance(operands[0], list | tuple) else operands
-        for term, factor in zip(terms, factors, strict=True):
-            weights, key = self._cast(factor), term[-1]
-            if weights is not None:
-                return weights if key not in result and left.count(key) == 2 and set(term[:-1]) <= set(result) else None
-        return None
-
-    def _cast(self, operand: Tensor) -> Tensor | None:
-        """The softmax's result that an operand is, rows as rows, be it with batch and heads in one dimension."""
-        for cast, _ in self._casts:
-            if (
-                operand.data_ptr() == cast.data_ptr()
-                and operand.shape[-2:] == cast.shape[-2:]
-                and operand.stride()[-2:] == cast.stride()[-2:]
-            ):
-                return cast
-        return None
+        if origin.keys != origin.weights.ndim - 1 or not seen.weights.same:
+            return None
+        if any(visit.recording.gradients for visit in origin.visits):
+            return None
+        left, right = logits.left.detach(), logits.right.detach()
+        if (logits.scaled and wide(left.dtype) != left.dtype) or left.ndim != right.ndim:
+            return None
+        layout = origin.layout
+        q = arranged(self._axes, layout.left, left)
+        k = arranged(self._axes, layout.right, right, rows=None if layout.right is None else layout.right[-1], last=-2)
+        if isinstance(q, Unclear) or isinstance(k, Unclear) or q.shape[0] != k.shape[0] or q.shape[1] % k.shape[1]:
+            return None
+        return FusedCall(q.of(left), k.of(right), logits.factor)
 
 
-def _version(x: Tensor) -> int | None:
-    """How often a tensor was changed in place; of those made under inference_mode nobody counts it."""
-    return None if x.is_inference() else x._version
+def _rows(axes: Axes, dims: Dims, dim: int) -> Dim:
+    """What the queries of a softmax run over: its tokens beside the keys, in the dimension next to them."""
+    near = [i for i in (dim - 1, dim + 1) if 0 <= i < len(dims)]
+    tokens = [tuple(f for f in dims[i] if axes.kind((f,)) != "channel") for i in near]
+    return next((factors for factors in tokens if factors), ())
+
+
+def _same(product: FusedCall, call: WeightsCall) -> bool:
+    """Whether weights are what a product makes: of those made under inference_mode nobody counts the changes in place."""
+    weights = call.weights
+    if not weights.is_inference():
+        return True
+    rows = some_rows(weights.shape[2], weights.device)
+    made, now = product.attention(rows), weights[:, :, rows].to(wide(weights.dtype))
+    limit = TOLERANCE[weights.dtype] * (now - now.mean(-1, keepdim=True)).norm()
+    return bool((made - now).norm() <= limit + torch.finfo(weights.dtype).eps * now.norm())
+
+
+def _unscalable(visit: Visit) -> AttentionRefused:
+    return AttentionRefused(
+        f"the attention of {visit.site.name!r} ({visit.site.kind}) cannot be scaled: more than queries and keys goes into "
+        "its own softmax. Load the model with fused attention (transformers: attn_implementation='sdpa')"
+    )
