@@ -12,7 +12,7 @@ from vislab.figures import page, panel
     ("options", "said"),
     [
         ({"width": "wide"}, "no width 'wide': take 'column', 'page', 'slide', or a number"),
-        ({"width": -1}, "above zero, not -1 mm"),
+        ({"width": -1}, "above zero, up to"),
         ({"dpi": 0}, "above zero"),
         ({"theme": "blue"}, "no theme 'blue': take 'light', 'dark'"),
         ({"normalise": "rank"}, "no normalisation 'rank'"),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core import fingerprints
+from ..core.checks import shown
 from ..core.geometry import Frame, Grid
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
@@ -142,7 +143,7 @@ def _region(region: Any, image: np.ndarray) -> tuple[int, int, int, int]:
         x0 = y0 = x1 = y1 = -1
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
         raise ValueError(
-            f"region is (x0, y0, x1, y1), whole pixels within this image of {width}×{height} px, not {region!r}"
+            f"region is (x0, y0, x1, y1), whole pixels within this image of {width}×{height} px, not {shown(region)}"
         )
     return x0, y0, x1, y1
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.checks import check_flags, real, shown
 from ..core.costs import attention_flops
 from ..core.geometry import Grid
 from ..core.heatmap import Heatmap
@@ -100,8 +101,9 @@ def focus(
         seen = vislab.focus("street.jpg", margin=0.2, method="cls")
         seen.heats, seen.staged, seen.whole
     """
-    if not 0 <= margin <= 4:
-        raise ValueError(f"margin is a share of a box's side, 0 to 4, not {margin!r}")
+    if not real(margin) or not 0 <= margin <= 4:
+        raise ValueError(f"margin is a share of a box's side, 0 to 4, not {shown(margin)}")
+    check_flags(run_whole=run_whole)
     picture, ready, finder = load_image(image), model_of(model), detector_of(detector)
     boxes, detecting = _timed(lambda: detect(picture, detector=finder, confidence=confidence))
     regions = _with_margin(boxes, margin)

@@ -6,12 +6,13 @@ import numpy as np
 
 from .bands import STRETCHED, Reading, chosen, example, remember, stretched, warn_if_dark
 
+MAX_PIXELS = 100_000_000  # of any picture: 300 MB of RGB
 # What float arithmetic on a picture of 0 to 1 may leave outside.
 _ROUNDING = 1e-4
 
 
 def from_array(array: np.ndarray, reading: Reading) -> np.ndarray:
-    return from_values(_checked_shape(array, reading.bands is not None), reading, "the array")
+    return from_values(_checked_shape(np.asarray(array), reading.bands is not None), reading, "the array")
 
 
 def from_values(values: np.ndarray, reading: Reading, name: str, missing: float | None = None) -> np.ndarray:
@@ -40,6 +41,12 @@ def _rgb(values: np.ndarray) -> np.ndarray:
 
 def _checked_shape(array: np.ndarray, bands_chosen: bool) -> np.ndarray:
     shape = array.shape
+    if array.ndim > 1 and 0 in array.strides[:2] and shape[0] * shape[1] > MAX_PIXELS:  # broadcast, of few bytes
+        raise ValueError(
+            f"the array is of {shape[0]:,}×{shape[1]:,} pixels, and the limit is {MAX_PIXELS // 10**6} million "
+            "where a few values stand for all: "
+            "give a part of it, image[y0:y1, x0:x1]"
+        )
     if array.size and array.ndim == 2:
         return array[..., None]
     if array.size and array.ndim == 3:

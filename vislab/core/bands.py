@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .checks import meant, warn, whole
+from .checks import meant, one_of, warn, whole
 from .fingerprints import of_image
 
 Stretch = Literal["percentile"] | tuple[float, float]
@@ -34,7 +34,7 @@ class Reading:
         if self.bands is not None:
             _check_bands(self.bands)
             object.__setattr__(self, "bands", tuple(map(int, self.bands)))
-        if self.stretch is not None and self.stretch != "percentile":
+        if self.stretch is not None and not one_of(self.stretch, ["percentile"]):
             _check_range(self.stretch)
             object.__setattr__(self, "stretch", tuple(map(float, self.stretch)))
 

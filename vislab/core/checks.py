@@ -6,13 +6,50 @@ import difflib
 import sys
 import warnings
 from collections.abc import Iterable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, TypeGuard
 
 
 def whole(value: Any) -> TypeGuard[int]:
     """Whether a value is a whole number, of numpy too; True and False are none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def one_of(value: Any, names: Iterable[str]) -> TypeGuard[str]:
+    """Whether a value is one of some names; of arrays, lists and the like, which cannot be looked up, it is none."""
+    return isinstance(value, str) and value in [*names]
+
+
+def shown(value: Any) -> str:
+    """A value for an error message, shortened in the middle."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:50]} … {text[-20:]}"
+
+
+def check_shares(**shares: Any) -> None:
+    """ValueError where an opacity, a threshold or the like, by its name, is no number from 0 to 1."""
+    for name, number in shares.items():
+        if not real(number) or not 0 <= float(number) <= 1:
+            raise ValueError(f"{name} lies between 0 and 1, not at {shown(number)}")
+
+
+def real(value: Any) -> bool:
+    """Whether a value is a number, True and False excepted; it may be NaN."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_flags(**flags: Any) -> None:
+    """ValueError where what is on or off, by its name, is neither True nor False."""
+    for name, flag in flags.items():
+        if not (isinstance(flag, bool) or type(flag).__name__ == "bool"):  # numpy's own
+            raise ValueError(f"{name} is True or False, not {shown(flag)}")
+
+
+def check_counts(**counts: Any) -> None:
+    """ValueError where a count, by its name, is no whole number from 0."""
+    for name, count in counts.items():
+        if not whole(count) or count < 0:
+            raise ValueError(f"{name} is a whole number from 0, not {shown(count)}")
 
 
 def listed(names: Iterable[str]) -> str:

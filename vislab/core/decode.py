@@ -10,14 +10,13 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from . import tiff
+from .arrays import MAX_PIXELS as MAX_PIXELS
 from .arrays import from_values
 from .bands import STRETCHED, Reading, warn_if_dark
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Checked against the header, before anything is decoded: 100 million pixels are 300 MB of RGB.
-MAX_PIXELS = 100_000_000
 # Pillow hands these to a program or the operating system to draw: a picture from anywhere must start neither.
 _DRAWINGS = {"EPS", "WMF"}
 

@@ -67,7 +67,7 @@ def load_image(
     if isinstance(source, Image.Image):
         return from_pil(source, "the PIL image", reading)
     if isinstance(source, bytes | bytearray | memoryview):
-        return from_file(BytesIO(source), f"the {memoryview(source).nbytes:,} bytes given", reading)
+        return from_file(BytesIO(bytes(source)), f"the {memoryview(source).nbytes:,} bytes given", reading)
     if isinstance(source, str) and (scheme := re.match(r"([a-zA-Z][\w+.-]*)://", source)):
         if scheme[1].lower() not in ("http", "https"):
             raise ValueError(

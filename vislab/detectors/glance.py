@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.checks import check_shares
 from ..core.geometry import Frame
 from ..core.heatmap import Heatmap
 from ..engine.capture import Capture
@@ -47,8 +48,7 @@ class Glance:
         Both lie in 0..1. No forward is needed.
         """
         check_confidence(confidence)
-        if not 0 <= iou <= 1:
-            raise ValueError(f"iou lies between 0 and 1, not at {iou!r}")
+        check_shares(iou=iou)
         family = self.detector.family
         decoded = family.decode(self._output, self.frame, confidence, iou)
         xyxy, scores, class_ids, origin = (torch.as_tensor(part).cpu().numpy() for part in decoded)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ..core import python_call
-from ..core.checks import meant, whole
+from ..core.checks import meant, one_of, shown, whole
 from ..methods.request import Head, Point, Scale, point_of
 
 METHODS = ("attention", "grad_cam")
@@ -34,17 +34,18 @@ class BoxRequest:
             raise ValueError(
                 "ask about one thing: box=, an index among the boxes of vislab.detect, or query=(x, y), a point"
             )
-        if self.method is not None and self.method not in METHODS:
+        if self.method is not None and not one_of(self.method, METHODS):
             raise ValueError(
-                f"no method {self.method!r} for detectors: there are {', '.join(METHODS)}{meant(self.method, METHODS)}"
+                f"no method {shown(self.method)} for detectors: there are {', '.join(METHODS)}"
+                f"{meant(self.method, METHODS)}"
             )
         if self.query is None:
             box = 0 if self.box is None else self.box
             if not whole(box) or box < 0:
-                raise ValueError(f"box is an index among the boxes of vislab.detect, from 0, not {box!r}")
+                raise ValueError(f"box is an index among the boxes of vislab.detect, from 0, not {shown(box)}")
             object.__setattr__(self, "box", int(box))
         elif (place := point_of(self.query)) is None:
-            raise ValueError(f"query is a point (x, y) in pixels of the image, not {self.query!r}")
+            raise ValueError(f"query is a point (x, y) in pixels of the image, not {shown(self.query)}")
         else:
             object.__setattr__(self, "query", place)
         if self.method == "grad_cam":

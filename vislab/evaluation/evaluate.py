@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
+from ..core.checks import check_counts, check_flags, shown
 from ..core.fingerprints import of_name
 from ..core.images import load_image
 from ..methods import registry
@@ -64,6 +65,8 @@ def evaluate(
     could be read.
     """
     sources = _listed(images)
+    check_counts(steps=steps, randomised=randomised, seed=seed)
+    check_flags(progress=progress)
     ready = model_of(model)
     known = classes_of(ready)
     plan = Plan(ready, _by_name(methods, ready), fill, steps, seed, patch_size, image_size)
@@ -109,6 +112,8 @@ def _listed(images: Iterable[Any]) -> list[Any]:
     single = isinstance(images, str | os.PathLike | bytes | Image.Image)
     if single or (isinstance(images, np.ndarray) and images.ndim < 4):
         raise ValueError("evaluate takes several images: give a list, if only of one, [image]")
+    if not isinstance(images, Iterable):
+        raise TypeError(f"evaluate takes several images: give a list, not {type(images).__name__}")
     return list(images.values() if isinstance(images, Mapping) else images)
 
 
@@ -120,7 +125,15 @@ def _by_name(
         methods = [name for name, method in registry.METHODS.items() if model.attends or not method.attends]
     if isinstance(methods, str):
         raise ValueError(f"methods is a list of names, [{methods!r}], or a mapping from names to keywords of explain")
-    settings = methods if isinstance(methods, Mapping) else {name: {} for name in methods}
+    if not isinstance(methods, Mapping):
+        if not isinstance(methods, list | tuple | set | frozenset) or not all(isinstance(m, str) for m in methods):
+            raise ValueError(f"methods is a list of names, or a mapping from names to keywords, not {shown(methods)}")
+        methods = {name: {} for name in methods}
+    if not all(isinstance(keywords, Mapping) for keywords in methods.values()):
+        raise ValueError(
+            f"methods maps each name to keywords of explain, {{'last': {{'layer': -1}}}}, not {shown(methods)}"
+        )
+    settings = methods
     named = {name: {"method": name} | dict(keywords) for name, keywords in settings.items()}
     for name, keywords in named.items():
         if name in BASELINES:
@@ -135,6 +148,8 @@ def _targets(model: Model, targets: Sequence[str | int] | None, count: int) -> l
     """Class indices, or none where they are to be predicted."""
     if targets is None:
         return []
+    if isinstance(targets, str) or not isinstance(targets, Sequence | np.ndarray) or np.ndim(targets) == 0:
+        raise ValueError(f"targets is a list with each image's class, by label or index, not {shown(targets)}")
     if len(targets) != count:
         raise ValueError(f"{count} images take {count} targets, not {len(targets)}")
     return [model.class_index(target) for target in targets]

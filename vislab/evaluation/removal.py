@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.checks import one_of, shown
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
 from ..models.cache import model_of
@@ -141,10 +142,10 @@ def classes_of(model: Model) -> Classes:
 
 def filled(pixels: Tensor, fill: Fill) -> Tensor:
     """The whole image as removed patches show it: blurred, or its mean colour. pixels: (3, h, w) -> (3, h, w)"""
+    if not one_of(fill, ("blur", "mean")):
+        raise ValueError(f"fill is 'blur' or 'mean', not {shown(fill)}")
     if fill == "mean":
         return pixels.mean((1, 2), keepdim=True).expand_as(pixels)
-    if fill != "blur":
-        raise ValueError(f"fill is 'blur' or 'mean', not {fill!r}")
     deviation = BLUR * min(pixels.shape[1:])
     down, across = (_gaussian(side, deviation) for side in pixels.shape[1:])
     return down @ pixels @ across.T

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -21,6 +21,12 @@ class Boxes(Protocol):
     def scores(self) -> np.ndarray: ...
     @property
     def labels(self) -> Sequence[str]: ...
+
+
+def check_boxes(boxes: Any) -> None:
+    """TypeError for what cannot be drawn as boxes."""
+    if boxes is not None and not all(hasattr(boxes, part) for part in ("xyxy", "scores", "labels")):
+        raise TypeError(f"boxes are what vislab.detect finds, with xyxy, scores and labels, not {type(boxes).__name__}")
 
 
 def box_labels(boxes: Boxes) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from ..core.checks import meant
+from ..core.checks import meant, one_of, shown
 from ..core.heatmap import Heatmap
 
 Range = tuple[float, float]
@@ -40,7 +40,12 @@ def colour_range(heats: Heatmap | Sequence[Heatmap], normalise: Normalise = "map
         low, high = float(min(values.min() for values in visible)), float(max(values.max() for values in visible))
         end = max(-low, high) or 1.0
         return (-end, end) if signed else (low, high)
-    low, high = (float(end) for end in normalise)
+    try:
+        low, high = (float(end) for end in normalise)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f'normalise is "map", "absolute" or a pair (low, high) of numbers, not {shown(normalise)}'
+        ) from None
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"a colour range runs from a lower to a higher number, not from {low:g} to {high:g}")
     return low, high
@@ -63,9 +68,9 @@ def colour_table(name: str) -> np.ndarray:
     """The colours of a matplotlib colormap, lowest first -> (256, 3) uint8."""
     from matplotlib import colormaps
 
-    if name not in colormaps:
+    if not one_of(name, colormaps):
         instead = meant(name, colormaps, 3) or "; try 'viridis', 'magma' or 'turbo'"
-        raise ValueError(f"no colormap {name!r}{instead}")
+        raise ValueError(f"no colormap {shown(name)}{instead}")
     return np.rint(colormaps[name](np.arange(256) / 255)[:, :3] * 255).astype(np.uint8)
 
 

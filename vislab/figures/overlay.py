@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from ..core.checks import check_flags, check_shares
 from ..core.geometry import pixel_cells, within
 from ..core.heatmap import Heatmap
-from .boxes import Boxes, with_boxes
+from .boxes import Boxes, check_boxes, with_boxes
 from .colours import Normalise, colour_range, colours, colours_of, fraction, hidden
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ def overlay(
     ValueError: no image, or one of another size than the heatmap's source, an unknown colormap, numbers outside 0..1.
     """
     check_shares(opacity=opacity, threshold=threshold)
+    check_flags(smooth=smooth)
+    check_boxes(detections)
+    if ax is not None and not hasattr(ax, "imshow"):
+        raise TypeError(f"ax is matplotlib's axes to draw on, such as plt.gca(), not {type(ax).__name__}")
     canvas = np.array(photograph(heat, image))
     span = colour_range(heat, normalise)
     table = colours_of(span, colormap)
@@ -102,13 +107,6 @@ def photograph(heat: Heatmap, image: np.ndarray | None = None) -> np.ndarray:
             "give the image that was explained"
         )
     return image
-
-
-def check_shares(**shares: float) -> None:
-    """ValueError where an opacity or a threshold, by its name, is no share."""
-    for name, number in shares.items():
-        if not 0 <= number <= 1:
-            raise ValueError(f"{name} lies between 0 and 1, not at {number}")
 
 
 def _neighbours(cells: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

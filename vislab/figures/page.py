@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..core.checks import check_flags, check_shares, one_of, real, shown
 from ..core.heatmap import Heatmap
 from ..core.shown import Shown
 from .boxes import Boxes
@@ -36,6 +37,13 @@ PAPERS = {"column": Paper(85, None, FONT), "page": Paper(178, None, FONT), "slid
 INKS = {"light": ("black", "white"), "dark": ("#f2f2f2", "#121212")}  # of the text, and of the page
 
 
+MILLIMETRES, DPI = 5000, 10_000  # more than any page, and finer than any printer
+
+
+def _positive(number: Any, most: float) -> bool:
+    return real(number) and 0 < number <= most
+
+
 @dataclass(frozen=True)
 class Look:
     """How a figure is drawn: the heatmaps, and the page they stand on."""
@@ -51,13 +59,17 @@ class Look:
     dpi: int = 300
 
     def __post_init__(self) -> None:
-        names = ", ".join(map(repr, PAPERS))
-        if isinstance(self.width, str) and self.width not in PAPERS:
-            raise ValueError(f"no width {self.width!r}: take {names}, or a number of mm")
-        if not self.dpi > 0 or (isinstance(self.width, int | float) and not self.width > 0):
-            raise ValueError(f"a figure's width and dpi are above zero, not {self.width} mm and {self.dpi} dpi")
-        if self.theme not in INKS:
-            raise ValueError(f"no theme {self.theme!r}: take {', '.join(map(repr, INKS))}")
+        check_shares(opacity=self.opacity, threshold=self.threshold)
+        check_flags(smooth=self.smooth, transparent=self.transparent)
+        if self.width is not None and not one_of(self.width, PAPERS) and not _positive(self.width, MILLIMETRES):
+            names = ", ".join(map(repr, PAPERS))
+            raise ValueError(
+                f"no width {shown(self.width)}: take {names}, or a number of mm above zero, up to {MILLIMETRES:,}"
+            )
+        if not _positive(self.dpi, DPI) or self.dpi < 1:
+            raise ValueError(f"dpi is a number above zero, from 1 to {DPI:,}, not {shown(self.dpi)}")
+        if not one_of(self.theme, INKS):
+            raise ValueError(f"no theme {shown(self.theme)}: take {', '.join(map(repr, INKS))}")
         if isinstance(self.normalise, str) and self.normalise not in ("map", "row", "column", "shared", "absolute"):
             raise ValueError(
                 f"no normalisation {self.normalise!r}: take 'map', 'row', 'column', 'shared', 'absolute', or a pair "

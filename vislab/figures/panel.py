@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ..core.checks import shown
 from ..core.fingerprints import of_image
 from ..core.heatmap import Heatmap
 from . import colours
-from .boxes import Boxes
+from .boxes import Boxes, check_boxes
 from .captions import caption_of, describe
 from .colours import Range, colour_range, colour_table
-from .overlay import OPACITY, check_shares, photograph
+from .overlay import OPACITY, photograph
 from .page import Cell, Look, Normalise, Panel, Theme, Width
 
 Content = Heatmap | np.ndarray | None
@@ -57,14 +58,16 @@ def panel(
     ValueError: heatmaps without a photo, labels that do not fit the grid, unknown or impossible options.
     """
     options = {name: value for name, value in locals().items() if name != "heats"}
-    options = {name: value for name, value in options.items() if value is not OPTIONS[name] and value != OPTIONS[name]}
     look = Look(opacity, colormap, smooth, normalise, threshold, width, theme, transparent, dpi)
     colour_table(colormap)
+    check_boxes(detections)
+    if caption is not None and not isinstance(caption, str):
+        raise ValueError(f"caption is a text, or None for what all have in common, not {shown(caption)}")
+    options = {name: value for name, value in options.items() if _differs(value, OPTIONS[name])}
     grid, listed = _grid(heats, named=rows is not None or columns is not None)
     maps = [one for row in grid for one in row if isinstance(one, Heatmap)]
     if not maps:
         raise ValueError("there is no heatmap to show: give one, or several")
-    check_shares(opacity=opacity, threshold=threshold)
     for one in maps:
         photograph(one)
 
@@ -92,6 +95,10 @@ def panel(
 OPTIONS: Mapping[str, Any] = {
     name: parameter.default for name, parameter in inspect.signature(panel).parameters.items() if name != "heats"
 }
+
+
+def _differs(value: Any, default: Any) -> bool:
+    return value is not default and (type(value) is not type(default) or value != default)
 
 
 def _grid(heats: Any, *, named: bool) -> tuple[list[list[Content]], bool]:
@@ -146,7 +153,7 @@ def _titles(phrases: _Phrases, title: str | Sequence[str] | None) -> list[list[s
         return [[phrases.left(i, j) for j in range(len(row))] for i, row in enumerate(phrases.own)]
     if not phrases.listed:
         raise ValueError("a grid is labelled by rows=… and columns=…, one for each: leave title out")
-    titles = [title] if isinstance(title, str) else list(title)
+    titles = [title] if isinstance(title, str) else _texts("title", title)
     count = sum(not gap for row in phrases.empty for gap in row)
     if len(titles) != count:
         raise ValueError(f"{count} panels take {count} titles, not {len(titles)}")
@@ -158,9 +165,15 @@ def _labels(name: str, labels: Sequence[str] | None, own: Sequence[Sequence[str]
     if labels is None:
         words = tuple(" · ".join(phrases) for phrases in own)
         return words if any(one not in ("", "photo") for one in words) else ()
-    if isinstance(labels, str) or len(labels) != len(own):
-        raise ValueError(f"{len(own)} {name} take a list of {len(own)} labels, not {labels!r}")
-    return tuple(map(str, labels))
+    if isinstance(labels, str) or len(texts := _texts(name, labels)) != len(own):
+        raise ValueError(f"{len(own)} {name} take a list of {len(own)} labels, not {shown(labels)}")
+    return tuple(texts)
+
+
+def _texts(name: str, texts: Any) -> list[str]:
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{name} is a list of texts, not {shown(texts)}")
+    return list(texts)
 
 
 def _spans(grid: Sequence[Sequence[Content]], normalise: Normalise) -> list[list[Range]]:

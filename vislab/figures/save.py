@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..core.checks import check_options
+from ..core.checks import check_options, one_of, shown
 from ..core.files import check_folder, write
 from ..core.heatmap import Heatmap
 from .drawing import figure_of, styled
@@ -46,6 +46,8 @@ def save(
     ValueError: unknown suffix or option, no image, or one that does not belong to a heatmap. FileNotFoundError: no such
     folder.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"a figure is saved to a path, such as 'figure.pdf', not to {type(path).__name__}")
     path = Path(path)
     _check(path)
     return write_all(path, _panel(heats, image, options), beside=[beside] if isinstance(beside, str) else beside)
@@ -53,8 +55,11 @@ def save(
 
 def write_all(path: Path, figure: Panel, *, beside: Sequence[str] = (), notes: Mapping[str, Any] | None = None) -> Path:
     """A panel's file and what stands beside it, each whole or not at all. notes: more to travel with them."""
-    if unknown := set(beside) - {"json", "tex", "npz"}:
-        raise ValueError(f"beside a figure stand 'json', 'tex' and 'npz', not {', '.join(map(repr, sorted(unknown)))}")
+    kinds = ("json", "tex", "npz")
+    if not isinstance(beside, list | tuple) or not all(one_of(kind, kinds) for kind in beside):
+        given = beside if isinstance(beside, list | tuple) else [beside]
+        wrong = ", ".join(shown(kind) for kind in given if not one_of(kind, kinds))
+        raise ValueError(f"beside a figure stand 'json', 'tex' and 'npz', in a list, not {wrong or shown(beside)}")
     suffix = path.suffix.lower()
     record = record_of(figure, suffix) | ({"notes": notes} if notes else {})
     files = {path: file_of(figure, suffix, record)}

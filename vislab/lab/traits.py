@@ -12,7 +12,7 @@ import numpy as np
 import traitlets
 
 from ..core import fingerprints
-from ..core.checks import meant
+from ..core.checks import meant, one_of, real, shown
 from ..core.images import load_image, samples
 from ..detectors.detector import Detector
 from ..methods import registry
@@ -44,6 +44,27 @@ def whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+class _Number(traitlets.Float):
+    """A number: not NaN, which no comparison with a limit finds, nor True or False."""
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        if not real(value) or math.isnan(value):
+            raise traitlets.TraitError(f"{self.name} is a number, not {shown(value)}")
+        return super().validate(obj, value)
+
+
+class _Choice(traitlets.Enum[Any]):
+    """One of some names; of what cannot be compared with them, such as an array, that is said."""
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        if not one_of(value, self.values):
+            raise traitlets.TraitError(
+                f"{self.name} is one of {', '.join(map(repr, self.values))}, not {shown(value)}"
+                f"{meant(value, self.values) if isinstance(value, str) else ''}"
+            )
+        return value
+
+
 def _trait(kind: Any, **tags: Any) -> Any:
     return kind.tag(sync=True, **tags)
 
@@ -55,8 +76,8 @@ class Settings(traitlets.HasTraits):
     model = _trait(traitlets.Any("embedded"), to_json=named)
     patch_size = _trait(traitlets.Any(None, allow_none=True))
     image_size = _trait(traitlets.Any(None, allow_none=True))
-    attention_scale = _trait(traitlets.Float(1.0))
-    method = _trait(traitlets.Enum(list(registry.METHODS), "rollout"))
+    attention_scale = _trait(_Number(1.0))
+    method = _trait(_Choice(list(registry.METHODS), "rollout"))
     layer = _trait(traitlets.Any(-1))
     head = _trait(traitlets.Any("mean"))
     query = _trait(traitlets.Any("cls"))
@@ -65,14 +86,14 @@ class Settings(traitlets.HasTraits):
     before = _trait(traitlets.Bool(True))
     detector = _trait(traitlets.Any("embedded", allow_none=True), to_json=named)
     two_stage = _trait(traitlets.Bool(False))
-    opacity = _trait(traitlets.Float(0.6, min=0, max=1))
-    colormap = _trait(traitlets.Enum(COLORMAPS, "viridis"))
+    opacity = _trait(_Number(0.6, min=0, max=1))
+    colormap = _trait(_Choice(COLORMAPS, "viridis"))
     smooth = _trait(traitlets.Bool(False))
-    normalise = _trait(traitlets.Enum(NORMALISE, "map"))
-    threshold = _trait(traitlets.Float(0.0, min=0, max=1))
+    normalise = _trait(_Choice(NORMALISE, "map"))
+    threshold = _trait(_Number(0.0, min=0, max=1))
     grid = _trait(traitlets.Bool(False))
     incoming = _trait(traitlets.Bool(False))
-    confidence = _trait(traitlets.Float(0.25, min=FAINTEST, max=0.99))
+    confidence = _trait(_Number(0.25, min=FAINTEST, max=0.99))
 
     _pixels = np.zeros((1, 1, 3), np.uint8)  # of the image
     _digest = ""
@@ -176,23 +197,25 @@ class Settings(traitlets.HasTraits):
 
     def _index(self, name: str, value: Any, words: tuple[str, ...], of: str) -> Any:
         number = getattr(self._ready, of) if self._model_is_known else math.inf
-        if value in words or (whole(value) and -number <= value < number):
+        if one_of(value, words) or (whole(value) and -number <= value < number):
             return value
         below = f" below {number}" if self._model_is_known else ""
-        raise traitlets.TraitError(f"{name} is {', '.join(map(repr, words))} or an index{below}, not {value!r}")
+        raise traitlets.TraitError(f"{name} is {', '.join(map(repr, words))} or an index{below}, not {shown(value)}")
 
     @traitlets.validate("query")
     def _query_is_a_place(self, proposal: Any) -> Any:
         value = proposal["value"]
-        if value == "cls":
+        if one_of(value, ["cls"]):
             return value
         try:
             x, y = (float(v) for v in value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             x = y = math.nan
         if not (0 <= x <= self._pixels.shape[1] and 0 <= y <= self._pixels.shape[0]):
             height, width = self._pixels.shape[:2]
-            raise traitlets.TraitError(f"query is 'cls' or a point (x, y) in the {width}×{height} px, not {value!r}")
+            raise traitlets.TraitError(
+                f"query is 'cls' or a point (x, y) in the {width}×{height} px, not {shown(value)}"
+            )
         self._pinned = self._digest
         return (x, y)
 

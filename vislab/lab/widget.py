@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
+from ..core.checks import shown
 from ..core.heatmap import Heatmap
 from ..core.images import load_image, samples
 from ..detectors import load
@@ -68,6 +69,8 @@ class Lab(Settings, anywidget.AnyWidget):
         self._greet = False
         self._timer = threading.Timer(0, int)
         super().__init__()
+        if not isinstance(state, Mapping | None):
+            raise traitlets.TraitError(f"state is another lab's state, a dict of settings, not {shown(state)}")
         first = dict(state or {})
         own = first.pop("image", None) or next(iter(samples()))
         self.image = own if image is None else image

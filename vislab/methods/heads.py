@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.checks import shown, whole
 from ..core.geometry import Grid
 from ..models.model import Run
 from .layers import encoder
@@ -47,6 +48,10 @@ def survey(run: Run, *, token: int | None = 0, layers: Sequence[int] | None = No
     if not isinstance(run, Run):
         raise TypeError(f"heads are surveyed in a run, not in {type(run).__name__}: model.run(image) makes one")
     capture, grid = run.capture, run.grid
+    if token is not None and (not whole(token) or not 0 <= token < grid.tokens):
+        raise ValueError(f"token is an index from 0 to {grid.tokens - 1}, or None for the mean, not {shown(token)}")
+    if layers is not None and (not isinstance(layers, list | tuple | range) or not layers):
+        raise ValueError(f"layers is a list of indices, such as [0, -1], not {shown(layers)}")
     sites = encoder(capture, grid)
     chosen = sites if layers is None else [sites[layer_index(layer, len(sites))] for layer in layers]
     count = min(grid.patches, max(16, min(256, _ROWS // grid.tokens)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core.checks import whole
+from ..core.checks import one_of, shown, whole
 from ..core.geometry import Grid
 from ..engine.capture import Capture
 from ..engine.site import Site
@@ -58,11 +58,11 @@ def fused_heads(rows: Tensor, head: Head) -> Tensor:
         if not -len(rows) <= head < len(rows):
             raise ValueError(f"no head {head}: heads run from 0 to {len(rows) - 1}")
         return rows[head]
+    if not one_of(head, ("mean", "max", "min")):
+        raise ValueError(f"head is an index, 'mean', 'max' or 'min', not {shown(head)}")
     if head == "mean":
         return rows.mean(0)
-    if head in ("max", "min"):
-        return rows.amax(0) if head == "max" else rows.amin(0)
-    raise ValueError(f"head is an index, 'mean', 'max' or 'min', not {head!r}")
+    return rows.amax(0) if head == "max" else rows.amin(0)
 
 
 def pooling_head(cap: Capture, grid: Grid, layer: Layer) -> Site | None:

@@ -11,9 +11,12 @@ from importlib import import_module
 from numbers import Real
 from typing import Any, Literal
 
-from ..core.checks import meant, whole
+from ..core.checks import meant, shown, whole
 
 Part = Literal["layer", "head", "query", "target"]
+
+
+MANY = 10_000  # the most that is counted, of steps: more would only take longer
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,9 @@ class Option:
         number = isinstance(value, Real) and not isinstance(value, bool)
         if not (number if self.kind == "share" else whole(value)):
             kind = "a number" if self.kind == "share" else "a whole number"
-            raise ValueError(f"{self.name}, the {self.words}, is {kind}, not {value!r}")
+            raise ValueError(f"{self.name}, the {self.words}, is {kind}, not {shown(value)}")
+        if self.kind == "count" and value > MANY:
+            raise ValueError(f"{self.name}, the {self.words}, is at most {MANY:,}, not {value:,}")
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,7 @@ def add(method: Method) -> None:
 def method(name: str) -> Method:
     """The method of a name. Raises ValueError for one that is not there, with the nearest that is."""
     if not isinstance(name, str) or name not in METHODS:
-        raise ValueError(f"unknown method {name!r}: there are {', '.join(METHODS)}{meant(name, METHODS)}")
+        raise ValueError(f"unknown method {shown(name)}: there are {', '.join(METHODS)}{meant(name, METHODS)}")
     return METHODS[name]
 
 

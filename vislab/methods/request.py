@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from ..core import python_call
-from ..core.checks import meant, whole
+from ..core.checks import meant, shown, whole
 from ..models.outline import Outline
 from . import registry
 
@@ -58,9 +58,9 @@ class Request:
                 )
             own[option].check(value)
         if not whole(self.head) and not (isinstance(self.head, str) and self.head in ("mean", "max", "min")):
-            raise ValueError(f"head is an index, 'mean', 'max' or 'min', not {self.head!r}")
+            raise ValueError(f"head is an index, 'mean', 'max' or 'min', not {shown(self.head)}")
         if not whole(self.layer) and not isinstance(self.layer, str):
-            raise ValueError(f"layer is the index of a layer, or of some methods 'mean', not {self.layer!r}")
+            raise ValueError(f"layer is the index of a layer, or of some methods 'mean', not {shown(self.layer)}")
         if self.target is not None and not entry.targeted:
             raise ValueError(
                 f"method {self.method!r} is attention, which is the same for every class: leave target out, or take "
@@ -151,7 +151,7 @@ def query_of(query: Any) -> Query:
         return "cls"
     place = point_of(query)
     if place is None:
-        raise ValueError(f"query is 'cls' or a point (x, y) in pixels of the image, not {query!r}")
+        raise ValueError(f"query is 'cls' or a point (x, y) in pixels of the image, not {shown(query)}")
     return place
 
 
@@ -159,7 +159,7 @@ def point_of(value: Any) -> Point | None:
     """Two finite numbers as a point; None for anything else."""
     try:
         x, y = (float(v) for v in value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return (x, y) if math.isfinite(x) and math.isfinite(y) else None
 
@@ -167,5 +167,5 @@ def point_of(value: Any) -> Point | None:
 def layer_index(layer: Layer, count: int) -> int:
     """The index from 0 of one of so many layers. Raises ValueError for what is none."""
     if not whole(layer) or not -count <= layer < count:
-        raise ValueError(f"no layer {layer!r}: layers run from 0 to {count - 1}, or from -1 to {-count}")
+        raise ValueError(f"no layer {shown(layer)}: layers run from 0 to {count - 1}, or from -1 to {-count}")
     return layer % count
