@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import zip_longest
 from typing import Any
 
@@ -44,12 +44,22 @@ def follow(axes: Axes, func: Callable[..., Any], args: tuple[Any, ...], kwargs: 
         args = (kwargs["input"],)
     if isinstance(output, Tensor):
         if output.ndim:
-            axes.say(output, RULES.get(func, _alike)(axes, args, kwargs, output))
+            axes.say(output, _told(RULES.get(func, _alike), axes, args, kwargs, output))
     elif isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
         rule = _select if func in _UNBIND else _reduce if func in _EXTREMES else _alike
         for part in output:
             if isinstance(part, Tensor) and part.ndim:
-                axes.say(part, rule(axes, args, kwargs, part))
+                axes.say(part, _told(rule, axes, args, kwargs, part))
+
+
+def _told(rule: Rule, axes: Axes, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Dims | None:
+    """What a rule says; nothing where the function was called in a way that the rule does not know."""
+    try:
+        dims = rule(axes, args, kwargs, output)
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+    sizes = () if dims is None else tuple(math.prod(factor.size for factor in dim) for dim in dims)
+    return dims if sizes == output.shape else None
 
 
 def _option(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: Any) -> Any:
@@ -267,68 +277,10 @@ def _matmul(axes: Axes, args: tuple[Any, ...], kwargs: dict[str, Any], output: T
 
 @_rule("baddbmm", "addmm")
 def _added(axes: Axes, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Dims | None:
-    return product(axes, args[1], args[2], output) if len(args) > 2 else None
-
-
-def product(axes: Axes, left: Tensor, right: Tensor, output: Tensor) -> Dims | None:
-    """The dimensions of a matrix product: rows of the left operand, columns of the right one."""
-    one, other = axes.of(left), axes.of(right)
-    if (one is None and other is None) or left.ndim < 2 or right.ndim < 2:
-        return None
-    lead: list[Dim] = []
-    for back in range(-output.ndim, -2):
-        there = [d[back] for d in (one, other) if d is not None and len(d) >= -back]
-        lead.append(next((dim for dim in there if dim), axes.new("unknown", output.shape[back])))
-    rows = one[-2] if one is not None else axes.new("unknown", output.shape[-2])
-    if other is not None:
-        columns = tuple(factor._replace(key=not factor.key) for factor in other[-1])
-    else:
-        columns = axes.new("channel" if right.ndim == 2 else "unknown", output.shape[-1])
-    return (*lead, rows, columns)
-
-
-def operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """The two operands of a matrix product, by place or by name; (None, None) where it has other ones."""
-    left = args[0] if args else kwargs.get("input")
-    right = args[1] if len(args) > 1 else kwargs.get("other", kwargs.get("mat2"))
-    return (left, right) if isinstance(left, Tensor) and isinstance(right, Tensor) else (None, None)
+    left, right = operands(args, kwargs, added=True)
+    return None if left is None else product(axes, left, right, output)
 
 
 @_rule("einsum")
 def _einsum(axes: Axes, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Dims | None:
-    spelled = summed(args)
-    if spelled is None:
-        return None
-    (terms, factors), result = spelled[:2], spelled[2]
-    found: dict[str, Dim] = {}
-    side = False
-    for term, factor in zip(terms, factors, strict=True):
-        dims = axes.of(factor)
-        for letter, dim in zip(term, dims or (), strict=False):
-            free = letter in result and sum(letter in other for other in terms) == 1
-            if letter not in found or not found[letter]:
-                found[letter] = tuple(f._replace(key=not f.key) for f in dim) if side and free else dim
-        side = side or dims is not None  # what comes after the first known operand is to its right
-    if not found:
-        return None
-    return tuple(
-        found[letter] if letter in found else axes.new("channel", size)
-        for letter, size in zip(result, output.shape, strict=True)
-    )
-
-
-def summed(args: tuple[Any, ...]) -> tuple[list[str], Sequence[Tensor], str] | None:
-    """The terms, operands and result of an einsum, a letter a dimension; None of what is not spelled so."""
-    if not args or not isinstance(args[0], str) or "->" not in args[0]:
-        return None
-    left, result = args[0].replace(" ", "").split("->")
-    given = args[1] if isinstance(args[1], list | tuple) else args[1:]
-    terms = left.split(",")
-    if len(terms) != len(given):
-        return None
-    spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in left]
-    counts = {x.ndim - len(term.replace("...", "")) for term, x in zip(terms, given, strict=True) if "..." in term}
-    if len(counts) > 1:
-        return None
-    dots = "".join(spare[: counts.pop()]) if counts else ""
-    return [term.replace("...", dots) for term in terms], given, result.replace("...", dots)
+    return einsum(axes, args, output)

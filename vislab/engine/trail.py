@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .axes import Axes, Dim
+from .products import operands, summed
 from .recording import Visit
-from .rules import functions, operands, summed
+from .rules import functions
 
 SOFTMAX = {torch.softmax, torch.Tensor.softmax, F.softmax, torch.special.softmax}
 MATMUL = {torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.Tensor.bmm}
@@ -147,7 +148,7 @@ class Trail:
                 if isinstance(label, Weights) and len(gone) == 1 and gone == shared:
                     return Weighing(label, x, gone[0], [other for other in factors if other is not x])
         elif func is not torch.einsum:
-            left, right = operands(args, kwargs) if func in MATMUL else args[1:3]
+            left, right = operands(args, kwargs, added=func in ADDED)
             for x, other, dim in ((left, right, -1), (right, left, -2)):
                 label = self.of(x)
                 if isinstance(label, Weights) and x.ndim > 1:
@@ -210,7 +211,7 @@ class Trail:
             one, other = spelled[1]
             gone = [i for i, letter in enumerate(spelled[0][0]) if letter not in spelled[2]]
         elif func is not torch.einsum:
-            one, other = operands(args, kwargs) if func in MATMUL else args[1:3]
+            one, other = operands(args, kwargs, added=func in ADDED)
             gone = [-1]
         else:
             return
