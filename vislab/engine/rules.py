@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .axes import Axes, Axis, Dim, Dims, Factor, tensors
+from .products import einsum, operands, product
 
 Rule = Callable[[Axes, tuple[Any, ...], dict[str, Any], Tensor], Dims | None]
 RULES: dict[Any, Rule] = {}
