@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,11 @@ def load(
     an unknown name, for files of pickles, for labels of another number, and for a processor beside what brings its
     own, TypeError for what is no module, OSError where the hub or the folder does not give the model.
     """
-    if grid is not None and not isinstance(model, nn.Module):
-        raise ValueError(f"where the tokens of {getattr(model, 'name', model)} are is known: leave grid out")
+    if grid is not None and not isinstance(grid, Grid):
+        raise ValueError(f"grid is a vislab.Grid(rows, cols, patch, prefix, suffix), not {shown(grid)}")
+    if grid is not None and isinstance(model, str | Path | Model):
+        name = model.name if isinstance(model, Model) else shown(str(model))
+        raise ValueError(f"where the tokens of {name} are is known: leave grid out")
     place = None if device is None else device_of(device)
     kind = None if dtype is None else _dtype(dtype)
     if isinstance(model, str | Path):
@@ -72,8 +75,10 @@ def load(
 
 def _labelled(model: Model, labels: Sequence[str]) -> Model:
     """The model with other names for its classes, as many as a forward of it has logits."""
-    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
-        raise ValueError(f"labels is a list of names, one for each class, not {shown(labels)}")
+    said = labels
+    labels = [*said] if isinstance(said, Iterable) and not isinstance(said, str) else []
+    if not labels or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"labels is a list of names, one for each class, not {shown(said)}")
     if len(set(labels)) < len(labels):
         raise ValueError(f"labels names {next(one for one in labels if labels.count(one) > 1)!r} twice")
     found = replace(model, names=None).classes

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.checks import meant, one_of, shown, whole
+from ..core.checks import check_counts, meant, one_of, shown, whole
 from ..core.geometry import Frame, Grid
 from ..core.images import load_image
 from ..engine.capture import Capture
@@ -245,6 +245,7 @@ class Model(Outline):
         found = self.classes
         if run.logits is None or found is None:
             raise ValueError(self._names_nothing())
+        check_counts(top=count)
         best = found.scores(run.logits).topk(min(count, len(found.labels)))
         return [(found.labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
