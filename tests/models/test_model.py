@@ -404,10 +404,10 @@ def test_a_target_of_another_kind_is_no_class(target: Any) -> None:
 
 def test_a_class_of_python_is_no_target() -> None:
     with pytest.raises(ValueError, match="target is the class int of Python"):
-        vislab.explain(photo(), model="embedded", method="relevance", target=int)
+        vislab.explain(photo((40, 48)), model="embedded", method="relevance", target=int)
 
 
 @pytest.mark.parametrize("top", [-1, "x", True, 1.5])
 def test_a_number_of_classes_is_whole(top: Any) -> None:
     with pytest.raises(ValueError, match="top is a whole number from 0, not"):
-        vislab.load("embedded").predict(photo(), top=top)
+        vislab.load("embedded").predict(photo((40, 48)), top=top)
