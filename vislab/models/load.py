@@ -53,7 +53,7 @@ def load(
     if grid is not None and not isinstance(grid, Grid):
         raise ValueError(f"grid is a vislab.Grid(rows, cols, patch, prefix, suffix), not {shown(grid)}")
     if grid is not None and isinstance(model, str | Path | Model):
-        name = model.name if isinstance(model, Model) else shown(str(model))
+        name = model.name if isinstance(model, Model) else shown(str(model)).strip("'")
         raise ValueError(f"where the tokens of {name} are is known: leave grid out")
     place = None if device is None else device_of(device)
     kind = None if dtype is None else _dtype(dtype)
