@@ -496,3 +496,9 @@ def test_a_module_that_ctrl_c_left_in_a_kernel_scales_nothing_any_more() -> None
         assert torch.equal(fused(q, q, q, model), alone)
         model(**tokens())
     assert difference(maps(cap), expected) == 0
+
+
+@pytest.mark.parametrize("gradients", [None, 0, 1, "yes", [], torch.ones(2)])
+def test_a_flag_that_is_none_is_refused(gradients: Any) -> None:
+    with pytest.raises(ValueError, match="gradients is True or False, not"):
+        vislab.capture(attends(fused), gradients=gradients).__enter__()

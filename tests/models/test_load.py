@@ -62,6 +62,49 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.parametrize("device", [False, 0, 1.5, [], ("cpu", 0), np.arange(3.0), torch.ones(2)])
+@pytest.mark.parametrize("load", [vislab.load, vislab.load_detector])
+def test_a_device_of_another_kind_is_refused(load: Callable[..., Any], device: Any) -> None:
+    with pytest.raises(ValueError, match=r"device is a name such as 'cpu', or a torch.device, not"):
+        load("embedded", device=device)
+
+
+@pytest.mark.parametrize("load", [vislab.load, vislab.load_detector])
+def test_nothing_is_loaded_to_the_meta_device(load: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="the meta device holds shapes and no weights"):
+        load("embedded", device="meta")
+
+
+@pytest.mark.parametrize("part", ["", "classifier"])
+def test_a_module_without_its_weights_is_refused(part: str) -> None:
+    module = tiny.make("ViT classifier")
+    module.get_submodule(part).to("meta")
+    with pytest.raises(ValueError, match="meta device, or a part of it: it has shapes there and no weights"):
+        vislab.load(module)
+
+
+@pytest.mark.parametrize("load", [vislab.load, vislab.load_detector])
+def test_a_name_that_is_no_path_is_refused_in_a_short_sentence(load: Callable[..., Any]) -> None:
+    for name in ("x" * 5000, "~nobody-by-this-name/x"):
+        with pytest.raises(ValueError, match=r"unknown (model|detector) .* which is no path") as refused:
+            load(name)
+        assert len(str(refused.value)) < 300
+    with pytest.raises(OSError, match="cannot load an image processor from") as unread:
+        vislab.load(tiny.make("ViT classifier"), processor="x" * 5000)
+    assert len(str(unread.value)) < 400
+
+
+def test_labels_and_grids_of_other_kinds_are_refused() -> None:
+    module = tiny.make("ViT classifier")
+    for labels in (5, [1, 2], "cat", []):
+        with pytest.raises(ValueError, match="labels is a list of names, one for each class, not"):
+            vislab.load(module, labels=labels)  # type: ignore[arg-type]
+    names = [f"kind {i}" for i in range(5)]
+    assert vislab.load(module, labels=(name for name in names)).labels == tuple(names)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"grid is a vislab.Grid\(.*\), not \(4, 4\)"):
+        vislab.load(module, grid=(4, 4))  # type: ignore[arg-type]
+
+
 def test_a_folder_is_loaded(folder: Path) -> None:
     loaded, given = load.load(folder), load.load(tiny.make("ViT classifier"))
     assert loaded.labels == ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3", "LABEL_4")

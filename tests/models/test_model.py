@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ import transformers as hf
 from PIL import Image
 from torch import Tensor, nn
 
+import vislab
 from vislab.api import explain
 from vislab.core.geometry import Grid
 from vislab.figures.colours import colour_table
@@ -380,3 +382,32 @@ def test_a_model_without_classifier_names_nothing() -> None:
 
 def test_both_heads_of_deit_are_named() -> None:
     assert len(load.load(tiny.make("DeiT with teacher")).predict(photo((9, 9)), top=9)) == 5
+
+
+@pytest.mark.parametrize("size", [10**31, (10_001, 10_000), (1, 10**9)])
+def test_a_size_larger_than_any_picture_is_refused_at_once(size: Any) -> None:
+    model = vislab.load("embedded")
+    begun = time.process_time()
+    for asked in (model.grid, model.input_size):
+        with pytest.raises(ValueError, match="larger than any picture: the limit is 100 million pixels") as refused:
+            asked(image_size=size)
+        assert len(str(refused.value)) < 300
+    assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize("target", [np.arange(3.0), [0], {"a": 1}, float("nan"), "x" * 5000, True])
+def test_a_target_of_another_kind_is_no_class(target: Any) -> None:
+    with pytest.raises(ValueError, match="embedded knows no class") as refused:
+        vislab.load("embedded").class_index(target)
+    assert len(str(refused.value)) < 1000
+
+
+def test_a_class_of_python_is_no_target() -> None:
+    with pytest.raises(ValueError, match="target is the class int of Python"):
+        vislab.explain(photo((40, 48)), model="embedded", method="relevance", target=int)
+
+
+@pytest.mark.parametrize("top", [-1, "x", True, 1.5])
+def test_a_number_of_classes_is_whole(top: Any) -> None:
+    with pytest.raises(ValueError, match="top is a whole number from 0, not"):
+        vislab.load("embedded").predict(photo((40, 48)), top=top)

@@ -15,6 +15,17 @@ def assets() -> Path:
     raise FileNotFoundError(f"vislab's own files are not in {package / 'assets'}: install vislab again")
 
 
+def place_of(name: str) -> Path:
+    """Where a file or folder of such a name would be. Raises ValueError for a name that none can have."""
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a folder that is closed, the home of nobody
+        said = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"which is no path ({said})") from None
+    return path
+
+
 def check_folder(path: Path) -> None:
     """OSError, before hours of work and not after, where a path cannot be written to."""
     if not path.parent.is_dir():

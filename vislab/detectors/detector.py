@@ -15,8 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..core.arrays import MAX_PIXELS
-from ..core.checks import shown
 from ..core.geometry import Grid
 from ..core.images import load_image
 from ..engine.hooks import capture
@@ -58,10 +56,6 @@ class Detector:
     ) -> Glance:
         """One forward of an image, (H, W, 3) uint8. See `vislab.detect` for the settings."""
         size = self.family.size if image_size is None else sides(image_size)
-        if size is not None and math.prod(size) > MAX_PIXELS:
-            raise ValueError(
-                f"an input of {shown(tuple(size))} px is larger than any image may be: take a smaller image_size"
-            )
         arguments, frame = self.family.prepare(image, size)  # type: ignore[arg-type]
         parameter = next(self.module.parameters())
         arguments = {

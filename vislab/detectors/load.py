@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..core.checks import shown
+from ..core.files import place_of
+from ..models.device import device_of
 from ..models.hub import bring_transformers, hub_answers
 from . import detr, yolo
 from .detector import Detector
@@ -31,12 +34,15 @@ def load_detector(
     """
     if isinstance(detector, Detector):
         return detector
+    wanted_device = None if device is None else device_of(device)
     if isinstance(detector, str | Path):
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        name = Path(detector).name if Path(detector).expanduser().exists() else str(detector)
+        where = wanted_device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            name = Path(detector).name if place_of(str(detector)).exists() else str(detector)
+        except ValueError as error:
+            raise ValueError(f"unknown detector {shown(str(detector))}, {error}: take 'embedded' or a file") from None
         return Detector(name, _named(str(detector), trust, where))
     detector, processor = _held(detector)
-    wanted_device = None if device is None else torch.device(device)
     network: yolo.Yolo | detr.Detr | None = yolo.of_object(detector, wanted_device)
     if network is None and isinstance(detector, nn.Module):
         network = detr.of_module(detector, wanted_device, processor)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core.checks import whole
+from ..core.checks import check_flags, shown, whole
 from .capture import Capture
 from .eye import Eye, eye
 from .recording import Recording, named
@@ -59,6 +59,7 @@ def capture(
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         raise TypeError("a TorchScript module runs where nothing can watch it: give the module that it was made from")
     _check_scale(attention_scale)
+    check_flags(gradients=gradients)
     recording = Recording(module, attention_scale, gradients)
     watcher, expected = eye(), _attention_modules(module)
     try:
@@ -146,12 +147,14 @@ def _check_scale(scale: float | Mapping[int, float]) -> None:
     if isinstance(scale, Mapping):
         for index in scale:
             if not whole(index) or index < 0:
-                raise ValueError(f"attention_scale is for no site {index!r}: sites are counted from 0, as they run")
+                raise ValueError(
+                    f"attention_scale is for no site {shown(index)}: sites are counted from 0, as they run"
+                )
     factors: list[Any] = [*scale.values()] if isinstance(scale, Mapping) else [scale]
     for factor in factors:
         if isinstance(factor, bool) or not isinstance(factor, Real) or not 0 < float(factor) < math.inf:
             raise ValueError(
-                f"attention_scale must be a number above 0 and finite, not {factor!r}; 1 is the trained model"
+                f"attention_scale must be a number above 0 and finite, not {shown(factor)}; 1 is the trained model"
             )
 
 

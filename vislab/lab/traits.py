@@ -166,7 +166,7 @@ class Settings(traitlets.HasTraits):
         numbers = value if isinstance(value, tuple) else (value,)
         pair = name == "image_size" and isinstance(value, tuple) and len(value) == 2
         if value is not None and not ((pair or len(numbers) == 1) and all(whole(n) and n > 0 for n in numbers)):
-            raise traitlets.TraitError(f"{name} is a whole number of pixels above 0, or None, not {value!r}")
+            raise traitlets.TraitError(f"{name} is a whole number of pixels above 0, or None, not {shown(value)}")
         sizes = {"patch_size": self.patch_size, "image_size": self.image_size, name: value}
         if self._model_is_known:
             assert self._ready is not None

@@ -149,6 +149,11 @@ def probing(
     target: a class, by label or index; by default the predicted one; or a function of the model's output for one image
     that gives one number. progress: told (done, total) by methods that take long; by default a bar is shown.
     """
+    if isinstance(target, type):
+        raise ValueError(
+            f"target is the class {target.__name__} of Python: give a label or an index of {model.name}'s, or a "
+            "function of its output"
+        )
     if model.names is not None and target is not None and not callable(target):
         target = model.class_index(target)
     with model.prepared(image, image_size=image_size, patch_size=patch_size, gradients=True) as prepared:

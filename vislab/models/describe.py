@@ -84,6 +84,11 @@ def _placed(
     """The input size that a module was made for, (height, width) px, and the places of its tokens in it."""
     if not any(p.is_floating_point() for p in module.parameters()):
         raise ValueError(f"{name} has no weights, so nothing to run on an image: load takes a Vision Transformer")
+    if any(part.is_meta for part in (*module.parameters(), *module.buffers())):
+        raise ValueError(
+            f"{name} is on the meta device, or a part of it: it has shapes there and no weights. Give it memory by "
+            "module.to_empty(device='cpu'), load its state_dict, and give vislab.load that"
+        )
     refused: Lost | None = None
     for size in _sizes(module, how, grid):
         try:

@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from ..core.checks import first_line, shown
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -23,6 +25,24 @@ def fastest() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def device_of(device: object) -> torch.device:
+    """A device by its name, or as torch has it. Raises ValueError for what is none, and for one that is not here."""
+    import torch
+
+    if not isinstance(device, str | torch.device):
+        raise ValueError(f"device is a name such as 'cpu', or a torch.device, not {shown(device)}")
+    try:
+        here = torch.device(device)
+        torch.empty(0, device=here)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        said = first_line(error)
+        said = said if len(said) < 160 else said[:159] + "…"
+        raise ValueError(f"no device {shown(str(device))} here ({said}): this machine has {fastest()}") from None
+    if here.type == "meta":
+        raise ValueError("the meta device holds shapes and no weights, so nothing runs there: take 'cpu' or another")
+    return here
 
 
 def free_memory(device: torch.device | str) -> int:

@@ -13,7 +13,8 @@ from typing import Any, cast
 from safetensors import SafetensorError
 from torch import nn
 
-from ..core.checks import first_line
+from ..core.checks import first_line, shown
+from ..core.files import place_of
 from ..core.imports import IMPORTING, LOADING, library
 from .config import outline, outline_of
 from .describe import described
@@ -121,12 +122,13 @@ def processor_of(processor: Any) -> Any:
                 f"preprocessor_config.json, not {type(processor).__name__}"
             )
         return found
-    where = str(Path(processor).expanduser()) if Path(processor).expanduser().is_dir() else str(processor)
     try:
+        folder = place_of(str(processor))
+        where = str(folder if folder.is_dir() else processor)
         return part("AutoImageProcessor").from_pretrained(where, **safely(where))
     except (OSError, ValueError, ImportError) as error:
         raise OSError(
-            f"cannot load an image processor from {str(processor)!r}: {first_line(error)} Give a folder with its "
+            f"cannot load an image processor from {shown(str(processor))}: {first_line(error)} Give a folder with its "
             "preprocessor_config.json, or the processor itself, such as transformers.ViTImageProcessor()"
         ) from error
 
@@ -185,7 +187,7 @@ def of_torchvision(name: str, which: str) -> Model:
     torchvision = library("torchvision")
     if which not in torchvision.models.list_models() or not which.startswith("vit_"):
         known = ", ".join(m for m in torchvision.models.list_models() if m.startswith("vit_"))
-        raise ValueError(f"torchvision has no Vision Transformer {which!r}: it has {known}")
+        raise ValueError(f"torchvision has no Vision Transformer {shown(which)}: it has {known}")
     weights = torchvision.models.get_model_weights(which).DEFAULT
     try:
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
@@ -214,6 +216,6 @@ def of_timm(name: str, which: str) -> Model:
             raise OSError("the hub does not answer.")
         with LOADING:
             module = timm.create_model(f"hf-hub:timm/{which}", pretrained=True).eval()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise OSError(f"cannot load {name!r}: {first_line(error)} {advice(name, 'vislab.load')}") from error
     return described(name, module, None)

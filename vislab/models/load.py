@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core.checks import first_line
-from ..core.files import assets
+from ..core.checks import shown
+from ..core.files import assets, place_of
 from ..core.geometry import Grid
 from .describe import described
-from .device import fastest
+from .device import device_of, fastest
 from .folder import of_folder
 from .given import given
 from .hub import of_timm, of_torchvision, of_transformers, processor_of
 from .known import DTYPES, EMBEDDED
 from .model import Model
 from .preprocessing import of_processor, own_size
+
+_TAKE = "take 'embedded', a hub name such as 'facebook/dinov2-small', or a local folder"
 
 
 def load(
@@ -48,11 +50,16 @@ def load(
     an unknown name, for files of pickles, for labels of another number, and for a processor beside what brings its
     own, TypeError for what is no module, OSError where the hub or the folder does not give the model.
     """
-    if grid is not None and not isinstance(model, nn.Module):
-        raise ValueError(f"where the tokens of {getattr(model, 'name', model)} are is known: leave grid out")
+    if grid is not None and not isinstance(grid, Grid):
+        raise ValueError(f"grid is a vislab.Grid(rows, cols, patch, prefix, suffix), not {shown(grid)}")
+    if grid is not None and isinstance(model, str | Path | Model):
+        name = model.name if isinstance(model, Model) else shown(str(model)).strip("'")
+        raise ValueError(f"where the tokens of {name} are is known: leave grid out")
+    place = None if device is None else device_of(device)
+    kind = None if dtype is None else _dtype(dtype)
     if isinstance(model, str | Path):
         made = _named(str(model), processor)
-        device, dtype = device or fastest(), dtype or "float32"
+        place, kind = place or torch.device(fastest()), kind or torch.float32
     elif isinstance(model, Model):
         if processor is not None:
             raise ValueError(f"{model.name} brings its own preprocessing: leave processor out")
@@ -62,14 +69,16 @@ def load(
         processor = own if processor is None else processor_of(processor)
         how = None if processor is None else of_processor(processor, lambda: own_size(module))
         made = described(type(module).__name__, module, how, grid=grid)
-    made.module.to(_device(device) if device is not None else None, _dtype(dtype) if dtype is not None else None)
+    made.module.to(place, kind)
     return made if labels is None else _labelled(made, labels)
 
 
 def _labelled(model: Model, labels: Sequence[str]) -> Model:
     """The model with other names for its classes, as many as a forward of it has logits."""
-    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
-        raise ValueError(f"labels is a list of names, one for each class, not {labels!r}")
+    said = labels
+    labels = [*said] if isinstance(said, Iterable) and not isinstance(said, str) else []
+    if not labels or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"labels is a list of names, one for each class, not {shown(said)}")
     if len(set(labels)) < len(labels):
         raise ValueError(f"labels names {next(one for one in labels if labels.count(one) > 1)!r} twice")
     found = replace(model, names=None).classes
@@ -80,27 +89,20 @@ def _labelled(model: Model, labels: Sequence[str]) -> Model:
     return replace(model, names=tuple(labels))
 
 
-def _device(device: str | torch.device) -> torch.device:
-    try:
-        here = torch.device(device)
-        torch.empty(0, device=here)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"no device {str(device)!r} here ({first_line(error)}): this machine has {fastest()}"
-        ) from None
-    return here
-
-
 def _dtype(dtype: torch.dtype | str) -> torch.dtype:
     known = {name: getattr(torch, name) for name in DTYPES}
     wanted = known.get(dtype) if isinstance(dtype, str) else dtype
-    if wanted not in known.values():
-        raise ValueError(f"dtype is {', '.join(known)}, not {dtype!r}")
-    return wanted  # type: ignore[return-value]
+    if not isinstance(wanted, torch.dtype) or wanted not in known.values():
+        raise ValueError(f"dtype is {', '.join(known)}, not {shown(dtype)}")
+    return wanted
 
 
 def _named(name: str, processor: Any) -> Model:
-    folder, library = Path(name).expanduser(), name.partition("/")[0]
+    try:
+        folder = place_of(name)
+    except ValueError as error:
+        raise ValueError(f"unknown model {shown(name)}, {error}: {_TAKE}") from None
+    library = name.partition("/")[0]
     if name and folder.is_dir():
         return of_folder(name, folder, processor)
     known = name in EMBEDDED or (library in ("torchvision", "timm") and "/" in name)
@@ -119,7 +121,5 @@ def _named(name: str, processor: Any) -> Model:
     if library == "timm" and rest:
         return of_timm(name, rest)
     if not rest or name.startswith((".", "/", "~")):
-        raise ValueError(
-            f"unknown model {name!r}: take 'embedded', a hub name such as 'facebook/dinov2-small', or a local folder"
-        )
+        raise ValueError(f"unknown model {shown(name)}: {_TAKE}")
     return of_transformers(name, name, processor)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.checks import meant, whole
+from ..core.checks import check_counts, meant, one_of, shown, whole
 from ..core.geometry import Frame, Grid
 from ..core.images import load_image
 from ..engine.capture import Capture
@@ -225,13 +225,13 @@ class Model(Outline):
         labels = self.labels
         if labels is None:
             raise ValueError(self._names_nothing())
-        if target in labels:
-            return labels.index(str(target))
+        if one_of(target, labels):
+            return labels.index(target)
         if whole(target) and 0 <= target < len(labels):
             return int(target)
-        hint = meant(target, labels) or (f": it knows {', '.join(labels)}" if len(labels) <= FEW else "")
+        hint = meant(shown(target), labels) or (f": it knows {', '.join(labels)}" if len(labels) <= FEW else "")
         raise ValueError(
-            f"{self.name} knows no class {target!r}: give a label or an index from 0 to {len(labels) - 1}{hint}"
+            f"{self.name} knows no class {shown(target)}: give a label or an index from 0 to {len(labels) - 1}{hint}"
         )
 
     def _names_nothing(self) -> str:
@@ -245,6 +245,7 @@ class Model(Outline):
         found = self.classes
         if run.logits is None or found is None:
             raise ValueError(self._names_nothing())
+        check_counts(top=count)
         best = found.scores(run.logits).topk(min(count, len(found.labels)))
         return [(found.labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
@@ -267,7 +268,8 @@ class Model(Outline):
         for layer in attention_scale:
             if not whole(layer) or not -self.layers <= layer < self.layers:
                 raise ValueError(
-                    f"attention_scale is for no layer {layer!r}: layers of {self.name} run from 0 to {self.layers - 1}"
+                    f"attention_scale is for no layer {shown(layer)}: layers of {self.name} run from 0 to "
+                    f"{self.layers - 1}"
                 )
         return {layer % self.layers: scale for layer, scale in attention_scale.items()}
 

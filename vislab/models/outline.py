@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..core.checks import whole
+from ..core.checks import shown, whole
 from ..core.costs import attention_memory
 from ..core.geometry import Frame, Grid
 from .preprocessing import ImageSize, Preprocessing, sides
@@ -118,7 +118,7 @@ class Outline:
 
     def _patch_size(self, patch_size: int) -> int:
         if not whole(patch_size) or patch_size < 1:
-            raise ValueError(f"patch_size is a whole number of pixels above 0, not {patch_size!r}")
+            raise ValueError(f"patch_size is a whole number of pixels above 0, not {shown(patch_size)}")
         patch_size = int(patch_size)
         if (patch_size, patch_size) != self.patch and self.attends and not self.resizable:
             raise ValueError(f"{self.name} keeps its patches of {self.patch[0]} px: leave patch_size out")

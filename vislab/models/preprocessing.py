@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..core.checks import whole
+from ..core.checks import shown, whole
 from ..core.decode import MAX_PIXELS
 from ..core.geometry import Frame
 
@@ -152,8 +152,14 @@ ImageSize = int | tuple[int, int]
 
 
 def sides(image_size: ImageSize) -> tuple[int, int]:
-    """(height, width) px of an input. Raises ValueError for what is no size."""
+    """(height, width) px of an input. Raises ValueError for what is no size, or larger than pictures are."""
     size = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
     if len(size) != 2 or not all(whole(s) and s > 0 for s in size):
-        raise ValueError(f"image_size is a number of pixels or (height, width), not {image_size!r}")
+        raise ValueError(f"image_size is a number of pixels or (height, width), not {shown(image_size)}")
+    if math.prod(map(int, size)) > MAX_PIXELS:
+        side = math.isqrt(MAX_PIXELS)
+        raise ValueError(
+            f"image_size {shown(image_size)} is larger than any picture: the limit is {MAX_PIXELS // 10**6} million "
+            f"pixels, such as {side}×{side}"
+        )
     return int(size[0]), int(size[1])
