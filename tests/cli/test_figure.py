@@ -31,7 +31,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vislab.models.load.fastest", lambda: "cpu")
     named = load._named
     monkeypatch.setattr(
-        "vislab.models.load._named", lambda name: LOADED.get(name) or LOADED.setdefault(name, named(name))
+        "vislab.models.load._named", lambda name, *how: LOADED.get(name) or LOADED.setdefault(name, named(name, *how))
     )
     for k, name in enumerate(NAMES):
         path = Path("photos", f"{name}.png")

@@ -38,11 +38,11 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vislab.models.device.fastest", lambda: "cpu")
     named = models_load._named
 
-    def load_once(name: str) -> vislab.Model:
+    def load_once(name: str, processor: object) -> vislab.Model:
         if name not in known.EMBEDDED:
-            return named(name)
+            return named(name, processor)
         if name not in LOADED:
-            LOADED[name] = named(name)
+            LOADED[name] = named(name, processor)
         return LOADED[name]
 
     monkeypatch.setattr("vislab.models.load._named", load_once)

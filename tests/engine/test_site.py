@@ -93,6 +93,24 @@ def test_rows_of_windows_are_the_models_own() -> None:
         assert torch.allclose(block, own.view(2, 4, 2, 16, 16)[:, window], atol=1e-6)
 
 
+def test_windows_with_heads_in_the_batch_are_told_apart() -> None:
+    torch.manual_seed(0)
+    sizes = {"image_size": 64, "patch_size": 8, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = roughened(hf.VitDetModel(hf.VitDetConfig(**sizes, window_size=4, window_block_indices=[0]))).eval()
+    inputs = {"pixel_values": image(64, 64)}
+    cap = read(model, inputs)
+    with torch.no_grad():
+        windowed, whole = model(**inputs, output_attentions=True).attentions
+    assert [(site.batch, site.heads, site.keys, site.windows) for site in cap.layers] == [(2, 2, 64, 4), (2, 2, 64, 1)]
+    assert difference([cap.attention(1, slice(None))], [whole]) < 1e-5
+    places = cap.layers[0].places
+    assert places is not None
+    for window, at in enumerate(places):
+        block = cap.attention(0, slice(None))[:, :, at][..., at]
+        assert torch.allclose(block, windowed.view(2, 4, 2, 16, 16)[:, window], atol=1e-5)
+    assert repr(vislab.load(model)) == "<Model VitDetModel: 2 layers of 2 heads, patches of 8×8 px, input 64×64 px>"
+
+
 def test_frames_are_named() -> None:
     class Frames(nn.Module):
         def __init__(self) -> None:

@@ -563,7 +563,7 @@ def test_without_classes_there_is_nothing_to_lose(told: list, few: list[int]) ->
     )
     lab = Lab("church", model=module, detector=None).wait(60)
     ask(lab, "methods", open=True)
-    assert "names nothing" in removals(told)[0][0]["refused"]
+    assert "no classifier" in removals(told)[0][0]["refused"]
     sent = {content["method"]: content for content, _ in told if content["kind"] == "method"}
     assert sent["cls"]["worth"] is None
     assert "random" not in sent

@@ -1,10 +1,11 @@
-"""`capture`: the hooks on a torch module's attention modules, while it runs as it is.
+"""`capture`: the hooks on a torch module, while it runs as it is.
 
-Queries meet keys in one call: `scaled_dot_product_attention`, or an explicit softmax where a module has no fused
-attention. What goes into that call inside an attention module is kept: queries and keys after projection, normalisation
-and rotation, with scale and mask (of an explicit softmax its result, unless it is taken of nothing but a product, which
-then is that of queries and keys). That is O(n) memory, no family needs an adapter, and any row of attention can be
-computed again when someone asks for it.
+Queries meet keys in one call: `scaled_dot_product_attention`, or an explicit softmax of their product that comes to
+weigh values. Such calls are found by watching the module run, and each belongs to the innermost module that runs then,
+whatever that is called. What goes into the call is kept: queries and keys after projection, normalisation and rotation,
+with scale and mask (of an explicit softmax what weighs the values, unless there is no more to it than the product of
+queries and keys). That is O(n) memory, no family needs an adapter, and any row of attention can be computed again when
+someone asks for it.
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ def capture(
 ) -> Iterator[Capture]:
     """Keep what the attention sites of any torch module do in the forwards inside the block.
 
-    The module runs as it is, in its own dtype and with its fused attention (nn.MultiheadAttention and torch's encoders
-    without their inference fast path, which differs by rounding); afterwards nothing of the capture is left on it,
-    whatever happened. attention_scale: factor s of q·kᵀ in softmax(s·q·kᵀ/√d + bias), a real intervention, above 0; for
-    all sites, or {index in execution order: s}. Each site is verified on some rows of its first forward: attention
-    recomputed from its queries and keys must give its own output. A site that fails is refused by name when read; one
-    that is to be scaled and makes its own softmax, at once. gradients: keep what `Capture.differentiate` needs, the
-    values and the graph; where neither input nor weights require one, it begins at the first attention. Gradient
-    checkpointing is refused where gradients are kept, or would go through scaled attention.
+    The module runs as it is, in its own dtype and with its fused attention (nn.MultiheadAttention and torch's
+    encoders without their inference fast path, which differs by rounding); afterwards nothing of the capture is
+    left on it, whatever happened. attention_scale: factor s of q·kᵀ in softmax(s·q·kᵀ/√d + bias), a real
+    intervention, above 0; for all sites, or {index in execution order: s}. Each site is verified on some rows of
+    its first forward: attention recomputed from its queries and keys must give its own output. A site that fails is
+    refused by name when read; one that is to be scaled and adds more to its own softmax, at once. A module that
+    attends more than once in a forward has a site for each time, named "path[0]", "path[1]". gradients: keep what
+    `Capture.differentiate` needs, the values and the graph; where neither input nor weights require one, it begins
+    at the first attention. Gradient checkpointing is refused where gradients are kept, or would go through scaled
+    attention.
 
     The last forward counts. Only the thread that opened the capture is recorded, and copies of the module are models of
     their own. A compiled model is read between its graphs; one of a single graph (fullgraph) is refused. Captures may

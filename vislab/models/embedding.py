@@ -155,7 +155,8 @@ class _Watch(TorchFunctionMode):
         elif func in _SOFTMAX:
             logits = args[0] if args else kwargs["input"]
             if logits.ndim > 2:
-                self._reach(logits.shape[-2], logits.shape[-3], None, whole=logits.ndim > 3 and logits.shape[0] == 1)
+                heads = logits.shape[-3] if logits.ndim > 3 else 0  # else images and windows may be there, too
+                self._reach(logits.shape[-2], heads, None, whole=logits.ndim > 3 and logits.shape[0] == 1)
         return func(*args, **kwargs)
 
     def _reach(self, attending: int, heads: int, query: Tensor | None, *, whole: bool) -> None:
