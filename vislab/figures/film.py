@@ -16,6 +16,7 @@ from ..core.heatmap import Heatmap
 from .captions import caption_of, describe
 from .colours import colour_range
 from .drawing import pixels_of, styled
+from .layout import plan
 from .page import Look, Normalise, Panel
 from .panel import panel
 from .provenance import record_of
@@ -53,11 +54,11 @@ def write_film(path: Path, figures: Iterable[Panel], rate: float) -> dict[str, A
         part, writer, count = Path(folder, f"film{FILM}"), None, 0
         try:
             for figure in figures:
+                if writer is None:
+                    size = _size(figure)
+                    writer = _opened(part, size, rate)
                 with styled():
                     pixels = pixels_of(figure)
-                if writer is None:
-                    size = (pixels.shape[0] // 2 * 2, pixels.shape[1] // 2 * 2)  # the codec halves its colours
-                    writer = _opened(part, size, rate)
                 writer.write(np.ascontiguousarray(_set(pixels, size)[..., ::-1]))
                 count += 1
                 one = record_of(figure, FILM)
@@ -72,11 +73,19 @@ def write_film(path: Path, figures: Iterable[Panel], rate: float) -> dict[str, A
     return {name: value for name, value in record.items() if name not in ("cells", "listed", "call")}
 
 
-def _opened(part: Path, size: tuple[int, int], rate: float) -> cv2.VideoWriter:
-    if max(size) > _LARGEST:
+def _size(figure: Panel) -> tuple[int, int]:
+    """(height, width), px, even numbers since the codec halves its colours. ValueError where it takes fewer."""
+    page = plan(figure)
+    height, width = (int(side / 25.4 * figure.look.dpi) // 2 * 2 for side in (page.height, page.width))
+    if not 2 <= min(height, width) <= max(height, width) <= _LARGEST:
         raise ValueError(
-            f"a film of {size[1]:,}×{size[0]:,} px is larger than {_LARGEST:,} a side: take a smaller dpi or width"
+            f"a film of {width:,}×{height:,} px is beyond the 2 to {_LARGEST:,} px that a side may have: take another "
+            "dpi or width"
         )
+    return height, width
+
+
+def _opened(part: Path, size: tuple[int, int], rate: float) -> cv2.VideoWriter:
     writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*_CODE), rate, size[::-1])
     if not writer.isOpened():
         raise RuntimeError(
