@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 import vislab
@@ -49,6 +51,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("examples")
     for sample, name in zip(vislab.samples().values(), ("photo", "street", "a", "b"), strict=False):
         shutil.copy(sample, place / f"{name}.jpg")
+    clip = cv2.VideoWriter(str(place / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
+    for shade in range(0, 120, 20):
+        clip.write(np.full((48, 64, 3), shade, np.uint8))
+    clip.release()
     vislab.save(place / "figure.png", vislab.explain(place / "photo.jpg", method="cls"))
     return place
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .api.focus import Focus, focus
     from .api.reproduce import Reproduction, reproduce
     from .core.cache import Cache, cache
+    from .core.clip import ClipFrame, frames
     from .core.costs import attention_flops, attention_memory
     from .core.geometry import Frame, Grid
     from .core.heatmap import Heatmap
@@ -46,6 +47,7 @@ __all__ = [
     "AttentionRefused",
     "Cache",
     "Capture",
+    "ClipFrame",
     "Detections",
     "Detector",
     "Evaluation",
@@ -72,6 +74,7 @@ __all__ = [
     "explain",
     "explain_box",
     "focus",
+    "frames",
     "load",
     "load_detector",
     "load_image",
@@ -90,6 +93,7 @@ _HOME = {
     "AttentionRefused": "engine.site",
     "Cache": "core.cache",
     "Capture": "engine.capture",
+    "ClipFrame": "core.clip",
     "Detections": "detectors.detections",
     "Detector": "detectors.detector",
     "Evaluation": "evaluation.report",
@@ -116,6 +120,7 @@ _HOME = {
     "explain": "api.explain",
     "explain_box": "api.explain_box",
     "focus": "api.focus",
+    "frames": "core.clip",
     "load": "models.load",
     "load_detector": "detectors.load",
     "load_image": "core.images",

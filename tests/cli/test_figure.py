@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -228,3 +230,64 @@ def test_the_page_is_as_asked() -> None:
     with Image.open("f.png") as image:
         assert image.width == pytest.approx(85 / 25.4 * 50, abs=1)
         assert image.getpixel((0, 0))[3] == 0
+
+
+def scan(bands: int = 5) -> np.ndarray:
+    """(32, 48, bands) uint16 of 12 bits, as satellites send them, in scan.tif."""
+    values = np.random.default_rng(7).integers(0, 4096, (32, 48, bands)).astype(np.uint16)
+    tifffile.imwrite("scan.tif", values, photometric="minisblack", planarconfig="contig")
+    return values
+
+
+@pytest.mark.parametrize(
+    ("more", "reading"),
+    [
+        (["--bands", "3,2,1", "--stretch", "percentile"], {"bands": (3, 2, 1), "stretch": "percentile"}),
+        (["--bands", "4", "--stretch=-5,4000"], {"bands": (4,), "stretch": (-5.0, 4000.0)}),
+    ],
+)
+def test_bands_and_stretch_are_those_of_load_image(more: list[str], reading: dict[str, Any]) -> None:
+    scan()
+    assert main.main(["figure", "scan.tif", "--out", "scan.png", "--dpi", "50", "--beside", "npz", *more]) == 0
+    expected = vislab.explain(vislab.load_image("scan.tif", **reading), model=LOADED["embedded"])
+    with np.load("scan.npz") as held:
+        np.testing.assert_array_equal(held["values"], expected.values)
+    [image] = vislab.provenance("scan.png")["images"].values()
+    told = {name: tuple(image[name]) if isinstance(image[name], list) else image[name] for name in reading}
+    assert told == reading
+    assert len(image["ranges"]) == len(reading["bands"])
+
+
+def test_a_figure_of_other_bands_is_drawn_anew() -> None:
+    scan()
+    made = []
+    for bands in ("3,2,1", "1,2,3", "1,2,3"):
+        stretch = ["--bands", bands, "--stretch", "percentile"]
+        assert main.main(["figure", "scan.tif", "--out", "scan.png", "--dpi", "50", *stretch]) == 0
+        made.append(Path("scan.png").read_bytes())
+    assert made[0] != made[1] == made[2]
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "said"),
+    [
+        ([], 1, "a TIFF of 5 bands: choose the 3 .*vislab.figure --bands 3,2,1`"),
+        (["--bands", "9"], 1, "no band 9: the picture has 5"),
+        (["--bands", "3,2"], 2, "--bands: takes 3 bands .* or 1 .* such as 3,2,1, not '3,2'"),
+        (["--bands", "0"], 2, "counted from 1, .* not '0'"),
+        (["--stretch", "precentile"], 2, "not 'precentile'; did you mean 'percentile'"),
+        (["--stretch", "5,1"], 2, "takes percentile, or LOW,HIGH"),
+        (["--stretch", "nan,1"], 2, "takes percentile, or LOW,HIGH"),
+        (["--bands", "1"], 0, "comes out nearly black, .*`vislab figure --stretch percentile`"),
+    ],
+)
+def test_bands_that_cannot_be_shown_are_one_sentence(
+    more: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warnings.filters", [("default", None, UserWarning, None, 0)])  # as in a terminal
+    scan()
+    assert main.main(["figure", "scan.tif", "--out", "scan.png", "--dpi", "50", *more]) == status
+    err = capsys.readouterr().err
+    assert err.startswith("vislab: ")
+    assert len(err.splitlines()) == 1
+    assert re.search(said, err)

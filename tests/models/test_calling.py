@@ -85,6 +85,27 @@ def test_models_of_clips_are_refused_when_loaded() -> None:
         vislab.load(hf.TimesformerModel(config))
 
 
+@pytest.mark.parametrize("channels", [1, 4, 6])
+def test_models_of_other_channels_are_refused_with_a_way_that_works(channels: int) -> None:
+    module = tiny.roughened(hf.ViTForImageClassification(hf.ViTConfig(**tiny.VIT, num_channels=channels)))
+    with pytest.raises(ValueError, match=rf"It takes images of {channels} channels?, and pictures have 3: load a mod"):
+        vislab.load(module)
+
+    class Around(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = module
+
+        def forward(self, pixels: torch.Tensor) -> Any:
+            grey = pixels.mean(1, keepdim=True)
+            return self.model(grey if channels == 1 else torch.cat([pixels, grey.expand(-1, channels - 3, -1, -1)], 1))
+
+    for method in ("rollout", "relevance", "occlusion"):
+        heat = vislab.explain(photo((32, 32)), model=Around(), method=method)
+        assert heat.values.shape == (4, 4)
+        assert np.ptp(heat.values) > 0
+
+
 def test_a_module_that_needs_more_than_an_image_says_so() -> None:
     config = hf.SegGptConfig(
         **tiny.VIT | {"image_size": [32, 32]}, mlp_dim=48, merge_index=0, intermediate_hidden_state_indices=[0, 1, 1, 1]

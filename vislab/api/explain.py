@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core import fingerprints
 from ..core.checks import shown
+from ..core.clip import told
 from ..core.geometry import Frame, Grid
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
@@ -70,10 +71,11 @@ def explain(
     frame = frame.cut_from((picture.shape[0], picture.shape[1]), (x0, y0))
     token = _token(request.query, ready.grid(image_size, patch_size), frame)
     seen = np.ascontiguousarray(picture[y0:y1, x0:x1])
-    if region is None:
-        return heatmap(ready, None, seen, request, token=token)
-    request = replace(request, region=corners)
+    request = request if region is None else replace(request, region=corners)
     heat = heatmap(ready, None, seen, request, token=token)
+    heat = replace(heat, facts={**heat.facts, **told(image)})
+    if region is None:
+        return heat
     return replace(heat, frame=heat.frame.cut_from((picture.shape[0], picture.shape[1]), (x0, y0)), image=picture)
 
 

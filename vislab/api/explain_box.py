@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..core import fingerprints
+from ..core.clip import told
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
 from ..detectors import maps
@@ -51,4 +52,4 @@ def explain_box(
     heat = maps.heatmap(glance, request)
     request = replace(request, method=heat.method)  # type: ignore[arg-type]
     settings = {"detector": ready.name, **request.settings}
-    return replace(heat, settings=settings, facts=fingerprints.of_module(ready.module))
+    return replace(heat, settings=settings, facts={**fingerprints.of_module(ready.module), **told(image)})

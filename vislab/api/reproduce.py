@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..core.clip import ClipFrame
 from ..core.fingerprints import of_image
 from ..core.heatmap import Heatmap
 from ..core.images import SUFFIXES, load_image, samples
@@ -154,14 +155,16 @@ def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any) -> Heatmap
     which = "detector" if "detector" in settings else "model"
     name = settings.get(which, "embedded")
     own = model.get(name) if isinstance(model, Mapping) else model
+    clip = one["facts"].get("clip")
+    source = image if clip is None else ClipFrame(image, clip["frame"], clip["second"])
     try:
         if which == "detector":
-            return explain_box(image, **settings | {"detector": detector_of(name if own is None else own)})
+            return explain_box(source, **settings | {"detector": detector_of(name if own is None else own)})
         dtype = one["facts"].get("dtype", "float32")
         ready = _model(name, dtype) if own is None else model_of(own)
     except ValueError as error:
         raise ValueError(f"{error}. Or give the {which} itself: vislab.reproduce(…, model=…)") from error
-    return explain(image, **settings | {"model": ready})
+    return explain(source, **settings | {"model": ready})
 
 
 def _model(name: str, dtype: str) -> Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import sys
@@ -142,6 +143,32 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"takes a number from 0 to 1, not {text!r}")
     return value
+
+
+def bands(text: str) -> tuple[int, ...]:
+    """ "3,2,1" or "4" -> the bands that are red, green and blue, or grey, counted from 1."""
+    parts = text.split(",")
+    if len(parts) not in (1, 3) or not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"takes 3 bands (red, green, blue) or 1 (grey), counted from 1, such as 3,2,1, not {text!r}"
+        )
+    return tuple(map(int, parts))
+
+
+def stretch(text: str) -> str | tuple[float, float]:
+    """ "percentile", or "0,4095" -> the values that are black and white."""
+    if text == "percentile":
+        return text
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not (math.isfinite(high - low) and low < high):
+        raise argparse.ArgumentTypeError(
+            f"takes percentile, or LOW,HIGH, the values that are black and white, such as 0,4095, not {text!r}"
+            f"{meant(text, ['percentile'])}"
+        )
+    return low, high
 
 
 def csv_path(text: str) -> str:

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..methods.registry import METHODS, options
 from ..methods.request import DEFAULTS
-from .arguments import (
-    UsageError,
-    beside,
-    cell,
-    csv_path,
-    index_or,
-    load_model,
-    page_width,
-    report,
-    scale,
-    sentence,
-    share,
-    whole,
-)
-from .photos import destinations, is_figure, photos_argument, photos_of, sweep
+from .arguments import bands, beside, cell, csv_path, index_or, page_width, report, scale, share, stretch, whole
+from .asking import Asker, PhotoError, beside_of, check_display, look_of, photo_errors, warnings_told
+from .clip import clip_among, clip_arguments, run_clip
+from .photos import Photo, destinations, photos_argument, photos_of, sweep
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +34,9 @@ examples:
   vislab figure photo.jpg --patch-size 8 --attention-scale 0:0.5,11:2 --out values.npz
   vislab figure 'photos/*.jpg' --model facebook/dinov2-small --image-size 336x448 --out figures/
   vislab figure photos/ --out figures/ --width column --beside npz --csv table.csv
+  vislab figure scan.tif --bands 3,2,1 --stretch percentile --out scan.png
+  vislab figure clip.mp4 --every 5 --out sheet.pdf
+  vislab figure clip.mp4 --out clip-maps.mp4
 
 The paths go to standard output. A photo that cannot be read is named on standard error and passed over; the exit status
 is then 1. What an earlier call with the same settings has finished, even one that was interrupted, is not done again.
@@ -56,10 +46,6 @@ is then 1. What an earlier call with the same settings has finished, even one th
 _OPTION_TYPES: dict[str, Any] = {"share": share, "index": int, "count": whole}
 
 
-class PhotoError(Exception):
-    """One photo cannot be shown; others may."""
-
-
 def figure_arguments(parser: argparse.ArgumentParser) -> None:
     photos_argument(parser)
     parser.add_argument(
@@ -67,8 +53,20 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="PATH",
         help="file to write: .png, .jpg, .pdf, .svg, or .npz for the values; for several photos a folder (of PNGs), "
-        "or a path with {name}, which becomes each photo's name",
+        "or a path with {name}, which becomes each photo's name; of a clip .mp4 too",
     )
+    group = parser.add_argument_group("picture")
+    group.add_argument(
+        "--bands", type=bands, metavar="R,G,B|N", help="bands of a TIFF that are shown, counted from 1, such as 3,2,1"
+    )
+    group.add_argument(
+        "--stretch",
+        type=stretch,
+        metavar="percentile|LOW,HIGH",
+        help="what is black and what is white: 2 %% and 98 %% of each band, or values as stored (--stretch=-5,40 where "
+        "one is below 0; default: the full range of their type)",
+    )
+    clip_arguments(parser)
     group = parser.add_argument_group("attention")
     usual = DEFAULTS["method"]
     group.add_argument("--method", choices=list(METHODS), default=usual, help=f"(default: {usual})")
@@ -136,23 +134,26 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_figure(args: argparse.Namespace) -> int:
-    options = _method_options(args)
-    paths = destinations(args.out, photos_of(args.photos))
-    _check_display(args)
+    asker, photos = Asker(args), photos_of(args.photos)
+    check_display(args)
+    with warnings_told(args.debug):
+        if clip := clip_among(photos, args):
+            return run_clip(asker, clip)
+        return _run_photos(asker, destinations(args.out, photos))
+
+
+def _run_photos(asker: Asker, paths: Mapping[Photo, Path]) -> int:
     from tqdm import tqdm
 
     from ..core.files import check_folder, write
     from .table import table
 
+    args = asker.args
     listed = Path(args.csv).expanduser() if args.csv else None
     if listed:
         check_folder(listed)  # before hours of work, not after
-    for figure in paths.values():
-        for other in _others(figure, args):
-            if other.exists() and not _is_ours(other, figure):
-                raise UsageError(f"--beside would overwrite {str(other)!r}, which vislab did not write: move it away")
-    sweep([one for path in paths.values() for one in (path, *_others(path, args))])
-    batch = _Batch(args, options)
+    sweep([one for path in paths.values() for one in (path, *beside_of(path, args))])
+    batch = _Batch(asker)
     hidden = len(paths) == 1 or not (sys.stderr.isatty() or len(paths) >= MANY)
     rows: list[Mapping[str, Any]] = []
     try:
@@ -181,11 +182,9 @@ def run_figure(args: argparse.Namespace) -> int:
 class _Batch:
     """The photos of one call. kept: how many of them had their files already."""
 
-    def __init__(self, args: argparse.Namespace, options: Mapping[str, Any]) -> None:
-        self.args, self.options, self.kept = args, options, 0
-        # Loaded once, and only when a photo is there to look at.
-        self.model = cache(lambda: load_model(args))
-        settings = {name: value for name, value in vars(args).items() if name not in ELSEWHERE}
+    def __init__(self, asker: Asker) -> None:
+        self.asker, self.args, self.model, self.kept = asker, asker.args, asker.model, 0
+        settings = {name: value for name, value in vars(asker.args).items() if name not in ELSEWHERE}
         self.settings = settings | {"vislab": import_module("vislab").__version__}
 
     def draw(self, photo: str, path: Path) -> dict[str, Any]:
@@ -197,48 +196,23 @@ class _Batch:
         from .table import done, job_of, row_of
 
         args, away = self.args, "://" in photo
-        with _photo_errors(OSError, ValueError):
-            image = None if path.exists() and not away else load_image(photo)
+        reading: Any = {"bands": args.bands, "stretch": args.stretch}
+        with photo_errors(OSError, ValueError):
+            image = None if path.exists() and not away else load_image(photo, **reading)
             content = of_bytes(Path(photo).expanduser().read_bytes()) if image is None or not away else of_image(image)
         ready = self.model()
         job = job_of(photo=content, weights=of_weights(ready.module), **self.settings)
-        if row := done(job, path, _others(path, args)):
+        if row := done(job, path, beside_of(path, args)):
             self.kept += 1
             return row
-        with _photo_errors(OSError, ValueError):
-            image = load_image(photo) if image is None else image
-        heat = self._explained(photo, image)
+        with photo_errors(OSError, ValueError):
+            image = load_image(photo, **reading) if image is None else image
+        heat = self.asker.explained(photo, image)
         row = row_of(heat, self._predictions(image, heat))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _photo_errors(ValueError, name=photo):
-            write_all(path, panel(heat, **_look(args)), beside=args.beside, notes={"job": job, "row": row})
+        with photo_errors(ValueError, name=photo):
+            write_all(path, panel(heat, **look_of(args)), beside=args.beside, notes={"job": job, "row": row})
         return row
-
-    def _explained(self, photo: str, image: np.ndarray) -> Heatmap:
-        from ..api.explain import explain
-
-        args, ready = self.args, self.model()
-        with _photo_errors(ValueError, name=photo):
-            frame = ready.frame(
-                (image.shape[0], image.shape[1]), image_size=args.image_size, patch_size=args.patch_size
-            )
-        query: Any = "cls"
-        if args.patch is not None:
-            x0, y0, x1, y1 = frame.box_to_source(ready.grid(args.image_size, args.patch_size).box(*args.patch))
-            query = ((x0 + x1) / 2, (y0 + y1) / 2)
-        return explain(
-            image,
-            model=ready,
-            method=args.method,
-            layer=args.layer,
-            head=args.head,
-            query=query,
-            target=int(args.target) if args.target is not None and args.target.isdecimal() else args.target,
-            attention_scale=args.attention_scale,
-            patch_size=args.patch_size,
-            image_size=args.image_size,
-            **self.options,
-        )
 
     def _predictions(self, image: np.ndarray, heat: Heatmap) -> list[tuple[str, float]]:
         """Of the run that made the map, or, where its method made several, of one more; none where no class is."""
@@ -250,57 +224,3 @@ class _Batch:
         sizes = {"image_size": args.image_size, "patch_size": args.patch_size}
         run = ready.run(image, attention_scale=args.attention_scale, **sizes)
         return ready.top(run) if run.logits is not None else []
-
-
-def _others(path: Path, args: argparse.Namespace) -> list[Path]:
-    """What is asked for beside a figure."""
-    return [path.with_suffix(f".{suffix}") for suffix in args.beside]
-
-
-def _is_ours(path: Path, figure: Path) -> bool:
-    """Whether what stands beside a figure was written there by vislab."""
-    if path.suffix == ".npz":
-        return is_figure(path)
-    return (b'"vislab"' if path.suffix == ".json" else figure.name.encode()) in path.read_bytes()
-
-
-def _look(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("opacity", "colormap", "smooth", "width", "theme", "transparent", "dpi")
-    return {name: getattr(args, name) for name in names}
-
-
-@contextmanager
-def _photo_errors(*kinds: type[Exception], name: str = "") -> Iterator[None]:
-    """Errors that are one photo's own, named by it where the message does not."""
-    try:
-        yield
-    except kinds as error:
-        raise PhotoError(f"{name!r}: {error}" if name else sentence(error)) from error
-
-
-def _method_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of the method that are on the command line, by name."""
-    entry = METHODS[args.method]
-    chosen = {option: value for option in options() if (value := getattr(args, option.name)) is not None}
-    for option in chosen:
-        if option not in entry.options:
-            takers = " and ".join(options()[option])
-            raise UsageError(f"--{option.name} is an option of --method {takers}, not of {args.method}")
-    if args.patch is not None and entry.with_query:
-        raise UsageError(
-            f"--method {args.method} shows what CLS attends to: leave --patch out, or take --method {entry.with_query}"
-        )
-    return {option.name: value for option, value in chosen.items()}
-
-
-def _check_display(args: argparse.Namespace) -> None:
-    from ..figures.colours import colour_table
-    from ..figures.page import Look
-
-    if args.transparent and Path(args.out).suffix.lower() in (".jpg", ".jpeg"):
-        raise UsageError("JPEG knows no transparency: take .png, .pdf or .svg, or leave --transparent out")
-    try:
-        colour_table(args.colormap)
-        Look(**_look(args))
-    except ValueError as error:
-        raise UsageError(str(error)) from error

@@ -74,9 +74,9 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def destinations(out: str, photos: Sequence[Photo]) -> dict[Photo, Path]:
-    """Where each photo's figure goes, no two to the same path and none over a photo."""
-    pattern = _pattern(out, photos)
+def destinations(out: str, photos: Sequence[Photo], *more: str) -> dict[Photo, Path]:
+    """Where each photo's figure goes, no two to the same path and none over a photo. more: suffixes beside figures'."""
+    pattern = _pattern(out, photos, more)
     paths = {photo: Path(pattern.replace("{name}", photo.name)) for photo in photos}
     spare((photo.source for photo in photos), paths.values(), f"--out {out!r}")
     taken: dict[str, Photo] = {}
@@ -98,7 +98,7 @@ def spare(photos: Iterable[str], paths: Iterable[str | Path], option: str) -> No
             raise UsageError(f"{option} would overwrite the photo {str(path)!r}: take another name or folder")
 
 
-def _pattern(out: str, photos: Sequence[Photo]) -> str:
+def _pattern(out: str, photos: Sequence[Photo], more: Sequence[str]) -> str:
     """The path of --out with {name} in it where a folder, or several photos, ask for it."""
     from ..core.files import check_folder
     from ..figures.formats import FORMATS
@@ -106,8 +106,9 @@ def _pattern(out: str, photos: Sequence[Photo]) -> str:
     path, several = Path(out).expanduser(), len(photos) > 1 or any(not photo.named for photo in photos)
     if path.is_dir() or out.endswith(("/", os.sep)) or (several and not path.suffix):
         path /= "{name}.png"
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"--out {out!r} has none of the suffixes {', '.join(FORMATS)}; for a folder end it with /")
+    if path.suffix.lower() not in (*FORMATS, *more):
+        suffixes = ", ".join((*FORMATS, *more))
+        raise UsageError(f"--out {out!r} has none of the suffixes {suffixes}; for a folder end it with /")
     if "{name}" not in str(path):
         if len(photos) > 1:
             raise UsageError(

@@ -16,8 +16,11 @@ Stretch = Literal["percentile"] | tuple[float, float]
 
 PERCENTILES = (2, 98)
 # The call that messages recommend, also those of functions that have no such options.
-STRETCHED = 'vislab.load_image(…, stretch="percentile")'
-_CHOOSE = "choose the 3 (red, green, blue) or the 1 (grey) to show, counted from 1: vislab.load_image(…, bands={})"
+STRETCHED = 'vislab.load_image(…, stretch="percentile") or `vislab figure --stretch percentile`'
+_CHOOSE = (
+    "choose the 3 (red, green, blue) or the 1 (grey) to show, counted from 1: image = vislab.load_image(…, bands={}), "
+    "which vislab.Lab(image) and all else take, or `vislab figure --bands {}`"
+)
 # Fingerprint of a picture -> how it was read: the pixels alone do not tell.
 _READ: dict[str, dict[str, Any]] = {}
 _REMEMBERED = 10_000  # pictures: the frames of a clip are many
@@ -67,7 +70,7 @@ def _check_range(stretch: Any) -> None:
 
 def example(count: int) -> str:
     """What to do about a picture of so many bands, of which none is named."""
-    return _CHOOSE.format("(3, 2, 1)" if count > 2 else "(1,)")
+    return _CHOOSE.format(*(("(3, 2, 1)", "3,2,1") if count > 2 else ("(1,)", "1")))
 
 
 def chosen(values: np.ndarray, bands: Sequence[int]) -> np.ndarray:

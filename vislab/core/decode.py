@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Pillow hands these to a program or the operating system to draw: a picture from anywhere must start neither.
 _DRAWINGS = {"EPS", "WMF"}
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")  # brands in its first bytes
 
 
 def from_file(file: IO[bytes], name: str, reading: Reading) -> np.ndarray:
@@ -114,8 +115,13 @@ def _what_to_try(head: bytes) -> str:
         )
     if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
         return "it is JPEG XL, which is not read here: export a JPEG or PNG from it"
-    if head[4:8] == b"ftyp":
-        return "it looks like HEIC or a video: export a JPEG or PNG from it"
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
+        return "it looks like HEIC: export a JPEG or PNG from it"
+    if head[4:8] in (b"ftyp", b"moov") or head.startswith(b"\x1aE\xdf\xa3") or head[8:] == b"AVI ":
+        return (
+            'it looks like a video: vislab.frames("clip.mp4", every=5) gives its frames, which are pictures, and '
+            "`vislab figure clip.mp4 --every 5` draws a sheet of their maps"
+        )
     if head.lstrip()[:1] == b"<":
         return "it looks like a web page or SVG: give the address of the picture itself, or export a PNG"
     return "give a JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP, or its pixels as an array (H, W, 3)"

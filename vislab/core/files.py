@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -36,11 +37,14 @@ def check_folder(path: Path) -> None:
         raise PermissionError(f"the folder {str(path.parent)!r} takes no files: save somewhere else")
 
 
-def write(path: Path, data: bytes) -> None:
-    """All of it or nothing: written beside the path, then moved there."""
+def write(path: Path, data: bytes | Path) -> None:
+    """All of it or nothing: written beside the path, then moved there. data: what goes in, or a file that holds it."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(data)
+        if isinstance(data, Path):
+            shutil.copyfile(data, part)
+        else:
+            part.write_bytes(data)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

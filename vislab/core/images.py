@@ -14,6 +14,7 @@ import numpy as np
 
 from .arrays import from_array
 from .bands import Reading, Stretch
+from .clip import ClipFrame
 from .decode import from_file, from_pil
 from .files import assets
 
@@ -27,12 +28,12 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", "
 
 
 def load_image(
-    source: str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray | Image,
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray | Image | ClipFrame,
     *,
     bands: Sequence[int] | None = None,
     stretch: Stretch | None = None,
 ) -> np.ndarray:
-    """Make one RGB picture of a path, an http(s) address, the bytes of a file, an array or a PIL image.
+    """Make one RGB picture of a path, an http(s) address, the bytes of a file, an array, a PIL image or a clip's frame.
 
     Returns (H, W, 3) uint8, a copy: EXIF orientation applied, an embedded colour profile converted to sRGB, 16 bits
     scaled to 8, transparency laid on white, the first frame of an animation. Arrays are (H, W), (H, W, 1), (H, W, 3) or
@@ -62,6 +63,8 @@ def load_image(
     from PIL import Image
 
     reading = Reading(bands, stretch)
+    if isinstance(source, ClipFrame):
+        source = source.image
     if isinstance(source, np.ndarray):
         return from_array(source, reading)
     if isinstance(source, Image.Image):

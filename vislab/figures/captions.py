@@ -20,6 +20,7 @@ def describe(heat: Heatmap) -> list[str]:
     settings = heat.settings
     scale, query = settings.get("attention_scale", 1.0), heat.query or settings.get("query")
     phrases = [
+        "frame {frame} at {second:.2f} s".format(**heat.facts["clip"]) if "clip" in heat.facts else "",
         heat.method,
         f"of {heat.target}" if heat.target else "",
         of_name(str(settings.get("model") or settings.get("detector") or "")),

@@ -47,6 +47,17 @@ def preview(panel: Panel) -> bytes:
     return file.getvalue()
 
 
+def pixels_of(panel: Panel) -> np.ndarray:
+    """The page as pixels at its dpi, on its ground -> (H, W, 3) uint8."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = figure_of(panel, vector=False)
+    figure.set_dpi(panel.look.dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
+
+
 def figure_of(panel: Panel, *, vector: bool) -> Figure:
     """The page. vector: the file scales its pictures itself."""
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ from ..core.geometry import Grid
 from ..engine.hooks import capture
 from .calling import arguments, core, family_of, image_part, seeing
 from .classes import said_names
-from .embedding import DoesNotRun, Lost, entrance
+from .embedding import DoesNotRun, Lost, NoAttention, entrance
 from .feasible import runs, squares
 from .flow import flow
 from .model import Model
@@ -161,6 +161,13 @@ def _advice(module: nn.Module, refused: Lost | None) -> str:
             except Lost:
                 continue
             return "It takes clips, (batch, frames, channels, height, width): vislab shows models of single images"
+        if channels := _channels(module):
+            made = "pixels.mean(1, keepdim=True)" if channels == 1 else f"pixels as {channels} channels"
+            return (
+                f"It takes images of {channels} channel{'s' * (channels > 1)}, and pictures have 3: load a module "
+                f"around it, whose forward(self, pixels) is `return self.model({made})`; vislab.capture reads its "
+                "attention on any input as it is"
+            )
         return (
             "load takes what runs on one image of 3 channels alone, perhaps a part of this module; vislab.capture "
             "reads the attention of any module as it is"
@@ -169,6 +176,22 @@ def _advice(module: nn.Module, refused: Lost | None) -> str:
         "Say where they are, vislab.load(module, grid=vislab.Grid(rows, cols, patch, prefix, suffix)), or read its "
         "attention as it is by vislab.capture"
     )
+
+
+def _channels(module: nn.Module) -> int | None:
+    """How many channels an image has on which a module runs that does not run on 3, by trying."""
+    weight, size = next(module.parameters()), (input_sizes(module) or [(224, 224)])[0]
+    convolutions = (part.in_channels for part in module.modules() if isinstance(part, nn.Conv2d))
+    for channels in dict.fromkeys((next((n for n in convolutions if n != 3), 1), 1, 4)):
+        try:
+            with torch.no_grad(), evaluating(module):
+                entrance(module, torch.zeros(1, channels, *size, device=weight.device, dtype=weight.dtype), {})
+        except NoAttention:
+            return channels
+        except Lost:
+            continue
+        return channels
+    return None
 
 
 # ---- what the tokens are ----

@@ -1,0 +1,130 @@
+"""What is asked of a model on the command line of figures, of photos and of clips alike, and its heatmap."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..methods.registry import METHODS, options
+from .arguments import UsageError, load_model, report, sentence
+from .photos import is_figure
+
+if TYPE_CHECKING:
+    from ..core.clip import ClipFrame
+    from ..core.heatmap import Heatmap
+
+
+class PhotoError(Exception):
+    """One photo cannot be shown; others may."""
+
+
+class Asker:
+    """One question to one model, which is loaded when the first picture asks it."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.options = args, method_options(args)
+        self.model = cache(lambda: load_model(args))
+
+    def explained(self, name: str, image: np.ndarray | ClipFrame) -> Heatmap:
+        """name: of the picture, for errors that are its own."""
+        from ..api.explain import explain
+
+        args, ready = self.args, self.model()
+        with photo_errors(ValueError, name=name):
+            height, width = np.asarray(image).shape[:2]
+            frame = ready.frame((height, width), image_size=args.image_size, patch_size=args.patch_size)
+        query: Any = "cls"
+        if args.patch is not None:
+            x0, y0, x1, y1 = frame.box_to_source(ready.grid(args.image_size, args.patch_size).box(*args.patch))
+            query = ((x0 + x1) / 2, (y0 + y1) / 2)
+        return explain(
+            image,
+            model=ready,
+            method=args.method,
+            layer=args.layer,
+            head=args.head,
+            query=query,
+            target=int(args.target) if args.target is not None and args.target.isdecimal() else args.target,
+            attention_scale=args.attention_scale,
+            patch_size=args.patch_size,
+            image_size=args.image_size,
+            **self.options,
+        )
+
+
+def beside_of(figure: Path, args: argparse.Namespace) -> list[Path]:
+    """What is asked for beside a figure. UsageError where it would overwrite what vislab did not write."""
+    others = [figure.with_suffix(f".{suffix}") for suffix in args.beside]
+    for other in others:
+        if other.exists() and not _is_ours(other, figure):
+            raise UsageError(f"--beside would overwrite {str(other)!r}, which vislab did not write: move it away")
+    return others
+
+
+def _is_ours(path: Path, figure: Path) -> bool:
+    """Whether what stands beside a figure was written there by vislab."""
+    if path.suffix == ".npz":
+        return is_figure(path)
+    return (b'"vislab"' if path.suffix == ".json" else figure.name.encode()) in path.read_bytes()
+
+
+def look_of(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("opacity", "colormap", "smooth", "width", "theme", "transparent", "dpi")
+    return {name: getattr(args, name) for name in names}
+
+
+@contextmanager
+def photo_errors(*kinds: type[Exception], name: str = "") -> Iterator[None]:
+    """Errors that are one photo's own, named by it where the message does not."""
+    try:
+        yield
+    except kinds as error:
+        raise PhotoError(f"{name!r}: {error}" if name else sentence(error)) from error
+
+
+def method_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of the method that are on the command line, by name."""
+    entry = METHODS[args.method]
+    chosen = {option: value for option in options() if (value := getattr(args, option.name)) is not None}
+    for option in chosen:
+        if option not in entry.options:
+            takers = " and ".join(options()[option])
+            raise UsageError(f"--{option.name} is an option of --method {takers}, not of {args.method}")
+    if args.patch is not None and entry.with_query:
+        raise UsageError(
+            f"--method {args.method} shows what CLS attends to: leave --patch out, or take --method {entry.with_query}"
+        )
+    return {option.name: value for option, value in chosen.items()}
+
+
+def check_display(args: argparse.Namespace) -> None:
+    from ..figures.colours import colour_table
+    from ..figures.page import Look
+
+    if args.transparent and Path(args.out).suffix.lower() in (".jpg", ".jpeg"):
+        raise UsageError("JPEG knows no transparency: take .png, .pdf or .svg, or leave --transparent out")
+    try:
+        colour_table(args.colormap)
+        Look(**look_of(args))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+@contextmanager
+def warnings_told(debug: bool) -> Iterator[None]:
+    """What vislab warns of, such as a picture that comes out black, is said as the command says all else."""
+    with warnings.catch_warnings():
+        plain = warnings.showwarning
+
+        def show(message: Any, category: Any, *where: Any, **more: Any) -> None:
+            report(str(message), debug) if category is UserWarning else plain(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield
