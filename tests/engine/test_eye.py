@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,6 +75,44 @@ def test_functions_that_no_module_of_the_capture_calls_are_not_scaled() -> None:
         assert not torch.allclose(changed, model(x), atol=1e-3)
     assert list(cap.sites) == [""]
     assert difference(maps(cap), maps(alone)) == 0
+
+
+class Doors(nn.Module):
+    """Two attentions that may be entered by another door than forward."""
+
+    def __init__(self, attend: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.first, self.second = attends(attend), attends(attend)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(x)
+
+
+def test_another_door_is_a_forward_too() -> None:
+    model, x, other = Doors(fused), tokens()["x"], tokens(5)["x"]
+    with torch.no_grad(), vislab.capture(model) as cap:
+        model.features(other)
+        model.features(x)
+    assert list(cap.sites) == ["first", "second"]
+    assert difference(maps(cap), maps(read(model, {"x": x}))) == 0
+    with torch.no_grad(), vislab.capture(model) as cap:
+        model.second(model.first(x))
+        model.first(other)
+    assert [site.keys for site in cap.sites.values()] == [9, 5]
+
+
+@pytest.mark.parametrize("order", [("features", "forward"), ("forward", "features")])
+def test_what_one_door_shows_is_no_less_refused_behind_another(order: tuple[str, str]) -> None:
+    model, x = Doors(lambda q, k, v, m: fused(q.mT, k.mT, v.mT, m).mT), tokens(8)["x"]  # over channels
+    for _ in range(2):
+        for door in order:
+            with torch.no_grad(), vislab.capture(model) as cap:
+                getattr(model, door)(x)
+            with pytest.raises(AttentionRefused, match="runs over channels"):
+                cap.attention(0)
 
 
 def test_the_mode_is_there_once_while_any_capture_is_open() -> None:

@@ -144,6 +144,11 @@ class Eye(TorchFunctionMode):
                 if self._axes.of(x) is None:
                     self._axes.input(x)
 
+    def expect(self, recording: Recording, module: nn.Module) -> None:
+        """A module that bears the name of attention begins to run; outside a forward, it is followed from here on."""
+        recording.expect(module)
+        self._follows |= not recording.in_forward
+
     def end(self, recording: Recording, *, failed: bool) -> None:
         """The module has run, or failed."""
         if recording.in_forward and not recording.followed and not failed:

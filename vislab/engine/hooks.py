@@ -114,7 +114,7 @@ def _attach(watcher: Eye, recording: Recording, expected: Sequence[nn.Module]) -
     root.register_forward_pre_hook(_Hook(watcher, recording, root, begin), with_kwargs=True)
     root.register_forward_hook(_Hook(watcher, recording, root, end), with_kwargs=True, always_call=True)
     for part in expected:
-        expect = functools.partial(recording.expect, part)
+        expect = functools.partial(watcher.expect, recording, part)
         hook = _Hook(watcher, recording, part, lambda *_, expect=expect: expect())
         part.register_forward_pre_hook(hook, with_kwargs=True)
 

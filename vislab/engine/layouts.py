@@ -41,6 +41,8 @@ class Layouts:
     def of(self, visits: Sequence[Visit], exact: Key, alike: Key | None, learn: Callable[[], tuple[Any, Any]]) -> Any:
         """What is known of a call: learnt now, or in the earlier forward that this one repeats; None if that had none.
 
+        What a part of the module does that runs by itself teaches nothing about its forwards.
+
         exact, alike: what tells the call again, with all shapes and with what remains in forwards of another size.
         learn: gives what is to be kept under each of them; None of the second is not kept.
         """
@@ -52,6 +54,9 @@ class Layouts:
                 for visit in visits:
                     self._of(visit.recording.root).inputs.clear()
             return known
+        if not any(visit.recording.in_forward for visit in visits):
+            calls, path = sites[0]
+            return calls[path, exact] if (path, exact) in calls else learn()[0]
         whole, rest = learn()
         for calls, path in sites:
             calls[path, exact] = whole

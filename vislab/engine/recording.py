@@ -65,6 +65,7 @@ class Visit:
     def settle(self, module: nn.Module) -> None:
         """The module whose site this is, found out later than its softmax."""
         self.site.path, self.site.kind = self.recording.paths[module], type(module).__name__
+        self.recording.changed()
 
     def enlist(self) -> None:
         """From now on the site is one of those that the capture shows."""
@@ -146,6 +147,10 @@ class Recording:
         if first is not None:
             self._sites.remove(first)
         self._sites.append(site)
+        self._shown = None
+
+    def changed(self) -> None:
+        """A site has another name than before."""
         self._shown = None
 
     # ---- afterwards ----
