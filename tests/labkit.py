@@ -70,6 +70,21 @@ class Server:
 
 
 @contextmanager
+def only(*names: str) -> Iterator[None]:
+    """Of the methods these alone; afterwards all of them, in the order they had."""
+    from vislab.methods.registry import METHODS
+
+    every = dict(METHODS)
+    for name in every.keys() - set(names):
+        del METHODS[name]
+    try:
+        yield
+    finally:
+        METHODS.clear()
+        METHODS.update(every)
+
+
+@contextmanager
 def serve(app: App, notebooks: Path) -> Iterator[Server]:
     """A server over a folder, with settings, data and kernels of its own, all of which end with the block."""
     with (

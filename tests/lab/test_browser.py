@@ -16,7 +16,6 @@ from PIL import Image
 
 import vislab
 from vislab.lab.widget import Lab
-from vislab.methods import registry
 
 if TYPE_CHECKING:
     from labkit import Server
@@ -525,14 +524,13 @@ def test_it_stays_small_and_leaves_a_picture(lab: Session, server: Server) -> No
 
 
 @pytest.fixture
-def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A page in whose lab patches were taken away, with few methods and in few steps."""
-    for name in set(registry.METHODS) - {"cls", "rollout"}:
-        monkeypatch.delitem(registry.METHODS, name)
     monkeypatch.setattr("vislab.lab.trial.STEPS", 4)
-    lab = Lab("church", compare={"attention_scale": 0.5}, detector=None)
-    lab._asked(lab, {"kind": "methods", "open": True}, [])
-    return lab.wait(240).save(tmp_path / "page.html")
+    with labkit.only("cls", "rollout"):
+        lab = Lab("church", compare={"attention_scale": 0.5}, detector=None)
+        lab._asked(lab, {"kind": "methods", "open": True}, [])
+        yield lab.wait(240).save(tmp_path / "page.html")
 
 
 def test_the_page_lives_without_network_and_python(browser: Browser, exported: Path, run: Any) -> None:
