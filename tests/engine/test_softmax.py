@@ -191,3 +191,77 @@ def test_talking_heads_are_what_weighs_the_values() -> None:
     model.blocks[0].attn.attn_drop.register_forward_hook(lambda module, args, output: made.append(output))
     cap = read(model, {"x": image()})
     assert torch.equal(cap.attention("blocks.0.attn", slice(None)), made[0])
+
+
+def forgotten(x: Tensor) -> Tensor:
+    """The tensor, come by a way that torch does not see."""
+    return torch.from_numpy(x.detach().numpy().copy())
+
+
+LOST: dict[str, Callable[..., Tensor]] = {
+    "fused": lambda q, k, v, m: F.scaled_dot_product_attention(
+        *(forgotten(x).flatten(0, 1) for x in (q, k, v))
+    ).unflatten(0, (-1, 4)),
+    "a softmax": lambda q, k, v, m: (
+        (forgotten(q).flatten(0, 1) @ forgotten(k).flatten(0, 1).mT).softmax(-1) @ forgotten(v).flatten(0, 1)
+    ).unflatten(0, (-1, 4)),
+}
+
+
+@pytest.mark.parametrize("how", LOST)
+def test_where_heads_and_images_share_a_dimension_that_was_not_followed_nothing_is_guessed(how: str) -> None:
+    model = attends(LOST[how])
+    for _ in range(2):
+        with pytest.raises(AttentionRefused, match=r"which dimensions of a tensor of shape .* could not be followed"):
+            read(model, tokens()).attention(0)
+
+
+@pytest.mark.parametrize("attend", [fused, lambda q, k, v, m: weights(q, k) @ v])
+def test_of_four_dimensions_that_were_not_followed_the_usual_ones_are_taken(attend: Callable[..., Tensor]) -> None:
+    lost = attends(lambda q, k, v, m: attend(forgotten(q), forgotten(k), forgotten(v), m))
+    for _ in range(2):
+        assert difference(maps(read(lost, tokens())), maps(read(attends(fused), tokens()))) < 1e-5
+
+
+@pytest.mark.parametrize("attend", [fused, lambda q, k, v, m: weights(q, k) @ v])
+def test_what_was_not_followed_is_followed_in_the_next_forward(attend: Callable[..., Tensor]) -> None:
+    model = attends(attend)
+    read(model, tokens())
+    model.heads = 2  # as another forward of inputs of the same shapes
+    with pytest.raises(AttentionRefused, match="its shapes are new in a forward that began as an earlier one: run"):
+        read(model, tokens()).attention(0)
+    assert read(model, tokens()).layers[0].heads == 2
+    assert read(model, tokens(5)).layers[0].heads == 2
+
+
+def test_queries_and_keys_that_do_not_pair_are_refused() -> None:
+    def shared(q: Tensor, k: Tensor, v: Tensor, module: nn.Module) -> Tensor:
+        return F.scaled_dot_product_attention(q, k[:1], v[:1])  # one image's keys for both
+
+    with pytest.raises(AttentionRefused, match=r"its queries and keys, of shapes .*, do not pair"):
+        read(attends(shared), tokens()).attention(0)
+
+
+WAYS: dict[str, Callable[..., Tensor]] = {
+    "one map": lambda q, k, v, m: ((q[0, 0] @ k[0, 0].T).softmax(-1) @ v[0, 0])[None, None].expand_as(v),
+    "added": lambda q, k, v, m: (
+        torch.baddbmm(torch.zeros(8, 9, 9), batch1=q.flatten(0, 1), batch2=k.flatten(0, 1).mT, beta=0).softmax(-1)
+        @ v.flatten(0, 1)
+    ).unflatten(0, (-1, 4)),
+    "letters as numbers": lambda q, k, v, m: torch.einsum(weights(q, k), [0, 1, 2, 3], v, [0, 1, 3, 4], [0, 1, 2, 4]),
+    "three operands": lambda q, k, v, m: torch.einsum("bhij,bhjd,hg->bgid", weights(q, k), v, m.mix),
+    "input by name": lambda q, k, v, m: torch.softmax(input=q @ k.mT, dim=-1) @ v,
+}
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_softmaxes_of_all_ways_are_read_or_refused_by_name(how: str) -> None:
+    cap = read(attends(WAYS[how]), tokens())
+    site = cap.layers[0]
+    if site.refused is None:
+        rows = cap.attention(0, slice(None))
+        assert torch.allclose(rows.sum(-1), torch.ones(rows.shape[:-1]), atol=1e-5)
+    else:
+        assert how in ("letters as numbers", "three operands")
+        with pytest.raises(AttentionRefused, match=r"'' \(Attends\)"):
+            cap.attention(0)
