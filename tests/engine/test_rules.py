@@ -121,8 +121,12 @@ def test_of_what_is_unknown_nothing_is_said() -> None:
     follow(axes, torch.fft.rfft, (x,), {}, y)
     assert axes.of(y) is None
     axes.input(x)
-    follow(axes, torch.nonzero, (x,), {}, torch.nonzero(x)[None])
-    assert axes.of(x.clone()) is None
+    y = x.diag_embed()  # of more dimensions, by a function that no rule is about
+    follow(axes, torch.diag_embed, (x,), {}, y)
+    assert axes.of(y) is None
+    strange = x.permute(0, 1)
+    follow(axes, torch.permute, (x, "backwards"), {}, strange)  # called as no rule knows it
+    assert axes.of(strange) is None
 
 
 def test_what_is_known_of_a_tensor_ends_with_it() -> None:

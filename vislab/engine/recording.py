@@ -31,8 +31,8 @@ class Caller(NamedTuple):
 class Visit:
     """One call of attention, as one capture takes part in it.
 
-    site: where it is kept. scale: the capture's attention scale. modules: of the captured module that run, the
-    innermost first.
+    recording: of that capture. site: where the call is kept. scale: the capture's attention scale. modules: of the
+    captured module that run, the innermost first.
     """
 
     recording: Recording

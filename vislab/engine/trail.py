@@ -40,11 +40,11 @@ _DROPOUT = {F.dropout, torch.dropout, F.alpha_dropout}
 
 @dataclass(frozen=True, eq=False)
 class Logits:
-    """What a product of queries and keys became. factor: of that product, None where more was done to it.
-    numel: how many they are. scaled: whether a number has multiplied it.
+    """What a product of queries and keys became.
 
     left, right: (…, rows, dim) and (…, dim, columns), None where the product is not of that form. summed: what the
-    product was summed over, () where that is not known.
+    product was summed over, () where that is not known. factor: of the product, None where more was done to it. numel:
+    how many logits there are. scaled: whether a number has multiplied them. version: see `version`.
     """
 
     left: Tensor | None

@@ -9,9 +9,9 @@ from typing import Any
 from safetensors import SafetensorError
 
 from ..core.checks import first_line
-from ..core.imports import LOADING, library
+from ..core.imports import LOADING
 from .describe import described
-from .hub import advice, of_transformers
+from .hub import advice, of_transformers, timm_library
 from .model import Model
 
 _WEIGHTS = "model.safetensors"
@@ -49,12 +49,7 @@ def of_folder(name: str, folder: Path, processor: Any = None) -> Model:
 
 def _of_timm(name: str, folder: Path, config: dict[str, Any]) -> Model:
     """A folder that timm's save_for_hf wrote."""
-    try:
-        timm = library("timm")
-    except ModuleNotFoundError as error:
-        if error.name != "timm":
-            raise
-        raise ImportError(f"{name} was saved by timm, which is not installed: pip install timm") from None
+    timm = timm_library(name)
     recipe = dict(config.get("pretrained_cfg") or {})
     recipe |= {key: config[key] for key in ("label_names", "label_descriptions", "num_classes") if key in config}
     arguments = dict(config.get("model_args") or {})

@@ -203,13 +203,18 @@ def of_torchvision(name: str, which: str) -> Model:
     return described(name, module, how, labels=tuple(weights.meta["categories"]))
 
 
-def of_timm(name: str, which: str) -> Model:
+def timm_library(name: str) -> Any:
+    """timm, which a model of that name needs. Raises ImportError where it is not installed."""
     try:
-        timm = library("timm")
+        return library("timm")
     except ModuleNotFoundError as error:
         if error.name != "timm":
             raise
         raise ImportError(f"{name} needs timm: pip install timm") from None
+
+
+def of_timm(name: str, which: str) -> Model:
+    timm = timm_library(name)
     hub = library("huggingface_hub.file_download")
     try:
         if not isinstance(hub.try_to_load_from_cache(f"timm/{which}", "config.json"), str) and not hub_answers():
