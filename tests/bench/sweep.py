@@ -2,8 +2,8 @@
 
 Each model is made tiny, with random weights, and runs twice on the same input: under an independent witness
 (`witness.py`), which keeps in float64 all weights by which values were weighed, and under `vislab.capture`. Each event
-of the witness is then looked for among the sites of the module that was running. Each model has a process and a time
-limit of its own: a crash costs a row.
+of the witness is then looked for among the sites of the module that was running. Each model has a process of its own,
+and a limit of processor time: a crash costs a row, and a busy machine changes none.
 
     python tests/bench/sweep.py [--zoo transformers timm …] [--only NAME …] [--out assets/models/SUPPORTED.md]
     python tests/bench/sweep.py --explain   # whether load and explain make a map, or refuse in one sentence
@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import re
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -35,7 +36,7 @@ from torch import Tensor, nn  # noqa: E402
 
 ZOOS = ("transformers", "timm", "torchvision", "ultralytics", "vit_pytorch", "x_transformers", "open_clip")
 TOLERANCE = 1e-5
-SECONDS, MEMORY = 20, 12 << 30  # a model
+SECONDS, MEMORY = 30, 12 << 30  # a model: processor time, address space
 OTHER = ("channels", "none")  # what a softmax compares that is not attention over tokens
 OTHERWISE = "not attention over tokens"
 FAILURES = ("wrong", "missing", "in part", "untrue", "bare error", "changed")
@@ -316,6 +317,7 @@ def child(mode: str, zoo: str, name: str, pipe: Any) -> None:
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     row: Row = {"zoo": zoo, "name": name}
     start = time.perf_counter()
     try:
@@ -346,9 +348,11 @@ def sweep(mode: str, models: list[tuple[str, str]], workers: int) -> Iterator[Ro
                     row = json.loads(pipe.recv())
                 except EOFError:
                     process.join(5)
-                    row = {"zoo": zoo, "name": name, "error": f"crashed ({process.exitcode})", "events": 0, "found": []}
-            elif time.monotonic() - start > SECONDS * (2 if workers > 2 else 1):
-                row = {"zoo": zoo, "name": name, "error": f"more than {SECONDS} s", "events": 0, "found": []}
+                    late = process.exitcode in (-signal.SIGXCPU, -signal.SIGKILL)
+                    error = f"more than {SECONDS} s" if late else f"crashed ({process.exitcode})"
+                    row = {"zoo": zoo, "name": name, "error": error, "events": 0, "found": []}
+            elif time.monotonic() - start > SECONDS * 20:
+                row = {"zoo": zoo, "name": name, "error": "hangs", "events": 0, "found": []}
             if row is not None:
                 process.kill()
                 process.join()
@@ -468,6 +472,7 @@ def main() -> None:
             print(json.dumps(row), file=sink, flush=True)
     print(Counter(outcome(row) for row in rows))
     print(Counter(kind for row in rows for kind, *_ in row["found"]))
+    rows.sort(key=lambda row: models.index((row["zoo"], row["name"])))
     if asked.out is not None:
         asked.out.write_text(table(rows))
 

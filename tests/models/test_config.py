@@ -62,6 +62,8 @@ CHANGES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
     "a size that is not square": lambda config, _: config.update(image_size=[32, 64]),
     "a default of the configuration": lambda config, _: config.pop("hidden_size"),
     "a default of the processor": lambda _, processor: processor.pop("image_mean"),
+    "other factors": lambda _, processor: processor.update(rescale_factor=1 / 127.5),
+    "a crop": lambda _, processor: processor.update(do_center_crop=True, crop_size=SIZE),
     "another processor": lambda _, processor: processor.update(image_processor_type="CLIPImageProcessor"),
 }
 

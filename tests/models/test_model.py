@@ -23,8 +23,9 @@ from vislab.api import explain
 from vislab.core.geometry import Grid
 from vislab.figures.colours import colour_table
 from vislab.figures.overlay import overlay
-from vislab.models import load, preprocessing
+from vislab.models import load
 from vislab.models.preprocessing import Preprocessing
+from vislab.models.processor import of_processor
 
 ODD_SIZES = [(301, 211), (97, 450), (37, 53), (640, 481)]
 TRANSFORMERS = [n for n in tiny.FAMILIES if not n.startswith(("timm", "torchvision"))]
@@ -42,7 +43,7 @@ Pixels = Callable[[np.ndarray], Tensor]
 
 
 def of_transformers(processor: Any) -> tuple[Preprocessing, Pixels]:
-    how = preprocessing.of_processor(processor, lambda: (32, 32))
+    how = of_processor(processor, lambda: (32, 32))
     return how, lambda image: processor(image, return_tensors="pt")["pixel_values"]
 
 
@@ -78,6 +79,9 @@ def of_timm(**config: Any) -> tuple[Preprocessing, Pixels]:
 
 
 BIT = {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}}
+MOBILE = {"size": {"shortest_edge": 288}, "crop_size": {"height": 256, "width": 256}}
+SAM = {"height": 256, "width": 256}
+OWN_SIZE = {"size": {"shortest_edge": 224}, "resample": 3}
 LARGER = {"height": 232, "width": 248}
 PREPROCESSINGS: dict[str, Callable[[], tuple[Preprocessing, Pixels]]] = {
     "ViT": lambda: of_transformers(hf.ViTImageProcessor()),
@@ -95,6 +99,13 @@ PREPROCESSINGS: dict[str, Callable[[], tuple[Preprocessing, Pixels]]] = {
     ),
     "DINOv3": lambda: of_transformers(hf.DINOv3ViTImageProcessor()),
     "DPT": lambda: of_transformers(hf.DPTImageProcessor()),
+    "ConvNeXt, cropped by a share": lambda: of_transformers(hf.ConvNextImageProcessor(**OWN_SIZE)),
+    "PoolFormer, cropped by a share": lambda: of_transformers(hf.PoolFormerImageProcessor()),
+    "LeViT, resized more than it says": lambda: of_transformers(hf.LevitImageProcessor()),
+    "EfficientNet, from -1 to 1": lambda: of_transformers(hf.EfficientNetImageProcessor()),
+    "MobileViT, blue first": lambda: of_transformers(hf.MobileViTImageProcessor(**MOBILE)),
+    "SAM, padded at the end": lambda: of_transformers(hf.SamImageProcessor(pad_size=SAM, size={"longest_edge": 256})),
+    "DeepSeek-VL, padded around": lambda: of_transformers(hf.DeepseekVLImageProcessor()),
     "torchvision ViT-B/16": lambda: of_torchvision(VITS.DEFAULT),
     "torchvision ViT-L/16": lambda: of_torchvision(torchvision.models.ViT_L_16_Weights.DEFAULT),
     "torchvision ViT-H/14": lambda: of_torchvision(torchvision.models.ViT_H_14_Weights.DEFAULT),
@@ -166,6 +177,8 @@ def test_one_lit_patch_is_seen_and_drawn_where_it_is(name: str, size: tuple[int,
     grid = model.grid()
     for cell in [(0, 0), (1, 3), (grid.rows - 1, grid.cols - 1), (grid.rows // 2, 0)]:
         image = scene(how, size, grid, cell)
+        if not image.any():  # in the padding
+            continue
         heat = explain.explain(image, model=model, method="cls")
         assert np.unravel_index(heat.values.argmax(), heat.values.shape) == cell
         drawn = overlay(heat, image=image, opacity=1)
@@ -199,6 +212,26 @@ def test_preprocessing_that_cannot_be_followed_is_refused() -> None:
         of_transformers(processor)
     with pytest.raises(ValueError, match="wants its images padded"):
         of_timm(crop_mode="border")
+    for change, words in {
+        "mirrored": (lambda x: x.flip(-1), "prepares pictures in a way that vislab does not follow"),
+        "grey": (lambda x: x.mean(1, keepdim=True).expand(-1, 3, -1, -1), "mixes colours"),
+        "pairs": (lambda x: x["no such key"], r"does not prepare one picture alone \("),
+    }.values():
+        with pytest.raises(ValueError, match=words + ".*vislab.load\\(module, processor=…\\)"):
+            of_transformers(Changed(change))
+    tiles = Changed(lambda x: torch.cat([x, x]))
+    assert of_processor(tiles, lambda: (32, 32)) == of_processor(hf.ViTImageProcessor(), lambda: (32, 32))
+
+
+class Changed(hf.ViTImageProcessor):
+    """A processor that does one thing more than it says."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._change = change
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return {"pixel_values": self._change(super().__call__(*args, **kwargs)["pixel_values"])}
 
 
 # ---- families ----

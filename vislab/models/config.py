@@ -10,7 +10,7 @@ from typing import Any
 from ..core.files import assets
 from .known import EMBEDDED
 from .outline import Outline
-from .preprocessing import of_processor
+from .processor import of_processor
 
 # What both files must say. Where one leaves something to a default of transformers, only transformers knows it.
 _CONFIG = ("architectures", "hidden_size", "id2label", "image_size", "num_attention_heads", "num_hidden_layers")
@@ -33,6 +33,9 @@ def outline(name: str, folder: Path) -> Outline | None:
     plain = plain and str(processor.get("image_processor_type")).startswith("ViTImageProcessor")
     if not (plain and config.keys() >= {*_CONFIG, "patch_size"} and processor.keys() >= {*_PROCESSOR}):
         return None
+    usual = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, "do_center_crop": False}
+    if any(abs(processor.get(name, value) - value) > 1e-6 for name, value in usual.items()):
+        return None  # what that makes of a picture is found by running it
     if config.get("problem_type") not in (None, "single_label_classification") or len(config["id2label"]) < 2:
         return None  # what it returns are not classes of which one is right
     side, patch = config["image_size"], config["patch_size"]

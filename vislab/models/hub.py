@@ -21,7 +21,8 @@ from .describe import described
 from .given import image_processor
 from .known import EMBEDDED
 from .model import Model
-from .preprocessing import Preprocessing, of_processor, own_size
+from .preprocessing import Preprocessing, own_size
+from .processor import of_processor
 
 PLAIN = "ViTForImageClassification"  # the class of every model whose Outline is read from its files
 

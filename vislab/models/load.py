@@ -20,7 +20,8 @@ from .given import given
 from .hub import of_timm, of_torchvision, of_transformers, processor_of
 from .known import DTYPES, EMBEDDED
 from .model import Model
-from .preprocessing import of_processor, own_size
+from .preprocessing import own_size
+from .processor import of_processor
 
 _TAKE = "take 'embedded', a hub name such as 'facebook/dinov2-small', or a local folder"
 

@@ -1,9 +1,9 @@
-"""How pixels reach a model: Preprocessing, and reading it from what the libraries say of theirs."""
+"""How pixels reach a model: Preprocessing, and what a module itself says of its own."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,24 +17,28 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_RESAMPLE: dict[int, Literal["nearest", "bilinear", "bicubic"]] = {0: "nearest", 2: "bilinear"}
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pixels reach the model: resized, perhaps centre-cropped, normalised.
+    """How pixels reach the model: resized, perhaps centre-cropped or padded, normalised.
 
     size: (height, width) of the input. mode: "stretch" resizes the whole image to `edge` times the input, "crop"
-    resizes it to cover that, its aspect kept; then the centre is cut out. to_even: see `Frame.crop`.
+    resizes it to cover that, its aspect kept; then the centre is cut out. "pad" resizes it to fit in, its aspect kept,
+    at the top left, "centre" in the middle; around it is `fill`, normalised. mean, std, fill: of the channels in the
+    order in which the model gets them, mean and std of values from 0 to 1. to_even: see `Frame.crop`. bgr: whether blue
+    comes first.
     """
 
     size: tuple[int, int]
-    mode: Literal["stretch", "crop"] = "stretch"
+    mode: Literal["stretch", "crop", "pad", "centre"] = "stretch"
     edge: float = 1.0
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     resample: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
     to_even: bool = False
+    bgr: bool = False
+    fill: tuple[float, ...] = (0.0, 0.0, 0.0)
 
     def frame(self, source: tuple[int, int], size: tuple[int, int] | None = None) -> Frame:
         """The transform that an image of `source` (height, width) undergoes.
@@ -42,6 +46,12 @@ class Preprocessing:
         Raises ValueError for an image so long, or an input so large, that it takes more pixels than any image may have.
         """
         size = size or self.size
+        if self.mode in ("pad", "centre"):
+            ratio = min(size[0] / source[0], size[1] / source[1])
+            resized = [max(1, int(side * ratio + 0.5)) for side in source]
+            scale = (resized[0] / source[0], resized[1] / source[1])
+            spare = [(m - r) // 2 if self.mode == "centre" else 0 for m, r in zip(size, resized, strict=True)]
+            return Frame(source, size, scale, (float(spare[0]), float(spare[1])))
         height, width = (round(side * self.edge) for side in size)
         if self.mode == "crop":
             ratio = max(height / source[0], width / source[1])
@@ -66,33 +76,15 @@ class Preprocessing:
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
         pixels = F.interpolate(pixels, size=resized_to, mode=self.resample, antialias=antialias)
         top, left = (int(-o) for o in frame.offset)
-        pixels = pixels[:, :, top : top + frame.model[0], left : left + frame.model[1]].float() / 255
+        pixels = pixels[:, :, max(0, top) : top + frame.model[0], max(0, left) : left + frame.model[1]].float() / 255
+        pixels = pixels.flip(1) if self.bgr else pixels
         mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (self.mean, self.std))
-        return (pixels - mean) / std, frame
-
-
-def of_processor(processor: Any, own: Callable[[], tuple[int, int]]) -> Preprocessing:
-    """transformers' image processor as a Preprocessing. own: tells the (height, width) px that its model was made for.
-
-    One that keeps the aspect without a crop (YOLOS) makes inputs of any shape: here the image is stretched to the
-    model's own size.
-    """
-    size: dict[str, Any] = dict(processor.size)
-    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if processor.do_normalize:
-        mean, std = tuple(processor.image_mean), tuple(processor.image_std)
-    resample = _RESAMPLE.get(int(processor.resample), "bicubic")
-    resized_to = (int(size["height"]), int(size["width"])) if "height" in size else None
-    if not getattr(processor, "do_center_crop", False):
-        return Preprocessing(resized_to or own(), "stretch", 1.0, mean, std, resample)
-    crop = (int(processor.crop_size["height"]), int(processor.crop_size["width"]))
-    resized_to = resized_to or (int(size["shortest_edge"]),) * 2
-    if crop[0] * resized_to[1] != crop[1] * resized_to[0] or crop > resized_to:
-        raise ValueError(
-            f"its preprocessing cuts {crop} out of {resized_to}, and vislab cuts out only the same shape, no larger."
-        )
-    mode: Literal["stretch", "crop"] = "stretch" if "height" in size else "crop"
-    return Preprocessing(crop, mode, resized_to[0] / crop[0], mean, std, resample)
+        pixels = (pixels - mean) / std
+        if pixels.shape[2:] == frame.model:
+            return pixels, frame
+        whole = torch.tensor(self.fill)[:, None, None].repeat(1, 1, *frame.model)
+        whole[:, :, -top : -top + pixels.shape[2], -left : -left + pixels.shape[3]] = pixels
+        return whole, frame
 
 
 def of_module(module: nn.Module, size: tuple[int, int]) -> Preprocessing:
