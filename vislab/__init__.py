@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .api.detect import detect
     from .api.explain import explain
     from .api.explain_box import explain_box
+    from .api.explain_clip import explain_clip
     from .api.focus import Focus, focus
     from .api.reproduce import Reproduction, reproduce
     from .core.cache import Cache, cache
@@ -73,6 +74,7 @@ __all__ = [
     "evaluate",
     "explain",
     "explain_box",
+    "explain_clip",
     "focus",
     "frames",
     "load",
@@ -119,6 +121,7 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "explain": "api.explain",
     "explain_box": "api.explain_box",
+    "explain_clip": "api.explain_clip",
     "focus": "api.focus",
     "frames": "core.clip",
     "load": "models.load",

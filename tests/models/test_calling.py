@@ -79,12 +79,6 @@ def test_patches_that_siglip2_is_given_are_those_of_its_own_processor() -> None:
     assert torch.allclose(theirs.last_hidden_state, ours.last_hidden_state, atol=1e-5)
 
 
-def test_models_of_clips_are_refused_when_loaded() -> None:
-    config = hf.TimesformerConfig(**tiny.VIT, num_frames=2)
-    with pytest.raises(ValueError, match=r"It takes clips, \(batch, frames, channels, height, width\)"):
-        vislab.load(hf.TimesformerModel(config))
-
-
 @pytest.mark.parametrize("channels", [1, 4, 6])
 def test_models_of_other_channels_are_refused_with_a_way_that_works(channels: int) -> None:
     module = tiny.roughened(hf.ViTForImageClassification(hf.ViTConfig(**tiny.VIT, num_channels=channels)))

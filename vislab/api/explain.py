@@ -90,9 +90,9 @@ def heatmap(
 ) -> Heatmap:
     """The heatmap that a request asks for, of a run that was made of the image, or of one that is made now.
 
-    image: (H, W, 3) uint8, what the model sees. run: of the request's forward, or None; methods for one target make
-    runs of their own. token: the attending one, or None for the model's own summary. progress: told (done, total) where
-    it takes long.
+    image: (H, W, 3) uint8, what the model sees, or a clip, (frames, H, W, 3), whose map is that of its sheet. run: of
+    the request's forward, or None; methods for one target make runs of their own. token: the attending one, or None for
+    the model's own summary. progress: told (done, total) where it takes long.
     """
     request.fits(model)
     if request.entry.walks:
@@ -130,7 +130,7 @@ def heatmap(
         request.method,
         target,
         settings={"model": model.name, **request.settings},
-        image=image,
+        image=image if image.ndim == 3 else None,
         query=answer.query,
         facts=facts,
         signed=answer.signed,

@@ -151,6 +151,11 @@ def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any) -> Heatmap
     for option, value in settings.items():
         if isinstance(value, str) and re.fullmatch(r"<\w+>", value):
             raise ValueError(f"{option} was {value}, an object that only Python knew: explain the photo anew with it")
+    if (which := one["facts"].get("frames")) is not None:
+        raise ValueError(
+            f"a map of this figure is of a clip, made of {which['of']} frames together, and the record keeps those "
+            "that are drawn: make it again by vislab.explain_clip with the clip, as the record's call says"
+        )
     settings["method"] = one["method"]
     which = "detector" if "detector" in settings else "model"
     name = settings.get(which, "embedded")

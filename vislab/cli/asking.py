@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -47,16 +47,32 @@ class Asker:
         return explain(
             image,
             model=ready,
-            method=args.method,
-            layer=args.layer,
-            head=args.head,
             query=query,
-            target=int(args.target) if args.target is not None and args.target.isdecimal() else args.target,
-            attention_scale=args.attention_scale,
             patch_size=args.patch_size,
             image_size=args.image_size,
-            **self.options,
+            **self._asked(),
         )
+
+    def explained_clip(self, frames: Sequence[ClipFrame]) -> list[Heatmap]:
+        """By a model of clips, all frames at once."""
+        from ..api.explain_clip import explain_clip
+
+        for name in ("patch", "patch_size", "image_size"):
+            if getattr(self.args, name) is not None:
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} is of models of single images, and {self.args.model} sees clips")
+        return explain_clip(frames, model=self.model(), **self._asked())
+
+    def _asked(self) -> dict[str, Any]:
+        args = self.args
+        return {
+            "method": args.method,
+            "layer": args.layer,
+            "head": args.head,
+            "target": int(args.target) if args.target is not None and args.target.isdecimal() else args.target,
+            "attention_scale": args.attention_scale,
+            **self.options,
+        }
 
 
 def beside_of(figure: Path, args: argparse.Namespace) -> list[Path]:

@@ -8,10 +8,11 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .arguments import UsageError, whole
+from .arguments import UsageError, report, whole
 from .asking import Asker, beside_of, look_of
 from .photos import Photo, destinations, sweep
 
@@ -81,17 +82,34 @@ def run_clip(asker: Asker, clip: Photo) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep([path, *others])
     heats: list[Heatmap] = []
-    for frame in _watched(clip, every, announced, "frame"):
-        if not film and len(heats) == SHEET:  # more than the file announced
+    for some in _groups(asker, clip, _watched(clip, every, announced, "frame")):
+        if not film and len(heats) + len(some) > SHEET:  # more than the file announced
             raise UsageError(_too_many(clip, f"more than {SHEET}", 2 * every))
-        heat = asker.explained(clip.source, frame)
-        heats.append(replace(heat, image=None) if film else heat)
+        made = asker.explained_clip(some) if asker.model().clip else [asker.explained(clip.source, f) for f in some]
+        heats += [replace(heat, image=None) if film else heat for heat in made]
     if film:
         _write_film(path, heats, clip, args)
     else:
         _write_sheet(path, heats, args)
     print(path, flush=True)
     return 0
+
+
+def _groups(asker: Asker, clip: Photo, frames: Iterator[ClipFrame]) -> Iterator[list[ClipFrame]]:
+    """The frames that the model sees at once: one, or as many as a model of clips takes; those left over are told."""
+    sheet = asker.model().clip
+    count = 1 if sheet is None else sheet.frames
+    seen = 0
+    while len(some := list(islice(frames, count))) == count:
+        seen += count
+        yield some
+    if some and not seen:
+        raise UsageError(
+            f"{asker.args.model} takes clips of {count} frames, and {clip.source!r} has {len(some)} at "
+            f"--every {asker.args.every or 1}: take a smaller one, or a longer clip"
+        )
+    if some:
+        report(f"the last {len(some)} frames are left out: {asker.args.model} takes {count} at once", asker.args.debug)
 
 
 def _too_many(clip: Photo, count: int | str, every: int) -> str:
@@ -116,7 +134,7 @@ def _write_film(path: Path, heats: Sequence[Heatmap], clip: Photo, args: argpars
 
     every = args.every or 1
     normalise: Literal["map", "shared"] = args.normalise or "shared"
-    images = (frame.image for frame in _watched(clip, every, len(heats) * every, "page"))
+    images = (frame.image for frame in islice(_watched(clip, every, len(heats) * every, "page"), len(heats)))
     record = write_film(path, pages(heats, images, normalise=normalise, **look_of(args)), _rate(heats))
     if "json" in args.beside:
         write(path.with_suffix(".json"), (json.dumps(record, ensure_ascii=False, indent=2) + "\n").encode())

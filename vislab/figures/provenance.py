@@ -91,11 +91,14 @@ def record_of(panel: Panel, suffix: str) -> dict[str, Any]:
 
 
 def call_of(heat: Heatmap, image: str = "image") -> str:
-    """The Python that makes a heatmap again. image: the source that names its photo."""
+    """The Python that makes a heatmap again. image: the source that names its photo; a clip's are `frames`."""
     settings = {**_public(heat.settings), "method": heat.method}
     if "detector" in settings:
         return BoxRequest.of(settings).call(image, detector=settings["detector"])
-    return Request.of(settings).call(image, model=settings.get("model", "embedded"))
+    model = settings.get("model", "embedded")
+    if (one := heat.facts.get("frames")) is not None:
+        return f"{Request.of(settings).call('frames', model=model, function='vislab.explain_clip')}[{one['index']}]"
+    return Request.of(settings).call(image, model=model)
 
 
 def _public(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -104,7 +104,9 @@ def occlusion(probe: Probe, question: Question, *, square: int | None = None) ->
     size, grid = (probe.pixels.shape[2], probe.pixels.shape[3]), probe.grid
     if square is not None and not 1 <= square <= min(size):
         raise ValueError(f"occlusion takes squares of 1 to {min(size)} px of the model's input, not of {square}")
-    if square is None and grid.patches > _MANY:
+    if square is not None and probe.model.clip is not None:
+        raise ValueError("of a clip, occlusion takes away patches, in all frames that a token sees: leave square out")
+    if square is None and grid.patches > _MANY and probe.model.clip is None:
         square = squares(size)
     shown = None if square is None else Grid.of(size, (square, square))
     probe.settled()

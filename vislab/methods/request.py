@@ -131,10 +131,10 @@ class Request:
         own = {name: value for name, value in self.options.items() if value != usual[name]}
         return {**question, **self.forward, **region, **own}
 
-    def call(self, image: str = "image", *, model: str = "embedded") -> str:
-        """The Python that makes the heatmap again. image: the source that names the picture."""
+    def call(self, image: str = "image", *, model: str = "embedded", function: str = "vislab.explain") -> str:
+        """The Python that makes the heatmap again. image: the source that names the picture, or what function takes."""
         named = {} if model == "embedded" else {"model": model}
-        return python_call.call("vislab.explain", image, method=self.method, **named, **self.changed)
+        return python_call.call(function, image, method=self.method, **named, **self.changed)
 
     @property
     def changed(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from ..core.geometry import Grid
 from ..engine.hooks import capture
 from .calling import arguments, core, family_of, image_part, seeing
 from .classes import said_names
+from .clips import OfClip, sheets
 from .embedding import DoesNotRun, Lost, NoAttention, entrance
 from .feasible import runs, squares
 from .flow import flow
@@ -47,6 +49,8 @@ def described(
     try:
         size, found = _placed(name, module, how, grid)
     except Lost as lost:
+        if isinstance(lost, DoesNotRun) and (made := _of_clip(name, module, how, labels)) is not None:
+            return made
         return _blind(name, module, how, labels, lost)
     order = flow(module, found.path, noise(module, size, 0), _arguments(module, size))
     config: Any = getattr(core(module), "config", None)
@@ -68,6 +72,23 @@ def described(
         found=found,
         beside=order.beside,
     )
+
+
+def _of_clip(name: str, module: nn.Module, how: Preprocessing | None, labels: Sequence[str] | None) -> Model | None:
+    """A Model of a module that runs on clips; None of one that does not."""
+    tried = () if isinstance(module, OfClip) else tuple(sheets(module))
+    for sheet in tried:
+        each = how or of_module(module, sheet.size)
+        if each.size != sheet.size:
+            raise ValueError(
+                f"{name} takes frames of {sheet.size[0]}×{sheet.size[1]} px, and its processor makes others, of "
+                f"{each.size[0]}×{each.size[1]} px: give load the one that it was trained with, processor=…"
+            )
+        whole = Preprocessing(sheet.input_size, mean=each.mean, std=each.std, bgr=each.bgr)
+        made = described(name, sheet, whole, labels or said_names(module))
+        if made.attends or sheet is tried[-1]:
+            return replace(made, of_frame=each, patch=sheet.patch_size)
+    return None
 
 
 def _said(config: Any, name: str) -> int | None:
@@ -152,15 +173,6 @@ def _arguments(module: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
 def _advice(module: nn.Module, refused: Lost | None) -> str:
     """What to try with a module whose tokens were not found."""
     if isinstance(refused, DoesNotRun):
-        weight = next(module.parameters())
-        for frames in (_said(getattr(core(module), "config", None), "num_frames") or 8, 2):
-            clip = torch.zeros(1, frames, 3, *(input_sizes(module) or [(224, 224)])[0], device=weight.device)
-            try:
-                with torch.no_grad(), evaluating(module):
-                    entrance(module, clip.to(weight.dtype), {})
-            except Lost:
-                continue
-            return "It takes clips, (batch, frames, channels, height, width): vislab shows models of single images"
         if channels := _channels(module):
             made = "pixels.mean(1, keepdim=True)" if channels == 1 else f"pixels as {channels} channels"
             return (

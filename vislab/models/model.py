@@ -21,6 +21,7 @@ from ..engine.hooks import capture
 from ..engine.site import AttentionRefused
 from .calling import arguments, core
 from .classes import Classes, classes, columns, logits_of, remember, watched
+from .clips import OfClip, clip_of
 from .device import free_memory
 from .embedding import Lost, reason, shape_of
 from .feasible import runs
@@ -28,7 +29,7 @@ from .modes import evaluating, frozen
 from .outline import RESIZABLE, Outline
 from .patch_size import resized
 from .places import Places, places
-from .preprocessing import ImageSize, sides
+from .preprocessing import ImageSize, Preprocessing, sides
 
 FEW = 20  # classes that a message lists
 
@@ -64,19 +65,26 @@ class Model(Outline):
 
     module: what runs; the rest says what is known of it. found: where the experiment found its tokens; None of what
     comes from files that say all. beside: the path of a part that attends in several places side by side, "" where all
-    come one after the other. blind: why none of its attention is one map over the image, where it has no layers. lock:
-    held while the module is at work.
+    come one after the other. blind: why none of its attention is one map over the image, where it has no layers.
+    of_frame: how one frame reaches a model of clips, whose image is their sheet; None of a model of images. lock: held
+    while the module is at work.
     """
 
     module: nn.Module
     found: Places | None = None
     beside: str = ""
     blind: str = ""
+    of_frame: Preprocessing | None = None
     lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
     def of(cls, outline: Outline, module: nn.Module) -> Model:
         return cls(**vars(outline), module=module)
+
+    @property
+    def clip(self) -> OfClip | None:
+        """The sheet of a model of clips; None of a model of images."""
+        return self.module if isinstance(self.module, OfClip) else None
 
     @property
     def device(self) -> torch.device:
@@ -94,7 +102,10 @@ class Model(Outline):
         patch_size: int | None = None,
         attention_scale: float | Mapping[int, float] = 1.0,
     ) -> Run:
-        """One forward of an image, (H, W, 3) uint8, under capture; the model is afterwards what it was."""
+        """One forward under capture; the model is afterwards what it was.
+
+        image: (H, W, 3) uint8, of a model of clips (frames, H, W, 3).
+        """
         with (
             self.prepared(image, image_size=image_size, patch_size=patch_size) as prepared,
             torch.no_grad(),
@@ -115,8 +126,8 @@ class Model(Outline):
     ) -> Iterator[Prepared]:
         """The module made ready for an image, in evaluation mode and at work for nobody else; afterwards what it was.
 
-        image: (H, W, 3) uint8. gradients: whether they will be taken; the weights are then frozen, and gradients are on
-        whatever surrounds it.
+        image: (H, W, 3) uint8, of a model of clips (frames, H, W, 3). gradients: whether they will be taken; the
+        weights are then frozen, and gradients are on whatever surrounds it.
         """
         grid, size = self.grid(image_size, patch_size), self.input_size(image_size)
         self._fits(grid, gradients=gradients)
@@ -127,10 +138,22 @@ class Model(Outline):
                 stack.enter_context(torch.enable_grad())
                 stack.enter_context(frozen(self.module))
             stack.enter_context(evaluating(self.module))
-            pixels, by_pixels = self.preprocessing(image, size)
+            pixels, by_pixels = self._pixels(image, size)
             stack.enter_context(self._patched(patch_size))
             frame = self._of_cells(by_pixels, grid)
             yield Prepared(pixels.to(self.device, self.dtype), grid, frame, by_pixels, self._arguments(size, grid))
+
+    def _pixels(self, image: np.ndarray, size: tuple[int, int]) -> tuple[Tensor, Frame]:
+        clip, each = self.clip, self.of_frame
+        if clip is None or each is None:
+            return self.preprocessing(image, size)
+        if image.ndim != 4:
+            raise ValueError(
+                f"{self.name} takes clips of {clip.frames} frames, not one picture: vislab.explain_clip(frames, "
+                "model=…), or `vislab figure clip.mp4` on the command line"
+            )
+        frames = torch.cat([each(frame)[0] for frame in image])
+        return clip.sheet(frames[None]), Frame.stretch(size, size)
 
     def forward(self, pixels: Tensor, arguments: Mapping[str, Any]) -> Any:
         """What the module makes of pixels, (n, 3, height, width). Raises ValueError in words where it cannot."""
@@ -164,12 +187,14 @@ class Model(Outline):
         patch_size: int | None = None,
         attention_scale: float | Mapping[int, float] = 1.0,
     ) -> list[tuple[str, float]]:
-        """The most probable classes. -> [(label, probability)], most probable first.
+        """The most probable classes. -> [(label, probability)], most probable first. image: of a clip its frames.
 
         Where classes do not exclude each other, each probability is for itself (a sigmoid); of a model that gives
         numbers, [(label, number)]: see `classes`. Raises ValueError for a model without a classifier.
         """
-        run = self.run(load_image(image), image_size=image_size, patch_size=patch_size, attention_scale=attention_scale)
+        clip = self.clip
+        picture = load_image(image) if clip is None else np.stack(clip_of(image, clip.frames, self.name))
+        run = self.run(picture, image_size=image_size, patch_size=patch_size, attention_scale=attention_scale)
         return self.top(run, top)
 
     def logits(self, pixels: Tensor, *, image_size: ImageSize | None = None, patch_size: int | None = None) -> Tensor:

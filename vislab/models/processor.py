@@ -31,7 +31,8 @@ def of_processor(processor: Any, own: Callable[[], tuple[int, int]]) -> Preproce
 
 def _said(processor: Any, own: Callable[[], tuple[int, int]]) -> Preprocessing:
     size: dict[str, Any] = dict(processor.size or {})
-    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
     if processor.do_normalize:
         mean, std = _three(processor.image_mean, 0.0), _three(processor.image_std, 1.0)
     kind = getattr(processor, "resample", None)
