@@ -127,6 +127,11 @@ def test_of_what_is_unknown_nothing_is_said() -> None:
     strange = x.permute(0, 1)
     follow(axes, torch.permute, (x, "backwards"), {}, strange)  # called as no rule knows it
     assert axes.of(strange) is None
+    none = torch.randn(0, 4)
+    axes.input(none)
+    reshaped = none.reshape(0, 2, 2)  # as where a cache compresses nothing yet
+    follow(axes, torch.reshape, (none, (0, 2, 2)), {}, reshaped)
+    assert axes.of(reshaped) is None
 
 
 def test_what_is_known_of_a_tensor_ends_with_it() -> None:

@@ -107,7 +107,7 @@ class Axes:
     def reshaped(self, dims: Dims, shape: Sequence[int]) -> Dims | None:
         """The dimensions after a reshape."""
         waiting = [factor for dim in dims for factor in dim]
-        if math.prod(factor.size for factor in waiting) != math.prod(shape):
+        if not math.prod(shape) or math.prod(factor.size for factor in waiting) != math.prod(shape):
             return None
         out: list[Dim] = []
         for size in shape:
