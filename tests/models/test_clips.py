@@ -114,6 +114,7 @@ def test_methods_that_go_through_the_model_answer_or_say_why_not(family: str) ->
             assert [heat.values.shape for heat in heats] == [(4, 4)] * 4
     with torch.no_grad():
         own = model.module.model(pixels(model, frames)).logits[0].softmax(0)
+    assert "clips of 4 frames of 32×32 px, 3 classes" in repr(model)
     assert [p for _, p in model.predict(frames)] == pytest.approx(own.sort(descending=True)[0].tolist(), abs=1e-5)
 
 

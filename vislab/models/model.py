@@ -216,12 +216,17 @@ class Model(Outline):
         return self.blind
 
     def __repr__(self) -> str:
-        height, width = self.preprocessing.size
+        clip, (height, width) = self.clip, self.preprocessing.size
+        of = f"input {height}×{width} px"
         sees = f"{self.layers} layers of {self.heads} heads, patches of {self.patch[0]}×{self.patch[1]} px"
+        if clip is not None:
+            of = f"clips of {clip.frames} frames of {clip.size[0]}×{clip.size[1]} px"
+            sees = f"{self.layers} layers of {self.heads} heads, patches of {clip.side}×{clip.side} px"
+            sees += f" in {clip.tubelet} frames" if clip.tubelet > 1 else ""
         known = classes(self.module, self.names, columns(self.module))
         given = "" if known is None else f", {len(known.labels)} {'numbers' if known.kind == 'number' else 'classes'}"
         attention = sees if self.attends else "no attention that is one map over the image"
-        return f"<Model {self.name}: {attention}, input {height}×{width} px{given}>"
+        return f"<Model {self.name}: {attention}, {of}{given}>"
 
     # ---- classes ----
 
