@@ -65,7 +65,7 @@ class Layers(Sequence[Site]):
                 f"{layers} can be read, by method='cls' or 'attention'" if fit else "vislab.capture reads it as it is"
             )
             raise ValueError(
-                f"{site.name} attends over {over} tokens, and the input makes {self._grid}: windowed attention, padding, or "
+                f"{site.name} attends over {over} tokens, and the input makes {self._grid}: windows, padding, or "
                 f"tokens that are dropped, merged or added on the way; {hint}, and {registry.instead()} make maps "
                 "without attention"
             )
