@@ -104,6 +104,8 @@ def heatmap(
             with probing(model, image, request.target, progress=progress, **request.forward) as probe:
                 answer = method(probe, question, **request.options)
                 grid, target = answer.grid or probe.grid, probe.target
+                if model.texts is not None and not callable(request.target):
+                    request = replace(request, target=target)  # in the record the text itself, whatever the labels are
                 frame = probe.by_pixels if answer.by_pixels else probe.frame
                 frame = probe.by_pixels.spread(grid) if answer.grid and not answer.by_pixels else frame
         else:

@@ -19,6 +19,7 @@ from ..core.imports import IMPORTING, LOADING, library
 from .config import outline, outline_of
 from .describe import described
 from .given import image_processor
+from .image_text import image_text
 from .known import EMBEDDED
 from .model import Model
 from .preprocessing import Preprocessing, of_processor, own_size
@@ -70,10 +71,12 @@ def of_transformers(name: str, where: str, processor: Any = None) -> Model:
     classes that choose among families would import what all of them need.
     """
     known = outline(name, Path(where))
+    tokenizer = None if processor is None else tokenizer_of(processor)
     if processor is not None:
-        if (Path(where) / "preprocessor_config.json").is_file():
+        shown_how = (Path(where) / "preprocessor_config.json").is_file()
+        if shown_how and (tokenizer is None or known is not None or tokenizer_of(where) is not None):
             raise ValueError(f"{name} brings its own preprocessing: leave processor out")
-        processor = processor_of(processor)
+        processor = None if shown_how else processor_of(processor)
     try:
         with quiet():
             if known is not None:
@@ -88,11 +91,13 @@ def of_transformers(name: str, where: str, processor: Any = None) -> Model:
             if processor is None:
                 processor = _processor(name, where)
             how = of_processor(processor, lambda: own_size(module))
+            if tokenizer is None and image_text(module) is not None:
+                tokenizer = tokenizer_of(where)
     except NoProcessor:
         raise
     except (OSError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
         raise OSError(f"cannot load {name!r}: {first_line(error)} {advice(name, 'vislab.load')}") from error
-    return described(name, module.eval(), how)
+    return described(name, module.eval(), how, tokenizer=tokenizer)
 
 
 class NoProcessor(OSError):
@@ -131,6 +136,29 @@ def processor_of(processor: Any) -> Any:
             f"cannot load an image processor from {shown(str(processor))}: {first_line(error)} Give a folder with its "
             "preprocessor_config.json, or the processor itself, such as transformers.ViTImageProcessor()"
         ) from error
+
+
+def tokenizer_of(processor: Any) -> Any:
+    """The tokenizer in a processor or a pipeline, or beside the weights in a folder or on the hub; None without one.
+
+    A tokenizer of open_clip, a function that says its `context_length`, is one itself.
+    """
+    if isinstance(processor, nn.Module):
+        return None
+    if not isinstance(processor, str | Path):
+        return processor if callable(processor) and hasattr(processor, "context_length") else _held(processor)
+    try:
+        folder = place_of(str(processor))
+        where = str(folder if folder.is_dir() else processor)
+        return part("AutoTokenizer").from_pretrained(where, **safely(where))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, ImportError):
+        return None  # a text says that there is none
+
+
+def _held(processor: Any) -> Any:
+    """The tokenizer that something holds, itself where it is one."""
+    found = getattr(processor, "tokenizer", processor)
+    return found if hasattr(found, "all_special_ids") else None
 
 
 def part(name: str) -> Any:

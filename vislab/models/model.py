@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,16 @@ from ..engine.capture import Capture
 from ..engine.hooks import capture
 from ..engine.site import AttentionRefused
 from .calling import arguments, core
-from .classes import Classes, classes, columns, logits_of, remember, watched
+from .classes import Classes, classes, columns, label_names, logits_of, remember, watched
 from .device import free_memory
 from .embedding import Lost, reason, shape_of
 from .feasible import runs
 from .modes import evaluating, frozen
 from .outline import RESIZABLE, Outline
 from .patch_size import resized
-from .places import Places, places
+from .places import Places, noise, places
 from .preprocessing import ImageSize, sides
+from .texts import Texts
 
 FEW = 20  # classes that a message lists
 
@@ -64,14 +65,16 @@ class Model(Outline):
 
     module: what runs; the rest says what is known of it. found: where the experiment found its tokens; None of what
     comes from files that say all. beside: the path of a part that attends in several places side by side, "" where all
-    come one after the other. blind: why none of its attention is one map over the image, where it has no layers. lock:
-    held while the module is at work.
+    come one after the other. blind: why none of its attention is one map over the image, where it has no layers. texts:
+    how an image-text model is given texts, which are its classes then; None of any other. lock: held while the module
+    is at work.
     """
 
     module: nn.Module
     found: Places | None = None
     beside: str = ""
     blind: str = ""
+    texts: Texts | None = None
     lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
@@ -160,17 +163,21 @@ class Model(Outline):
         image: Any,
         *,
         top: int = 5,
+        labels: Sequence[str] | None = None,
         image_size: ImageSize | None = None,
         patch_size: int | None = None,
         attention_scale: float | Mapping[int, float] = 1.0,
     ) -> list[tuple[str, float]]:
         """The most probable classes. -> [(label, probability)], most probable first.
 
-        Where classes do not exclude each other, each probability is for itself (a sigmoid); of a model that gives
-        numbers, [(label, number)]: see `classes`. Raises ValueError for a model without a classifier.
+        labels: of an image-text model, the texts that the image is compared with, each as it is. Where classes do not
+        exclude each other, each probability is for itself (a sigmoid); of a model that gives numbers, [(label,
+        number)]: see `classes`. Raises ValueError for a model without a classifier, and for texts that it cannot take.
         """
-        run = self.run(load_image(image), image_size=image_size, patch_size=patch_size, attention_scale=attention_scale)
-        return self.top(run, top)
+        model = self if labels is None else self.labelled(label_names(labels))
+        picture = load_image(image)
+        run = model.run(picture, image_size=image_size, patch_size=patch_size, attention_scale=attention_scale)
+        return model.top(run, top)
 
     def logits(self, pixels: Tensor, *, image_size: ImageSize | None = None, patch_size: int | None = None) -> Tensor:
         """Plain forwards, nothing captured. pixels: (n, 3, h, w) from `preprocessing` -> (n, classes) float32.
@@ -193,8 +200,9 @@ class Model(Outline):
     def __repr__(self) -> str:
         height, width = self.preprocessing.size
         sees = f"{self.layers} layers of {self.heads} heads, patches of {self.patch[0]}×{self.patch[1]} px"
-        known = classes(self.module, self.names, columns(self.module))
+        known = self._known_classes()
         given = "" if known is None else f", {len(known.labels)} {'numbers' if known.kind == 'number' else 'classes'}"
+        given += "" if self.texts is None else ", takes texts"
         attention = sees if self.attends else "no attention that is one map over the image"
         return f"<Model {self.name}: {attention}, input {height}×{width} px{given}>"
 
@@ -203,12 +211,17 @@ class Model(Outline):
     @property
     def classes(self) -> Classes | None:
         """What its logits are; None for a model without a classifier. One that nobody describes is run once to tell."""
-        if self.names is None and columns(self.module) is None:
+        if self.texts is None and self.names is None and columns(self.module) is None:
             size = self.preprocessing.size
             pixels = torch.zeros(1, 3, *size, device=self.device, dtype=self.dtype)
             with self.lock, torch.no_grad(), evaluating(self.module):
                 self.forward(pixels, self._arguments(size, self.grid()))
-        return classes(self.module, self.names, columns(self.module))
+        return self._known_classes()
+
+    def _known_classes(self) -> Classes | None:
+        if self.texts is None:
+            return classes(self.module, self.names, columns(self.module))
+        return None if self.names is None else self.texts.classes(self.module, self.names)
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -217,6 +230,8 @@ class Model(Outline):
 
     def class_logits(self, output: Any) -> Tensor | None:
         """The logits of classes in what the module returned, (n, classes); None for a model without a classifier."""
+        if self.texts is not None:
+            return None if self.names is None else self.texts.logits(self.module, output, self.names)
         logits, found = logits_of(output), self.classes
         return None if logits is None or found is None or logits.shape[1] != len(found.labels) else logits
 
@@ -230,11 +245,39 @@ class Model(Outline):
         if whole(target) and 0 <= target < len(labels):
             return int(target)
         hint = meant(shown(target), labels) or (f": it knows {', '.join(labels)}" if len(labels) <= FEW else "")
+        unread = " and has no text tower that vislab reads" if self.texts is None and isinstance(target, str) else ""
         raise ValueError(
-            f"{self.name} knows no class {shown(target)}: give a label or an index from 0 to {len(labels) - 1}{hint}"
+            f"{self.name} knows no class {shown(target)}{unread}: give a label or an index from 0 to "
+            f"{len(labels) - 1}{hint}"
         )
 
+    def labelled(self, labels: Sequence[str]) -> Model:
+        """An image-text model with texts as its classes. Raises ValueError for texts that it cannot take."""
+        if self.texts is None:
+            raise ValueError(
+                f"{self.name} has no text tower that vislab reads: leave labels out, or take an image-text model such as "
+                "'openai/clip-vit-base-patch16'"
+            )
+        self.read(labels)
+        return replace(self, names=tuple(labels))
+
+    def read(self, texts: Sequence[str]) -> None:
+        """Have the embeddings of texts ready, which are made once; before the first of them, the model's own forward
+        must confirm what is computed with them. Raises ValueError for texts that it cannot take.
+        """
+        if self.texts is None or not texts:
+            return
+        with self.lock, evaluating(self.module):
+            pixels = noise(self.module, self.own_size, 0)
+            self.texts.prove(self.module, pixels, self._arguments(self.own_size, self.grid(self.own_size)), texts[0])
+            self.texts.embeddings(self.module, texts)
+
     def _names_nothing(self) -> str:
+        if self.texts is not None:
+            return (
+                f"{self.name} has no classes of its own: it compares an image with texts. Give target a text, such as "
+                "'a red door', or texts for classes, model.predict(image, labels=[…]) or vislab.load(…, labels=[…])"
+            )
         return (
             f"{self.name} has no classifier: what it returns are features, and it names nothing. Methods for one "
             "target take a function of its output as target; a model that classifies is vislab.load('embedded')"
