@@ -15,9 +15,9 @@ from .request import layer_index
 
 @torch.no_grad()
 def grad_eclip(probe: Probe, question: Question) -> Answer:
-    """The positive part of gradient × value, weighted by how near each patch's key is to CLS' query (Zhao et al. 2024).
+    """Gradient × value, weighted by how near the key of each patch is to the query of CLS (Zhao et al. 2024).
 
-    ReLU(Σ over channels c of w_c · λ_i · v_ic): w is the gradient of the score at what the heads hand on for CLS, v_i
+    Signed, without the ReLU. Σ over channels c of w_c · λ_i · v_ic: w is the gradient of the score at what the heads hand on for CLS, v_i
     the values of patch i, and λ_i the cosine of the query of CLS and the key of patch i, spread over 0 to 1; the
     channels are those of all heads together. Raises ValueError where the score reads nothing of CLS at that layer.
     """
@@ -39,4 +39,4 @@ def grad_eclip(probe: Probe, question: Question) -> Answer:
         span = near.max() - near.min()
         loosened = (near - near.min()) / span if span > 0 else torch.ones_like(near)
         channels = gradient[0, :, 0].to(dtype)[:, None] * values
-        return Answer((channels.sum((0, 2)) * loosened).relu(), "CLS")
+        return Answer(channels.sum((0, 2)) * loosened, signed=True)

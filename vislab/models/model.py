@@ -245,10 +245,9 @@ class Model(Outline):
         if whole(target) and 0 <= target < len(labels):
             return int(target)
         hint = meant(shown(target), labels) or (f": it knows {', '.join(labels)}" if len(labels) <= FEW else "")
-        unread = " and has no text tower that vislab reads" if self.texts is None and isinstance(target, str) else ""
+        text = ", for it has no text tower that vislab reads" if isinstance(target, str) and " " in target else ""
         raise ValueError(
-            f"{self.name} knows no class {shown(target)}{unread}: give a label or an index from 0 to "
-            f"{len(labels) - 1}{hint}"
+            f"{self.name} knows no class {shown(target)}: give a label or an index from 0 to {len(labels) - 1}{text}{hint}"
         )
 
     def labelled(self, labels: Sequence[str]) -> Model:
