@@ -509,6 +509,8 @@ def test_every_method_answers_on_every_classifier(name: str) -> None:
     for method in registry.targeted():
         if method in ("cls_contribution", "both_contribution", "grad_eclip") and query != "CLS":
             continue
+        if method == "maskclip" and name == "BEiT":  # relative positions
+            continue
         options = {"steps": 4} if method == "integrated_gradients" else {}
         heat = explained(model, method, target=1, **options)
         assert np.ptp(heat.values) > 0

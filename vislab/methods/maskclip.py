@@ -31,8 +31,8 @@ def maskclip(probe: Probe, question: Question) -> Answer:
             return Answer(probe.scores(probe.pixels))
     except ValueError as error:
         raise AttentionRefused(
-            f"maskclip lets each patch attend to itself alone, and {last} of {probe.model.name} does not run on "
-            f"single tokens: {error}"
+            f"maskclip lets each patch attend to itself alone, and {last} of {probe.model.name} does not run on single "
+            "tokens, as with relative or rotary positions: take method='legrad'"
         ) from error
 
 

@@ -73,7 +73,7 @@ def of_transformers(name: str, where: str, processor: Any = None) -> Model:
     known = outline(name, Path(where))
     tokenizer = None if processor is None else tokenizer_of(processor)
     if processor is not None:
-        shown_how = (Path(where) / "preprocessor_config.json").is_file()
+        shown_how = _tells_how(Path(where))
         if shown_how and (tokenizer is None or known is not None or tokenizer_of(where) is not None):
             raise ValueError(f"{name} brings its own preprocessing: leave processor out")
         processor = None if shown_how else processor_of(processor)
@@ -109,13 +109,20 @@ def _processor(name: str, where: str) -> Any:
         return image_processor(part("AutoImageProcessor").from_pretrained(where, **safely(where)))
     except (OSError, ValueError) as error:
         folder = Path(where)
-        if not folder.is_dir() or (folder / "preprocessor_config.json").is_file():
+        if not folder.is_dir() or _tells_how(folder):
             raise
         raise NoProcessor(
             f"{name} has no preprocessor_config.json, so nothing says how its model is shown images (size, mean and "
             f"deviation): give the image processor that it was trained with, vislab.load({name!r}, processor=…), such "
             "as transformers.ViTImageProcessor(), or the folder or name that it was fine-tuned from"
         ) from error
+
+
+def _tells_how(folder: Path) -> bool:
+    """Whether a folder says how its model is shown images: in a file for that, or in that of images and texts."""
+    both = folder / "processor_config.json"
+    said = both.is_file() and '"image_processor"' in both.read_text(encoding="utf-8")
+    return said or (folder / "preprocessor_config.json").is_file()
 
 
 def processor_of(processor: Any) -> Any:
@@ -150,7 +157,8 @@ def tokenizer_of(processor: Any) -> Any:
     try:
         folder = place_of(str(processor))
         where = str(folder if folder.is_dir() else processor)
-        return part("AutoTokenizer").from_pretrained(where, **safely(where))
+        found = part("AutoTokenizer").from_pretrained(where, **safely(where))
+        return found if {*found.get_vocab()} - {*found.all_special_tokens} else None  # of a folder without its files
     except (OSError, ValueError, KeyError, AttributeError, TypeError, ImportError):
         return None  # a text says that there is none
 

@@ -48,8 +48,11 @@ class ImageText(nn.Module):
 
     @property
     def padded(self) -> bool:
-        """Whether every text is filled up to the most that it may have, as in training (SigLIP)."""
-        return "siglip" in str(getattr(core(self.model).config, "model_type", ""))
+        """Whether every text is filled up to the most that it may have, as SigLIP was trained.
+
+        AIMv2's tower looks ahead in a text that is not filled up, which it was not trained to.
+        """
+        return str(getattr(core(self.model).config, "model_type", "")).startswith(("siglip", "aimv2"))
 
     def text_weights(self) -> list[nn.Parameter]:
         """All weights that do not see."""

@@ -15,6 +15,7 @@ from .classes import Classes
 from .image_text import ImageText, Tokens, tower_of
 
 _REMEMBERED = 64  # lists of texts whose embeddings are kept for a model
+_ENDLESS = 10**9  # tokens: of a text that may have any number
 _TOGETHER = 32  # texts of one length that are run at a time
 _EMBEDDED: weakref.WeakKeyDictionary[nn.Module, dict[tuple[str, ...], tuple[Any, Tensor]]] = weakref.WeakKeyDictionary()
 _PROVEN: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
@@ -70,8 +71,8 @@ class Texts:
                 found |= dict(zip(some, made, strict=True))
         return torch.stack([found[index] for index in range(len(texts))])
 
-    def tokens(self, tower: ImageText, text: str) -> Tokens:
-        """What the text tower takes, each (1, tokens), on its device."""
+    def tokens(self, tower: ImageText, text: str, *, filled: bool = False) -> Tokens:
+        """What the text tower takes, each (1, tokens), on its device. filled: up to the most that it takes."""
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"a text is words, such as 'a red door', not {shown(text)}")
         if self.tokenizer is None:
@@ -79,7 +80,7 @@ class Texts:
                 f"{self.name} came without a tokenizer, which makes tokens of a text: give the processor that it was "
                 "trained with, vislab.load(…, processor=…), as transformers.AutoProcessor.from_pretrained(…) loads it"
             )
-        made, count, most = self._tokenised(tower, text)
+        made, count, most = self._tokenised(tower, text, filled=filled or tower.padded)
         if count > most:
             raise ValueError(
                 f"the text {shown(text)} is of {count} tokens, and {self.name} takes at most {most}: shorten it"
@@ -87,17 +88,17 @@ class Texts:
         device = next(tower.parameters()).device
         return {name: value.to(device) for name, value in made.items()}
 
-    def _tokenised(self, tower: ImageText, text: str) -> tuple[Mapping[str, Tensor], int, int]:
+    def _tokenised(self, tower: ImageText, text: str, *, filled: bool) -> tuple[Mapping[str, Tensor], int, int]:
         """Its tokens, how many they are before any are added to fill it up, and how many there may be."""
         said = [tower.positions, getattr(self.tokenizer, "model_max_length", None)]
-        most = min((count for count in said if count is not None), default=10**9)
+        most = min((count for count in said if count is not None), default=_ENDLESS)
         ids = self.tokenizer(text, truncation=False)["input_ids"]
         if {*ids} <= {*self.tokenizer.all_special_ids}:
             raise ValueError(f"the tokenizer of {self.name} knows nothing of the text {shown(text)}: take other words")
-        filled: dict[str, Any] = {"padding": "max_length", "max_length": most} if tower.padded else {}
+        padding: dict[str, Any] = {"padding": "max_length", "max_length": most} if filled and most < _ENDLESS else {}
         if len(ids) > most:
             return {}, len(ids), most
-        return self.tokenizer([text], return_tensors="pt", **filled), len(ids), most
+        return self.tokenizer([text], return_tensors="pt", **padding), len(ids), most
 
     def prove(self, module: nn.Module, pixels: Tensor, arguments: Mapping[str, Any], text: str) -> None:
         """Compare the similarity of a text and some pixels with what the model's own forward says, once for a model.
@@ -127,14 +128,17 @@ class Texts:
                 output = module(pixels, **arguments)
                 ours = tower.compared(tower.of_image(output), tower.of_texts(tokens)).float()
                 own = tower.own(seen, tokens).float()
+                filled = tower.compared(tower.of_image(output), tower.of_texts(self.tokens(tower, text, filled=True)))
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
             return f"its own forward of an image and a text gives no similarity of the two ({first_line(error)})"
         finally:
             handle.remove()
-        size = max(1.0, float(own.abs().max()) if own.numel() else 0.0)
-        if ours.shape == own.shape and float((ours - own).abs().max()) <= 200 * torch.finfo(pixels.dtype).eps * size:
-            return ""
-        return "the similarity that follows from its embeddings of image and text is not what its own forward says"
+        small = 200 * torch.finfo(pixels.dtype).eps * max(1.0, float(own.abs().max()) if own.numel() else 0.0)
+        if ours.shape != own.shape or float((ours - own).abs().max()) > small:
+            return "the similarity that follows from its embeddings of image and text is not what its own forward says"
+        if float((ours - filled.float()).abs().max()) > small:
+            return "its embedding of a text depends on how far it is filled up, and how far it was in training is unknown"
+        return ""
 
 
 def _state(tower: ImageText) -> list[Any]:
