@@ -19,6 +19,7 @@ from .device import device_of, fastest
 from .folder import of_folder
 from .given import given
 from .hub import of_timm, of_torchvision, of_transformers, processor_of, tokenizer_of
+from .image_text import image_text
 from .known import DTYPES, EMBEDDED
 from .model import Model
 from .preprocessing import of_processor, own_size
@@ -67,9 +68,11 @@ def load(
         made = model
     else:
         module, own = given(model)
-        tokenizer = tokenizer_of(model if processor is None else processor)
-        processor = own if processor is None else None if tokenizer is processor else processor_of(processor)
-        how = None if processor is None else of_processor(processor, lambda: own_size(module))
+        reads = image_text(module) is not None
+        tokenizer = tokenizer_of(model if processor is None else processor) if reads else None
+        if processor is not None and processor is not tokenizer:
+            own = processor_of(processor)
+        how = None if own is None else of_processor(own, lambda: own_size(module))
         made = described(type(module).__name__, module, how, grid=grid, tokenizer=tokenizer)
     made.module.to(place, kind)
     return made if labels is None else _labelled(made, labels)
