@@ -67,9 +67,7 @@ def make(family: str) -> nn.Module:
 def tokenizer(most: int = MOST) -> Any:
     made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 3)]
-    )
+    made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 3)])
     named = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
     return hf.PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=most, **named)
 
@@ -94,3 +92,55 @@ def own_logits(module: Any, pixels: Tensor, texts: Sequence[str]) -> Tensor:
     with torch.no_grad():
         said = module(**seen, **given, **({"use_itm_head": False} if retrieval else {}))
     return (said.itm_score if retrieval else said.logits_per_image)[0]
+
+
+class OpenClip(nn.Module):
+    """As models of open_clip are: two towers behind two doors."""
+
+    def __init__(self, bias: float | None = None, resize_mode: str = "shortest") -> None:
+        super().__init__()
+        clip: Any = make("CLIP")
+        self.visual, self.text, self.projection = clip.vision_model, clip.text_model, clip.visual_projection
+        self.logit_scale = clip.logit_scale
+        self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
+        self.out = clip.text_projection
+        self.context_length = MOST
+        self.visual.preprocess_cfg = {
+            "size": 32,
+            "mean": (0.5, 0.4, 0.3),
+            "std": (0.2, 0.3, 0.4),
+            "interpolation": "bicubic",
+            "resize_mode": resize_mode,
+        }
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        return self.projection(self.visual(image).pooler_output)
+
+    def encode_text(self, text: Tensor) -> Tensor:
+        return self.out(self.text(text).pooler_output)
+
+    def get_logits(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        one, other = F.normalize(self.encode_image(image), dim=-1), F.normalize(self.encode_text(text), dim=-1)
+        logits = self.logit_scale.exp() * one @ other.T + (0 if self.logit_bias is None else self.logit_bias)
+        return logits, logits.T
+
+    def forward(self, image: Tensor, text: Tensor | None = None) -> Any:
+        return self.encode_image(image), None if text is None else self.encode_text(text)
+
+
+class OpenTokenizer:
+    """As tokenizers of open_clip are: every text is filled up, and what is over is cut off. inner: from the hub."""
+
+    def __init__(self, *, inner: bool) -> None:
+        self.context_length, self.own = MOST, tokenizer()
+        if inner:
+            self.tokenizer = self.own
+        self.all_special_ids = [2, 3]
+
+    def encode(self, text: str) -> list[int]:
+        return self.own(text)["input_ids"][1:-1]
+
+    def __call__(self, texts: str | list[str]) -> Tensor:
+        many = [texts] if isinstance(texts, str) else texts
+        filled = {"padding": "max_length", "truncation": True, "max_length": MOST}
+        return self.own(many, return_tensors="pt", **filled)["input_ids"]

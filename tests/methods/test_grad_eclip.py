@@ -35,9 +35,7 @@ def formula(own: Any, pixels: Tensor, layer: int, **sizes: Any) -> np.ndarray:
 @pytest.mark.parametrize("layer", [-1, 0])
 def test_it_is_the_formula(size: tuple[int, int], layer: int) -> None:
     model = vislab.load(wording.make("CLIP"), processor=wording.processor())
-    heat = vislab.explain(
-        IMAGE, model=model, method="grad_eclip", target="a red door", image_size=size, layer=layer
-    )
+    heat = vislab.explain(IMAGE, model=model, method="grad_eclip", target="a red door", image_size=size, layer=layer)
     pixels = model.preprocessing(IMAGE, size)[0]
     expected = formula(wording.make("CLIP"), pixels, layer, interpolate_pos_encoding=size != (32, 32))
     assert heat.values.ravel() == pytest.approx(expected, rel=1e-4, abs=1e-5 * float(np.abs(expected).max()))

@@ -17,6 +17,7 @@ from models.test_model import photo
 from torch import Tensor, nn
 
 import vislab
+from vislab.methods import registry
 from vislab.models.model import Model
 
 IMAGE = photo((50, 70))
@@ -48,7 +49,7 @@ def test_zero_shot_is_what_the_library_says_itself(family: str) -> None:
 def test_a_text_is_a_target_of_every_method_or_the_method_says_why_not(family: str) -> None:
     model = loaded(family)
     answered = set()
-    for method in vislab.methods.registry.targeted():  # type: ignore[attr-defined]
+    for method in registry.targeted():
         options = {"steps": 2} if method == "integrated_gradients" else {}
         try:
             heat = vislab.explain(IMAGE, model=model, method=method, target="a red door", **options)
@@ -88,12 +89,15 @@ class Headed(nn.Module):
 def test_the_map_of_a_text_is_that_of_a_class_whose_weights_the_text_is() -> None:
     clip, texts = wording.make("CLIP"), wording.tokenizer()
     with torch.no_grad():
-        rows = [clip.get_text_features(**texts([t], return_tensors="pt", return_token_type_ids=False)) for t in wording.LABELS]
+        rows = [
+            clip.get_text_features(**texts([t], return_tensors="pt", return_token_type_ids=False))
+            for t in wording.LABELS
+        ]
         weights = torch.cat([row.pooler_output / row.pooler_output.norm() for row in rows]) * clip.logit_scale.exp()
     model = loaded(labels=wording.LABELS)
     headed = vislab.load(Headed(clip, weights), processor=wording.processor().image_processor, labels=wording.LABELS)
     assert dict(model.predict(IMAGE)) == pytest.approx(dict(headed.predict(IMAGE)), abs=1e-6)
-    for method in vislab.methods.registry.targeted():  # type: ignore[attr-defined]
+    for method in registry.targeted():
         options = {"steps": 2} if method == "integrated_gradients" else {}
         own, heat, bare = (
             vislab.explain(IMAGE, model=one, method=method, target="the red door", **options).values
@@ -134,7 +138,9 @@ def test_a_text_is_read_once_and_again_when_its_weights_change() -> None:
     after = vislab.explain(IMAGE, model=model, method="occlusion", target="a fish").values
     assert len(runs) == 5
     assert not np.allclose(before[1], after)
-    plain = vislab.explain(IMAGE, model=vislab.load(other.model, processor=wording.processor()), method="legrad", target="a fish")
+    plain = vislab.explain(
+        IMAGE, model=vislab.load(other.model, processor=wording.processor()), method="legrad", target="a fish"
+    )
     assert np.allclose(before[0], plain.values)
 
 
@@ -143,9 +149,15 @@ def test_a_text_is_read_once_and_again_when_its_weights_change() -> None:
     [
         ("", "a text is words, such as 'a red door', not ''"),
         (" \n", "a text is words"),
-        ("a red door on the hill of the church is there a dog", r"'a red door on .*' is of 15 tokens, and CLIPModel takes at most 12"),
+        (
+            "a red door on the hill of the church is there a dog",
+            r"'a red door on .*' is of 15 tokens, and CLIPModel takes at most 12",
+        ),
         ("zebra", "the tokenizer of CLIPModel knows nothing of the text 'zebra'"),
-        (3, "has no classes of its own: it compares an image with texts. Give target a text, such as 'a red door', or t"),
+        (
+            3,
+            "has no classes of its own: it compares an image with texts. Give target a text, such as 'a red door', or t",
+        ),
         (None, "CLIPModel has no classes of its own"),
         (2.5, "CLIPModel has no classes of its own"),
     ],
@@ -174,7 +186,9 @@ def test_labels_are_texts_that_differ() -> None:
 
 def test_models_without_a_text_tower_say_so() -> None:
     vit = vislab.load(tiny.make("ViT classifier"))
-    with pytest.raises(ValueError, match=r"no class 'a LABEL_1': give .* no text tower that vislab reads; did you mean"):
+    with pytest.raises(
+        ValueError, match=r"no class 'a LABEL_1': give .* no text tower that vislab reads; did you mean"
+    ):
         vislab.explain(IMAGE, model=vit, method="relevance", target="a LABEL_1")
     with pytest.raises(ValueError, match="ViTForImageClassification has no text tower that vislab reads: leave labels"):
         vit.predict(IMAGE, labels=["a fish"])
@@ -243,3 +257,28 @@ def test_a_folder_brings_its_tokenizer(folder: Path, tmp_path: Path) -> None:
         assert dict(again) == pytest.approx(dict(said), abs=1e-6)
     with pytest.raises(ValueError, match="brings its own preprocessing: leave processor out"):
         vislab.load(folder, processor=wording.processor())
+
+
+@pytest.mark.parametrize("inner", [True, False])
+@pytest.mark.parametrize("bias", [None, -2.0])
+def test_models_of_open_clip_are_compared_as_they_compare_themselves(inner: bool, bias: float | None) -> None:
+    module, tokens = wording.OpenClip(bias).eval(), wording.OpenTokenizer(inner=inner)
+    model = vislab.load(module, processor=tokens)
+    assert (model.preprocessing.mode, model.preprocessing.mean) == ("crop", (0.5, 0.4, 0.3))
+    pixels, frame = model.preprocessing(IMAGE, (32, 32))
+    assert frame.visible == pytest.approx((10, 0, 60, 50), abs=0.5)
+    with torch.no_grad():
+        logits = module.get_logits(pixels, tokens(wording.LABELS))[0][0]
+    own = logits.softmax(0) if bias is None else logits.sigmoid()
+    said = dict(model.predict(IMAGE, labels=wording.LABELS))
+    assert said == pytest.approx(dict(zip(wording.LABELS, own.tolist(), strict=True)), rel=1e-5)
+    heat = vislab.explain(IMAGE, model=model, method="legrad", target="a red door")
+    assert (heat.target, heat.values.shape) == ("a red door", (4, 4))
+    with pytest.raises(ValueError, match="is of 14 tokens, and OpenClip takes at most 12: shorten it"):
+        model.predict(IMAGE, labels=["a " * 12])
+
+
+def test_padded_images_of_open_clip_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"its images are padded \(resize_mode 'longest'\), which vislab does not"):
+        vislab.load(wording.OpenClip(resize_mode="longest").eval(), processor=wording.OpenTokenizer(inner=True))
+    assert vislab.load(wording.OpenClip(resize_mode="squash").eval()).preprocessing.mode == "stretch"

@@ -49,7 +49,9 @@ def _found(probe: Probe) -> dict[str, str]:
     found = {site.name: block_path(probe.model.module, site.path) for site in layers.walk(0, len(layers) - 1)}
     paths = [*found.values()]
     if len({*paths}) < len(paths):
-        raise AttentionRefused(f"a block of {probe.model.name} runs more than once, and is no layer of its own each time")
+        raise AttentionRefused(
+            f"a block of {probe.model.name} runs more than once, and is no layer of its own each time"
+        )
 
     def with_others(tokens: Tensor) -> Tensor:
         return torch.cat([tokens, tokens.flip(1)])

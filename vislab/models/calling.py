@@ -83,7 +83,9 @@ class OfPatches(nn.Module):
         patches = cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * cols, p * p * channels)
         shapes = torch.tensor([[rows, cols]] * batch, device=pixels.device)
         mask = torch.ones(batch, rows * cols, dtype=torch.long, device=pixels.device)
-        named = "pixel_attention_mask" if "pixel_attention_mask" in takes(core(self.model).forward) else "attention_mask"
+        named = (
+            "pixel_attention_mask" if "pixel_attention_mask" in takes(core(self.model).forward) else "attention_mask"
+        )
         return self.model(pixel_values=patches, spatial_shapes=shapes, **{named: mask})
 
 

@@ -23,6 +23,7 @@ from .image_text import image_text
 from .known import EMBEDDED
 from .model import Model
 from .preprocessing import Preprocessing, of_processor, own_size
+from .texts import is_tokenizer
 
 PLAIN = "ViTForImageClassification"  # the class of every model whose Outline is read from its files
 
@@ -146,14 +147,10 @@ def processor_of(processor: Any) -> Any:
 
 
 def tokenizer_of(processor: Any) -> Any:
-    """The tokenizer in a processor or a pipeline, or beside the weights in a folder or on the hub; None without one.
-
-    A tokenizer of open_clip, a function that says its `context_length`, is one itself.
-    """
-    if isinstance(processor, nn.Module):
-        return None
+    """The tokenizer in a processor or a pipeline, or beside the weights in a folder or on the hub; None without one."""
     if not isinstance(processor, str | Path):
-        return processor if callable(processor) and hasattr(processor, "context_length") else _held(processor)
+        found = getattr(processor, "tokenizer", processor)
+        return processor if is_tokenizer(processor) else found if is_tokenizer(found) else None
     try:
         folder = place_of(str(processor))
         where = str(folder if folder.is_dir() else processor)
@@ -161,12 +158,6 @@ def tokenizer_of(processor: Any) -> Any:
         return found if {*found.get_vocab()} - {*found.all_special_tokens} else None  # of a folder without its files
     except (OSError, ValueError, KeyError, AttributeError, TypeError, ImportError):
         return None  # a text says that there is none
-
-
-def _held(processor: Any) -> Any:
-    """The tokenizer that something holds, itself where it is one."""
-    found = getattr(processor, "tokenizer", processor)
-    return found if hasattr(found, "all_special_ids") else None
 
 
 def part(name: str) -> Any:

@@ -70,7 +70,9 @@ class ImageText(nn.Module):
     def of_texts(self, tokens: Tokens) -> Tensor:
         """The embeddings of texts, (n, width), of any length."""
         known = takes(self._whole.get_text_features)
-        embeddings: Tensor = self._whole.get_text_features(**{k: v for k, v in tokens.items() if k in known}).pooler_output
+        embeddings: Tensor = self._whole.get_text_features(
+            **{k: v for k, v in tokens.items() if k in known}
+        ).pooler_output
         return embeddings
 
     def compared(self, images: Tensor, texts: Tensor) -> Tensor:
@@ -132,9 +134,44 @@ class Retrieval(ImageText):
         return logits
 
 
+class OpenClip(ImageText):
+    """A model of open_clip, whose tokenizer fills every text up itself."""
+
+    @property
+    def config(self) -> Any:
+        return None
+
+    @property
+    def positions(self) -> int | None:
+        count: int | None = getattr(self._whole, "context_length", None)
+        return count
+
+    @property
+    def padded(self) -> bool:
+        return True
+
+    def forward(self, pixel_values: Tensor) -> Tensor:  # type: ignore[override]
+        embedding: Tensor = self._whole.encode_image(pixel_values)
+        return embedding
+
+    def of_image(self, output: Any) -> Tensor:
+        embedding: Tensor = output
+        return embedding
+
+    def of_texts(self, tokens: Tokens) -> Tensor:
+        embeddings: Tensor = self._whole.encode_text(tokens["input_ids"])
+        return embeddings
+
+    def own(self, seen: Mapping[str, Any], tokens: Tokens) -> Tensor:
+        logits: Tensor = self._whole.get_logits(seen["pixel_values"], tokens["input_ids"])[0]
+        return logits
+
+
 def image_text(module: nn.Module) -> ImageText | None:
     """A module as an image-text model, if it embeds images and texts; None of any other."""
     whole: Any = core(module)
+    if all(hasattr(whole, part) for part in ("encode_image", "encode_text", "get_logits", "logit_scale", "visual")):
+        return OpenClip(module, whole.visual)
     sees = image_part(module)
     if sees is module:
         return None

@@ -23,6 +23,7 @@ from .image_text import image_text
 from .known import DTYPES, EMBEDDED
 from .model import Model
 from .preprocessing import of_processor, own_size
+from .texts import is_tokenizer
 
 _TAKE = "take 'embedded', a hub name such as 'facebook/dinov2-small', or a local folder"
 
@@ -70,7 +71,7 @@ def load(
         module, own = given(model)
         reads = image_text(module) is not None
         tokenizer = tokenizer_of(model if processor is None else processor) if reads else None
-        if processor is not None and processor is not tokenizer:
+        if processor is not None and not (reads and is_tokenizer(processor)):
             own = processor_of(processor)
         how = None if own is None else of_processor(own, lambda: own_size(module))
         made = described(type(module).__name__, module, how, grid=grid, tokenizer=tokenizer)

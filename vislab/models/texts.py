@@ -31,6 +31,10 @@ class Texts:
     name: str
     tokenizer: Any
 
+    def __post_init__(self) -> None:
+        if hasattr(self.tokenizer, "context_length"):
+            object.__setattr__(self, "tokenizer", _OfOpenClip(self.tokenizer))
+
     def classes(self, module: nn.Module, labels: Sequence[str]) -> Classes:
         """Texts as classes."""
         return Classes(tuple(labels), tower_of(module).kind)
@@ -38,7 +42,9 @@ class Texts:
     def logits(self, module: nn.Module, output: Any, texts: Sequence[str]) -> Tensor:
         """The similarity to each text of the images that a forward returned, as the model scales it -> (n, texts)."""
         tower = tower_of(module)
-        return tower.compared(tower.of_image(output), self.embeddings(module, texts))
+        image, embeddings = tower.of_image(output), self.embeddings(module, texts)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and image.requires_grad):  # its scale is a parameter
+            return tower.compared(image, embeddings)
 
     def embeddings(self, module: nn.Module, texts: Sequence[str]) -> Tensor:
         """Of any length, (texts, width), made once and again where weights that make them were changed.
@@ -67,7 +73,9 @@ class Texts:
             for start in range(0, len(same), _TOGETHER):
                 some = same[start : start + _TOGETHER]
                 with torch.no_grad():
-                    made = tower.of_texts({name: torch.cat([tokens[i][name] for i in some]) for name in tokens[some[0]]})
+                    made = tower.of_texts(
+                        {name: torch.cat([tokens[i][name] for i in some]) for name in tokens[some[0]]}
+                    )
                 found |= dict(zip(some, made, strict=True))
         return torch.stack([found[index] for index in range(len(texts))])
 
@@ -137,8 +145,34 @@ class Texts:
         if ours.shape != own.shape or float((ours - own).abs().max()) > small:
             return "the similarity that follows from its embeddings of image and text is not what its own forward says"
         if float((ours - filled.float()).abs().max()) > small:
-            return "its embedding of a text depends on how far it is filled up, and how far it was in training is unknown"
+            return (
+                "its embedding of a text depends on how far it is filled up, and how far it was in training is unknown"
+            )
         return ""
+
+
+def is_tokenizer(given: Any) -> bool:
+    """Whether something makes tokens of texts, as transformers or open_clip has it."""
+    if isinstance(given, nn.Module) or not callable(given):
+        return False
+    return hasattr(given, "all_special_ids") or hasattr(given, "context_length")
+
+
+class _OfOpenClip:
+    """A tokenizer of open_clip, spoken to as one of transformers; it fills every text up, and cuts off what is over."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.whole, self.inner = tokenizer, getattr(tokenizer, "tokenizer", None)
+        self.model_max_length = int(tokenizer.context_length)
+        self.all_special_ids = (self.inner or tokenizer).all_special_ids
+
+    def __call__(self, text: str | list[str], *, return_tensors: str = "", **_: Any) -> dict[str, Any]:
+        if return_tensors:
+            return {"input_ids": self.whole(text)}
+        if self.inner is not None:
+            return {"input_ids": self.inner(text)["input_ids"]}
+        first, last = self.all_special_ids[:2]
+        return {"input_ids": [first, *self.whole.encode(text), last]}
 
 
 def _state(tower: ImageText) -> list[Any]:
