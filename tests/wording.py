@@ -13,7 +13,23 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 
 SPECIAL = ["<pad>", "<unk>", "<s>", "</s>"]
-WORDS = [*SPECIAL, *"a the red blue door fish church dog photo of on hill is there".split()]
+WORDS = [
+    *SPECIAL,
+    "a",
+    "the",
+    "red",
+    "blue",
+    "door",
+    "fish",
+    "church",
+    "dog",
+    "photo",
+    "of",
+    "on",
+    "hill",
+    "is",
+    "there",
+]
 MOST = 12  # tokens of a text
 LABELS = ["a church", "a fish on the hill", "the red door"]
 TEXT: dict[str, Any] = tiny.SIZE | {

@@ -59,6 +59,6 @@ def test_layers_that_take_places_are_refused(family: str) -> None:
             output = self.vit(pixels)
             return self.head(output if isinstance(output, torch.Tensor) else output.last_hidden_state[:, 0])
 
-    with pytest.raises(vislab.AttentionRefused, match="does not run on single tokens, as with .* take method='legrad'"):
+    with pytest.raises(vislab.AttentionRefused, match=r"does not run on single tokens, as .* take method='legrad'"):
         vislab.explain(IMAGE, model=Headed().eval(), method="maskclip", target=1)
     assert np.ptp(vislab.explain(IMAGE, model=Headed().eval(), method="legrad", target=1).values) > 0

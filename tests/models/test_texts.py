@@ -156,7 +156,7 @@ def test_a_text_is_read_once_and_again_when_its_weights_change() -> None:
         ("zebra", "the tokenizer of CLIPModel knows nothing of the text 'zebra'"),
         (
             3,
-            "has no classes of its own: it compares an image with texts. Give target a text, such as 'a red door', or t",
+            "has no classes of its own: it compares an image with texts. Give target a text, such as",
         ),
         (None, "CLIPModel has no classes of its own"),
         (2.5, "CLIPModel has no classes of its own"),
@@ -213,7 +213,7 @@ def test_what_the_models_own_forward_does_not_confirm_is_refused(monkeypatch: py
         return said
 
     monkeypatch.setattr(hf.CLIPModel, "forward", doubled)
-    with pytest.raises(ValueError, match="texts are no targets of CLIPModel: .* is not what its own forward says"):
+    with pytest.raises(ValueError, match=r"texts are no targets of CLIPModel: .* is not what its own forward says"):
         loaded().predict(IMAGE, labels=wording.LABELS)
     monkeypatch.undo()
     ahead = hf.CLIPModel.get_text_features
@@ -224,14 +224,14 @@ def test_what_the_models_own_forward_does_not_confirm_is_refused(monkeypatch: py
         return said
 
     monkeypatch.setattr(hf.CLIPModel, "get_text_features", counting)
-    with pytest.raises(ValueError, match="no targets of CLIPModel: .* depends on how far it is filled up, and how far"):
+    with pytest.raises(ValueError, match=r"no targets of CLIPModel: .* depends on how far it is filled up"):
         loaded().predict(IMAGE, labels=wording.LABELS)
     flava = hf.FlavaConfig(
         image_config=tiny.VIT, text_config=wording.TEXT, multimodal_config=tiny.SIZE, projection_dim=24
     )
     model = vislab.load(hf.FlavaModel(flava).eval(), processor=wording.processor())
     assert vislab.explain(IMAGE, model=model, method="rollout").values.shape == (4, 4)
-    with pytest.raises(ValueError, match="no targets of FlavaModel: its own forward .* gives no similarity of the two"):
+    with pytest.raises(ValueError, match=r"no targets of FlavaModel: its own forward .* gives no similarity"):
         vislab.explain(IMAGE, model=model, method="legrad", target="a red door")
 
 

@@ -51,10 +51,10 @@ def evaluate(
     named in a warning and left out. methods: names that `explain` knows, by default all that the model has an answer
     to, the others named in a warning; or {name: keywords of explain} to compare settings, such as {"last": {"method":
     "cls"}, "first": {"method": "cls", "layer": 0}}. targets: each image's class, by default the one predicted on the
-    whole image; it is held fixed throughout. Of an image-text model without labels, texts: they are its classes. fill: what a removed
-    patch shows, the image blurred until its shapes are gone, or its mean colour. steps: of removal, at most one a
-    patch. randomised: on how many images, the first ones, the randomisation check is done; 0 leaves it out. The same
-    seed gives the same numbers.
+    whole image; it is held fixed throughout. Of an image-text model without labels, texts: they are its classes. fill:
+    what a removed patch shows, the image blurred until its shapes are gone, or its mean colour. steps: of removal, at
+    most one a patch. randomised: on how many images, the first ones, the randomisation check is done; 0 leaves it out.
+    The same seed gives the same numbers.
 
     - Deletion and insertion: the class's probability while patches are removed, or put back, highest value first
       (Petsiuk, Das & Saenko 2018, RISE).

@@ -17,9 +17,10 @@ from .request import layer_index
 def grad_eclip(probe: Probe, question: Question) -> Answer:
     """Gradient × value, weighted by how near the key of each patch is to the query of CLS (Zhao et al. 2024).
 
-    Signed, without the ReLU. Σ over channels c of w_c · λ_i · v_ic: w is the gradient of the score at what the heads hand on for CLS, v_i
-    the values of patch i, and λ_i the cosine of the query of CLS and the key of patch i, spread over 0 to 1; the
-    channels are those of all heads together. Raises ValueError where the score reads nothing of CLS at that layer.
+    Signed, without the ReLU. Σ over channels c of w_c · λ_i · v_ic: w is the gradient of the score at what the heads
+    hand on for CLS, v_i the values of patch i, and λ_i the cosine of the query of CLS and the key of patch i, spread
+    over 0 to 1; the channels are those of all heads together. Raises ValueError where the score reads nothing of CLS at
+    that layer, AttentionRefused where queries and keys cannot be read.
     """
     grid, model = probe.grid, probe.model
     if not question.cls:

@@ -149,8 +149,9 @@ def probing(
 ) -> Iterator[Probe]:
     """The model ready to be asked about a target in an image, (H, W, 3) uint8; afterwards it is what it was.
 
-    target: a class, by label or index; by default the predicted one; of an image-text model a text; or a function of the model's output for one image
-    that gives one number. progress: told (done, total) by methods that take long; by default a bar is shown.
+    target: a class, by label or index; by default the predicted one; of an image-text model a text; or a function of
+    the model's output for one image that gives one number. progress: told (done, total) by methods that take long; by
+    default a bar is shown.
     """
     if isinstance(target, type):
         raise ValueError(

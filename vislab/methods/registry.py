@@ -148,7 +148,8 @@ METHODS: dict[str, Method] = {
             "grad_eclip.grad_eclip",
             frozenset({"layer", "target"}),
             "Grad-ECLIP",
-            "Zhao et al. 2024, Gradient-based Visual Explanation for Transformer-based CLIP; here signed, without its ReLU",
+            "Zhao et al. 2024, Gradient-based Visual Explanation for Transformer-based CLIP; here signed, without its "
+            "ReLU",
         ),
         Method(
             "maskclip",

@@ -111,7 +111,7 @@ class Retrieval(ImageText):
     Its second head, which reads image and text together, takes no part.
     """
 
-    kind = "number"  # type: ignore[assignment]
+    kind = "number"
 
     def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Any:
         output = self._whole.vision_model(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)

@@ -245,17 +245,18 @@ class Model(Outline):
         if whole(target) and 0 <= target < len(labels):
             return int(target)
         hint = meant(shown(target), labels) or (f": it knows {', '.join(labels)}" if len(labels) <= FEW else "")
-        text = ", for it has no text tower that vislab reads" if isinstance(target, str) and " " in target else ""
+        unread = ", for it has no text tower that vislab reads" if isinstance(target, str) and " " in target else ""
         raise ValueError(
-            f"{self.name} knows no class {shown(target)}: give a label or an index from 0 to {len(labels) - 1}{text}{hint}"
+            f"{self.name} knows no class {shown(target)}: give a label or an index from 0 to "
+            f"{len(labels) - 1}{unread}{hint}"
         )
 
     def labelled(self, labels: Sequence[str]) -> Model:
         """An image-text model with texts as its classes. Raises ValueError for texts that it cannot take."""
         if self.texts is None:
             raise ValueError(
-                f"{self.name} has no text tower that vislab reads: leave labels out, or take an image-text model such as "
-                "'openai/clip-vit-base-patch16'"
+                f"{self.name} has no text tower that vislab reads: leave labels out, or take an image-text model such "
+                "as 'openai/clip-vit-base-patch16'"
             )
         self.read(labels)
         return replace(self, names=tuple(labels))
