@@ -37,7 +37,11 @@ SECONDS, ROUNDS = 20, 31  # a comparison ends when either is reached
 BASELINE = {"vislab": "plain", "eager": "plain", "fast-vit-rollout": "plain timm"}
 BASELINE |= {"capture": "predict", "maps": "predict"}
 DETECTOR = {"capture": "predict() with all sites captured", "maps": "then the maps of one box, all sites"}
-GRADIENTS = {"relevance": "relevance of a class", "grad_rollout": "rollout weighted by gradients"}
+GRADIENTS = {
+    "relevance": "relevance of a class",
+    "grad_rollout": "rollout weighted by gradients",
+    "legrad": "LeGrad of a text, CLIP",
+}
 FRAMEWORKS = ("torch", "torchvision", "transformers", "timm", "ultralytics", "matplotlib", "cv2")
 IMPORT = f"""
 import sys, time
@@ -144,6 +148,61 @@ def runs_of_gradients(task: str, size: int) -> Runs:
     return {"plain": plain, "vislab": with_vislab, "eager": with_eager}
 
 
+def runs_of_texts(size: int) -> Runs:
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
+
+    import vislab
+
+    vision = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "hidden_size": WIDTH, "patch_size": PATCH}
+    model = CLIPModel(CLIPConfig(vision_config=vision)).eval().requires_grad_(False)
+    words = Tokenizer(models.WordLevel({"<end>": 0, "a": 1, "red": 2, "door": 3}, unk_token="<end>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<end>", pad_token="<end>")
+    clip = vislab.load(model, processor=tokenizer)
+    image = torch.randint(256, (size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).numpy()
+    pixels = clip.preprocessing(image, (size, size))[0]
+    text = model.get_text_features(**tokenizer(["a red door"], return_tensors="pt", return_token_type_ids=False))
+    direction = torch.nn.functional.normalize(text.pooler_output, dim=-1)[0] * model.logit_scale.exp()
+
+    def score(pooled: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(model.visual_projection(pooled), dim=-1)[0] @ direction
+
+    def forward(attention: str, pixels: torch.Tensor, **options: bool) -> Any:
+        if model.config._attn_implementation != attention:
+            model.set_attn_implementation(attention)
+        return model.vision_model(pixels, interpolate_pos_encoding=True, **options)
+
+    @torch.enable_grad()
+    def plain() -> torch.Tensor:
+        given = pixels.clone().requires_grad_()
+        return torch.autograd.grad(score(forward("sdpa", given).pooler_output), given)[0]
+
+    def with_vislab() -> torch.Tensor:
+        if model.config._attn_implementation != "sdpa":
+            model.set_attn_implementation("sdpa")
+        heat = vislab.explain(image, model=clip, target="a red door", method="legrad", image_size=size)
+        return torch.from_numpy(heat.values.copy()).flatten()
+
+    @torch.enable_grad()
+    def with_eager() -> torch.Tensor:
+        made: list[torch.Tensor] = []
+        layers = model.vision_model.encoder.layers
+        handles = [layer.register_forward_hook(lambda *call: made.append(call[2])) for layer in layers]
+        said = forward("eager", pixels.clone().requires_grad_(), output_attentions=True)
+        for handle in handles:
+            handle.remove()
+        result = torch.zeros(tokens(size))
+        for states, attention in zip(made, said.attentions, strict=True):
+            scored = score(model.vision_model.post_layernorm(states[:, 0]))
+            (gradient,) = torch.autograd.grad(scored, attention, retain_graph=True)
+            result += gradient[0].relu().mean((0, 1))
+        return result[1:]
+
+    return {"plain": plain, "vislab": with_vislab, "eager": with_eager}
+
+
 def runs_of_timm(size: int) -> Runs:
     import timm
     import torch
@@ -205,7 +264,9 @@ def child(what: str, name: str, task: str, size: int, busy: bool) -> dict[str, f
         torch.set_num_threads(1)
     clock = time.process_time if busy else time.perf_counter
     with torch.no_grad():
-        if task in GRADIENTS:
+        if task == "legrad":
+            runs = runs_of_texts(size)
+        elif task in GRADIENTS:
             runs = runs_of_gradients(task, size)
         elif task == "detector":
             runs = runs_of_detector(size)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import wording
 from PIL import Image
 
 import vislab
@@ -291,3 +292,19 @@ def test_bands_that_cannot_be_shown_are_one_sentence(
     assert err.startswith("vislab: ")
     assert len(err.splitlines()) == 1
     assert re.search(said, err)
+
+
+@pytest.mark.filterwarnings("ignore:.*model shards")
+def test_a_text_is_a_target_and_its_record_makes_the_figure_again(capsys: pytest.CaptureFixture[str]) -> None:
+    wording.make("CLIP").save_pretrained("clip")
+    wording.processor().save_pretrained("clip")
+    asked = ["--model", "clip", "--method", "legrad", "--target"]
+    assert draw(*asked, "a red door", photos="photos/a.png", out="door.png") == 0
+    record = vislab.provenance("door.png")
+    assert (record["maps"][0]["settings"]["target"], record["maps"][0]["method"]) == ("a red door", "legrad")
+    assert "vislab.explain(image, method='legrad', model='clip', target='a red door')" in record["call"]
+    again = vislab.reproduce("door.png", image="photos/a.png")
+    assert again.differences == ()
+    capsys.readouterr()
+    assert draw(*asked, "3", photos="photos/a.png", out="three.png") == 1
+    assert "clip has no classes of its own: it compares an image with texts" in capsys.readouterr().err

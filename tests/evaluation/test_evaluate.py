@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+import wording
 from PIL import Image
 
 import vislab
@@ -365,3 +366,40 @@ def test_a_layer_is_the_largest_module_of_its_own() -> None:
     assert [randomise._own_prefix(site, sites) for site in sites] == ["vit.layers.0", "vit.layers.1"]
     assert randomise._own_prefix(["attention"], [["attention"]]) == "attention"
     assert randomise._own_prefix(["a", "first"], [["a", "first"], ["a", "second"]]) == "a.first"
+
+
+# ---- texts ----
+
+
+def test_texts_are_the_classes_of_an_image_text_model() -> None:
+    texts = ["a church", "a fish", "the red door", "a blue dog", "a church", "a fish"]
+    bare = vislab.load(wording.make("CLIP"), processor=wording.processor())
+    found = quick(bare, methods=["legrad", "occlusion"], targets=texts, randomised=1)
+    assert found.targets == tuple(texts)
+    assert found.parts == ("head", "1", "0", "input")
+    labelled = bare.labelled(texts[:4])
+    for one, other in zip(
+        numbers(found),
+        numbers(quick(labelled, methods=["legrad", "occlusion"], targets=texts, randomised=1)),
+        strict=True,
+    ):
+        assert np.array_equal(one, other)
+    first = dict(labelled.predict(PHOTOS[0]))["a church"]
+    assert found.deletion[0, 0, 0] == pytest.approx(first, rel=1e-5)
+    with pytest.raises(ValueError, match=r"compares an image with texts, .* give it labels, vislab.load\(…, labels="):
+        quick(bare)
+    with pytest.raises(ValueError, match="has 'a fish' alone to choose from, whose probability is always 1"):
+        quick(bare, targets=["a fish"] * 6)
+    alone = vislab.load(wording.make("SigLIP"), processor=wording.processor()).labelled(["a fish"])
+    assert 0 < float(patch_score(PHOTOS[0], model=alone)(np.ones((1, 4, 4), bool))[0]) < 1
+
+
+def test_methods_without_an_answer_are_left_out_where_none_were_asked_for() -> None:
+    model = vislab.load(wording.make("SigLIP"), processor=wording.processor(), labels=wording.LABELS)
+    with pytest.warns(UserWarning, match="left out .*: SiglipModel has no CLS token") as told:
+        found = quick(model, PHOTOS[:1], None)
+    assert len(told) == 3
+    assert {"legrad", "maskclip", "occlusion"} < set(found.methods)
+    assert not {"grad_eclip", "cls_contribution"} & set(found.methods)
+    with pytest.raises(ValueError, match="has no CLS token"):
+        quick(model, PHOTOS[:1], ["grad_eclip"])

@@ -29,7 +29,7 @@ from vislab.models.processor import of_processor
 
 ODD_SIZES = [(301, 211), (97, 450), (37, 53), (640, 481)]
 TRANSFORMERS = [n for n in tiny.FAMILIES if not n.startswith(("timm", "torchvision"))]
-NO_MAPS = ("SigLIP vision", "SigLIP", "SigLIP without head", "data2vec")  # without CLS, or giving no maps out
+NO_MAPS = ("CLIP", "SigLIP vision", "SigLIP", "SigLIP without head", "data2vec")  # without CLS, or giving no maps out
 VITS = torchvision.models.ViT_B_16_Weights
 
 

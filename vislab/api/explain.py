@@ -46,15 +46,17 @@ def explain(
     """Where a model looks in an image, or what speaks for a class in it, as one value per patch.
 
     image: what `load_image` takes. model: a Model, or what `load` takes. method, the same for all classes: "rollout"
-    (options start, residual, discard), "cls" or "attention"; for one class: "relevance", "grad_rollout" (option
-    residual), and, with values below 0 where something speaks against it, "grad_cam", "integrated_gradients" (option
-    steps), "occlusion" (option square), "cls_contribution", "token_contribution" and "both_contribution". layer: index
-    of a self-attention layer, -1 the last, or "mean"; for rollout the last one it goes through. head: index, "mean",
-    "max" or "min". query: the attending token, "cls" or the patch over a point (x, y) in source pixels. target: what is
-    explained, a class by label or index, by default the predicted one, or a function that makes one number of the
-    model's output. attention_scale: factor of q·kᵀ, for all layers or {layer: factor}, a real intervention. patch_size:
-    px. image_size: px of the model's input, a side or (height, width). region: (x0, y0, x1, y1), source pixels, the
-    part of the image that the model gets to see; by default all of it. options: those of the method.
+    (options start, residual, discard), "cls" or "attention"; for one class or text: "relevance", "grad_rollout" (option
+    residual), "legrad", "maskclip" (each patch's own score), and, with values below 0 where something speaks against
+    it, "grad_eclip", "grad_cam", "integrated_gradients" (option steps), "occlusion" (option square),
+    "cls_contribution", "token_contribution" and "both_contribution". layer: index of a self-attention layer, -1 the
+    last, or "mean"; for rollout the last one it goes through. head: index, "mean", "max" or "min". query: the attending
+    token, "cls" or the patch over a point (x, y) in source pixels. target: what is explained, a class by label or
+    index, by default the predicted one; of an image-text model (CLIP, SigLIP and their kin) any text, whose similarity
+    to the image is the score, as the model scales it; or a function that makes one number of the model's output.
+    attention_scale: factor of q·kᵀ, for all layers or {layer: factor}, a real intervention. patch_size: px. image_size:
+    px of the model's input, a side or (height, width). region: (x0, y0, x1, y1), source pixels, the part of the image
+    that the model gets to see; by default all of it. options: those of the method.
 
     What a detector's box rests on is told by `explain_box`. Raises ValueError, before the model runs where it can, for
     what is unknown or impossible.
@@ -104,6 +106,8 @@ def heatmap(
             with probing(model, image, request.target, progress=progress, **request.forward) as probe:
                 answer = method(probe, question, **request.options)
                 grid, target = answer.grid or probe.grid, probe.target
+                if model.texts is not None and not callable(request.target):
+                    request = replace(request, target=target)  # in the record the text itself, whatever the labels are
                 frame = probe.by_pixels if answer.by_pixels else probe.frame
                 frame = probe.by_pixels.spread(grid) if answer.grid and not answer.by_pixels else frame
         else:

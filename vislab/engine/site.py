@@ -159,6 +159,14 @@ class Site:
         return self._operands().k
 
     @property
+    def v(self) -> Tensor:
+        """The values. -> (batch, heads, keys, dim), the model's dtype. ValueError where no gradients are asked for."""
+        values = self._operands().v
+        if values is None:
+            raise ValueError("values are kept where gradients are asked for: capture(module, gradients=True)")
+        return values
+
+    @property
     def scale(self) -> float:
         """The factor of q·kᵀ, attention scale included."""
         return self._operands().scale

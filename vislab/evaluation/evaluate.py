@@ -16,9 +16,11 @@ from torch import nn
 from ..core.checks import check_counts, check_flags, shown
 from ..core.fingerprints import of_name
 from ..core.images import load_image
+from ..engine.site import AttentionRefused
 from ..methods import registry
 from ..methods.request import DEFAULTS, Request
 from ..models.cache import model_of
+from ..models.classes import label_names
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
 from .plan import Maps, Outcome, Plan, counted, maps_of, rng
@@ -46,12 +48,13 @@ def evaluate(
     """Measure how faithful the maps of several methods are to a model, beside a random order and a centre blob.
 
     images: a list of what `load_image` takes, or a mapping to it, such as `samples()`; those that cannot be read are
-    named in a warning and left out. methods: names that `explain` knows, by default all; or {name: keywords of explain}
-    to compare settings, such as {"last": {"method": "cls"}, "first": {"method": "cls", "layer": 0}}. targets: each
-    image's class, by default the one predicted on the whole image; it is held fixed throughout. fill: what a removed
-    patch shows, the image blurred until its shapes are gone, or its mean colour. steps: of removal, at most one a
-    patch. randomised: on how many images, the first ones, the randomisation check is done; 0 leaves it out. The same
-    seed gives the same numbers.
+    named in a warning and left out. methods: names that `explain` knows, by default all that the model has an answer
+    to, the others named in a warning; or {name: keywords of explain} to compare settings, such as {"last": {"method":
+    "cls"}, "first": {"method": "cls", "layer": 0}}. targets: each image's class, by default the one predicted on the
+    whole image; it is held fixed throughout. Of an image-text model without labels, texts: they are its classes. fill:
+    what a removed patch shows, the image blurred until its shapes are gone, or its mean colour. steps: of removal, at
+    most one a patch. randomised: on how many images, the first ones, the randomisation check is done; 0 leaves it out.
+    The same seed gives the same numbers.
 
     - Deletion and insertion: the class's probability while patches are removed, or put back, highest value first
       (Petsiuk, Das & Saenko 2018, RISE).
@@ -67,7 +70,7 @@ def evaluate(
     sources = _listed(images)
     check_counts(steps=steps, randomised=randomised, seed=seed)
     check_flags(progress=progress)
-    ready = model_of(model)
+    ready = _of_texts(model_of(model), targets)
     known = classes_of(ready)
     plan = Plan(ready, _by_name(methods, ready), fill, steps, seed, patch_size, image_size)
     plan = replace(plan, steps=min(steps, plan.grid.patches))
@@ -84,6 +87,8 @@ def evaluate(
             warnings.warn(f"left out {skipped[-1]}", stacklevel=2)
             continue
         target = classes[number] if classes else int(ready.logits(pixels, **plan.sizes).argmax())
+        if methods is None and not outcomes:
+            plan = replace(plan, methods=_answering(plan, image, target))
         maps = maps_of(plan, image, target, number)
         curves = _removed(plan, image, maps, target, number)
         outcomes.append(Outcome(number, target, maps, curves, quarter(image, frame)))
@@ -142,6 +147,27 @@ def _by_name(
         request = Request(**parts, options={name: value for name, value in keywords.items() if name not in DEFAULTS})
         request.fits(model)
     return named
+
+
+def _of_texts(model: Model, targets: Any) -> Model:
+    """An image-text model that was given no labels, with the targets as its classes."""
+    if model.texts is None or model.names is not None or not isinstance(targets, list | tuple):
+        return model
+    return model.labelled(label_names(dict.fromkeys(targets)))
+
+
+def _answering(plan: Plan, image: np.ndarray, target: int) -> dict[str, Mapping[str, Any]]:
+    """The methods that a model has an answer to; those that need no attention always have one."""
+    found = {}
+    for name, keywords in plan.methods.items():
+        try:
+            if registry.METHODS[name].attends:
+                maps_of(replace(plan, methods={name: keywords}), image, target)
+        except (ValueError, AttentionRefused) as error:
+            warnings.warn(f"left out {name}: {error}", stacklevel=3)
+            continue
+        found[name] = keywords
+    return found
 
 
 def _targets(model: Model, targets: Sequence[str | int] | None, count: int) -> list[int]:

@@ -129,6 +129,11 @@ def patch_score(
 
 def classes_of(model: Model) -> Classes:
     """The classes whose probability falls while patches are removed. Raises ValueError where there is none to watch."""
+    if model.classes is None and model.texts is not None:
+        raise ValueError(
+            f"{model.name} compares an image with texts, and a probability takes several: give it labels, "
+            "vislab.load(…, labels=['a church', 'a fish'])"
+        )
     if model.classes is None:
         raise ValueError(f"{model.name} has no classifier: what it returns are features, and no probability to watch")
     if model.classes.kind == "number":
@@ -136,6 +141,11 @@ def classes_of(model: Model) -> Classes:
             f"{model.name} gives {' and '.join(model.classes.labels[:3])} as a number, and no probability: deletion "
             "and insertion have nothing to watch. vislab.removal takes any score of yours, and vislab.explain "
             "makes its maps"
+        )
+    if model.classes.kind == "exclusive" and len(model.classes.labels) == 1:
+        raise ValueError(
+            f"{model.name} has {model.classes.labels[0]!r} alone to choose from, whose probability is always 1: give "
+            "it several labels"
         )
     return model.classes
 

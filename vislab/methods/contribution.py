@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..engine.attention import wide
 from ..engine.site import AttentionRefused
+from .blocks import block_path
 from .layers import encoder
 from .probe import Probe
 from .question import Answer, Question, check_tokens
@@ -64,7 +65,7 @@ def token_contribution(probe: Probe, question: Question) -> Answer:
     if probe.of_function:
         raise ValueError("token_contribution reads the classifier: target is a class, not a function of the output")
     cap, _ = probe.settled()
-    last = probe.model.module.get_submodule(_block(probe.model.module, encoder(cap, probe.grid)[-1].name))
+    last = probe.model.module.get_submodule(block_path(probe.model.module, encoder(cap, probe.grid)[-1].name))
     grid = probe.grid
 
     def one_by_one(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
@@ -81,15 +82,6 @@ def both_contribution(probe: Probe, question: Question) -> Answer:
     """What each patch adds to the score through CLS and through average pooling: the mean of the two. Signed."""
     through = [method(probe, question).values for method in (token_contribution, cls_contribution)]
     return Answer(torch.stack(through).mean(0), signed=True)
-
-
-def _block(module: nn.Module, path: str) -> str:
-    """The path of the layer that an attention module is part of: the last one along its path that stands in a list."""
-    parts = path.split(".")
-    for count in range(len(parts), 0, -1):
-        if isinstance(module.get_submodule(".".join(parts[: count - 1])), nn.ModuleList | nn.Sequential):
-            return ".".join(parts[:count])
-    raise ValueError(f"{path} stands in no list of layers, whose last one the classifier reads")
 
 
 @contextmanager

@@ -114,6 +114,9 @@ class Probe:
                 said = f"shape {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
                 raise ValueError(f"a target takes the model's output to one number in a tensor, not to {said}")
             return score.reshape(1)
+        if self.model.texts is not None and isinstance(self._asked, str):
+            self.target = self._asked
+            return self.model.texts.logits(self.model.module, output, (self._asked,))[:, 0]
         logits = self.model.class_logits(output)
         if logits is None:
             raise ValueError(
@@ -146,15 +149,27 @@ def probing(
 ) -> Iterator[Probe]:
     """The model ready to be asked about a target in an image, (H, W, 3) uint8; afterwards it is what it was.
 
-    target: a class, by label or index; by default the predicted one; or a function of the model's output for one image
-    that gives one number. progress: told (done, total) by methods that take long; by default a bar is shown.
+    target: a class, by label or index; by default the predicted one; of an image-text model a text; or a function of
+    the model's output for one image that gives one number. progress: told (done, total) by methods that take long; by
+    default a bar is shown.
     """
     if isinstance(target, type):
         raise ValueError(
             f"target is the class {target.__name__} of Python: give a label or an index of {model.name}'s, or a "
             "function of its output"
         )
-    if model.names is not None and target is not None and not callable(target):
+    if model.texts is not None and not callable(target):
+        target = _text(model, target)
+    elif model.names is not None and target is not None and not callable(target):
         target = model.class_index(target)
     with model.prepared(image, image_size=image_size, patch_size=patch_size, gradients=True) as prepared:
         yield Probe(model, prepared, target, attention_scale, progress)
+
+
+def _text(model: Model, target: Any) -> Target:
+    """The text that is asked about, or None for the label that is predicted; what is needed of them is made ready."""
+    if model.names is None and not isinstance(target, str):
+        model.class_index(target)  # which says that there are no classes
+    text = target if target is None or isinstance(target, str) else model.names[model.class_index(target)]  # type: ignore[index]
+    model.read(model.names or () if text is None else (text,))
+    return text

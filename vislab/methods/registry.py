@@ -136,6 +136,29 @@ METHODS: dict[str, Method] = {
             (_RESIDUAL,),
         ),
         Method(
+            "legrad",
+            "legrad.legrad",
+            frozenset({"target"}),
+            "LeGrad",
+            "Bousselham et al. 2024, LeGrad: An Explainability Method for Vision Transformers via Feature Formation "
+            "Sensitivity; here each layer is pooled as the model pools its last one",
+        ),
+        Method(
+            "grad_eclip",
+            "grad_eclip.grad_eclip",
+            frozenset({"layer", "target"}),
+            "Grad-ECLIP",
+            "Zhao et al. 2024, Gradient-based Visual Explanation for Transformer-based CLIP; here signed, without its "
+            "ReLU",
+        ),
+        Method(
+            "maskclip",
+            "maskclip.maskclip",
+            frozenset({"target"}),
+            "MaskCLIP: each patch alone",
+            "Zhou, Loy & Dai 2022, Extract Free Dense Labels from CLIP",
+        ),
+        Method(
             "grad_cam",
             "perturb.grad_cam",
             frozenset({"layer", "target"}),

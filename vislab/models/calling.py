@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ _OF_IMAGES = ("vision_config", "image_config", "encoder")  # of a configuration:
 def core(module: nn.Module) -> nn.Module:
     """What a module runs that only hands on what it is given: of DataParallel, of adapters around a model."""
     while True:
-        kinds = {p.kind for p in _takes(module).values()}
+        kinds = {p.kind for p in takes(module.forward).values()}
         children = [part for part in module.children() if next(part.parameters(), None) is not None]
         if inspect.Parameter.VAR_POSITIONAL not in kinds or len(children) != 1:
             return module
@@ -30,12 +30,12 @@ def family_of(module: nn.Module) -> str:
 def image_part(module: nn.Module) -> nn.Module:
     """Of a module that also wants words, as CLIP or LLaVA, the part that sees; any other as it is."""
     inner = core(module)
-    if not any(name.endswith("input_ids") for name in _takes(inner)):
+    if not any(name.endswith("input_ids") for name in takes(inner.forward)):
         return module
     config = getattr(inner, "config", None)
     for said in (getattr(config, name, None) for name in _OF_IMAGES):
         for part in inner.modules():
-            sees = next(iter(_takes(part)), "") == "pixel_values"
+            sees = next(iter(takes(part.forward)), "") == "pixel_values"
             if part is not inner and sees and said is not None and type(getattr(part, "config", None)) is type(said):
                 return image_part(part)
     return module
@@ -43,11 +43,11 @@ def image_part(module: nn.Module) -> nn.Module:
 
 def arguments(module: nn.Module, patches: int, *, interpolated: bool) -> dict[str, Any]:
     """What a module takes beside the pixels. interpolated: whether the grid is not the one that it was made for."""
-    takes = _takes(core(module))
+    known = takes(core(module).forward)
     found: dict[str, Any] = {}
-    if "interpolate_pos_encoding" in takes:
+    if "interpolate_pos_encoding" in known:
         found["interpolate_pos_encoding"] = interpolated
-    if "noise" in takes:  # MAE shuffles its patches by it: in order, all of them
+    if "noise" in known:  # MAE shuffles its patches by it: in order, all of them
         device = next(module.parameters()).device
         found["noise"] = torch.arange(patches, device=device, dtype=torch.float32)[None]
     return found
@@ -57,7 +57,7 @@ def seeing(module: nn.Module) -> nn.Module:
     """A module as one that takes an image: those that take patches already cut (SigLIP2) with the cutting before."""
     config = getattr(core(module), "config", None)
     patch_size = getattr(getattr(config, "vision_config", config), "patch_size", None)
-    if {"pixel_values", "spatial_shapes"} <= _takes(core(module)).keys() and isinstance(patch_size, int):
+    if {"pixel_values", "spatial_shapes"} <= takes(core(module).forward).keys() and isinstance(patch_size, int):
         return OfPatches(module, patch_size)
     return module
 
@@ -83,12 +83,15 @@ class OfPatches(nn.Module):
         patches = cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * cols, p * p * channels)
         shapes = torch.tensor([[rows, cols]] * batch, device=pixels.device)
         mask = torch.ones(batch, rows * cols, dtype=torch.long, device=pixels.device)
-        named = "pixel_attention_mask" if "pixel_attention_mask" in _takes(core(self.model)) else "attention_mask"
+        named = (
+            "pixel_attention_mask" if "pixel_attention_mask" in takes(core(self.model).forward) else "attention_mask"
+        )
         return self.model(pixel_values=patches, spatial_shapes=shapes, **{named: mask})
 
 
-def _takes(module: nn.Module) -> Mapping[str, inspect.Parameter]:
+def takes(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a function by name; none of one that does not tell."""
     try:
-        return inspect.signature(module.forward).parameters
+        return inspect.signature(function).parameters
     except (TypeError, ValueError):
         return {}

@@ -8,7 +8,7 @@ sigmoid. The features of a backbone end in a norm, in pooling or in attention, w
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..core.checks import shown
 from .calling import core
 
 Kind = Literal["exclusive", "independent", "number"]
@@ -83,6 +84,16 @@ def classes(module: nn.Module, names: Sequence[str] | None, found: Columns | Non
         kind = "exclusive" if made == "softmax" else "independent"
     unnamed = ("the output",) if count == 1 else tuple(f"class {index}" for index in range(count))
     return Classes(tuple(names) if names is not None else unnamed, kind, ready=made != "logits")
+
+
+def label_names(labels: Any) -> tuple[str, ...]:
+    """Names of classes, as they are given. Raises ValueError for what is no list of names, and for a name twice."""
+    names = tuple(labels) if isinstance(labels, Iterable) and not isinstance(labels, str) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"labels is a list of names, one for each class, not {shown(labels)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"labels names {next(one for one in names if names.count(one) > 1)!r} twice")
+    return names
 
 
 def said_names(module: nn.Module) -> tuple[str, ...] | None:

@@ -18,10 +18,12 @@ from .clips import OfClip, sheets
 from .embedding import DoesNotRun, Lost, NoAttention, entrance
 from .feasible import runs, squares
 from .flow import flow
+from .image_text import image_text
 from .model import Model
 from .modes import evaluating, frozen
 from .places import Places, noise, places
 from .preprocessing import Preprocessing, input_sizes, of_module
+from .texts import Texts
 
 _CLS = ("cls_token", "class_token", "class_embedding", "cls_embedding")
 _NO_CLS = re.compile(r"reg|storage|dist|prompt|mask|query|quer")  # in the names of other tokens
@@ -34,12 +36,15 @@ def described(
     how: Preprocessing | None,
     labels: Sequence[str] | None = None,
     grid: Grid | None = None,
+    tokenizer: Any = None,
 ) -> Model:
-    """A Model of a module. grid: what the user says of its tokens, which is checked.
+    """A Model of a module. grid: what the user says of its tokens, which is checked. tokenizer: of an image-text model.
 
     Raises ValueError where the places of its tokens cannot be found, or are others than the user says.
     """
-    module = image_part(module)
+    tower = image_text(module)
+    texts = None if tower is None else Texts(name, tokenizer)
+    module = image_part(module) if tower is None else tower
     if family_of(module) == "vit_mae":
         module = getattr(core(module), "vit", module)  # the decoder's layers are not the encoder's
         dropped: float = getattr(module.config, "mask_ratio", 0.0)
@@ -49,9 +54,9 @@ def described(
     try:
         size, found = _placed(name, module, how, grid)
     except Lost as lost:
-        if isinstance(lost, DoesNotRun) and (made := _of_clip(name, module, how, labels)) is not None:
+        if texts is None and isinstance(lost, DoesNotRun) and (made := _of_clip(name, module, how, labels)) is not None:
             return made
-        return _blind(name, module, how, labels, lost)
+        return replace(_blind(name, module, how, labels, lost), texts=texts)
     order = flow(module, found.path, noise(module, size, 0), _arguments(module, size))
     config: Any = getattr(core(module), "config", None)
     return Model(
@@ -71,6 +76,7 @@ def described(
         biased=any(getattr(config, f"use_{which}relative_position_bias", False) for which in ("", "shared_")),
         found=found,
         beside=order.beside,
+        texts=texts,
     )
 
 

@@ -19,10 +19,12 @@ from ..core.imports import IMPORTING, LOADING, library
 from .config import outline, outline_of
 from .describe import described
 from .given import image_processor
+from .image_text import image_text
 from .known import EMBEDDED
 from .model import Model
 from .preprocessing import Preprocessing, own_size
 from .processor import of_processor
+from .texts import is_tokenizer
 
 PLAIN = "ViTForImageClassification"  # the class of every model whose Outline is read from its files
 
@@ -71,10 +73,12 @@ def of_transformers(name: str, where: str, processor: Any = None) -> Model:
     classes that choose among families would import what all of them need.
     """
     known = outline(name, Path(where))
+    tokenizer = None if processor is None else tokenizer_of(processor)
     if processor is not None:
-        if (Path(where) / "preprocessor_config.json").is_file():
+        shown_how = _tells_how(Path(where))
+        if shown_how and (tokenizer is None or known is not None or tokenizer_of(where) is not None):
             raise ValueError(f"{name} brings its own preprocessing: leave processor out")
-        processor = processor_of(processor)
+        processor = None if shown_how else processor_of(processor)
     try:
         with quiet():
             if known is not None:
@@ -91,11 +95,13 @@ def of_transformers(name: str, where: str, processor: Any = None) -> Model:
             if processor is None:
                 processor = _processor(name, where)
             how = of_processor(processor, lambda: own_size(module))
+            if tokenizer is None and image_text(module) is not None:
+                tokenizer = tokenizer_of(where)
     except NoProcessor:
         raise
     except (OSError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
         raise OSError(f"cannot load {name!r}: {first_line(error)} {advice(name, 'vislab.load')}") from error
-    return described(name, module.eval(), how)
+    return described(name, module.eval(), how, tokenizer=tokenizer)
 
 
 class NoProcessor(OSError):
@@ -107,13 +113,20 @@ def _processor(name: str, where: str) -> Any:
         return image_processor(part("AutoImageProcessor").from_pretrained(where, **safely(where)))
     except (OSError, ValueError) as error:
         folder = Path(where)
-        if not folder.is_dir() or (folder / "preprocessor_config.json").is_file():
+        if not folder.is_dir() or _tells_how(folder):
             raise
         raise NoProcessor(
             f"{name} has no preprocessor_config.json, so nothing says how its model is shown images (size, mean and "
             f"deviation): give the image processor that it was trained with, vislab.load({name!r}, processor=…), such "
             "as transformers.ViTImageProcessor(), or the folder or name that it was fine-tuned from"
         ) from error
+
+
+def _tells_how(folder: Path) -> bool:
+    """Whether a folder says how its model is shown images: in a file for that, or in that of images and texts."""
+    both = folder / "processor_config.json"
+    said = both.is_file() and '"image_processor"' in both.read_text(encoding="utf-8")
+    return said or (folder / "preprocessor_config.json").is_file()
 
 
 def processor_of(processor: Any) -> Any:
@@ -134,6 +147,20 @@ def processor_of(processor: Any) -> Any:
             f"cannot load an image processor from {shown(str(processor))}: {first_line(error)} Give a folder with its "
             "preprocessor_config.json, or the processor itself, such as transformers.ViTImageProcessor()"
         ) from error
+
+
+def tokenizer_of(processor: Any) -> Any:
+    """The tokenizer in a processor or a pipeline, or beside the weights in a folder or on the hub; None without one."""
+    if not isinstance(processor, str | Path):
+        found = getattr(processor, "tokenizer", processor)
+        return processor if is_tokenizer(processor) else found if is_tokenizer(found) else None
+    try:
+        folder = place_of(str(processor))
+        where = str(folder if folder.is_dir() else processor)
+        found = part("AutoTokenizer").from_pretrained(where, **safely(where))
+        return found if {*found.get_vocab()} - {*found.all_special_tokens} else None  # of a folder without its files
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, ImportError):
+        return None  # a text says that there is none
 
 
 def part(name: str) -> Any:

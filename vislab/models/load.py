@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,18 @@ from torch import nn
 from ..core.checks import shown
 from ..core.files import assets, place_of
 from ..core.geometry import Grid
+from .classes import label_names
 from .describe import described
 from .device import device_of, fastest
 from .folder import of_folder
 from .given import given
-from .hub import of_timm, of_torchvision, of_transformers, processor_of
+from .hub import of_timm, of_torchvision, of_transformers, processor_of, tokenizer_of
+from .image_text import image_text
 from .known import DTYPES, EMBEDDED
 from .model import Model
 from .preprocessing import own_size
 from .processor import of_processor
+from .texts import is_tokenizer
 
 _TAKE = "take 'embedded', a hub name such as 'facebook/dinov2-small', or a local folder"
 
@@ -67,27 +70,27 @@ def load(
         made = model
     else:
         module, own = given(model)
-        processor = own if processor is None else processor_of(processor)
-        how = None if processor is None else of_processor(processor, lambda: own_size(module))
-        made = described(type(module).__name__, module, how, grid=grid)
+        reads = image_text(module) is not None
+        tokenizer = tokenizer_of(model if processor is None else processor) if reads else None
+        if processor is not None and not (reads and is_tokenizer(processor)):
+            own = processor_of(processor)
+        how = None if own is None else of_processor(own, lambda: own_size(module))
+        made = described(type(module).__name__, module, how, grid=grid, tokenizer=tokenizer)
     made.module.to(place, kind)
     return made if labels is None else _labelled(made, labels)
 
 
 def _labelled(model: Model, labels: Sequence[str]) -> Model:
-    """The model with other names for its classes, as many as a forward of it has logits."""
-    said = labels
-    labels = [*said] if isinstance(said, Iterable) and not isinstance(said, str) else []
-    if not labels or not all(isinstance(label, str) for label in labels):
-        raise ValueError(f"labels is a list of names, one for each class, not {shown(said)}")
-    if len(set(labels)) < len(labels):
-        raise ValueError(f"labels names {next(one for one in labels if labels.count(one) > 1)!r} twice")
+    """The model with other names for its classes, as many as its forward has logits; of texts, as many as there are."""
+    names = label_names(labels)
+    if model.texts is not None:
+        return model.labelled(names)
     found = replace(model, names=None).classes
     if found is None:
         raise ValueError(f"{model.name} has no classifier, so labels would name nothing: what it returns are features")
-    if len(found.labels) != len(labels):
-        raise ValueError(f"labels names {len(labels)} classes, and {model.name} has {len(found.labels)} logits")
-    return replace(model, names=tuple(labels))
+    if len(found.labels) != len(names):
+        raise ValueError(f"labels names {len(names)} classes, and {model.name} has {len(found.labels)} logits")
+    return replace(model, names=names)
 
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype:

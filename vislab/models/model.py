@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..engine.capture import Capture
 from ..engine.hooks import capture
 from ..engine.site import AttentionRefused
 from .calling import arguments, core
-from .classes import Classes, classes, columns, logits_of, remember, watched
+from .classes import Classes, classes, columns, label_names, logits_of, remember, watched
 from .clips import OfClip, clip_of
 from .device import free_memory
 from .embedding import Lost, reason, shape_of
@@ -28,8 +28,9 @@ from .feasible import runs
 from .modes import evaluating, frozen
 from .outline import RESIZABLE, Outline
 from .patch_size import resized
-from .places import Places, places
+from .places import Places, noise, places
 from .preprocessing import ImageSize, Preprocessing, sides
+from .texts import Texts
 
 FEW = 20  # classes that a message lists
 
@@ -65,15 +66,17 @@ class Model(Outline):
 
     module: what runs; the rest says what is known of it. found: where the experiment found its tokens; None of what
     comes from files that say all. beside: the path of a part that attends in several places side by side, "" where all
-    come one after the other. blind: why none of its attention is one map over the image, where it has no layers.
-    of_frame: how one frame reaches a model of clips, whose image is their sheet; None of a model of images. lock: held
-    while the module is at work.
+    come one after the other. blind: why none of its attention is one map over the image, where it has no layers. texts:
+    how an image-text model is given texts, which are its classes then; None of any other. of_frame: how one frame
+    reaches a model of clips, whose image is their sheet; None of a model of images. lock: held while the module is at
+    work.
     """
 
     module: nn.Module
     found: Places | None = None
     beside: str = ""
     blind: str = ""
+    texts: Texts | None = None
     of_frame: Preprocessing | None = None
     lock: Any = field(default_factory=threading.RLock, repr=False)
 
@@ -183,19 +186,21 @@ class Model(Outline):
         image: Any,
         *,
         top: int = 5,
+        labels: Sequence[str] | None = None,
         image_size: ImageSize | None = None,
         patch_size: int | None = None,
         attention_scale: float | Mapping[int, float] = 1.0,
     ) -> list[tuple[str, float]]:
         """The most probable classes. -> [(label, probability)], most probable first. image: of a clip its frames.
 
-        Where classes do not exclude each other, each probability is for itself (a sigmoid); of a model that gives
-        numbers, [(label, number)]: see `classes`. Raises ValueError for a model without a classifier.
+        labels: of an image-text model, the texts that the image is compared with, each as it is. Where classes do not
+        exclude each other, each probability is for itself (a sigmoid); of a model that gives numbers, [(label,
+        number)]: see `classes`. Raises ValueError for a model without a classifier, and for texts that it cannot take.
         """
-        clip = self.clip
+        model, clip = self if labels is None else self.labelled(label_names(labels)), self.clip
         picture = load_image(image) if clip is None else np.stack(clip_of(image, clip.frames, self.name))
-        run = self.run(picture, image_size=image_size, patch_size=patch_size, attention_scale=attention_scale)
-        return self.top(run, top)
+        run = model.run(picture, image_size=image_size, patch_size=patch_size, attention_scale=attention_scale)
+        return model.top(run, top)
 
     def logits(self, pixels: Tensor, *, image_size: ImageSize | None = None, patch_size: int | None = None) -> Tensor:
         """Plain forwards, nothing captured. pixels: (n, 3, h, w) from `preprocessing` -> (n, classes) float32.
@@ -223,8 +228,9 @@ class Model(Outline):
             of = f"clips of {clip.frames} frames of {clip.size[0]}×{clip.size[1]} px"
             sees = f"{self.layers} layers of {self.heads} heads, patches of {clip.side}×{clip.side} px"
             sees += f" in {clip.tubelet} frames" if clip.tubelet > 1 else ""
-        known = classes(self.module, self.names, columns(self.module))
+        known = self._known_classes()
         given = "" if known is None else f", {len(known.labels)} {'numbers' if known.kind == 'number' else 'classes'}"
+        given += "" if self.texts is None else ", takes texts"
         attention = sees if self.attends else "no attention that is one map over the image"
         return f"<Model {self.name}: {attention}, {of}{given}>"
 
@@ -233,12 +239,17 @@ class Model(Outline):
     @property
     def classes(self) -> Classes | None:
         """What its logits are; None for a model without a classifier. One that nobody describes is run once to tell."""
-        if self.names is None and columns(self.module) is None:
+        if self.texts is None and self.names is None and columns(self.module) is None:
             size = self.preprocessing.size
             pixels = torch.zeros(1, 3, *size, device=self.device, dtype=self.dtype)
             with self.lock, torch.no_grad(), evaluating(self.module):
                 self.forward(pixels, self._arguments(size, self.grid()))
-        return classes(self.module, self.names, columns(self.module))
+        return self._known_classes()
+
+    def _known_classes(self) -> Classes | None:
+        if self.texts is None:
+            return classes(self.module, self.names, columns(self.module))
+        return None if self.names is None else self.texts.classes(self.module, self.names)
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -247,6 +258,8 @@ class Model(Outline):
 
     def class_logits(self, output: Any) -> Tensor | None:
         """The logits of classes in what the module returned, (n, classes); None for a model without a classifier."""
+        if self.texts is not None:
+            return None if self.names is None else self.texts.logits(self.module, output, self.names)
         logits, found = logits_of(output), self.classes
         return None if logits is None or found is None or logits.shape[1] != len(found.labels) else logits
 
@@ -260,11 +273,39 @@ class Model(Outline):
         if whole(target) and 0 <= target < len(labels):
             return int(target)
         hint = meant(shown(target), labels) or (f": it knows {', '.join(labels)}" if len(labels) <= FEW else "")
+        unread = ", for it has no text tower that vislab reads" if isinstance(target, str) and " " in target else ""
         raise ValueError(
-            f"{self.name} knows no class {shown(target)}: give a label or an index from 0 to {len(labels) - 1}{hint}"
+            f"{self.name} knows no class {shown(target)}: give a label or an index from 0 to "
+            f"{len(labels) - 1}{unread}{hint}"
         )
 
+    def labelled(self, labels: Sequence[str]) -> Model:
+        """An image-text model with texts as its classes. Raises ValueError for texts that it cannot take."""
+        if self.texts is None:
+            raise ValueError(
+                f"{self.name} has no text tower that vislab reads: leave labels out, or take an image-text model such "
+                "as 'openai/clip-vit-base-patch16'"
+            )
+        self.read(labels)
+        return replace(self, names=tuple(labels))
+
+    def read(self, texts: Sequence[str]) -> None:
+        """Have the embeddings of texts ready, which are made once; before the first of them, the model's own forward
+        must confirm what is computed with them. Raises ValueError for texts that it cannot take.
+        """
+        if self.texts is None or not texts:
+            return
+        with self.lock, evaluating(self.module):
+            pixels = noise(self.module, self.own_size, 0)
+            self.texts.prove(self.module, pixels, self._arguments(self.own_size, self.grid(self.own_size)), texts[0])
+            self.texts.embeddings(self.module, texts)
+
     def _names_nothing(self) -> str:
+        if self.texts is not None:
+            return (
+                f"{self.name} has no classes of its own: it compares an image with texts. Give target a text, such as "
+                "'a red door', or texts for classes, model.predict(image, labels=[…]) or vislab.load(…, labels=[…])"
+            )
         return (
             f"{self.name} has no classifier: what it returns are features, and it names nothing. Methods for one "
             "target take a function of its output as target; a model that classifies is vislab.load('embedded')"

@@ -88,12 +88,16 @@ class Preprocessing:
 
 
 def of_module(module: nn.Module, size: tuple[int, int]) -> Preprocessing:
-    """timm's own; for other bare modules, which do not say, the whole image with ImageNet's mean and deviation.
+    """timm's and open_clip's own; for other bare modules, which do not say, the whole image with ImageNet's mean and
+    deviation.
 
     size: (height, width) px of the module's input.
     """
     said = (getattr(part, "pretrained_cfg", None) for part in module.modules())
     recipe: Mapping[str, Any] = next((recipe for recipe in said if isinstance(recipe, Mapping)), {})
+    said = (getattr(part, "preprocess_cfg", None) for part in module.modules())
+    if (clip := next((recipe for recipe in said if isinstance(recipe, Mapping)), None)) is not None:
+        return _of_open_clip(clip, size)
     mean, std = tuple(recipe.get("mean", IMAGENET_MEAN)), tuple(recipe.get("std", IMAGENET_STD))
     if "crop_pct" not in recipe:
         return Preprocessing(size, "stretch", 1.0, mean, std, "bilinear")
@@ -104,6 +108,16 @@ def of_module(module: nn.Module, size: tuple[int, int]) -> Preprocessing:
     edge = math.floor(size[0] / recipe["crop_pct"]) / size[0]
     resample: Literal["bilinear", "bicubic"] = "bilinear" if recipe.get("interpolation") == "bilinear" else "bicubic"
     return Preprocessing(size, modes[mode], edge, mean, std, resample, to_even=True)
+
+
+def _of_open_clip(recipe: Mapping[str, Any], size: tuple[int, int]) -> Preprocessing:
+    """size: (height, width) px of the input."""
+    modes: dict[str, Literal["stretch", "crop"]] = {"shortest": "crop", "squash": "stretch"}
+    mode = recipe.get("resize_mode") or "shortest"
+    if mode not in modes:
+        raise ValueError(f"its images are padded (resize_mode {mode!r}), which vislab does not")
+    resample: Literal["bilinear", "bicubic"] = "bilinear" if recipe.get("interpolation") == "bilinear" else "bicubic"
+    return Preprocessing(size, modes[mode], 1.0, tuple(recipe["mean"]), tuple(recipe["std"]), resample, to_even=True)
 
 
 def own_size(module: nn.Module) -> tuple[int, int]:
