@@ -5,10 +5,14 @@ Memory is O(n): a row of attention is made when someone asks for it."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .stepped import StepsCall
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +229,7 @@ class WindowCall:
 
 
 Differentiable = FusedCall | ProjectedCall | WeightsCall
-Call = Differentiable | WindowCall
+Call: TypeAlias = "Differentiable | WindowCall | StepsCall"
 
 
 def uncast(device: torch.device) -> torch.autocast:
