@@ -105,6 +105,7 @@ class Recording:
         self._before, self._sites, self._shown = self._sites, [], None
         sizes = {t.shape[0] for t in inputs if t.ndim > 1}
         sizes |= {t.shape[1] for t in inputs if t.ndim == 3}  # or (tokens, batch, width)
+        sizes |= {t.shape[0] * t.shape[1] for t in inputs if t.ndim == 5 and t.shape[2] == 3}  # tiles of each image
         self.batches = frozenset(sizes) or None
 
     def finish(self) -> None:
