@@ -13,10 +13,11 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import nn
 
 WORDS = "what is on the hill left right top bottom of where a church fish red door in sun lies near no one two . ? ,"
-MARKS = (
-    "<pad> <s> </s> <unk> <image> <boi> <eoi> <video> <fake_token_around_image> <end_of_utterance> <global-img> "
-    "<|vision_start|> <|vision_end|> <|image_pad|> <|video_pad|> <img> </img> <ctx>"
-).split()
+MARKS = [
+    *("<pad>", "<s>", "</s>", "<unk>", "<image>", "<boi>", "<eoi>", "<video>", "<fake_token_around_image>"),
+    *("<end_of_utterance>", "<global-img>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
+    *("<img>", "</img>", "<ctx>"),
+]
 PIECES = ["##ch", "##es", "chur", "Here", "original", "some", "crops", "to", "help", "you", "see", "better", "and",
           "are", "image"]  # fmt: skip
 TILES = [f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)]
@@ -81,8 +82,8 @@ class Family:
 
 def llava(attention: str) -> tuple[nn.Module, Any]:
     config = hf.LlavaConfig(
-        vision_config=hf.CLIPVisionConfig(**SIGHT), text_config=hf.LlamaConfig(**TEXT), image_token_index=token("<image>"),
-        attn_implementation=attention,
+        vision_config=hf.CLIPVisionConfig(**SIGHT), text_config=hf.LlamaConfig(**TEXT),
+        image_token_index=token("<image>"), attn_implementation=attention,
     )  # fmt: skip
     images = hf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     processor = hf.LlavaProcessor(images, tokenizer(image_token="<image>"), 8, "default", num_additional_image_tokens=1)
@@ -101,8 +102,8 @@ PINPOINTS = [[32, 64], [64, 32], [64, 64], [32, 96], [96, 32]]
 
 def llava_next(attention: str) -> tuple[nn.Module, Any]:
     config = hf.LlavaNextConfig(
-        vision_config=hf.CLIPVisionConfig(**SIGHT), text_config=hf.LlamaConfig(**TEXT), image_token_index=token("<image>"),
-        image_grid_pinpoints=PINPOINTS, attn_implementation=attention,
+        vision_config=hf.CLIPVisionConfig(**SIGHT), text_config=hf.LlamaConfig(**TEXT),
+        image_token_index=token("<image>"), image_grid_pinpoints=PINPOINTS, attn_implementation=attention,
     )  # fmt: skip
     images = hf.LlavaNextImageProcessor(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, image_grid_pinpoints=PINPOINTS

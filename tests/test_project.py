@@ -38,6 +38,7 @@ HOUSE = {
     "models": {"timm", "torch", "torchvision", "transformers"},
     "methods": {"captum", "torch"},
     "detectors": {"cv2", "supervision", "torch", "transformers", "ultralytics"},
+    "language": {"torch", "transformers"},
     "figures": {"cv2", "matplotlib"},
     "api": {"torch"},
     "evaluation": {"matplotlib", "torch"},

@@ -40,7 +40,9 @@ def features(reader: Reader, inputs: dict[str, Any]) -> Tensor:
     """What the vision tower makes of each image token, in their order -> (tokens, dim)"""
     takes = inspect.signature(reader.module.get_image_features).parameters
     with torch.no_grad():
-        made = reader.module.get_image_features(**{name: x for name, x in inputs.items() if name in takes}).pooler_output
+        made = reader.module.get_image_features(
+            **{name: x for name, x in inputs.items() if name in takes}
+        ).pooler_output
     return torch.cat([one.reshape(-1, one.shape[-1]) for one in (made if isinstance(made, list | tuple) else [made])])
 
 
@@ -85,8 +87,9 @@ def test_a_token_changes_if_and_only_if_its_own_pixels_do(family: str, size: tup
 
 def test_pan_and_scan_is_followed_into_its_crops() -> None:
     for size in SIZES:
-        places = check(Reader("gemma", *FAMILIES["Gemma 3"].pair()), size, do_pan_and_scan=True, pan_and_scan_min_crop_size=16,
-                       pan_and_scan_max_num_crops=3, pan_and_scan_min_ratio_to_activate=1.2)  # fmt: skip
+        pan = {"min_crop_size": 16, "max_num_crops": 3, "min_ratio_to_activate": 1.2}
+        more = {f"pan_and_scan_{name}": value for name, value in pan.items()}
+        places = check(Reader("gemma", *FAMILIES["Gemma 3"].pair()), size, do_pan_and_scan=True, **more)
         assert len(places.views) > 2
 
 

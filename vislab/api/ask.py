@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -74,7 +73,8 @@ def ask(
     words = words_of(tokenizer, spoken, prompt)
     if not words:
         raise ValueError(
-            f"{reader.name} answers {shown(question)} with nothing: ask otherwise, or give the words to explain, answer=…"
+            f"{reader.name} answers {shown(question)} with nothing: ask otherwise, or give the words that are to be "
+            "explained, answer=…"
         )
     text = tokenizer.decode(spoken, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
     return Answer(
@@ -103,7 +103,7 @@ def _pieces(reader: Reader, answer: str) -> list[int]:
 
 def _ends(reader: Reader) -> set[int]:
     """The tokens by which the model ends an answer."""
-    said = reader.module.generation_config.eos_token_id  # type: ignore[union-attr]
+    said: Any = reader.module.generation_config.eos_token_id  # type: ignore[union-attr]
     return {*said} if isinstance(said, list | tuple) else {said}
 
 

@@ -48,20 +48,21 @@ def explain(
     """Where a model looks in an image, or what speaks for a class in it, as one value per patch.
 
     image: what `load_image` takes, or an answer that `ask` gave. model: a Model, or what `load` takes. method, the same
-    for all classes: "rollout" (the default; options start, residual, discard), "cls" or "attention"; for one class: "relevance", "grad_rollout" (option
-    residual), and, with values below 0 where something speaks against it, "grad_cam", "integrated_gradients" (option
-    steps), "occlusion" (option square), "cls_contribution", "token_contribution" and "both_contribution". layer: index
-    of a self-attention layer, -1 the last, or "mean"; for rollout the last one it goes through. head: index, "mean",
-    "max" or "min". query: the attending token, "cls" or the patch over a point (x, y) in source pixels. target: what is
-    explained, a class by label or index, by default the predicted one, or a function that makes one number of the
-    model's output. attention_scale: factor of q·kᵀ, for all layers or {layer: factor}, a real intervention. patch_size:
-    px. image_size: px of the model's input, a side or (height, width). region: (x0, y0, x1, y1), source pixels, the
-    part of the image that the model gets to see; by default all of it. options: those of the method.
+    for all classes: "rollout" (the default; options start, residual, discard), "cls" or "attention"; for one class:
+    "relevance", "grad_rollout" (option residual), and, with values below 0 where something speaks against it,
+    "grad_cam", "integrated_gradients" (option steps), "occlusion" (option square), "cls_contribution",
+    "token_contribution" and "both_contribution". layer: index of a self-attention layer, -1 the last, or "mean"; for
+    rollout the last one it goes through. head: index, "mean", "max" or "min". query: the attending token, "cls" or the
+    patch over a point (x, y) in source pixels. target: what is explained, a class by label or index, by default the
+    predicted one, or a function that makes one number of the model's output. attention_scale: factor of q·kᵀ, for all
+    layers or {layer: factor}, a real intervention. patch_size: px. image_size: px of the model's input, a side or
+    (height, width). region: (x0, y0, x1, y1), source pixels, the part of the image that the model gets to see; by
+    default all of it. options: those of the method.
 
-    Of an answer, target is one of its words, by its text or its place, and method one of "relevance" (the default),
-    "attention" and "rollout", with layer and head of the language model: the word is looked for from the token at which
-    it is predicted, the one before it. What a detector's box rests on is told by `explain_box`. Raises ValueError, before the model runs where it can, for
-    what is unknown or impossible.
+    Of an answer, target is one of its words, by its text or its place, and method "relevance" (the default),
+    "attention" or "rollout", with layer and head of the language model. A word looks from the token at which it is
+    predicted, the one before it. What a detector's box rests on is told by `explain_box`. Raises ValueError, before the
+    model runs where it can, for what is unknown or impossible.
 
         heat = vislab.explain("photo.jpg", method="cls", layer=11, head=2)
         heat = vislab.explain("photo.jpg", method="relevance", target="church")

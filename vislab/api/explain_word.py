@@ -14,7 +14,7 @@ from ..language.request import METHOD, WordRequest
 
 
 def explain_word(answer: Answer, settings: Mapping[str, Any], *, method: str | None, target: Any) -> Heatmap:
-    """The heatmap of one word; `vislab.explain` takes an answer in place of an image. settings: layer, head, options."""
+    """The heatmap of one word, for `vislab.explain` of an answer. settings: layer, head, and the method's options."""
     if target is None:
         raise ValueError(
             f"which word? target is its text or its place: {', '.join(f'{i} {w}' for i, w in enumerate(answer.words))}"

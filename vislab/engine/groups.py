@@ -1,4 +1,4 @@
-"""Grouped heads: queries whose heads share keys, put back as their module means them, however the call lays them out."""
+"""Grouped heads, which share their keys: a call of theirs as the module means it, however it was laid out."""
 
 from __future__ import annotations
 

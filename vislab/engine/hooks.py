@@ -51,9 +51,10 @@ def capture(
     attention.
 
     The last forward counts; with steps, all forwards of the last generation do, as one over all its tokens: what a
-    model's `generate` runs, each step's attention over the keys of all tokens before it. Only the thread that opened the capture is recorded, and copies of the module are models of
-    their own. A compiled model is read between its graphs; one of a single graph (fullgraph) is refused. Captures may
-    be nested, and closed in any order; each reports what the model really used, the others' interventions included.
+    model's `generate` runs, each step's attention over the keys of all tokens before it. Only the thread that opened
+    the capture is recorded, and copies of the module are models of their own. A compiled model is read between its
+    graphs; one of a single graph (fullgraph) is refused. Captures may be nested, and closed in any order; each reports
+    what the model really used, the others' interventions included.
 
         with vislab.capture(model) as cap:
             model(pixels)

@@ -77,8 +77,9 @@ class Recording:
     """The sites of one capture, in execution order, of the last forward.
 
     root: the captured module. scale: the attention scale, of all sites or by their index in execution order. gradients:
-    whether values and graph are kept. steps: whether all forwards of a generation count, not the last one alone. paths: of the modules in the captured one. batches: what may be the batch size of
-    the model's input, None where that cannot be told.
+    whether values and graph are kept. steps: whether all forwards of a generation count, not the last one alone. paths:
+    of the modules in the captured one. batches: what may be the batch size of the model's input, None where that cannot
+    be told.
     """
 
     def __init__(self, root: nn.Module, scale: float | Mapping[int, float], gradients: bool, steps: bool) -> None:

@@ -99,7 +99,9 @@ class StepsCall:
         for step, mask, causal, (first, last) in zip(self.steps, self.masks, self.causal, self.seen, strict=True):
             at = ((index >= start) & (index < start + step.shape[2])).nonzero().squeeze(1)
             if len(at):
-                call = WeightsCall(step) if k is None else FusedCall(step, k[:, :, first:last], self.scale, mask, causal)
+                call = (
+                    WeightsCall(step) if k is None else FusedCall(step, k[:, :, first:last], self.scale, mask, causal)
+                )
                 own = (index[at] - start).to(self.device)
                 out[:, :, at.to(self.device), first:last] = call.attention(own, batch)
             start += step.shape[2]

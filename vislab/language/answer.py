@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.shown import Shown, drawing
+from ..core.shown import drawing
 from ..engine.capture import Capture
 from ..engine.site import AttentionRefused, Site
 from .places import ImagePlaces
@@ -20,7 +20,7 @@ from .words import Word
 
 
 @dataclass(frozen=True, eq=False)
-class Answer(Shown):
+class Answer:
     """What a vision-language model said of an image; make one with `vislab.ask`, explain a word with `vislab.explain`.
 
     text: what it said. words: of the text, each with its tokens in the model's sequence. image: (H, W, 3) uint8.
@@ -100,7 +100,7 @@ class Answer(Shown):
 
     @property
     def image_share(self) -> np.ndarray:
-        """How much of each word's attention lies on the image, in the mean of all layers and heads -> (words,), 0 to 1."""
+        """The share of each word's attention on the image, in the mean of layers and heads -> (words,), 0 to 1."""
         share: np.ndarray = self.shares[..., 0].mean((1, 2))
         return share
 

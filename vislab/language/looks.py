@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.checks import whole
 from ..core.geometry import Frame, Grid
 from ..engine.capture import Capture
 from ..engine.hooks import capture
@@ -46,7 +45,7 @@ def attention(answer: Answer, word: int, layer: Layer, head: Head) -> Look:
 def rollout(
     answer: Answer, word: int, layer: Layer, head: Head, *, start: int = 0, residual: float = 0.5, discard: float = 0.0
 ) -> Look:
-    """Attention rollout through the language model's layers, from `start` to `layer`, the first token exempt of discard.
+    """Attention rollout through the language model's layers, from `start` to `layer`; the first token is never cut.
 
     Source: Abnar & Zuidema 2020; see `Capture.rollout`.
     """
@@ -54,10 +53,14 @@ def rollout(
     last = layer_index(layer, len(sites))
     if not 0 <= start <= last:
         raise ValueError(f"rollout from layer {start} to {last} has no layer: start runs from 0 to {last}")
-    assert not whole(head)  # it fuses them
+    assert not isinstance(head, int)  # it fuses them
     row = answer.capture.rollout(
-        _start(answer, word, sites[last].keys), sites=sites[start : last + 1], head=head, residual=residual,
-        discard=discard, prefix=1,
+        _start(answer, word, sites[last].keys),
+        sites=sites[start : last + 1],
+        head=head,
+        residual=residual,
+        discard=discard,
+        prefix=1,
     )
     return _over_image(answer, row[0])
 
@@ -105,7 +108,9 @@ def _shares(answer: Answer, row: Tensor) -> dict[str, Any]:
     """What of a row over all tokens lies on the image, the rest of the text, and the first token."""
     total = float(row.sum()) or 1.0
     names = ("image", "text", "first token")
-    return {"shares": {name: round(float(part) / total, 6) for name, part in zip(names, answer.parts(row), strict=True)}}
+    return {
+        "shares": {name: round(float(part) / total, 6) for name, part in zip(names, answer.parts(row), strict=True)}
+    }
 
 
 def _scored(answer: Answer, word: int) -> Capture:
@@ -116,17 +121,22 @@ def _scored(answer: Answer, word: int) -> Capture:
     reader, rows = answer.reader, answer.rows(word)
     prompt = answer.inputs["input_ids"].shape[1]
     inputs = extended(answer.inputs, answer.ids[prompt : rows[-1] + 1])
-    with reader.lock, evaluating(reader.module), frozen(reader.module), torch.enable_grad():
-        with capture(reader.module, gradients=True) as cap:
-            logits = reader.module(**inputs, use_cache=False).logits[0]
-            score = sum((logits[row, answer.ids[row + 1]] for row in rows), logits.new_zeros(()))
-            cap.differentiate(score)
+    module = reader.module
+    with (
+        reader.lock,
+        evaluating(module),
+        frozen(module),
+        torch.enable_grad(),
+        capture(module, gradients=True) as cap,
+    ):
+        logits = module(**inputs, use_cache=False).logits[0]
+        cap.differentiate(logits[rows, answer.ids[[row + 1 for row in rows]]].sum())
     last = [site for site in cap.layers if site.path.startswith(reader.decoder + ".")][-1]
     now, then = cap.attention(last, rows)[0], answer.capture.attention(answer.sites[-1], rows)[0]
     if float((now - then[..., : now.shape[-1]]).abs().max()) > _ALIKE.get(reader.dtype, 5e-2):
         raise AttentionRefused(
-            f"one forward of {reader.name} over prompt and answer does not attend as its generation did, so gradients of "
-            "it would explain something else: take method='attention' or 'rollout'"
+            f"one forward of {reader.name} over prompt and answer does not attend as its generation did, so gradients "
+            "of it would explain something else: take method='attention' or 'rollout'"
         )
     return cap
 

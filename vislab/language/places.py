@@ -33,8 +33,8 @@ class View:
 class ImagePlaces:
     """All views of an image. grid, frame: of the map that they are laid on together, the finest of them.
 
-    count: image tokens, those that stand for no pixels (ends of lines) included. pool: patches of the vision tower along
-    each side of an image token; None where its tokens are made otherwise, such as by interpolation.
+    count: image tokens, those that stand for no pixels (ends of lines) included. pool: patches of the vision tower
+    along each side of an image token; None where its tokens are made otherwise, such as by interpolation.
     """
 
     views: tuple[View, ...]
@@ -61,7 +61,7 @@ class ImagePlaces:
         return self.laid([padded[view.tokens] for view in self.views])
 
     def laid(self, maps: list[np.ndarray]) -> np.ndarray:
-        """maps: of each view, one value a cell, (rows·n, cols·n) for the same n -> on the finest grid, so much finer."""
+        """maps: of each view, (rows·n, cols·n), n the same in all -> on the finest grid, its cells n times finer."""
         finer = maps[0].shape[0] // self.views[0].grid.rows
         grid = finer_grid(self.grid, finer)
         out = np.zeros((grid.rows, grid.cols))
@@ -107,8 +107,14 @@ def raster(rows: int, cols: int, first: int = 0) -> np.ndarray:
     return first + np.arange(rows * cols).reshape(rows, cols)
 
 
-def tiles(source: tuple[int, int], rows: int, cols: int, size: tuple[int, int], scale: tuple[float, float],
-          offset: tuple[float, float] = (0.0, 0.0)) -> Iterator[Frame]:
+def tiles(
+    source: tuple[int, int],
+    rows: int,
+    cols: int,
+    size: tuple[int, int],
+    scale: tuple[float, float],
+    offset: tuple[float, float] = (0.0, 0.0),
+) -> Iterator[Frame]:
     """The frames of so many tiles of one size, row by row, of an image that was scaled and moved onto all of them."""
     for row in range(rows):
         for col in range(cols):

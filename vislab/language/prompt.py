@@ -28,7 +28,9 @@ def prompted(reader: Reader, image: np.ndarray, question: str) -> tuple[Inputs, 
     """
     mark = str(reader.processor.image_token)
     if mark in question:
-        raise ValueError(f"the question holds {mark}, which stands for an image: leave it out, one image is asked about")
+        raise ValueError(
+            f"the question holds {mark}, which stands for an image: leave it out, one image is asked about"
+        )
     picture = Image.fromarray(image)
     with _own_errors(reader):
         made = reader.processor(images=[picture], text=[_text(reader, mark, question)], return_tensors="pt")
@@ -99,6 +101,6 @@ def _own_errors(reader: Reader) -> Iterator[None]:
         raise
     except Exception as error:
         raise ValueError(
-            f"the processor of {reader.name} ({type(reader.processor).__name__}) cannot take an image and this question "
-            f"({first_line(error)}): check that it is the model's own"
+            f"the processor of {reader.name} ({type(reader.processor).__name__}) cannot take an image and this question"
+            f" ({first_line(error)}): check that it is the model's own"
         ) from error

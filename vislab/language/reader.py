@@ -18,10 +18,12 @@ from ..models.cache import saved
 from ..models.device import device_of, fastest, module_bytes
 from ..models.hub import advice, bring_transformers, part, quiet, safely, weighted
 from ..models.known import DTYPES
-from .rules import RULES, Shown, known_families
 from .places import ImagePlaces
+from .rules import RULES, Shown, known_families
 
-_NAMES = "give the name of one, such as 'HuggingFaceTB/SmolVLM-256M-Instruct', its folder, or the module and processor=…"
+_NAMES = (
+    "give the name of one, such as 'HuggingFaceTB/SmolVLM-256M-Instruct', its folder, or the module and processor=…"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +49,8 @@ class Reader:
             )
         if family not in RULES and getattr(config, "image_token_id", None) is None:
             raise ValueError(
-                f"{self.name} has no image tokens, so no word of it looks at an image: take a vision-language model, of "
-                f"{known_families()}; what a model looks at without words, vislab.explain shows"
+                f"{self.name} has no image tokens, so no word of it looks at an image: take a vision-language model, one "
+                f"of {known_families()}; what a model looks at without words, vislab.explain shows"
             )
         if family not in RULES:
             raise ValueError(
@@ -154,6 +156,6 @@ def _check_family(name: str, config: Any) -> None:
     """Before weights are fetched: whether the family can be asked at all."""
     if config.model_type not in RULES:
         raise ValueError(
-            f"{name} is of the family {config.model_type!r}, and vislab.ask reads {known_families()}: a model of images "
-            "alone is asked by vislab.explain(image, model=…)"
+            f"{name} is of the family {config.model_type!r}, and vislab.ask reads {known_families()}: a model of "
+            "images alone is asked by vislab.explain(image, model=…)"
         )

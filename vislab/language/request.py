@@ -1,4 +1,4 @@
-"""What is asked of an answer: which word, by which method; checked once, and written as the Python that asks it again."""
+"""What is asked of a word of an answer, by which method: checked once, and written as the Python that asks again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WordRequest:
         entry = registry.method(self.method)
         if self.method not in LOOKS:
             raise ValueError(f"a word of an answer is explained by {', '.join(LOOKS)}, not by {self.method!r}")
-        if isinstance(self.target, bool) or not isinstance(self.target, str) and not whole(self.target):
+        if isinstance(self.target, bool) or (not isinstance(self.target, str) and not whole(self.target)):
             raise ValueError(
                 f"target is a word of the answer, by its text or its place, such as target=0, not {shown(self.target)}"
             )
@@ -57,7 +57,7 @@ class WordRequest:
     def settings(self) -> dict[str, Any]:
         """What made a difference to the map, by the keywords of `vislab.explain`, the method left out."""
         entry = registry.METHODS[self.method]
-        parts = {name: getattr(self, name) for name in ("layer", "head") if name in entry.asks}
+        parts: dict[str, Any] = {name: getattr(self, name) for name in ("layer", "head") if name in entry.asks}
         usual = {option.name: option.default for option in entry.options}
         own = {name: value for name, value in self.options.items() if value != usual[name]}
         return {"target": self.target, **parts, **own}

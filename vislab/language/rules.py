@@ -1,8 +1,8 @@
 """From image tokens to pixels, one rule a family of vision-language models.
 
 A rule is told the model's configuration, its processor, the size of the image and what the processor made of it, and
-gives the views with their tokens. Each is proven by experiment in the tests: with the vision tower's attention silenced,
-a token's feature changes if and only if its own pixels do.
+gives the views with their tokens. Each is proven by experiment in the tests: with the vision tower's attention
+silenced, a token's feature changes if and only if its own pixels do.
 """
 
 from __future__ import annotations
@@ -124,9 +124,7 @@ def tiled(shown: Shown, rows: int, cols: int, pool: int, count: int) -> ImagePla
     frame = Frame.stretch(source, (rows * side, cols * side))
     frames = [*tiles(source, rows, cols, (side, side), frame.scale)]
     frames += [Frame.stretch(source, (side, side))] if count > rows * cols else []
-    views = [
-        View(grid, one, raster(grid.rows, grid.cols, number * grid.patches)) for number, one in enumerate(frames)
-    ]
+    views = [View(grid, one, raster(grid.rows, grid.cols, number * grid.patches)) for number, one in enumerate(frames)]
     return ImagePlaces(tuple(views), finest, frame, count * grid.patches, pool)
 
 
@@ -175,7 +173,6 @@ def _anyres(shown: Shown, most: int | None) -> ImagePlaces:
     scale = (resized[0] / source[0], resized[1] / source[1])
     high, wide = _unpadded(source, (rows * per_side, cols * per_side))
     fewer = _interpolated((len(high), len(wide)), per_side, most)
-    whole_frame = Frame(source, full, scale, (float(top), float(left)))
     if fewer is not None:
         # The raster without its padding, resampled: cells of the same height and width over the same pixels.
         shape = (len(high) * patch, len(wide) * patch)
@@ -193,7 +190,7 @@ def _anyres(shown: Shown, most: int | None) -> ImagePlaces:
         views.append(View(base_grid, frame, tokens[row : row + per_side, col : col + per_side]))
     grid = Grid(len(high), len(wide), (patch, patch))
     offset = (top - high.start * patch, left - wide.start * patch)
-    frame = Frame(source, (len(high) * patch, len(wide) * patch), whole_frame.scale, (float(offset[0]), float(offset[1])))
+    frame = Frame(source, (len(high) * patch, len(wide) * patch), scale, (float(offset[0]), float(offset[1])))
     return ImagePlaces(tuple(views), grid, frame, base_grid.patches + len(high) * (len(wide) + 1), 1)
 
 
