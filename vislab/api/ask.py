@@ -45,9 +45,9 @@ def ask(
     The model runs as it is, greedily, with its fused attention: the answer is the one that it gives without vislab, in
     the memory of a plain forward. Attention is recorded on the way, and read when someone asks.
 
-        answer = vislab.ask("photo.jpg", "What is on the hill?", model="HuggingFaceTB/SmolVLM-256M-Instruct")
-        print(answer.text, answer.image_share)
-        heat = vislab.explain(answer, target="church")
+        name = "HuggingFaceTB/SmolVLM-256M-Instruct"
+        answer = vislab.ask("photo.jpg", "What is on the hill?", model=name)  # needs the network
+        heat = vislab.explain(answer, target="church")  # needs the network
 
     Raises ValueError for a model without image tokens or of a family whose image tokens vislab does not place, several
     images, an empty question or answer; OSError where the hub or the folder does not give the model.

@@ -66,7 +66,7 @@ def explain(
 
         heat = vislab.explain("photo.jpg", method="cls", layer=11, head=2)
         heat = vislab.explain("photo.jpg", method="relevance", target="church")
-        heat = vislab.explain(answer, target="church", method="attention", layer=14, head=2)
+        heat = vislab.explain(answer, target="church", method="attention", layer=14)  # needs the network
         vislab.save("figure.pdf", heat)
     """
     if isinstance(image, Answer):

@@ -76,6 +76,9 @@ def _extended(before: State, now: State) -> State:
     if not isinstance(known, FusedCall | WeightsCall | StepsCall) or not isinstance(call, FusedCall | WeightsCall):
         return Refused(_NO_STEP)
     steps = known if isinstance(known, StepsCall) else StepsCall.of(known)
+    if isinstance(call, FusedCall) != bool(steps.k):  # a module that makes its attention itself, in two ways
+        steps = StepsCall.of(WeightsCall(steps.attention(slice(None))))
+        call = WeightsCall(call.attention(slice(None)))
     seen = steps.sees(call)
     if seen is None or versions(known) != before.versions:
         return Refused(CHANGED)
