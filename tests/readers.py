@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 import transformers as hf
 from tiny import roughened
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import nn
+
+import vislab
 
 WORDS = "what is on the hill left right top bottom of where a church fish red door in sun lies near no one two . ? ,"
 MARKS = [
@@ -220,3 +224,17 @@ FAMILIES = {
     "Gemma 3": Family(gemma3),
     "InternVL": Family(internvl),
 }
+
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+QUESTION, SAID = "What is on the hill ?", "a church lies left of churches ."
+
+
+@cache
+def pair(family: str, attention: str = "sdpa") -> tuple[Any, Any]:
+    return FAMILIES[family].pair(attention)
+
+
+def ask(family: str = "LLaVA-1.5", answer: str | None = SAID, **more: Any) -> vislab.Answer:
+    module, processor = pair(family)
+    return vislab.ask(PICTURE, QUESTION, model=module, processor=processor, answer=answer, **more)

@@ -166,8 +166,9 @@ def test_what_is_not_followed_through_a_generation_is_refused() -> None:
 
 
 def test_steps_have_no_gradients() -> None:
-    with pytest.raises(ValueError, match="capture one forward of all its tokens"), vislab.capture(
-        Layer(), steps=True, gradients=True
+    with (
+        pytest.raises(ValueError, match="capture one forward of all its tokens"),
+        vislab.capture(Layer(), steps=True, gradients=True),
     ):
         pass
     layer = Layer("packed")

@@ -65,8 +65,9 @@ class Answer:
 
     @cached_property
     def image_tokens(self) -> Tensor:
-        """Which tokens of the sequence stand for the image, in order -> (image tokens,)"""
-        return (self.ids == self.reader.image_token).nonzero().squeeze(1)
+        """Which tokens of the prompt stand for the image, in order -> (image tokens,)"""
+        prompt = self.ids[: self.inputs["input_ids"].shape[1]]
+        return (prompt == self.reader.image_token).nonzero().squeeze(1)
 
     @cached_property
     def first(self) -> int:

@@ -28,9 +28,7 @@ def prompted(reader: Reader, image: np.ndarray, question: str) -> tuple[Inputs, 
     """
     mark = str(reader.processor.image_token)
     if mark in question:
-        raise ValueError(
-            f"the question holds {mark}, which stands for an image: leave it out, one image is asked about"
-        )
+        raise ValueError(f"the question holds {mark}, which stands for an image: leave it out, there is one already")
     picture = Image.fromarray(image)
     with _own_errors(reader):
         made = reader.processor(images=[picture], text=[_text(reader, mark, question)], return_tensors="pt")

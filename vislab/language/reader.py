@@ -57,6 +57,12 @@ class Reader:
                 f"where the image tokens of {self.name} (family {family!r}) are is not known: vislab.ask reads "
                 f"{known_families()}; the attention itself is read by vislab.capture(module, steps=True)"
             )
+        how = getattr(config.get_text_config(), "_attn_implementation", None)
+        if how not in ("sdpa", "eager"):
+            raise ValueError(
+                f"{self.name} attends by {how!r}, which nothing can watch: call model.set_attn_implementation('sdpa'), "
+                "which is fused as well"
+            )
         if not hasattr(self.processor, "image_processor") or not hasattr(self.processor, "tokenizer"):
             raise ValueError(
                 f"{self.name} needs its processor, of images and texts, to be asked: "
@@ -123,15 +129,17 @@ def reader_of(
         return Reader(type(model).__name__, model, processor)
     if processor is not None:
         raise ValueError(f"{model} brings its own processor: leave processor out")
+    where = _place(str(model))
     place = torch.device(fastest()) if device is None else device_of(device)
     name = dtype if isinstance(dtype, str) else str(dtype or torch.float32).removeprefix("torch.")
     if name not in DTYPES:
         raise ValueError(f"dtype is {', '.join(DTYPES)}, not {shown(dtype)}")
     key = (str(model), str(place), name, saved(model))
-    return READERS.once(key, lambda: _loaded(str(model), place, getattr(torch, name)))
+    return READERS.once(key, lambda: _loaded(str(model), where, place, getattr(torch, name)))
 
 
-def _loaded(name: str, place: torch.device, dtype: torch.dtype) -> Reader:
+def _place(name: str) -> str:
+    """Where a model of this name is loaded from: its folder, or the name itself on the hub."""
     try:
         folder = place_of(name)
     except ValueError as error:
@@ -139,6 +147,10 @@ def _loaded(name: str, place: torch.device, dtype: torch.dtype) -> Reader:
     where = str(folder) if name and folder.is_dir() else name
     if not Path(where).is_dir() and ("/" not in name or name.startswith((".", "/", "~"))):
         raise ValueError(f"unknown vision-language model {shown(name)}: {_NAMES}")
+    return where
+
+
+def _loaded(name: str, where: str, place: torch.device, dtype: torch.dtype) -> Reader:
     try:
         with quiet():
             config = part("AutoConfig").from_pretrained(where, **safely(where))
