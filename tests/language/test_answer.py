@@ -90,7 +90,8 @@ def test_a_chat_template_is_the_prompt() -> None:
     module, processor = FAMILIES["LLaVA-1.5"].pair()
     processor.chat_template = (
         "{{ bos_token }}user : {% for m in messages %}{% for part in m.content %}{% if part.type == 'image' %}<image>"
-        "{% else %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %} assistant :{% endif %}"
+        "{% else %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}"
+        "{% if add_generation_prompt %} assistant :{% endif %}"
     )
     reader = Reader("llava", module, processor)
     ids = prompted(reader, PICTURE, "what is it ?")[0]["input_ids"][0].tolist()
@@ -138,13 +139,13 @@ def test_what_cannot_be_asked_is_said_in_a_sentence(how: dict[str, Any], said: s
 def test_what_is_no_vision_language_model_is_refused_by_name() -> None:
     _, processor = pair("LLaVA-1.5")
     llama = hf.LlamaForCausalLM(hf.LlamaConfig(**TEXT))
-    with pytest.raises(ValueError, match="LlamaForCausalLM has no image tokens.*LLaVA-1.5, LLaVA-NeXT"):
+    with pytest.raises(ValueError, match=r"LlamaForCausalLM has no image tokens.*LLaVA-1.5, LLaVA-NeXT"):
         vislab.ask(PICTURE, QUESTION, model=llama, processor=processor)
     with pytest.raises(TypeError, match="no vision-language model of transformers"):
         vislab.ask(PICTURE, QUESTION, model=torch.nn.Linear(2, 2), processor=processor)
     with pytest.raises(TypeError, match="model is a vision-language model, not int"):
         vislab.ask(PICTURE, QUESTION, model=3)
-    with pytest.raises(ValueError, match="needs its processor.*not NoneType"):
+    with pytest.raises(ValueError, match=r"needs its processor.*not NoneType"):
         vislab.ask(PICTURE, QUESTION, model=pair("LLaVA-1.5")[0])
     module, processor = llava("sdpa")
     module.config.model_type = "fuyu"
@@ -155,7 +156,7 @@ def test_what_is_no_vision_language_model_is_refused_by_name() -> None:
 def test_caches_and_processors_that_do_not_fit_are_refused() -> None:
     module, processor = FAMILIES["LLaVA-1.5"].pair()
     module.generation_config.cache_implementation = "static"
-    with pytest.raises(ValueError, match="cache of kind 'static'.*cache_implementation = None"):
+    with pytest.raises(ValueError, match=r"cache of kind 'static'.*cache_implementation = None"):
         vislab.ask(PICTURE, QUESTION, model=module, processor=processor)
     module.generation_config.cache_implementation = None
     module.generation_config.max_length, module.generation_config.num_return_sequences = 20, 2
@@ -163,7 +164,7 @@ def test_caches_and_processors_that_do_not_fit_are_refused() -> None:
         vislab.ask(PICTURE, QUESTION, model=module, processor=processor)
     module, processor = FAMILIES["LLaVA-1.5"].pair()
     processor.patch_size = 16
-    with pytest.raises(ValueError, match="was given 4 image tokens, and the rule of LLaVA-1.5 has 16"):
+    with pytest.raises(ValueError, match=r"was given 4 image tokens, and the rule of LLaVA-1.5 has 16"):
         vislab.ask(PICTURE, QUESTION, model=module, processor=processor)
 
 
@@ -193,7 +194,7 @@ def test_a_folder_is_loaded_once_with_its_processor(tmp_path: Path) -> None:
     readers.READERS.clear()
     with pytest.raises(OSError, match="cannot load"):
         vislab.ask(PICTURE, QUESTION, model=tmp_path)
-    with pytest.raises(ValueError, match="family 'vit', and vislab.ask reads"):
+    with pytest.raises(ValueError, match=r"family 'vit', and vislab.ask reads"):
         vislab.ask(PICTURE, QUESTION, model=Path(vislab.__file__).parents[1] / "assets/models/vit-tiny-imagenette")
 
 

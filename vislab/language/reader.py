@@ -49,8 +49,8 @@ class Reader:
             )
         if family not in RULES and getattr(config, "image_token_id", None) is None:
             raise ValueError(
-                f"{self.name} has no image tokens, so no word of it looks at an image: take a vision-language model, of "
-                f"{known_families()}; what a model looks at without words, vislab.explain shows"
+                f"{self.name} has no image tokens, so no word of it looks at an image: take a vision-language model "
+                f"of {known_families()}; what a model looks at without words, vislab.explain shows"
             )
         if family not in RULES:
             raise ValueError(
