@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,20 @@ class StepsCall:
             k,
             self.scale,
         )
+
+    @property
+    def held(self) -> Iterator[Tensor | None]:
+        """All that is kept, forward by forward: what one more adds comes last."""
+        more, total = iter(self.k), 0
+        for step, mask, (_, last) in zip(self.steps, self.masks, self.seen, strict=True):
+            yield from (step, mask, next(more, None) if last > total else None)
+            total = max(total, last)
+
+    @property
+    def last(self) -> tuple[Tensor | None, ...]:
+        """What the last forward added."""
+        grew = self.k and (len(self.seen) == 1 or self.seen[-1][1] > self.seen[-2][1])
+        return self.steps[-1], self.masks[-1], self.k[-1] if grew else None
 
     @property
     def device(self) -> torch.device:
