@@ -33,7 +33,8 @@ def test_the_answer_and_its_words(folder: Path, tmp_path: Path, capsys: pytest.C
     assert call(folder, "--answer", SAID, "--out", str(out)) == 0
     assert capsys.readouterr().out == f"{SAID}\n"
     record = vislab.provenance(out)
-    assert [one["target"] for one in record["maps"]] == [repr(word) for word in "a church lies left of churches .".split()]
+    words = ["a", "church", "lies", "left", "of", "churches", "."]
+    assert [one["target"] for one in record["maps"]] == [repr(word) for word in words]
     assert {one["method"] for one in record["maps"]} == {"relevance"}
     assert call(folder, "--answer", SAID, "--shares") == 0
     lines = capsys.readouterr().out.splitlines()

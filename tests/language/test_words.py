@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -42,7 +44,7 @@ def test_every_script_has_its_words(text: str, words: list[str]) -> None:
     assert [word.text for word in found] == words
     assert tokenizer.decode(ids[: found[0].start - 100]).strip() == ""
     assert found[-1].stop == 100 + len(ids)
-    for word, after in zip(found, found[1:], strict=False):
+    for word, after in pairwise(found):
         assert word.start < word.stop <= after.start
         assert tokenizer.decode(ids[word.start - 100 : word.stop - 100]).strip() == word.text
 
