@@ -35,6 +35,6 @@ def explain_word(answer: Answer, settings: Mapping[str, Any], *, method: str | N
         f"{word.text!r}",
         settings={**answer.settings, **request.settings, "target": place},
         image=answer.image,
-        query=f"{at}, where it is predicted",
+        query=f"{at}, before the word",
         facts={**fingerprints.of_module(answer.reader.module), "answer": answer.text, **look.facts},
     )

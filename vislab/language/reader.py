@@ -57,7 +57,7 @@ class Reader:
                 f"where the image tokens of {self.name} (family {family!r}) are is not known: vislab.ask reads "
                 f"{known_families()}; the attention itself is read by vislab.capture(module, steps=True)"
             )
-        how = getattr(config.get_text_config(), "_attn_implementation", None)
+        how = getattr(self.config.get_text_config(), "_attn_implementation", None)
         if how not in ("sdpa", "eager"):
             raise ValueError(
                 f"{self.name} attends by {how!r}, which nothing can watch: call model.set_attn_implementation('sdpa'), "
