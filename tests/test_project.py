@@ -38,6 +38,7 @@ HOUSE = {
     "models": {"timm", "torch", "torchvision", "transformers"},
     "methods": {"captum", "torch"},
     "detectors": {"cv2", "supervision", "torch", "transformers", "ultralytics"},
+    "language": {"torch", "transformers"},
     "figures": {"cv2", "matplotlib"},
     "api": {"torch"},
     "evaluation": {"matplotlib", "torch"},
@@ -141,10 +142,10 @@ def test_public_names_resolve(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in vislab.__all__ if name[0].islower()])
 def test_the_data_comes_first_and_all_else_is_a_keyword(name: str) -> None:
-    """What a function is about comes first; only `save` has two such things, and costs are of numbers alone."""
+    """What a function is about comes first; `save` and `ask` have two such things, and costs are of numbers alone."""
     parameters = inspect.signature(getattr(vislab, name)).parameters.values()
     first = [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
-    known = {"save": ["path", "heats"], "attention_flops": ["tokens", "dim", "layers"]}
+    known = {"save": ["path", "heats"], "ask": ["image", "question"], "attention_flops": ["tokens", "dim", "layers"]}
     known["attention_memory"] = ["tokens", "heads", "layers", "bytes_per_value"]
     assert first == known.get(name, first[:1])
     assert not {"model", "detector"} & set(first) or name.startswith("load")

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api.ask import ask
     from .api.detect import detect
     from .api.explain import explain
     from .api.explain_box import explain_box
@@ -39,12 +40,15 @@ if TYPE_CHECKING:
     from .figures.provenance import provenance
     from .figures.save import save
     from .lab.widget import Lab
+    from .language.answer import Answer
+    from .language.words import Word
     from .methods.heads import Survey, survey
     from .models.load import load
     from .models.model import Model, Run
 
 __version__ = "0.1.0"
 __all__ = [
+    "Answer",
     "AttentionRefused",
     "Cache",
     "Capture",
@@ -66,6 +70,8 @@ __all__ = [
     "Reproduction",
     "Run",
     "Survey",
+    "Word",
+    "ask",
     "attention_flops",
     "attention_memory",
     "cache",
@@ -92,6 +98,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Answer": "language.answer",
     "AttentionRefused": "engine.site",
     "Cache": "core.cache",
     "Capture": "engine.capture",
@@ -113,6 +120,8 @@ _HOME = {
     "Reproduction": "api.reproduce",
     "Run": "models.model",
     "Survey": "methods.heads",
+    "Word": "language.words",
+    "ask": "api.ask",
     "attention_flops": "core.costs",
     "attention_memory": "core.costs",
     "cache": "core.cache",

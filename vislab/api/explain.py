@@ -18,21 +18,23 @@ from ..core.heatmap import Heatmap
 from ..core.images import load_image
 from ..engine.site import AttentionRefused
 from ..engine.verification import NOT_FINITE
+from ..language.answer import Answer
 from ..methods import registry
 from ..methods.layers import in_sequence
 from ..methods.probe import Progress, probing
 from ..methods.question import Question
-from ..methods.request import Head, Layer, Query, Request, Target
+from ..methods.request import DEFAULTS, Head, Layer, Query, Request, Target
 from ..models.cache import model_of
 from ..models.model import Model, Run
 from ..models.preprocessing import ImageSize
+from .explain_word import explain_word
 
 
 def explain(
     image: Any,
     *,
     model: str | Path | Model | Any = "embedded",
-    method: str = "rollout",
+    method: str | None = None,
     layer: Layer = -1,
     head: Head = "mean",
     query: Query = "cls",
@@ -45,26 +47,38 @@ def explain(
 ) -> Heatmap:
     """Where a model looks in an image, or what speaks for a class in it, as one value per patch.
 
-    image: what `load_image` takes. model: a Model, or what `load` takes. method, the same for all classes: "rollout"
-    (options start, residual, discard), "cls" or "attention"; for one class or text: "relevance", "grad_rollout" (option
-    residual), "legrad", "maskclip" (each patch's own score), and, with values below 0 where something speaks against
-    it, "grad_eclip", "grad_cam", "integrated_gradients" (option steps), "occlusion" (option square),
-    "cls_contribution", "token_contribution" and "both_contribution". layer: index of a self-attention layer, -1 the
-    last, or "mean"; for rollout the last one it goes through. head: index, "mean", "max" or "min". query: the attending
-    token, "cls" or the patch over a point (x, y) in source pixels. target: what is explained, a class by label or
-    index, by default the predicted one; of an image-text model (CLIP, SigLIP and their kin) any text, whose similarity
-    to the image is the score, as the model scales it; or a function that makes one number of the model's output.
-    attention_scale: factor of q·kᵀ, for all layers or {layer: factor}, a real intervention. patch_size: px. image_size:
-    px of the model's input, a side or (height, width). region: (x0, y0, x1, y1), source pixels, the part of the image
-    that the model gets to see; by default all of it. options: those of the method.
+    image: what `load_image` takes, or an answer that `ask` gave. model: a Model, or what `load` takes. method, the same
+    for all classes: "rollout" (the default; options start, residual, discard), "cls" or "attention"; for one class or
+    text: "relevance", "grad_rollout" (option residual), "legrad", "maskclip" (each patch's own score), and, with values
+    below 0 where something speaks against it, "grad_eclip", "grad_cam", "integrated_gradients" (option steps),
+    "occlusion" (option square), "cls_contribution", "token_contribution" and "both_contribution". layer: index of a
+    self-attention layer, -1 the last, or "mean"; for rollout the last one it goes through. head: index, "mean", "max"
+    or "min". query: the attending token, "cls" or the patch over a point (x, y) in source pixels. target: what is
+    explained, a class by label or index, by default the predicted one; of an image-text model (CLIP, SigLIP and their
+    kin) any text, whose similarity to the image is the score, as the model scales it; or a function that makes one
+    number of the model's output. attention_scale: factor of q·kᵀ, for all layers or {layer: factor}, a real
+    intervention. patch_size: px. image_size: px of the model's input, a side or (height, width). region: (x0, y0, x1,
+    y1), source pixels, the part of the image that the model gets to see; by default all of it. options: those of the
+    method.
 
-    What a detector's box rests on is told by `explain_box`. Raises ValueError, before the model runs where it can, for
-    what is unknown or impossible.
+    Of an answer, target is one of its words, by its text or its place, and method "relevance" (the default),
+    "attention" or "rollout", with layer and head of the language model. A word looks from the token at which it is
+    predicted, the one before it. What a detector's box rests on is told by `explain_box`. Raises ValueError, before the
+    model runs where it can, for what is unknown or impossible.
 
         heat = vislab.explain("photo.jpg", method="cls", layer=11, head=2)
         heat = vislab.explain("photo.jpg", method="relevance", target="church")
+        heat = vislab.explain(answer, target="church", method="attention", layer=14)  # needs the network
         vislab.save("figure.pdf", heat)
     """
+    if isinstance(image, Answer):
+        given = {"model": model, "query": query, "attention_scale": attention_scale, "region": region}
+        given |= {"patch_size": patch_size, "image_size": image_size}
+        usual: dict[str, Any] = {**DEFAULTS, "model": "embedded"}
+        if own := [name for name, value in given.items() if value is not usual[name] and value != usual[name]]:
+            raise ValueError(f"an answer knows its model and its image as they were: leave {', '.join(own)} out")
+        return explain_word(image, {"layer": layer, "head": head, **options}, method=method, target=target)
+    method = "rollout" if method is None else method
     request = Request(method, layer, head, query, target, attention_scale, patch_size, image_size, None, options)
     picture, ready = load_image(image), model_of(model)
     request.fits(ready)

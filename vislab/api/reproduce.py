@@ -26,9 +26,11 @@ from ..figures.page import Panel
 from ..figures.panel import Content, panel
 from ..figures.provenance import provenance, versions
 from ..figures.save import file_of
+from ..language.answer import Answer
 from ..models.cache import model_of
 from ..models.load import load
 from ..models.model import Model
+from .ask import ask
 from .explain import explain
 from .explain_box import explain_box
 
@@ -58,8 +60,8 @@ def reproduce(
 
     image: the photo, or a list of them in the order of the figure; by default the one with the recorded fingerprint
     among vislab's samples and the files beside the figure. model: the model or detector, needed where the recorded
-    name does not load it; for several, {recorded name: model}. `differences` names what is not as it was:
-    versions, photo, weights, device, values, pixels.
+    name does not load it, of words (module, processor); for several, {recorded name: model}. `differences` names what
+    is not as it was: versions, photo, weights, device, values, pixels.
 
         again = vislab.reproduce("figure.png")
         print(again)
@@ -73,7 +75,8 @@ def reproduce(
     if "cells" not in record:
         raise ValueError(f"{path} is no figure of heatmaps that vislab.save wrote: there is nothing to make again")
     photos, differences = _photos(record["images"], path, image)
-    maps = [_explained(one, photos[one["image"]], model) for one in record["maps"]]
+    answers: dict[str, Answer] = {}
+    maps = [_explained(one, photos[one["image"]], model, answers) for one in record["maps"]]
     cells = [[_content(one, maps, photos) for one in row] for row in record["cells"]]
     detections = record["detections"]
     boxes = detections and SimpleNamespace(
@@ -145,8 +148,11 @@ def _pictures(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES)
 
 
-def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any) -> Heatmap:
-    """A map of the record made again. model: the model or detector, or by its recorded name, or None."""
+def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any, answers: dict[str, Answer]) -> Heatmap:
+    """A map of the record made again. model: the model or detector, or by its recorded name, or None.
+
+    answers: of the maps before, by what was asked.
+    """
     settings = {name: _restored(value) for name, value in one["settings"].items() if value is not None}
     for option, value in settings.items():
         if isinstance(value, str) and re.fullmatch(r"<\w+>", value):
@@ -162,6 +168,12 @@ def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any) -> Heatmap
     own = model.get(name) if isinstance(model, Mapping) else model
     clip = one["facts"].get("clip")
     source = image if clip is None else ClipFrame(image, clip["frame"], clip["second"])
+    if "question" in settings:
+        parts = ("model", "question", "answer", "tokens")
+        asked = repr([one["image"], *(settings.get(part) for part in parts)])
+        if asked not in answers:
+            answers[asked] = _answer(source, settings, one["facts"], name if own is None else own)
+        return explain(answers[asked], **{part: value for part, value in settings.items() if part not in parts})
     try:
         if which == "detector":
             return explain_box(source, **settings | {"detector": detector_of(name if own is None else own)})
@@ -170,6 +182,16 @@ def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any) -> Heatmap
     except ValueError as error:
         raise ValueError(f"{error}. Or give the {which} itself: vislab.reproduce(…, model=…)") from error
     return explain(source, **settings | {"model": ready})
+
+
+def _answer(image: Any, settings: Mapping[str, Any], facts: Mapping[str, Any], model: Any) -> Answer:
+    """What was asked, asked again. model: the model's name, or (module, processor)."""
+    how: dict[str, Any] = {part: settings[part] for part in ("answer", "tokens") if part in settings}
+    if isinstance(model, str):
+        how["dtype"] = facts.get("dtype", "float32")
+    elif isinstance(model, tuple):
+        model, how["processor"] = model
+    return ask(image, settings["question"], model=model, **how)
 
 
 def _model(name: str, dtype: str) -> Model:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from .arguments import Parser, UsageError, model_arguments, report, sentence
+from .ask import ASK_EPILOG, ask_arguments, run_ask
 from .detect import DETECT_EPILOG, detect_arguments, run_detect
 from .evaluate import EVALUATE_EPILOG, evaluate_arguments, run_evaluate
 from .figure import FIGURE_EPILOG, figure_arguments, run_figure
@@ -26,6 +27,7 @@ examples:
   vislab figure 'photos/*.jpg' --out 'figures/{name}.svg'
   vislab evaluate photos/ --methods rollout,cls,relevance --csv table.csv
   vislab detect photo.jpg --out boxes.png
+  vislab ask photo.jpg "What is on the hill?" --model HuggingFaceTB/SmolVLM-256M-Instruct --out words.pdf
   vislab tokens photo.jpg --patch-size 16 --image-size 640
   vislab models
 
@@ -98,6 +100,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     detect_arguments(detect)
     detect.set_defaults(run=run_detect)
+
+    text = "ask a vision-language model about a photo, and see where each word of its answer looks"
+    ask = commands.add_parser(
+        "ask", parents=[common], help=text, description=f"{text.capitalize()}.", epilog=ASK_EPILOG
+    )
+    ask_arguments(ask)
+    ask.set_defaults(run=run_ask)
 
     text = "tell how many tokens a photo becomes and what attention costs, before anything runs"
     tokens = commands.add_parser(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.costs import attention_flops, attention_memory
 from ..models.known import DTYPES
-from .arguments import load_model, print_table
+from .arguments import UsageError, load_model, print_table
 
 if TYPE_CHECKING:
     from ..models.outline import Outline
@@ -20,19 +20,45 @@ examples:
   vislab tokens photo.jpg
   vislab tokens photo.jpg --patch-size 16 --image-size 640
   vislab tokens photo.jpg --image-size 2048 --json
+  vislab tokens photo.jpg --model HuggingFaceTB/SmolVLM-256M-Instruct
+
+Of a vision-language model it needs the configuration and the processor alone, no weights.
 """
 
 
 def run_tokens(args: argparse.Namespace) -> int:
     from ..core.images import load_image
+    from ..language.forecast import forecast, is_reader
 
-    height, width = load_image(args.photo).shape[:2]
+    image = load_image(args.photo)
+    height, width = image.shape[:2]
+    if is_reader(args.model):
+        if args.image_size or args.patch_size:
+            raise UsageError(f"{args.model} sizes photos by its own processor: leave --image-size and --patch-size out")
+        told = forecast(args.model, image)
+        print(json.dumps(told, ensure_ascii=False, indent=2)) if args.json else print_table(_read(args.photo, told))
+        return 0
     facts = _facts(*_model_and_device(args), (height, width), args)
     if args.json:
         print(json.dumps(facts, ensure_ascii=False, indent=2))
     else:
         print_table(_described(args.photo, facts))
     return 0
+
+
+def _read(photo: str, facts: Mapping[str, Any]) -> dict[str, str]:
+    """What is known of a photo in a vision-language model, in words, with what the facts are called."""
+    (height, width), (h, w), ends = facts["photo"], facts["input"], facts["ends"]
+    views = "one view" if facts["views"] == 1 else f"{facts['views']} views, tiles and the whole photo"
+    return {
+        "photo": f"{photo}, {width} px wide and {height} px high",
+        "model": f"{facts['model']}: {facts['family']}, {facts['layers']} layers, {facts['heads']} heads, width "
+        f"{facts['dim']} of its language model",
+        "input": f"{views}, {w} px wide and {h} px high" + (" each" if facts["views"] > 1 else ""),
+        "grid": f"{facts['rows']} rows × {facts['cols']} cols of image tokens, the finest of the views",
+        "tokens": f"{facts['image_tokens']:,} for the photo" + (f" ({ends} of them ends of lines)" if ends else ""),
+        "attention": f"{_amount(facts['attention_flops'], 'FLOP')} over these in the language model's layers",
+    }
 
 
 def _model_and_device(args: argparse.Namespace) -> tuple[Outline, str]:

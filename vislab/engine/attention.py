@@ -4,11 +4,16 @@ Memory is O(n): a row of attention is made when someone asks for it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .stepped import StepsCall
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +230,7 @@ class WindowCall:
 
 
 Differentiable = FusedCall | ProjectedCall | WeightsCall
-Call = Differentiable | WindowCall
+Call: TypeAlias = "Differentiable | WindowCall | StepsCall"
 
 
 def uncast(device: torch.device) -> torch.autocast:
@@ -237,7 +242,13 @@ def versions(call: Call) -> tuple[int, ...]:
     """How often what the call holds was changed in place; of tensors made under inference_mode nobody counts it."""
     if isinstance(call, WindowCall):
         call = call.inner
-    parts = [part for held in vars(call).values() for part in (held if isinstance(held, tuple) else (held,))]
+    held = getattr(call, "held", None)  # of the forwards of a generation, in their order
+    held = vars(call).values() if held is None else held
+    return count(part for one in held for part in (one if isinstance(one, tuple) else (one,)))
+
+
+def count(parts: Iterable[Any]) -> tuple[int, ...]:
+    """How often each tensor among some parts of a call was changed in place."""
     return tuple(part._version for part in parts if isinstance(part, Tensor) and not part.is_inference())
 
 

@@ -88,10 +88,10 @@ class Capture:
     ) -> Tensor:
         """Attention rollout of one query: its row of the product of all layers' attention, in O(n) memory.
 
-        query: token index, or weights over the tokens: (n,) -> (batch, n), rows sum to 1. sites: in execution order; by
-        default all self-attention sites, which must then agree in their number of tokens. head: how heads are fused.
-        residual: share of the residual path, 0 to 1. discard: share of each row, its lowest values, set to zero before
-        it is renormalised, 0 to below 1; the first `prefix` keys are exempt.
+        query: token index, or weights over the tokens: (n,) or (batch, n) -> (batch, n), rows sum to 1. sites: in
+        execution order; by default all self-attention sites, which must then agree in their number of tokens. head: how
+        heads are fused. residual: share of the residual path, 0 to 1. discard: share of each row, its lowest values,
+        set to zero before it is renormalised, 0 to below 1; the first `prefix` keys are exempt.
 
         The row vector is carried from the last layer to the first, v <- residual·v + (1 - residual)·v·A, where A is
         made in blocks of rows that are dropped at once.
@@ -235,7 +235,7 @@ def _first_row(site: Site, query: int | Tensor) -> Tensor:
     batch, _, tokens, _ = call.shape
     dtype = wide(call.dtype)
     if isinstance(query, Tensor):
-        if query.shape != (tokens,):
+        if query.shape not in ((tokens,), (batch, tokens)):
             raise ValueError(f"weights over the queries need shape ({tokens},), not {tuple(query.shape)}")
         return query.to(call.device, dtype).expand(batch, tokens)
     row = torch.zeros(batch, tokens, dtype=dtype, device=call.device)

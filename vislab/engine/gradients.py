@@ -10,6 +10,7 @@ from torch import Tensor
 from ..core.checks import listed
 from .attention import Differentiable, ProjectedCall, WindowCall
 from .site import AttentionRefused, Recorded, Scored, Site
+from .stepped import StepsCall
 
 
 def differentiate(sites: Iterable[Site], score: Tensor) -> None:
@@ -52,4 +53,5 @@ def scored(site: Site) -> tuple[Differentiable, Tensor | None]:
         raise AttentionRefused(f"gradients are not followed through the windows of {site.name!r} ({site.kind})")
     if site.scored is None:
         raise ValueError("no score was given: call differentiate(score) after the forward")
+    assert not isinstance(call, StepsCall)  # which no score is given for
     return call, site.scored.gradient

@@ -31,7 +31,11 @@ _PROJECTIONS = ({"q_proj", "k_proj"}, {"query", "key"}, {"q", "k"}, {"to_q", "to
 
 @contextmanager
 def capture(
-    module: nn.Module, *, attention_scale: float | Mapping[int, float] = 1.0, gradients: bool = False
+    module: nn.Module,
+    *,
+    attention_scale: float | Mapping[int, float] = 1.0,
+    gradients: bool = False,
+    steps: bool = False,
 ) -> Iterator[Capture]:
     """Keep what the attention sites of any torch module do in the forwards inside the block.
 
@@ -46,9 +50,11 @@ def capture(
     at the first attention. Gradient checkpointing is refused where gradients are kept, or would go through scaled
     attention.
 
-    The last forward counts. Only the thread that opened the capture is recorded, and copies of the module are models of
-    their own. A compiled model is read between its graphs; one of a single graph (fullgraph) is refused. Captures may
-    be nested, and closed in any order; each reports what the model really used, the others' interventions included.
+    The last forward counts; with steps, all forwards of the last generation do, as one over all its tokens: what a
+    model's `generate` runs, each step's attention over the keys of all tokens before it. Only the thread that opened
+    the capture is recorded, and copies of the module are models of their own. A compiled model is read between its
+    graphs; one of a single graph (fullgraph) is refused. Captures may be nested, and closed in any order; each reports
+    what the model really used, the others' interventions included.
 
         with vislab.capture(model) as cap:
             model(pixels)
@@ -59,8 +65,10 @@ def capture(
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         raise TypeError("a TorchScript module runs where nothing can watch it: give the module that it was made from")
     _check_scale(attention_scale)
-    check_flags(gradients=gradients)
-    recording = Recording(module, attention_scale, gradients)
+    check_flags(gradients=gradients, steps=steps)
+    if gradients and steps:
+        raise ValueError("steps are of a generation, which has no gradients: capture one forward of all its tokens")
+    recording = Recording(module, attention_scale, gradients, steps)
     watcher, expected = eye(), _attention_modules(module)
     try:
         watcher.open(recording)

@@ -13,6 +13,7 @@ from torch import Tensor
 from .arrangement import Arrangement, Unclear, arranged, conventional
 from .attention import Call, FusedCall, WeightsCall, WindowCall, joined, kept_mask, uncast
 from .axes import Axes
+from .groups import Operands, grouped
 from .layouts import Layouts
 from .multi_head import MultiHead
 from .recording import Visit
@@ -23,6 +24,7 @@ CHANNELS = (
     "its softmax runs over channels, not over tokens: queries and keys are multiplied along the tokens, as in channel "
     "attention"
 )
+PACKED = "its heads are packed as queries of one token: gradients are read of forwards of several tokens"
 NEW_SHAPES = "its shapes are new in a forward that began as an earlier one: run the forward again"
 
 _FUSED = inspect.signature(
@@ -52,9 +54,15 @@ class Recorder:
         enlist(visits)
         bound.apply_defaults()
         a = bound.arguments
-        query, key = a["query"], a["key"]
         if a["dropout_p"] > 0:
             refuse(visits, DROPOUT)
+            return output
+        gradients = any(visit.recording.gradients for visit in visits)
+        with torch.no_grad():
+            given = Operands(a["query"], a["key"], a["value"], a["attn_mask"], output.detach())
+            query, key, value, mask, made, packed = grouped(visits[0].modules[0], given)
+        if packed and gradients:
+            refuse(visits, PACKED)
             return output
         laid = self._learnt(visits, query, key)
         if isinstance(laid, Unclear):
@@ -62,10 +70,10 @@ class Recorder:
             return output
         q, k = laid
         with torch.no_grad(), uncast(query.device):
-            mask, values = _mask(a["attn_mask"], query, q), k.of(a["value"].detach())
-            kept = values if any(visit.recording.gradients for visit in visits) else None
+            mask, values = _mask(mask, query, q), k.of(value.detach())
+            kept = values if gradients else None
             call = FusedCall(q.of(query.detach()), k.of(key.detach()), own * scale, mask, a["is_causal"], kept)
-            operands = functools.partial(lambda: (values, joined(q.of(output.detach())), joined))
+            operands = functools.partial(lambda: (values, joined(q.of(made)), joined))
             keep(visits, call, q, output, verification(visits[0].modules[0], call, operands))
         return output
 

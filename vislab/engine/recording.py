@@ -17,6 +17,7 @@ from .arrangement import Arrangement
 from .attention import Call, versions
 from .layouts import Key, shapes
 from .site import Recorded, Refused, Site, Unproven, Unseen
+from .steps import begins, joined
 from .verification import Check
 
 
@@ -76,17 +77,20 @@ class Recording:
     """The sites of one capture, in execution order, of the last forward.
 
     root: the captured module. scale: the attention scale, of all sites or by their index in execution order. gradients:
-    whether values and graph are kept. paths: of the modules in the captured one. batches: what may be the batch size of
-    the model's input, None where that cannot be told.
+    whether values and graph are kept. steps: whether all forwards of a generation count, not the last one alone. paths:
+    of the modules in the captured one. batches: what may be the batch size of the model's input, None where that cannot
+    be told.
     """
 
-    def __init__(self, root: nn.Module, scale: float | Mapping[int, float], gradients: bool) -> None:
-        self.root, self.scale, self.gradients = root, scale, gradients
+    def __init__(self, root: nn.Module, scale: float | Mapping[int, float], gradients: bool, steps: bool) -> None:
+        self.root, self.scale, self.gradients, self.steps = root, scale, gradients, steps
         self.paths = {module: name for name, module in root.named_modules()}
         self.batches: frozenset[int] | None = None
         self.in_forward = self.followed = self.ran = False
         self.inputs: Key = ()
         self._sites: list[Site] = []
+        self._before: list[Site] = []  # of the generation's earlier forwards
+        self._generated: list[Site] = []  # those of them that the last forward left
         self._door: FrameType | None = None
         self._shown: dict[str, Site] | None = None
 
@@ -99,10 +103,21 @@ class Recording:
         """
         self.ran = True
         self.in_forward, self._door, self.followed, self.inputs = True, None, followed, shapes(inputs)
-        self._sites, self._shown = [], None
+        self._before, self._sites, self._shown = self._sites, [], None
         sizes = {t.shape[0] for t in inputs if t.ndim > 1}
         sizes |= {t.shape[1] for t in inputs if t.ndim == 3}  # or (tokens, batch, width)
+        sizes |= {t.shape[0] * t.shape[1] for t in inputs if t.ndim == 5 and t.shape[2] == 3}  # tiles of each image
         self.batches = frozenset(sizes) or None
+
+    def finish(self) -> None:
+        """The captured module has run: where steps count, what its earlier forwards did is part of the whole."""
+        if self.steps:
+            before, later = self._before, self.sites.values()
+            if begins(before, [*later]):  # what ran since, such as a vision tower before the text, is part of it
+                before = [site for site in before if site not in self._generated]
+            self._sites = self._generated = joined(before, [*later])
+            self._shown = None
+        self._before = []
 
     def end(self) -> None:
         """The captured module has run, or failed."""

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from torch import Tensor
 
 from .arrangement import Arrangement
 from .attention import Call, FusedCall, ProjectedCall, WeightsCall, WindowCall, versions
-from .verification import Check
+from .stepped import StepsCall
+
+
+class Verified(Protocol):
+    """A check of a call. failure: why it is not what it seems, or None."""
+
+    @property
+    def failure(self) -> str | None: ...
 
 
 class AttentionRefused(RuntimeError):
@@ -42,7 +50,7 @@ class Unproven(Refused):
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """The module attended once, by a call that can be read.
+    """The module attended once, or once in each forward of a generation, by a call that can be read.
 
     versions: how often what the call holds had been changed by then. check: of a call that is yet to be verified, which
     happens when it is first read. result: where the gradient is to be taken, a tensor in the graph; arrangement: of it.
@@ -51,7 +59,7 @@ class Recorded:
 
     call: Call
     versions: tuple[int, ...]
-    check: Check | None = None
+    check: Verified | None = None
     result: Tensor | None = None
     arrangement: Arrangement | None = None
     frames: int = 1
@@ -174,7 +182,9 @@ class Site:
     def _operands(self) -> FusedCall:
         call = self.read()
         call = call.unfolded() if isinstance(call, WindowCall) else call
-        if isinstance(call, WeightsCall):
+        if isinstance(call, StepsCall) and call.k:
+            return call.whole()
+        if isinstance(call, WeightsCall | StepsCall):
             raise AttentionRefused(
                 f"{self.name} ({self.kind}) makes its attention without a fused call: its weights can be read, "
                 "its queries and keys cannot"

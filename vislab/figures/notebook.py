@@ -55,7 +55,7 @@ def _(value: Panel) -> bytes:
 
 def figure_array(heat: Heatmap) -> np.ndarray:
     """What a notebook shows of a heatmap: on its photo (on white if it has none), colour bar, caption -> RGB uint8."""
-    heat = _at_shown_size(heat)
+    heat = _atshown_size(heat)
     photo = heat.image if heat.image is not None else np.full((*heat.frame.source, 3), 255, np.uint8)
     picture = overlay(heat, image=photo, opacity=OPACITY if heat.image is not None else 1)
     height, width = picture.shape[:2]
@@ -88,7 +88,7 @@ def figure_array(heat: Heatmap) -> np.ndarray:
 def boxes_array(boxes: Detections) -> np.ndarray:
     """What a notebook shows of detections: boxes on their photo (on white if it has none), a caption -> RGB uint8."""
     photo = boxes.image if boxes.image is not None else np.full((*boxes.frame.source, 3), 255, np.uint8)
-    height, width = _shown_size(boxes.frame.source)
+    height, width = shown_size(boxes.frame.source)
     scale = np.tile((width / photo.shape[1], height / photo.shape[0]), 2)
     picture = with_boxes(resized(photo, (height, width)), replace(boxes, xyxy=boxes.xyxy * scale, image=None))
     return captioned(picture, [str(boxes)])
@@ -97,7 +97,7 @@ def boxes_array(boxes: Detections) -> np.ndarray:
 def captioned(picture: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
     """picture: (H, W, 3) uint8 -> the same at a notebook's size, with phrases in lines below it."""
     edge, small = 10, font(12)
-    picture = resized(picture, _shown_size((picture.shape[0], picture.shape[1])))
+    picture = resized(picture, shown_size((picture.shape[0], picture.shape[1])))
     height, width = picture.shape[:2]
     lines = wrapped(phrases, max(width, 380), small)
     page = Image.new("RGB", (max(width, 380) + 2 * edge, height + 2 * edge + 6 + 18 * len(lines)), WHITE)
@@ -113,10 +113,10 @@ def png(rgb: np.ndarray) -> bytes:
     return cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
 
 
-def _at_shown_size(heat: Heatmap) -> Heatmap:
+def _atshown_size(heat: Heatmap) -> Heatmap:
     """The same heatmap over a photo of a size that suits a notebook."""
     height, width = heat.frame.source
-    size = _shown_size((height, width))
+    size = shown_size((height, width))
     if size == (height, width):
         return heat
     image = None if heat.image is None else resized(heat.image, size)
@@ -124,7 +124,7 @@ def _at_shown_size(heat: Heatmap) -> Heatmap:
     return replace(heat, frame=Frame(size, heat.frame.model, scale, heat.frame.offset), image=image)
 
 
-def _shown_size(source: tuple[int, int]) -> tuple[int, int]:
+def shown_size(source: tuple[int, int]) -> tuple[int, int]:
     """The (height, width) at which a notebook shows a photo."""
     smallest, largest = SHOWN_SIDE
     long = max(source)

@@ -19,6 +19,7 @@ from ..core.fingerprints import of_name
 from ..core.heatmap import Heatmap
 from ..core.python_call import call, plain
 from ..detectors.request import BoxRequest
+from ..language import request as words
 from ..methods.registry import METHODS
 from ..methods.request import Request
 from .formats import READERS
@@ -93,6 +94,8 @@ def record_of(panel: Panel, suffix: str) -> dict[str, Any]:
 def call_of(heat: Heatmap, image: str = "image") -> str:
     """The Python that makes a heatmap again. image: the source that names its photo; a clip's are `frames`."""
     settings = {**_public(heat.settings), "method": heat.method}
+    if "question" in settings:
+        return words.call(settings, image)
     if "detector" in settings:
         return BoxRequest.of(settings).call(image, detector=settings["detector"])
     model = settings.get("model", "embedded")

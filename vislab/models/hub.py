@@ -82,7 +82,7 @@ def of_transformers(name: str, where: str, processor: Any = None) -> Model:
     try:
         with quiet():
             if known is not None:
-                return Model.of(known, _weighted(part(PLAIN), where).eval())
+                return Model.of(known, weighted(part(PLAIN), where).eval())
             config = part("AutoConfig").from_pretrained(where, **safely(where))
             bring_transformers(config)
             if config.model_type == "vit_mae":
@@ -91,7 +91,7 @@ def of_transformers(name: str, where: str, processor: Any = None) -> Model:
             whole = architecture.endswith(
                 ("ForImageClassification", "ForVideoClassification", "WithTeacher", "ForObjectDetection")
             )
-            module = _weighted(part(architecture if whole else "AutoModel"), where, config=config)
+            module = weighted(part(architecture if whole else "AutoModel"), where, config=config)
             if processor is None:
                 processor = _processor(name, where)
             how = of_processor(processor, lambda: own_size(module))
@@ -175,7 +175,7 @@ def safely(where: str) -> dict[str, bool]:
     return {"local_files_only": not (Path(where).is_dir() or hub_answers()), "trust_remote_code": False}
 
 
-def _weighted(kind: Any, where: str, **how: Any) -> nn.Module:
+def weighted(kind: Any, where: str, **how: Any) -> nn.Module:
     """A module of a class of transformers with all its weights, from safetensors."""
     module, report = kind.from_pretrained(where, use_safetensors=True, output_loading_info=True, **how, **safely(where))
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)

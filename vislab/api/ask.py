@@ -1,0 +1,139 @@
+"""From an image and a question to an answer whose words can be explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.checks import first_line, shown, whole
+from ..core.images import load_image
+from ..engine.hooks import capture
+from ..language.answer import Answer
+from ..language.prompt import Inputs, prompted
+from ..language.reader import Reader, reader_of
+from ..language.request import TOKENS
+from ..language.words import words_of
+from ..models.modes import evaluating
+
+LONGEST = 4096  # tokens of an answer
+Progress = Callable[[int, int], None]
+
+
+def ask(
+    image: Any,
+    question: str,
+    *,
+    model: str | Path | nn.Module | Reader | Any,
+    answer: str | None = None,
+    tokens: int = TOKENS,
+    processor: Any = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+    progress: Progress | None = None,
+) -> Answer:
+    """What a vision-language model says of an image, with all that is needed to see where each word looks.
+
+    image: what `load_image` takes, one of them. question: a text; the model's own chat template is put around it.
+    model: a name on the hub, a folder, or a module of transformers with its processor. answer: a text to explain in
+    place of the model's own, as if it had said that. tokens: the most that an answer may have. device, dtype: of what
+    is loaded by name; by default the fastest there is, and float32. progress: told (tokens so far, the most).
+
+    The model runs as it is, greedily, with its fused attention: the answer is the one that it gives without vislab, in
+    the memory of a plain forward. Attention is recorded on the way, and read when someone asks.
+
+        name = "HuggingFaceTB/SmolVLM-256M-Instruct"
+        answer = vislab.ask("photo.jpg", "What is on the hill?", model=name)  # needs the network
+        heat = vislab.explain(answer, target="church")  # needs the network
+
+    Raises ValueError for a model without image tokens or of a family whose image tokens vislab does not place, several
+    images, an empty question or answer; OSError where the hub or the folder does not give the model.
+    """
+    if not isinstance(question, str) or not question.strip():
+        raise ValueError(f"question is a text that asks something of the image, not {shown(question)}")
+    if answer is not None and (not isinstance(answer, str) or not answer.strip()):
+        raise ValueError(f"answer is a text to explain, or None for the model's own, not {shown(answer)}")
+    if not whole(tokens) or not 1 <= tokens <= LONGEST:
+        raise ValueError(f"tokens, the most that the answer may have, runs from 1 to {LONGEST:,}, not {shown(tokens)}")
+    if isinstance(image, list | tuple):
+        raise ValueError(f"one image is asked about, not {len(image)}: call vislab.ask once for each")
+    reader, picture = reader_of(model, processor=processor, device=device, dtype=dtype), load_image(image)
+    inputs, places = prompted(reader, picture, question)
+    forced = None if answer is None else _pieces(reader, answer)
+    with reader.lock, evaluating(reader.module), capture(reader.module, steps=True) as cap:
+        ids = _generated(reader, inputs, forced, tokens, progress)
+    prompt = inputs["input_ids"].shape[1]
+    said, ends = ids[prompt:].tolist(), _ends(reader)
+    finished = said[-1] in ends
+    spoken = said[:-1] if finished else said
+    tokenizer = reader.processor.tokenizer
+    words = words_of(tokenizer, spoken, prompt)
+    if not words:
+        raise ValueError(
+            f"{reader.name} answers {shown(question)} with nothing: ask otherwise, or give the words that are to be "
+            "explained, answer=…"
+        )
+    text = tokenizer.decode(spoken, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+    return Answer(
+        text if forced is None else str(answer),
+        words,
+        question,
+        picture,
+        forced is not None,
+        finished or forced is not None,
+        tokens,
+        ids,
+        reader,
+        inputs,
+        cap,
+        places,
+    )
+
+
+def _pieces(reader: Reader, answer: str) -> list[int]:
+    """The tokens of a text that is given as an answer."""
+    ids: list[int] = reader.processor.tokenizer(answer, add_special_tokens=False).input_ids
+    if not ids or reader.image_token in ids:
+        raise ValueError(f"answer is a text of the model's words, and {shown(answer)} has none, or stands for an image")
+    return ids
+
+
+def _ends(reader: Reader) -> set[int]:
+    """The tokens by which the model ends an answer."""
+    said: Any = reader.module.generation_config.eos_token_id  # type: ignore[union-attr]
+    return {*said} if isinstance(said, list | tuple) else {said}
+
+
+def _generated(
+    reader: Reader, inputs: Inputs, forced: list[int] | None, tokens: int, progress: Progress | None
+) -> Tensor:
+    """Prompt and answer, as the model says it, or as it is given -> (tokens,)"""
+    config: Any = reader.module.generation_config
+    cache = config.cache_implementation
+    if cache is not None and not str(cache).startswith("dynamic"):
+        raise ValueError(
+            f"{reader.name} generates with a cache of kind {cache!r}, which changes keys that were read before: set "
+            "model.generation_config.cache_implementation = None"
+        )
+    most, prompt = tokens if forced is None else len(forced), inputs["input_ids"].shape[1]
+
+    def step(ids: Tensor, scores: Tensor) -> Tensor:
+        done = ids.shape[1] - prompt
+        if progress is not None:
+            progress(done, most)
+        if forced is None:
+            return scores
+        only = torch.full_like(scores, -torch.inf)
+        only[:, forced[done]] = 0
+        return only
+
+    try:
+        ids: Tensor = reader.module.generate(  # type: ignore[operator]
+            **inputs, max_new_tokens=most, do_sample=False, num_beams=1, use_cache=True, logits_processor=[step]
+        )
+    except ValueError as error:
+        raise ValueError(f"{reader.name} cannot answer: {first_line(error)}") from error
+    return ids[0]
