@@ -21,8 +21,8 @@ function halfFloat(bits) {
   return exponent === 31 ? sign * Infinity : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-/** The tensors of a file that quantise.py packed, one at a time -> {layer, place, rows, cols, values}. */
-export function* tensors(bytes) {
+/** Hand on the tensors of a file that quantise.py packed, one at a time: take({layer, place, rows, cols, values}). */
+export function eachTensor(bytes, take) {
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
   const head = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
   const halves = Float32Array.from({ length: 65536 }, (_, bits) => halfFloat(bits));
@@ -39,7 +39,7 @@ export function* tensors(bytes) {
       const bits = new Uint16Array(copy(from, 2 * count));
       for (let i = 0; i < count; i++) values[i] = halves[bits[i]];
     } else values = new Float32Array(copy(from, 4 * count));
-    yield { layer, place, rows, cols, values };
+    take({ layer, place, rows, cols, values });
   }
 }
 
@@ -59,13 +59,13 @@ export async function opened(code, bytes, form) {
   const model = { kernel, form, positions: null, places: new Map() };
   const scratch = kernel.alloc(4 * most);
   checked(!scratch);
-  for (const { layer, place, rows, cols, values } of tensors(bytes)) {
+  eachTensor(bytes, ({ layer, place, rows, cols, values }) => {
     if (layer === layers && place === 7) model.positions = values;
     else {
       new Float32Array(kernel.memory.buffer, scratch, values.length).set(values);
       checked(kernel.put(layer, place, scratch, rows, cols));
     }
-  }
+  });
   return model;
 }
 
