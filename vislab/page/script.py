@@ -21,8 +21,11 @@ PAGE = (
     "view",  # the photograph with its map
     "panels",  # probabilities, layers, heads
     "game",  # patches taken away
-    "controls",  # photographs, sliders, menus
-    "answers",  # what guided steps and the quiz ask, and what is true of this photograph
+    "photographs",  # files, drops, the camera
+    "controls",  # sliders and menus
+    "facts",  # what guided steps and the quiz ask, and what is true of this photograph
+    "card",  # a question, a prediction, and what is true
+    "scenes",  # what happens to the photograph, drawn as it happens
     "guided",  # nine steps
     "quiz",  # ten questions
     "main",  # the page

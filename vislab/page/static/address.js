@@ -25,7 +25,7 @@ export function initial(about) {
 }
 
 const whole = (text, low, high) => (/^-?\d+$/.test(text) && +text >= low && +text <= high ? +text : null);
-const share = (text, low, high) => (/^[\d.]+$/.test(text) && +text >= low && +text <= high ? +text : null);
+const shareIn = (text, low, high) => (/^[\d.]+$/.test(text) && +text >= low && +text <= high ? +text : null);
 const among = (text, names) => (names.includes(text) ? text : null);
 
 function list(text, read) {
@@ -51,12 +51,12 @@ function readers(about, languages, steps) {
     head: (text) => (text === "mean" ? text : whole(text, 0, heads - 1)),
     query: (text) => whole(text, -1, cells - 1),
     scale: (text) => {
-      const values = text.split("_").map((one) => share(one, 0, 4));
+      const values = text.split("_").map((one) => shareIn(one, 0, 4));
       if (values.includes(null)) return null;
       return values.length === 1 ? new Array(layers).fill(values[0]) : values.length === layers ? values : null;
     },
     off: (text) => list(text, (one) => whole(one, 0, layers * heads - 1)),
-    keep: (text) => share(text, 0.05, 1),
+    keep: (text) => shareIn(text, 0.05, 1),
     removed: (text) => list(text, (one) => whole(one, 0, cells - 1)),
     step: (text) => whole(text, 0, steps - 1),
     present: (text) => (text === "yes" ? true : null),

@@ -8,7 +8,16 @@ import { told } from "./words.js";
 /** The state is the app's alone: `change` writes it. painters: called with the app whenever something has changed. */
 export function createApp(about, state, ask, element) {
   const app = { about, state, ask, element, painters: [], photos: new Map(), ui: {}, best: new Map() };
-  Object.assign(app, { run: null, base: null, cell: -1, tool: "look", rivals: null, held: null, message: "", busy: false });
+  Object.assign(app, {
+    run: null,
+    base: null,
+    cell: -1,
+    tool: "look",
+    rivals: null,
+    held: null,
+    message: "",
+    busy: false,
+  });
   app.enter = newest(() => compute(app));
   return app;
 }
@@ -79,7 +88,15 @@ export function wishOf(app, given = {}) {
   const scales = Float32Array.from({ length: layers * heads }, (_, i) => scale[Math.floor(i / heads)]);
   const removed = given.removed ?? new Set();
   const kept = keptOf(cellsOf(app, patch), removed);
-  return { patch, scale: scales, on, kept, moved: given.moved ?? null, more: given.more ?? false, lens: given.lens ?? -1 };
+  return {
+    patch,
+    scale: scales,
+    on,
+    kept,
+    moved: given.moved ?? null,
+    more: given.more ?? false,
+    lens: given.lens ?? -1,
+  };
 }
 
 /** One forward -> its run, with probabilities; null, and words about it, where it failed. */

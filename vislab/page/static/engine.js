@@ -102,7 +102,14 @@ export function forward(model, rgb, wish) {
       checked(!at);
       return at;
     };
-    const [p, e, s, o, q, k] = [patches.length, places.length, layers * heads, layers * heads, layers * tokens * dim, layers * tokens * dim].map(room);
+    const [p, e, s, o, q, k] = [
+      patches.length,
+      places.length,
+      layers * heads,
+      layers * heads,
+      layers * tokens * dim,
+      layers * tokens * dim,
+    ].map(room);
     const states = room((layers + 1) * tokens * dim);
     const read = room(tokens * padded);
     const row = room(tokens);
@@ -120,13 +127,29 @@ export function forward(model, rgb, wish) {
       for (let i = 0; i < count; i++) out.set(all.subarray(i * padded, i * padded + classes), i * classes);
       return out;
     };
-    const run = { tokens, heads, layers, dim: dim / heads, classes, patch: wish.patch, kept: wish.kept, logits: readAt(layers, 1) };
+    const run = {
+      tokens,
+      heads,
+      layers,
+      dim: dim / heads,
+      classes,
+      patch: wish.patch,
+      kept: wish.kept,
+      logits: readAt(layers, 1),
+    };
     if (!wish.more) return run;
     put(row, new Float32Array(tokens).fill(1, 0, 1));
     checked(kernel.walk(tokens, q, k, layers - 1, row));
     const lens = Array.from({ length: layers + 1 }, (_, layer) => readAt(layer, 1));
     const every = wish.lens >= 0 ? readAt(wish.lens, tokens) : null;
-    return { ...run, q: get(q, layers * tokens * dim), k: get(k, layers * tokens * dim), rollout: get(row, tokens), lens, every };
+    return {
+      ...run,
+      q: get(q, layers * tokens * dim),
+      k: get(k, layers * tokens * dim),
+      rollout: get(row, tokens),
+      lens,
+      every,
+    };
   } finally {
     kernel.release(mark);
   }

@@ -53,7 +53,16 @@ export function buildGame(app) {
   ui.raceState = make("p", { className: "said" });
   app.painters.push(paintGame);
   const buttons = make("p", { className: "row" }, ui.again, ui.race);
-  return make("section", { className: "game" }, ui.gameTitle, ui.gameHint, make("label", {}, ui.tool, ui.toolWords), ui.gameState, buttons, ui.raceState);
+  return make(
+    "section",
+    { className: "game" },
+    ui.gameTitle,
+    ui.gameHint,
+    make("label", {}, ui.tool, ui.toolWords),
+    ui.gameState,
+    buttons,
+    ui.raceState,
+  );
 }
 
 const countWords = (app, count) => told(app, count === null ? "never" : "patchesN", { count });
@@ -74,7 +83,10 @@ function paintGame(app) {
   const key = roundOf(app);
   if (turned && !(app.best.get(key) <= gone) && run.kept?.length === cellsOf(app) - gone) app.best.set(key, gone);
   const best = app.best.has(key) ? told(app, "gameBest", { count: app.best.get(key) }) : "";
-  say(ui.gameState, `${told(app, turned ? "gameTurned" : "gameCount", { count: gone, label: labelOf(app, largest(run.shares)) })} ${best}`);
+  say(
+    ui.gameState,
+    `${told(app, turned ? "gameTurned" : "gameCount", { count: gone, label: labelOf(app, largest(run.shares)) })} ${best}`,
+  );
   const { rivals } = app;
   ui.race.disabled = Boolean(rivals && rivals.round === key && !rivals.done);
   const mine = rivals?.round === key;

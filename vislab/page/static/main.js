@@ -4,16 +4,19 @@ import { make, say } from "../../lab/static/elements.js";
 import { fromAddress, MODES } from "./address.js";
 import { change, complain, createApp, draw } from "./app.js";
 import { client, part } from "./client.js";
-import { buildControls, buildPhotographs } from "./controls.js";
+import { buildControls } from "./controls.js";
 import { buildGame } from "./game.js";
 import { buildGuided, STEPS } from "./guided.js";
 import { buildAnswer, buildHeads, buildLayers } from "./panels.js";
+import { buildPhotographs } from "./photographs.js";
 import { buildQuiz } from "./quiz.js";
 import { buildPicture } from "./view.js";
 import { LANGUAGES, told } from "./words.js";
 
 /** A module that uses SIMD: whether this browser can run the kernel is asked of it. */
-const SIMD = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]);
+const SIMD = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
+]);
 
 /** What this browser lacks, or "". */
 function lacking() {
@@ -29,7 +32,8 @@ function buildTop(app) {
   ui.tabs = MODES.map((mode) => make("button", { type: "button", onclick: () => change(app, { mode }) }));
   const tabs = make("nav", {}, ...ui.tabs);
   ui.language = make("select", { onchange: () => change(app, { language: ui.language.value }) });
-  for (const [value, words] of Object.entries(LANGUAGES)) ui.language.append(make("option", { value, textContent: words.language }));
+  for (const [value, words] of Object.entries(LANGUAGES))
+    ui.language.append(make("option", { value, textContent: words.language }));
   ui.present = make("button", { type: "button", onclick: () => change(app, { present: !app.state.present }) });
   ui.link = make("button", { type: "button", onclick: () => copyLink(app) });
   ui.state = make("p", { className: "state" });
@@ -37,7 +41,14 @@ function buildTop(app) {
   ui.problem = make("p", { className: "problem" });
   ui.problem.setAttribute("role", "alert");
   app.painters.push(() => paintTop(app, tabs));
-  return make("header", {}, ui.name, tabs, make("div", { className: "row" }, ui.language, ui.present, ui.link, ui.state), ui.problem);
+  return make(
+    "header",
+    {},
+    ui.name,
+    tabs,
+    make("div", { className: "row" }, ui.language, ui.present, ui.link, ui.state),
+    ui.problem,
+  );
 }
 
 function paintTop(app, tabs) {
@@ -121,7 +132,7 @@ function layOut(app) {
   const layers = buildLayers(app);
   const heads = buildHeads(app);
   const game = buildGame(app);
-  const below = make("div", { className: "below" }, layers, heads, game);
+  const below = make("div", { className: "below" }, heads, layers, game);
   app.painters.unshift(() => {
     const { mode } = app.state;
     [free.hidden, guided.hidden, quiz.hidden] = [mode !== "free", mode !== "guided", mode !== "quiz"];
@@ -142,7 +153,9 @@ async function start() {
   const { ask } = wanted ? { ask: null } : client();
   const app = createApp(about, state, ask, element);
   if (wanted) {
-    element.replaceChildren(make("p", { role: "alert", className: "problem", textContent: told(app, "noBrowser", { words: wanted }) }));
+    element.replaceChildren(
+      make("p", { role: "alert", className: "problem", textContent: told(app, "noBrowser", { words: wanted }) }),
+    );
     return;
   }
   say(document.getElementById("opening"), told(app, "opening"));
@@ -155,7 +168,9 @@ async function start() {
   }
   layOut(app);
   addEventListener("resize", () => draw(app));
-  addEventListener("hashchange", () => change(app, fromAddress(location.hash, about, Object.keys(LANGUAGES), STEPS.length)));
+  addEventListener("hashchange", () =>
+    change(app, fromAddress(location.hash, about, Object.keys(LANGUAGES), STEPS.length)),
+  );
   await app.enter(true);
 }
 

@@ -23,7 +23,8 @@ export function rowsAt(run, layer, token) {
 }
 
 /** Attention of CLS to the patches that are in, heads fused. */
-export const clsTo = (run, layer, head = "mean") => fuse(rowsAt(run, layer, 0), run.heads, run.tokens, head).subarray(1);
+export const clsTo = (run, layer, head = "mean") =>
+  fuse(rowsAt(run, layer, 0), run.heads, run.tokens, head).subarray(1);
 
 /** From which layer on the lens says what the model says at the end; 0 is the embedding. lens: logits by layer. */
 export function decidedAt(lens) {

@@ -17,7 +17,12 @@ export function barRow(words, share, before, strong) {
     mark.style.left = `${100 * before}%`;
     track.append(mark);
   }
-  const row = make("li", { className: strong ? "strong" : "" }, make("span", { className: "name", textContent: words }), track);
+  const row = make(
+    "li",
+    { className: strong ? "strong" : "" },
+    make("span", { className: "name", textContent: words }),
+    track,
+  );
   row.append(make("span", { className: "number", textContent: percent(share) }));
   return row;
 }
@@ -64,7 +69,9 @@ function paintLayers(app) {
   const rows = run.lens.map((logits, layer) => {
     const shares = softmax(logits);
     const top = largest(shares);
-    const name = layer ? told(app, "layerSays", { layer, label: labelOf(app, top) }) : told(app, "embeddingSays", { label: labelOf(app, top) });
+    const name = layer
+      ? told(app, "layerSays", { layer, label: labelOf(app, top) })
+      : told(app, "embeddingSays", { label: labelOf(app, top) });
     const row = barRow(name, shares[target], undefined, layer >= from);
     if (layer === from) row.classList.add("decided");
     if (layer === state.layer + 1) row.setAttribute("aria-current", "true");
@@ -80,16 +87,14 @@ export function buildHeads(app) {
   ui.knock = make("input", { type: "checkbox" });
   ui.knockWords = make("span");
   ui.heads = make("div", { className: "atlas", role: "group" });
-  ui.heads.style.gridTemplateColumns = `auto repeat(${heads}, 1fr)`;
-  ui.cells = [];
-  for (let layer = 0; layer < layers; layer++) {
-    ui.heads.append(make("span", { className: "quiet", textContent: layer + 1 }));
-    for (let head = 0; head < heads; head++) {
-      const button = make("button", { type: "button", onclick: () => headPicked(app, layer, head) });
-      ui.cells.push(button);
-      ui.heads.append(button);
-    }
-  }
+  ui.heads.style.gridTemplateColumns = `repeat(${layers}, minmax(0, 1fr))`;
+  const numbers = Array.from({ length: layers }, (_, layer) =>
+    make("span", { className: "quiet", textContent: layer + 1 }),
+  );
+  ui.cells = Array.from({ length: layers * heads }, (_, i) =>
+    make("button", { type: "button", onclick: () => headPicked(app, i % layers, Math.floor(i / layers)) }),
+  );
+  ui.heads.append(...numbers, ...ui.cells);
   const toggle = make("label", {}, ui.knock, ui.knockWords);
   app.painters.push(paintHeads);
   return make("section", { className: "heads" }, ui.headsTitle, ui.headsHint, toggle, ui.heads);
@@ -98,7 +103,10 @@ export function buildHeads(app) {
 function headPicked(app, layer, head) {
   const index = layer * app.about.form.heads + head;
   if (!app.ui.knock.checked) change(app, { layer, head, view: "attention" });
-  else change(app, { off: app.state.off.includes(index) ? app.state.off.filter((one) => one !== index) : [...app.state.off, index] });
+  else
+    change(app, {
+      off: app.state.off.includes(index) ? app.state.off.filter((one) => one !== index) : [...app.state.off, index],
+    });
 }
 
 /** Attention of CLS in every head, each with colours of its own. */
@@ -108,10 +116,10 @@ function paintHeads(app) {
   say(ui.headsTitle, told(app, "headsTitle"));
   say(ui.headsHint, told(app, "headsHint"));
   say(ui.knockWords, told(app, "knock"));
-  const { heads } = app.about.form;
+  const { heads, layers } = app.about.form;
   ui.cells.forEach((button, i) => {
-    const [layer, head] = [Math.floor(i / heads), i % heads];
-    const out = state.off.includes(i);
+    const [layer, head] = [i % layers, Math.floor(i / layers)];
+    const out = state.off.includes(layer * heads + head);
     button.setAttribute("aria-pressed", layer === state.layer && head === state.head);
     button.setAttribute("aria-label", told(app, out ? "headOut" : "headOf", { layer: layer + 1, head: head + 1 }));
     button.title = button.getAttribute("aria-label");
@@ -119,6 +127,8 @@ function paintHeads(app) {
     if (button.run === run) return;
     button.run = run;
     const values = clsTo(run, layer, head);
-    button.replaceChildren(mapCanvas(onGrid(values, run.kept, run.side ** 2), run.side, app.table, endsOf([values], false)));
+    button.replaceChildren(
+      mapCanvas(onGrid(values, run.kept, run.side ** 2), run.side, app.table, endsOf([values], false)),
+    );
   });
 }

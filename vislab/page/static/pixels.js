@@ -65,7 +65,9 @@ export function resizer(width, height, side) {
 export function patchesOf(rgb, { side, patch: own, mean, deviation }, patch, matrix) {
   const across = Math.floor(side / patch);
   const out = new Float32Array(across * across * 3 * own * own);
-  const shades = [0, 1, 2].map((c) => Float32Array.from({ length: 256 }, (_, v) => (Math.fround(v / 255) - mean[c]) / deviation[c]));
+  const shades = [0, 1, 2].map((c) =>
+    Float32Array.from({ length: 256 }, (_, v) => (Math.fround(v / 255) - mean[c]) / deviation[c]),
+  );
   const half = new Float32Array(own * patch);
   let o = 0;
   for (let n = 0; n < across * across; n++) {

@@ -27,7 +27,9 @@ export function mapOf(app, query = queryOf(app)) {
     return Float32Array.from({ length: run.tokens - 1 }, (_, i) => token(i + 1)[classOf(app)]);
   }
   const token = tokenOf(run, query);
-  return token < 0 ? clsTo(run, state.layer, state.head) : fuse(rowsAt(run, state.layer, token), run.heads, run.tokens, state.head).subarray(1);
+  return token < 0
+    ? clsTo(run, state.layer, state.head)
+    : fuse(rowsAt(run, state.layer, token), run.heads, run.tokens, state.head).subarray(1);
 }
 
 /** From the canvas to the grid: the whole photograph is stretched to the model's square. */
@@ -150,7 +152,9 @@ export function pick(app, cell) {
   if (cell < 0 || cell >= cellsOf(app)) return;
   if (app.picking) app.picking(cell);
   else if (app.tool === "remove") {
-    const removed = app.state.removed.includes(cell) ? app.state.removed.filter((one) => one !== cell) : [...app.state.removed, cell];
+    const removed = app.state.removed.includes(cell)
+      ? app.state.removed.filter((one) => one !== cell)
+      : [...app.state.removed, cell];
     if (removed.length < cellsOf(app)) change(app, { removed });
   } else change(app, { query: app.state.query === cell ? -1 : cell });
 }
@@ -193,7 +197,10 @@ export function buildPicture(app) {
   const at = (event) => {
     const { canvas } = ui;
     const box = canvas.getBoundingClientRect();
-    const [x, y] = [((event.clientX - box.left) * canvas.width) / box.width, ((event.clientY - box.top) * canvas.height) / box.height];
+    const [x, y] = [
+      ((event.clientX - box.left) * canvas.width) / box.width,
+      ((event.clientY - box.top) * canvas.height) / box.height,
+    ];
     const { frame, grid } = placeOn(canvas, app);
     const cell = cellAt(frame, grid, x, y);
     return cell ? cell[0] * grid.cols + cell[1] : -1;

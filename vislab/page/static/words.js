@@ -12,4 +12,5 @@ export function told(app, name, values = {}) {
 }
 
 /** A class, in the language that was chosen where it names it. */
-export const labelOf = (app, index) => LANGUAGES[app.state.language].labels?.[app.about.labels[index]] ?? app.about.labels[index];
+export const labelOf = (app, index) =>
+  LANGUAGES[app.state.language].labels?.[app.about.labels[index]] ?? app.about.labels[index];

@@ -62,6 +62,11 @@ self.onmessage = async ({ data }) => {
     self.postMessage({ ...reply, id: data.id }, moved);
   } catch (error) {
     const full = error instanceof RangeError;
-    self.postMessage({ kind: "failed", what: full ? "memory" : data.kind, words: String(error?.message ?? error), id: data.id });
+    self.postMessage({
+      kind: "failed",
+      what: full ? "memory" : data.kind,
+      words: String(error?.message ?? error),
+      id: data.id,
+    });
   }
 };
