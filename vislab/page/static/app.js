@@ -111,39 +111,42 @@ export async function asked(app, given = {}, photo = app.state.photo) {
 }
 
 /** The patches that are out: those clicked away, and those that CLS, with all of them in, attends to least. */
-export function removedOf(app) {
-  const { removed, keep } = app.state;
+function removedOf(base, { removed, keep }) {
   const out = new Set(removed);
-  const count = cellsOf(app);
+  const count = base.tokens - 1;
   const going = Math.min(count - 1, Math.round((1 - keep) * count));
-  if (going > 0) for (const cell of ranked(clsTo(app.base, app.base.layers - 1)).slice(count - going)) out.add(cell);
+  if (going > 0) for (const cell of ranked(clsTo(base, base.layers - 1)).slice(count - going)) out.add(cell);
   while (out.size >= count) out.delete(out.values().next().value);
   return out;
 }
 
-/** The run that the state asks for; beside it the run with every patch in, which tells what was decided before. */
+/**
+ * The run that the state asks for; beside it the base: the run with every patch and every head in, which tells what was
+ * decided before. The state is taken as it is now, whatever becomes of it meanwhile.
+ */
 async function compute(app) {
-  const { photo, view, patch, layer, scale, off } = app.state;
+  const { photo, view, patch, layer, scale, off, removed, keep } = app.state;
   const lens = view === "lens" ? layer + 1 : -1;
-  const key = JSON.stringify([photo, patch, scale, off]);
+  const key = JSON.stringify([photo, patch, scale]);
+  const settings = { patch, scale, more: true, lens };
+  const run = async (given) => {
+    const found = await asked(app, { ...settings, ...given }, photo);
+    return found && { ...found, photo, side: Math.floor(app.about.form.side / patch) };
+  };
   app.busy = true;
   draw(app);
   if (app.base?.key !== key || app.stale === photo || (lens >= 0 && app.base.lensOf !== lens)) {
-    const run = await asked(app, { more: true, lens });
     if (app.stale === photo) app.stale = null;
-    if (run) app.base = { ...run, key, lensOf: lens, photo, side: Math.sqrt(run.tokens - 1) };
+    const found = await run({ off: [], removed: new Set() });
+    if (found) app.base = { ...found, key, lensOf: lens };
   }
   if (app.base?.key === key) {
-    const removed = removedOf(app);
-    app.run = app.base;
-    if (removed.size) {
-      const run = await asked(app, { more: true, lens, removed });
-      if (run) app.run = { ...run, photo, side: app.base.side };
-    }
-    app.message = app.run ? "" : app.message;
+    const out = removedOf(app.base, { removed, keep });
+    app.run = out.size || off.length ? ((await run({ off, removed: out })) ?? app.base) : app.base;
   }
   app.busy = false;
-  document.documentElement.dataset.runs = 1 + Number(document.documentElement.dataset.runs ?? 0);
+  const { dataset } = document.documentElement;
+  dataset.runs = 1 + Number(dataset.runs ?? 0);
   draw(app);
 }
 

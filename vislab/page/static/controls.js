@@ -21,7 +21,7 @@ function slider(app, name, options, read, write, words) {
 
 /** Buttons of which one is pressed. */
 function choices(app, name, values, read, write, words) {
-  const legend = make("legend");
+  const legend = make("span", { className: "name" });
   const buttons = values.map((value) => make("button", { type: "button", onclick: () => change(app, write(value)) }));
   app.painters.push(() => {
     say(legend, told(app, name));
@@ -30,7 +30,9 @@ function choices(app, name, values, read, write, words) {
       button.setAttribute("aria-pressed", values[i] === read());
     });
   });
-  return make("fieldset", {}, legend, ...buttons);
+  const group = make("div", { className: "row", role: "group" }, ...buttons);
+  app.painters.push(() => group.setAttribute("aria-label", legend.textContent));
+  return make("div", { className: "choices" }, legend, group);
 }
 
 /** The attention scale of all layers, and behind a fold that of each. */

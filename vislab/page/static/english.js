@@ -9,7 +9,7 @@ export const ENGLISH = {
   modes: "What to do",
   languages: "Language",
   present: "Present",
-  link: "Copy a link to this",
+  link: "Copy link",
   linkCopied: "Copied: {words}",
   compare: "Hold this picture for comparison",
   compareOff: "Let it go",

@@ -63,6 +63,7 @@ function revealed(app, guide, fact) {
   const { name, panels } = STEPS[app.state.step];
   app.panels = panels ?? [];
   guide.scene.hidden = false;
+  if (fact.removed) change(app, { removed: fact.removed });
   play(guide.scene, app, name, fact, () => guide.at === app.state.step && app.state.mode === "guided");
 }
 

@@ -127,7 +127,7 @@ function layOut(app) {
   const guided = buildGuided(app);
   const quiz = buildQuiz(app);
   const answer = buildAnswer(app);
-  const side = make("div", { className: "side" }, answer, guided, quiz, free);
+  const side = make("div", { className: "side" }, guided, quiz, answer, free);
   const picture = make("div", { className: "left" }, buildPhotographs(app), buildPicture(app), held);
   const layers = buildLayers(app);
   const heads = buildHeads(app);

@@ -42,7 +42,7 @@ export function buildPhotographs(app) {
   });
   takeDrops(app);
   const label = make("label", { className: "button" }, input, ui.file);
-  return make("section", { className: "photos" }, ...ui.thumbs, label, ui.camera);
+  return make("section", { className: "photos" }, make("div", { className: "thumbs" }, ...ui.thumbs), label, ui.camera);
 }
 
 function fileChosen(app, file) {

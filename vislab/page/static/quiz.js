@@ -1,7 +1,7 @@
 // Ten questions about the photograph on the screen, whose answers are computed from it, and the result as text.
 
 import { make, say } from "../../lab/static/elements.js";
-import { complain, draw } from "./app.js";
+import { change, complain, draw } from "./app.js";
 import { createCard, paintCard, turnTo } from "./card.js";
 import { told } from "./words.js";
 
@@ -84,7 +84,10 @@ async function copy(app, quiz) {
 
 function paintQuiz(app, quiz) {
   if (app.state.mode !== "quiz") return;
-  if (quiz.at < 0) turn(app, quiz, 0);
+  if (quiz.at < 0) {
+    change(app, { off: [], removed: [], keep: 1, query: -1 });
+    turn(app, quiz, 0);
+  }
   const over = quiz.at === QUESTIONS.length;
   const { nodes } = quiz.card;
   for (const node of Object.values(nodes)) node.hidden = over;

@@ -113,7 +113,7 @@ const placeWords = (app, cell) => ({ row: Math.floor(cell / sideOf(app)) + 1, co
 /** What the patch under the pointer says. */
 function patchWords(app) {
   const { run, cell, state } = app;
-  if (!run || cell < 0 || cell >= cellsOf(app)) return told(app, "pointHint");
+  if (!run || run.patch !== state.patch || cell < 0 || cell >= cellsOf(app)) return told(app, "pointHint");
   const at = placeWords(app, cell);
   const token = tokenOf(run, cell);
   if (token < 0) return told(app, "patchOut", at);
