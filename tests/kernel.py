@@ -32,6 +32,35 @@ def compiled() -> bytes:
         return out.read_bytes()
 
 
+def dequantised(model: Any, kind: Any) -> tuple[Any, list[Any]]:
+    """The model's weights as a page holds them, and put into its module."""
+    import torch
+
+    from vislab.page import weights
+    from vislab.page.class_page import weights_file
+    from vislab.page.quantise import unpacked
+
+    form = weights.form_of(model)
+    tensors = list(unpacked(weights_file(model, form, kind)))
+    state, cls = model.module.state_dict(), None
+    for layer, place, values in tensors:
+        value = torch.from_numpy(values)
+        if layer < form.layers:
+            names = [f"vit.layers.{layer}.{one}" for one in weights._spread(weights.LAYER[place])]
+            for name, part in zip(names, value.chunk(len(names)), strict=True):
+                state[name] = part
+        elif place == len(weights.ENDS):
+            state[weights.POSITIONS][0, 1:] = value
+        elif weights.ENDS[place] == weights.CLS:
+            cls = value
+        else:
+            name = weights.ENDS[place]
+            state[name] = value.reshape(state[name].shape)
+    state[weights.CLS][0, 0] = cls - state[weights.POSITIONS][0, 0]
+    model.module.load_state_dict(state)
+    return form, tensors
+
+
 class Kernel:
     """vit.wasm with a model in it. form: `vislab.page.weights.Form`; tensors: as `quantise.unpacked` gives them."""
 

@@ -33,34 +33,11 @@ def needed(*modules: str) -> None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
 
 
-def dequantised(model: vislab.Model, kind: quantise.Weights) -> tuple[weights.Form, list[quantise.Tensor]]:
-    """The model's weights as a page holds them, and put into its module."""
-    form = weights.form_of(model)
-    tensors = list(unpacked(packed(weights.tensors(model, form), kind, [(form.layers, 5), (form.layers, 7)])))
-    state, cls = model.module.state_dict(), None
-    for layer, place, values in tensors:
-        value = torch.from_numpy(values)
-        if layer < form.layers:
-            names = [f"vit.layers.{layer}.{one}" for one in weights._spread(weights.LAYER[place])]
-            for name, part in zip(names, value.chunk(len(names)), strict=True):
-                state[name] = part
-        elif place == len(weights.ENDS):
-            state[weights.POSITIONS][0, 1:] = value
-        elif weights.ENDS[place] == weights.CLS:
-            cls = value
-        else:
-            name = weights.ENDS[place]
-            state[name] = value.reshape(state[name].shape)
-    state[weights.CLS][0, 0] = cls - state[weights.POSITIONS][0, 0]
-    model.module.load_state_dict(state)
-    return form, tensors
-
-
 @pytest.fixture(scope="module")
 def embedded() -> tuple[vislab.Model, kernel.Kernel]:
     needed("wasmtime")
     model = vislab.load("embedded", device="cpu")
-    form, tensors = dequantised(model, "int8")
+    form, tensors = kernel.dequantised(model, "int8")
     return model, kernel.Kernel(form, tensors)
 
 

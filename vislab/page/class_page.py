@@ -105,11 +105,16 @@ def _contents(images: Sequence[Any] | None, model: Any, weights: Weights) -> tup
 
     loaded = load(model)
     form = form_of(loaded)
-    exact = [(form.layers, len(ENDS))] + ([] if weights == "float16" else [(form.layers, ENDS.index("classifier.weight"))])
-    data = packed(tensors(loaded, form), weights, exact)
+    data = weights_file(loaded, form, weights)
     parts = {"vit.wasm": (script.STATIC / "vit.wasm").read_bytes(), "weights.gz": gzip.compress(data, 9, mtime=0)}
     parts |= {f"photo-{i}.jpg": one.jpeg for i, one in enumerate(photographs)}
     return _about(loaded, form, photographs, weights), parts
+
+
+def weights_file(model: Model, form: Form, weights: Weights) -> bytes:
+    """The model's weights as the page reads them; positions and the classifier, which every number hangs on, exactly."""
+    exact = [(form.layers, ENDS.index("classifier.weight")), (form.layers, len(ENDS))]
+    return packed(tensors(model, form), weights, exact)
 
 
 def _about(model: Model, form: Form, photographs: Sequence[Sample], weights: Weights) -> dict[str, Any]:

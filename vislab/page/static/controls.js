@@ -6,7 +6,7 @@ import { cellsOf, change } from "./app.js";
 import { told } from "./words.js";
 
 /** A slider with its name and its value in words. read: state -> number, write: number -> fields of the state. */
-function slider(app, name, options, read, write, words) {
+function slider(app, name, options, read, write, words, layer) {
   const input = make("input", { type: "range", ...options });
   const [label, value] = [make("span", { className: "name" }), make("output", { className: "number" })];
   input.addEventListener("input", () => change(app, write(+input.value)));
@@ -14,6 +14,10 @@ function slider(app, name, options, read, write, words) {
     say(label, told(app, name));
     if (document.activeElement !== input || +input.value !== read()) input.value = read();
     say(value, words(read()));
+    input.setAttribute(
+      "aria-label",
+      layer ? `${told(app, "scale")}, ${told(app, "layerN", { layer })}` : told(app, name),
+    );
     input.setAttribute("aria-valuetext", value.textContent);
   });
   return make("label", { className: "slider" }, label, input, value);
@@ -49,6 +53,7 @@ function buildScales(app) {
       () => app.state.scale[layer],
       (v) => ({ scale: app.state.scale.map((old, i) => (i === layer ? v : old)) }),
       (v) => `${layer + 1}: × ${v.toFixed(1)}`,
+      layer + 1,
     ),
   );
   const summary = make("summary");
