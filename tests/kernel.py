@@ -1,6 +1,6 @@
 """The class page's kernel outside a browser: compiled anew, and run by wasmtime.
 
-    python tests/kernel.py    # compiles vislab/page/static/vit.c into vit.wasm beside it
+python tests/kernel.py    # compiles vislab/page/static/vit.c into vit.wasm beside it
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ class Kernel:
         data = self.exports["memory"].read(self.store, address, address + 4 * int(np.prod(shape)))
         return np.frombuffer(data, "<f4").reshape(shape).copy()
 
-    def forward(self, patches: np.ndarray, positions: np.ndarray, scale: np.ndarray, on: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def forward(
+        self, patches: np.ndarray, positions: np.ndarray, scale: np.ndarray, on: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """patches: (n, pixels), positions: (n, dim), scale and on: (layers, heads) -> what the kernel leaves."""
         form, tokens = self.form, len(patches) + 1
         mark = self("mark")

@@ -55,7 +55,9 @@ class Tab:
     """A page that is open, with what its console said and what it asked of the network."""
 
     def __init__(self, browser: Browser, address: str, script: str = "", **options: Any) -> None:
-        self.context = browser.new_context(reduced_motion="reduce", **{"viewport": {"width": 1200, "height": 860}, **options})
+        self.context = browser.new_context(
+            reduced_motion="reduce", **{"viewport": {"width": 1200, "height": 860}, **options}
+        )
         self.said: list[str] = []
         self.asked: list[str] = []
         self.context.on("request", lambda request: self.asked.append(request.url))

@@ -118,7 +118,12 @@ def test_words_that_are_asked_for_are_there(js: Callable[..., Any]) -> None:
     )
     code = "\n".join(text for name, text in TEXTS.items() if name not in ("english", "chinese"))
     wanted = set(re.findall(r'told\(\s*app,\s*"(\w+)"', code))
-    wanted |= {f"{kind}_{name}_{part}" for part in ("say", "ask", "shown") for kind, names in (("step", steps), ("quiz", questions)) for name in names}
+    wanted |= {
+        f"{kind}_{name}_{part}"
+        for part in ("say", "ask", "shown")
+        for kind, names in (("step", steps), ("quiz", questions))
+        for name in names
+    }
     assert len(steps) == 9
     assert 8 <= len(questions) <= 10
     assert wanted <= set(english)
@@ -134,7 +139,15 @@ ADDRESS = 'import { fromAddress, initial, toAddress } from "./address.js";\ncons
 
 def test_the_address_tells_the_state(js: Callable[..., Any], about: dict[str, Any]) -> None:
     state = {"mode": "guided", "language": "zh", "photo": "moose", "view": "lens", "patch": 32, "layer": 3, "head": 1}
-    state |= {"query": 7, "scale": [0.5] * 12, "off": [3, 35], "keep": 0.5, "removed": [1, 2], "step": 4, "present": True}
+    state |= {
+        "query": 7,
+        "scale": [0.5] * 12,
+        "off": [3, 35],
+        "keep": 0.5,
+        "removed": [1, 2],
+        "step": 4,
+        "present": True,
+    }
     first, again, empty = js(
         "[initial(about), read(toAddress(state, about)), toAddress(initial(about), about)]",
         f"const about = {json.dumps(about)};\n{ADDRESS}",
@@ -144,11 +157,24 @@ def test_the_address_tells_the_state(js: Callable[..., Any], about: dict[str, An
     assert first.keys() == state.keys()
     assert empty == ""
     by_layer = first | {"scale": [1.5, *[1] * 11]}
-    assert js("read(toAddress(state, about))", f"const about = {json.dumps(about)};\n{ADDRESS}", state=by_layer) == by_layer
+    assert (
+        js("read(toAddress(state, about))", f"const about = {json.dumps(about)};\n{ADDRESS}", state=by_layer)
+        == by_layer
+    )
 
 
 WRONG = ["#patch=17", "#patch=toString", "#photo=nobody", "#layer=12", "#layer=-1", "#head=3", "#view=<b>", "#keep=2"]
-WRONG += ["#keep=0", "#off=36", "#off=a", "#removed=1.x", "#scale=9", "#scale=1_2", "#step=9", "#query=785", "#language=xx"]
+WRONG += [
+    "#keep=0",
+    "#off=36",
+    "#off=a",
+    "#removed=1.x",
+    "#scale=9",
+    "#scale=1_2",
+    "#step=9",
+    "#query=785",
+    "#language=xx",
+]
 WRONG += ["#mode=", "#%", "#a=b&&=", "#patch=56&query=100", "#patch=56&removed=100"]
 WRONG += ["#patch=56&removed=" + ".".join(map(str, range(16)))]
 
@@ -176,7 +202,14 @@ def test_measures_of_a_run(js: Callable[..., Any]) -> None:
     assert sorted(js("m.shuffled(50, 7)", before)) == list(range(50)) != js("m.shuffled(50, 7)", before)
     assert js("[m.keptOf(4, new Set()), Array.from(m.keptOf(4, new Set([1])))]", before) == [None, [0, 2, 3]]
     assert js("Array.from(m.onGrid([5, 6], [0, 2], 3))", before) == [5, None, 6]  # NaN, in JSON
-    assert js("[0.5, 0.0951, 0.0012, 0, 0.00001, 1].map(m.percent)", before) == ["50 %", "9.5 %", "0.12 %", "0 %", "0 %", "100 %"]
+    assert js("[0.5, 0.0951, 0.0012, 0, 0.00001, 1].map(m.percent)", before) == [
+        "50 %",
+        "9.5 %",
+        "0.12 %",
+        "0 %",
+        "0 %",
+        "100 %",
+    ]
 
 
 def test_the_newest_wish_wins(js: Callable[..., Any]) -> None:
@@ -189,7 +222,9 @@ def test_the_newest_wish_wins(js: Callable[..., Any]) -> None:
     assert js("done", before) == [1, 4]
 
 
-def test_the_forward_of_the_worker_is_that_of_torch(js: Callable[..., Any], model: vislab.Model, about: dict[str, Any], tmp_path: Path) -> None:
+def test_the_forward_of_the_worker_is_that_of_torch(
+    js: Callable[..., Any], model: vislab.Model, about: dict[str, Any], tmp_path: Path
+) -> None:
     """Pixels, patches, positions, weights in float16 (which the embedded ones are) and the kernel, all as in the page."""
     form = form_of(model)
     (tmp_path / "weights").write_bytes(class_page.weights_file(model, form, "float16"))

@@ -111,7 +111,11 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "write a model into one HTML page, for a class"
     page = commands.add_parser(
-        "page", parents=[common], help=text, description="Write a model into one HTML page, for a class.", epilog=PAGE_EPILOG
+        "page",
+        parents=[common],
+        help=text,
+        description="Write a model into one HTML page, for a class.",
+        epilog=PAGE_EPILOG,
     )
     page_arguments(page)
     page.set_defaults(run=run_page)

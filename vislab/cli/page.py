@@ -38,7 +38,9 @@ def page_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_page(args: argparse.Namespace) -> int:
     if not args.out and not args.host:
-        raise UsageError("--out class.html writes one file, --host DIR a folder for a server: give one of them, or both")
+        raise UsageError(
+            "--out class.html writes one file, --host DIR a folder for a server: give one of them, or both"
+        )
     if args.out and Path(args.out).suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out takes a path that ends with .html, not {args.out!r}")
     from ..page.class_page import class_page, class_site

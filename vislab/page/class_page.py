@@ -150,7 +150,9 @@ def sizes(form: Form) -> dict[int, dict[str, list[float] | None]]:
         if form.side % patch:
             continue
         now = form.side // patch
-        kernel = torch.eye(form.patch, dtype=torch.float64).reshape(form.patch, 1, 1, form.patch)  # upright, torch 2.15 resizes it wrongly
+        kernel = torch.eye(form.patch, dtype=torch.float64).reshape(
+            form.patch, 1, 1, form.patch
+        )  # upright, torch 2.15 resizes it wrongly
         grid = torch.eye(own, dtype=torch.float64)[None]
         pixels = pi_resize(kernel, (1, patch)).flatten().float().tolist()
         places = interpolate_positions(grid, (own, 1), (now, 1)).flatten().float().tolist()
@@ -182,7 +184,9 @@ def _hosted(about: Mapping[str, Any], parts: Mapping[str, bytes]) -> dict[str, b
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
         "img-src blob: data:; media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'"
     )
-    index = _page(about, policy, '<link rel="stylesheet" href="page.css">', "", '<script type="module" src="page.js"></script>')
+    index = _page(
+        about, policy, '<link rel="stylesheet" href="page.css">', "", '<script type="module" src="page.js"></script>'
+    )
     texts = {"page.js": script.page_script(), "worker.js": script.worker_script(), "page.css": script.style()}
     return {**parts, **{name: text.encode() for name, text in texts.items()}, "index.html": index.encode()}
 

@@ -33,8 +33,18 @@ LAYER = (
     "mlp.fc2.bias",
 )
 EMBEDDINGS = "vit.embeddings."
-PATCH, CLS, POSITIONS = (f"{EMBEDDINGS}{name}" for name in ("patch_embeddings.projection", "cls_token", "position_embeddings"))
-ENDS = (f"{PATCH}.weight", f"{PATCH}.bias", CLS, "vit.layernorm.weight", "vit.layernorm.bias", "classifier.weight", "classifier.bias")
+PATCH, CLS, POSITIONS = (
+    f"{EMBEDDINGS}{name}" for name in ("patch_embeddings.projection", "cls_token", "position_embeddings")
+)
+ENDS = (
+    f"{PATCH}.weight",
+    f"{PATCH}.bias",
+    CLS,
+    "vit.layernorm.weight",
+    "vit.layernorm.bias",
+    "classifier.weight",
+    "classifier.bias",
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,9 @@ def _unfit(model: Model) -> str:
         return f"it is a {kind.__name__}"
     how, config = model.preprocessing, model.module.config
     if model.dim > MOST["width"] or model.layers > MOST["layers"]:
-        return f"it has {model.layers} layers of width {model.dim}, and the page takes {MOST['layers']} of {MOST['width']}"
+        return (
+            f"it has {model.layers} layers of width {model.dim}, and the page takes {MOST['layers']} of {MOST['width']}"
+        )
     if model.classes is None or model.classes.kind != "exclusive" or model.classes.ready:
         return "its output is not the logits of classes of which one is right"
     if getattr(config, "hidden_act", "") != "gelu":
