@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import kernel
 import numpy as np
 import pytest
 from lab.test_face import LONGEST, statements
@@ -134,7 +133,10 @@ def test_words_that_are_asked_for_are_there(js: Callable[..., Any]) -> None:
 
 # ---- the address ----
 
-ADDRESS = 'import { fromAddress, initial, toAddress } from "./address.js";\nconst read = (text) => fromAddress(text, about, ["en", "zh"], 9);'
+ADDRESS = """
+import { fromAddress, initial, toAddress } from "./address.js";
+const read = (text) => fromAddress(text, about, ["en", "zh"], 9);
+"""
 
 
 def test_the_address_tells_the_state(js: Callable[..., Any], about: dict[str, Any]) -> None:
@@ -225,26 +227,26 @@ def test_the_newest_wish_wins(js: Callable[..., Any]) -> None:
 def test_the_forward_of_the_worker_is_that_of_torch(
     js: Callable[..., Any], model: vislab.Model, about: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Pixels, patches, positions, weights in float16 (which the embedded ones are) and the kernel, all as in the page."""
+    """Pixels, patches, positions, weights in float16 (which the embedded ones are), the kernel: as in the page."""
     form = form_of(model)
     (tmp_path / "weights").write_bytes(class_page.weights_file(model, form, "float16"))
     rgb = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
     (tmp_path / "rgb").write_bytes(rgb.tobytes())
+    (tmp_path / "kernel").write_bytes((script.STATIC / "vit.wasm").read_bytes())
     before = f"""
     import {{ readFileSync }} from "node:fs";
     import {{ forward, opened }} from "./engine.js";
-    const bytes = (path) => new Uint8Array(readFileSync(path));
-    const form = {json.dumps(about["form"])};
-    const model = await opened(bytes({json.dumps(str(kernel.STATIC / "vit.wasm"))}), bytes({json.dumps(str(tmp_path / "weights"))}), form);
-    const wish = (patch) => ({{ patch, scale: new Float32Array(36).fill(0.5), on: new Float32Array(36).fill(1), more: true, lens: 12 }});
-    const runs = [56, 16, 14].map((patch) => forward(model, bytes({json.dumps(str(tmp_path / "rgb"))}), wish(patch)));
+    const [code, weights, rgb] = ["kernel", "weights", "rgb"].map(
+        (name) => new Uint8Array(readFileSync({json.dumps(str(tmp_path))} + "/" + name)));
+    const model = await opened(code, weights, {json.dumps(about["form"])});
+    const each = (value) => new Float32Array(36).fill(value);
+    const run = (patch) => forward(model, rgb, {{ patch, scale: each(0.5), on: each(1), more: true, lens: 12 }});
+    const runs = [56, 16, 14].map(run);
     const memory = model.kernel.memory.buffer.byteLength;
-    for (let i = 0; i < 3; i++) forward(model, bytes({json.dumps(str(tmp_path / "rgb"))}), wish(14));
+    for (let i = 0; i < 3; i++) run(14);
+    const lists = (r) => [...[r.logits, r.lens[12], r.every, r.rollout].map((one) => Array.from(one)), r.tokens];
     """
-    found, grown = js(
-        "[runs.map((r) => [...[r.logits, r.lens[12], r.every, r.rollout].map((one) => Array.from(one)), r.tokens]), model.kernel.memory.buffer.byteLength - memory]",
-        before,
-    )
+    found, grown = js("[runs.map(lists), model.kernel.memory.buffer.byteLength - memory]", before)
     assert grown == 0
     for patch, (logits, lens, every, rollout, tokens) in zip((56, 16, 14), found, strict=True):
         run = model.run(rgb, patch_size=patch, attention_scale=0.5)

@@ -112,7 +112,7 @@ def _contents(images: Sequence[Any] | None, model: Any, weights: Weights) -> tup
 
 
 def weights_file(model: Model, form: Form, weights: Weights) -> bytes:
-    """The model's weights as the page reads them; positions and the classifier, which every number hangs on, exactly."""
+    """The model's weights as the page reads them; positions and the classifier exactly, for all hangs on them."""
     exact = [(form.layers, ENDS.index("classifier.weight")), (form.layers, len(ENDS))]
     return packed(tensors(model, form), weights, exact)
 

@@ -56,7 +56,7 @@ export async function opened(code, bytes, form) {
   const { dim, layers, heads, hidden, patch, classes, epsilon } = form;
   checked(kernel.configure(dim, layers, heads, hidden, 3 * patch * patch, classes, epsilon));
   const most = Math.max(3 * dim, hidden) * Math.max(dim, hidden, 3 * patch * patch, classes);
-  const model = { kernel, form, positions: null, places: new Map() };
+  const model = { kernel, form, positions: null, places: new Map(), cut: null };
   const scratch = kernel.alloc(4 * most);
   checked(!scratch);
   eachTensor(bytes, ({ layer, place, rows, cols, values }) => {
@@ -79,6 +79,14 @@ function placesOf(model, patch) {
   return model.places.get(patch);
 }
 
+/** The patches of the photograph and size that were asked for last, made once. */
+function cutOf(model, rgb, patch) {
+  if (model.cut?.rgb !== rgb || model.cut.patch !== patch) {
+    model.cut = { rgb, patch, patches: patchesOf(rgb, model.form, patch, model.form.sizes[patch].pixels) };
+  }
+  return model.cut.patches;
+}
+
 /**
  * One forward of a photograph, and what is asked of it. rgb: [side, side, 3]. wish: {patch, scale, on} ([layers, heads]),
  * kept: the patches that go in, or null for all; moved: for each the patch whose pixels stand in its place, or null;
@@ -88,7 +96,7 @@ export function forward(model, rgb, wish) {
   const { kernel, form } = model;
   const { dim, layers, heads, classes } = form;
   const width = 3 * form.patch ** 2;
-  let patches = patchesOf(rgb, form, wish.patch, form.sizes[wish.patch].pixels);
+  let patches = cutOf(model, rgb, wish.patch);
   let places = placesOf(model, wish.patch);
   if (wish.moved) patches = rowsOf(patches, width, wish.moved);
   if (wish.kept) [patches, places] = [rowsOf(patches, width, wish.kept), rowsOf(places, dim, wish.kept)];

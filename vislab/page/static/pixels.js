@@ -57,44 +57,51 @@ export function resizer(width, height, side) {
 }
 
 /**
- * Patches of any size as a kernel for patches of its own size wants them. rgb: [side, side, 3]; matrix: [own, patch],
+ * Patches of any size as a kernel for patches of its own size wants them. rgb: [side, side, 3]; rows: [own, patch],
  * the pseudo-inverse of a resize in one direction, or null for the kernel's own size -> [n, 3 · own²].
  *
  * What PI-resize (Beyer et al. 2023) does to the kernel is done to the pixels: ⟨P·K·Pᵀ, x⟩ = ⟨K, Pᵀ·x·P⟩.
  */
-export function patchesOf(rgb, { side, patch: own, mean, deviation }, patch, matrix) {
+export function patchesOf(rgb, { side, patch: own, mean, deviation }, patch, rows) {
+  const matrix = rows && Float32Array.from(rows);
   const across = Math.floor(side / patch);
   const out = new Float32Array(across * across * 3 * own * own);
   const shades = [0, 1, 2].map((c) =>
     Float32Array.from({ length: 256 }, (_, v) => (Math.fround(v / 255) - mean[c]) / deviation[c]),
   );
   const half = new Float32Array(own * patch);
+  const cut = new Float32Array(patch * patch);
   let o = 0;
   for (let n = 0; n < across * across; n++) {
     const start = (Math.floor(n / across) * patch * side + (n % across) * patch) * 3;
     for (let c = 0; c < 3; c++) {
-      const at = (y, x) => shades[c][rgb[start + (y * side + x) * 3 + c]];
-      if (!matrix) {
-        for (let y = 0; y < own; y++) for (let x = 0; x < own; x++) out[o++] = at(y, x);
-        continue;
+      for (let y = 0, i = 0; y < patch; y++) {
+        for (let x = 0, at = start + y * side * 3 + c; x < patch; x++, at += 3) cut[i++] = shades[c][rgb[at]];
       }
-      for (let a = 0; a < own; a++) {
-        for (let x = 0; x < patch; x++) {
-          let sum = 0;
-          for (let y = 0; y < patch; y++) sum += matrix[a * patch + y] * at(y, x);
-          half[a * patch + x] = sum;
-        }
-      }
-      for (let a = 0; a < own; a++) {
-        for (let b = 0; b < own; b++) {
-          let sum = 0;
-          for (let x = 0; x < patch; x++) sum += matrix[b * patch + x] * half[a * patch + x];
-          out[o++] = sum;
-        }
-      }
+      if (matrix) resampled(cut, patch, matrix, own, half, out, o);
+      else out.set(cut, o);
+      o += own * own;
     }
   }
   return out;
+}
+
+/** matrix · cut · matrixᵀ, written into out from `o`. cut: [patch, patch], matrix: [own, patch], half: room for both. */
+function resampled(cut, patch, matrix, own, half, out, o) {
+  half.fill(0);
+  for (let a = 0; a < own; a++) {
+    for (let y = 0; y < patch; y++) {
+      const w = matrix[a * patch + y];
+      for (let x = 0; x < patch; x++) half[a * patch + x] += w * cut[y * patch + x];
+    }
+  }
+  for (let a = 0; a < own; a++) {
+    for (let b = 0; b < own; b++) {
+      let sum = 0;
+      for (let x = 0; x < patch; x++) sum += matrix[b * patch + x] * half[a * patch + x];
+      out[o + a * own + b] = sum;
+    }
+  }
 }
 
 /** Positions of another grid: matrix [new, old] in both directions, or null for the model's own. [old², dim] -> [new², dim]. */

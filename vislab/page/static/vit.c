@@ -2,7 +2,7 @@
 //
 // Widths are arguments of `configure`; `put` takes the weights one tensor at a time; `forward` runs them on patches;
 // `classify` reads tokens of any layer as the head would (the lens); `walk` is attention rollout. Matrices are row by
-// row, [rows][cols]. build.py of this wing compiles it, and a test compiles it anew and compares.
+// row, [rows][cols]. `make kernel` compiles it to vit.wasm; a test compiles it anew and compares byte for byte.
 #include <wasm_simd128.h>
 
 typedef unsigned int uint;
