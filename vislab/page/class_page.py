@@ -10,6 +10,7 @@ import html
 import json
 import os
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,6 @@ def weights_file(model: Model, form: Form, weights: Weights) -> bytes:
 
 
 def _about(model: Model, form: Form, photographs: Sequence[Sample], weights: Weights) -> dict[str, Any]:
-    from ..core.imports import library
     from ..figures.colours import colour_table
 
     how = model.preprocessing
@@ -126,7 +126,7 @@ def _about(model: Model, form: Form, photographs: Sequence[Sample], weights: Wei
     return {
         "name": model.name,
         "weights": weights,
-        "version": library("vislab").__version__,
+        "version": import_module("vislab").__version__,
         "labels": model.labels,
         "form": dataclasses.asdict(form) | numbers,
         "samples": [{"name": one.name, "title": one.title, "credit": one.credit} for one in photographs],

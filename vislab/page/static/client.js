@@ -6,6 +6,11 @@ export function part(name) {
   return element ? { text: element.textContent } : { address: new URL(name, document.baseURI).href };
 }
 
+/** Let go of a part's text, which is no longer needed: that of the weights is nearly all of the page. */
+export function dropPart(name) {
+  document.querySelector(`script[data-part="${name}"]`)?.remove();
+}
+
 export function client() {
   const code = part("worker.js");
   const address = code.address ?? URL.createObjectURL(new Blob([code.text], { type: "text/javascript" }));

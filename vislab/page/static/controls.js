@@ -23,6 +23,14 @@ function slider(app, name, options, read, write, words, layer) {
   return make("label", { className: "slider" }, label, input, value);
 }
 
+/** A control that is there only where it changes what is seen. */
+function shownIn(app, views, control) {
+  app.painters.push(() => {
+    control.hidden = !views.includes(app.state.view);
+  });
+  return control;
+}
+
 /** Buttons of which one is pressed. */
 function choices(app, name, values, read, write, words) {
   const legend = make("span", { className: "name" });
@@ -78,6 +86,22 @@ export function buildControls(app) {
     .map(Number)
     .sort((a, b) => b - a);
   const headWords = (value) => (value === "mean" ? told(app, "mean") : String(value + 1));
+  const layer = slider(
+    app,
+    "layer",
+    { min: 1, max: layers, step: 1 },
+    () => state.layer + 1,
+    (v) => ({ layer: v - 1 }),
+    String,
+  );
+  const head = choices(
+    app,
+    "head",
+    ["mean", ...Array.from({ length: heads }, (_, i) => i)],
+    () => state.head,
+    (value) => ({ head: value }),
+    headWords,
+  );
   return make(
     "section",
     { className: "controls" },
@@ -89,22 +113,8 @@ export function buildControls(app) {
       (view) => ({ view }),
       (view) => told(app, `view_${view}`),
     ),
-    slider(
-      app,
-      "layer",
-      { min: 1, max: layers, step: 1 },
-      () => state.layer + 1,
-      (v) => ({ layer: v - 1 }),
-      String,
-    ),
-    choices(
-      app,
-      "head",
-      ["mean", ...Array.from({ length: heads }, (_, i) => i)],
-      () => state.head,
-      (head) => ({ head }),
-      headWords,
-    ),
+    shownIn(app, ["attention", "lens"], layer),
+    shownIn(app, ["attention"], head),
     slider(
       app,
       "patchSize",

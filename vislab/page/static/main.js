@@ -3,7 +3,7 @@
 import { make, say } from "../../lab/static/elements.js";
 import { fromAddress, MODES } from "./address.js";
 import { change, complain, createApp, draw } from "./app.js";
-import { client, part } from "./client.js";
+import { client, dropPart, part } from "./client.js";
 import { buildControls } from "./controls.js";
 import { buildGame } from "./game.js";
 import { buildGuided, STEPS } from "./guided.js";
@@ -166,6 +166,7 @@ async function start() {
     element.replaceChildren(make("p", { role: "alert", className: "problem", textContent: words }));
     return;
   }
+  dropPart("weights.gz");
   layOut(app);
   addEventListener("resize", () => draw(app));
   addEventListener("hashchange", () =>

@@ -42,9 +42,9 @@ function placeOn(canvas, app) {
   };
 }
 
-/** Small values on a canvas of one pixel a patch. */
-export function mapCanvas(values, side, table, ends) {
-  const canvas = make("canvas", { width: side, height: side });
+/** Small values on a canvas of one pixel a patch, on the one that is given or a new one. */
+export function mapCanvas(values, side, table, ends, canvas = make("canvas")) {
+  if (canvas.width !== side || canvas.height !== side) Object.assign(canvas, { width: side, height: side });
   const rgba = coloured(values, ends, table);
   for (let i = 0; i < values.length; i++) if (Number.isNaN(values[i])) rgba.set([20, 20, 20, 255], 4 * i);
   canvas.getContext("2d").putImageData(new ImageData(rgba, side, side), 0, 0);
@@ -83,7 +83,13 @@ export function paintPicture(app) {
   if (found) {
     context.imageSmoothingEnabled = false;
     context.globalAlpha = 0.62;
-    context.drawImage(mapCanvas(app.values, grid.rows, app.table, app.ends), 0, 0, canvas.width, canvas.height);
+    context.drawImage(
+      mapCanvas(app.values, grid.rows, app.table, app.ends, app.small),
+      0,
+      0,
+      canvas.width,
+      canvas.height,
+    );
     context.globalAlpha = 1;
   }
   const unit = canvas.width / (canvas.clientWidth || canvas.width);
@@ -94,7 +100,7 @@ export function paintPicture(app) {
     for (let cell = 0; cell < count; cell++) if (!kept.has(cell)) hatch(context, box(cell));
   }
   for (const cell of app.marks ?? []) outline(context, box(cell), unit, true);
-  if (app.state.query >= 0) outline(context, box(app.state.query), unit, true);
+  if (app.state.query >= 0 && app.state.view === "attention") outline(context, box(app.state.query), unit, true);
   if (app.cell >= 0) outline(context, box(app.cell), unit, false);
 }
 
@@ -147,7 +153,10 @@ function drawBar(app, canvas) {
   canvas.getContext("2d").putImageData(new ImageData(coloured(shades, [0, 1], app.table), 256, 1), 0, 0);
 }
 
-/** A patch was picked: with the tool that looks, its attention stays; with the one that takes away, it goes or returns. */
+/**
+ * A patch was picked: with the tool that looks, its attention is shown and stays; with the one that takes away, it goes or
+ * returns. A guided step that shows the photograph alone goes on showing it.
+ */
 export function pick(app, cell) {
   if (cell < 0 || cell >= cellsOf(app)) return;
   if (app.picking) app.picking(cell);
@@ -156,7 +165,8 @@ export function pick(app, cell) {
       ? app.state.removed.filter((one) => one !== cell)
       : [...app.state.removed, cell];
     if (removed.length < cellsOf(app)) change(app, { removed });
-  } else change(app, { query: app.state.query === cell ? -1 : cell });
+  } else if (app.state.view === "attention") change(app, { query: app.state.query === cell ? -1 : cell });
+  else if (app.state.mode === "free") change(app, { query: cell, view: "attention" });
 }
 
 const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
