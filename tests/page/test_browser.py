@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 CANVAS = "figure.picture > canvas"
 CARD = "section.card:not([hidden])"
 # In the page: a worker of its own, whose model gives the logits of photographs.
-LOGITS = """async (photographs) => {
+LOGITS = """async ([photographs, weights]) => {
     const part = (name) => document.querySelector(`script[data-part="${name}"]`).textContent;
     const worker = new Worker(URL.createObjectURL(new Blob([part('worker.js')])));
     const ask = (message) => new Promise((reply) => {
@@ -39,7 +39,7 @@ LOGITS = """async (photographs) => {
         worker.postMessage(message);
     });
     const { form } = JSON.parse(document.getElementById('about').textContent);
-    await ask({ kind: 'open', kernel: { text: part('vit.wasm') }, weights: { text: part('weights.gz') }, form });
+    await ask({ kind: 'open', kernel: { text: part('vit.wasm') }, weights: { text: weights }, form });
     const all = new Float32Array(form.layers * form.heads).fill(1), found = [];
     const wish = { patch: form.patch, scale: all, on: all, lens: -1 };
     for (const text of photographs) {
@@ -89,6 +89,8 @@ class Tab:
         return int(self("document.documentElement.dataset.runs"))
 
     def text(self, selector: str) -> str:
+        """What is written once what has changed was drawn."""
+        self("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(null))))")
         return self.page.locator(selector).first.inner_text()
 
     def close(self) -> None:
@@ -147,7 +149,8 @@ def test_photographs_become_the_logits_of_torch(tab: Callable[..., Tab], file: P
     one.ready()
     given = photographs(file)
     assert len(given) == len(vislab.samples()) + 3
-    found = one(f"({LOGITS})({[base64.b64encode(data).decode() for data in given]})")
+    weights = file.read_text(encoding="utf-8").split('"weights.gz">')[1].split("<")[0]
+    found = one.page.evaluate(LOGITS, [[base64.b64encode(data).decode() for data in given], weights])
     page = vislab.load("embedded", device="cpu")
     kernel.dequantised(page, "int8")
     for data, logits in zip(given, found, strict=True):

@@ -18,6 +18,7 @@ export function createApp(about, state, ask, element) {
     message: "",
     busy: false,
   });
+  app.small = document.createElement("canvas"); // for the map, drawn large
   app.enter = newest(() => compute(app));
   return app;
 }

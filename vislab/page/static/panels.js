@@ -92,7 +92,11 @@ export function buildHeads(app) {
     make("span", { className: "quiet", textContent: layer + 1 }),
   );
   ui.cells = Array.from({ length: layers * heads }, (_, i) =>
-    make("button", { type: "button", onclick: () => headPicked(app, i % layers, Math.floor(i / layers)) }),
+    make(
+      "button",
+      { type: "button", onclick: () => headPicked(app, i % layers, Math.floor(i / layers)) },
+      make("canvas"),
+    ),
   );
   ui.heads.append(...numbers, ...ui.cells);
   const toggle = make("label", {}, ui.knock, ui.knockWords);
@@ -127,8 +131,7 @@ function paintHeads(app) {
     if (button.run === run) return;
     button.run = run;
     const values = clsTo(run, layer, head);
-    button.replaceChildren(
-      mapCanvas(onGrid(values, run.kept, run.side ** 2), run.side, app.table, endsOf([values], false)),
-    );
+    const count = run.side ** 2;
+    mapCanvas(onGrid(values, run.kept, count), run.side, app.table, endsOf([values], false), button.firstChild);
   });
 }
