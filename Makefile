@@ -25,13 +25,13 @@ COVERAGE := build/coverage.json
 # JupyterLab refuses to run as root unless told; in a container there is often no other user.
 ALLOW_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-# $(call biome,command): lints the Lab's JavaScript, for which only who works on it needs npm; CI has to.
+# $(call biome,command): lints the JavaScript of the Lab and of the class page, for which only who works on it needs npm; CI has to.
 define biome
 @if [ -x $(BIOME)/node_modules/.bin/biome ] || { command -v npm >/dev/null && npm install --prefix $(BIOME) --no-save \
 		--no-audit --no-fund --loglevel=error @biomejs/biome@$(BIOME_VERSION); }; then \
 	$(BIOME)/node_modules/.bin/biome $(1) || exit 1; \
 elif [ "$$CI" = true ]; then echo "no Biome, and no npm that could install it: apt install npm" >&2; exit 1; \
-else echo "The Lab's JavaScript was not linted: that takes npm, and once the network."; fi
+else echo "The JavaScript was not linted: that takes npm, and once the network."; fi
 endef
 
 export PYTHONUTF8 := 1
@@ -42,7 +42,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MEASURED := $(if $(PYTEST_ARGS),,-m slipcover --source vislab --json --out $(COVERAGE))
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-fast lint format docs tried bench soak clean
+.PHONY: help lab test test-fast lint format docs kernel tried bench soak clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -75,11 +75,14 @@ format: $(INSTALLED) ## mend what lint can mend
 docs: $(INSTALLED) ## the API reference, from the docstrings of the public names, into build/docs
 	$(PY) -m pdoc vislab '!vislab\..+' --docformat markdown --no-show-source --output-directory build/docs
 
+kernel: $(INSTALLED) ## compile the class page's vit.c into the vit.wasm that is committed beside it
+	$(PY) tests/kernel.py
+
 tried: $(INSTALLED) ## write down the versions that are installed, for TRIED=1
 	$(PY) .ci/tried.py > $(TRIED_VERSIONS).part
 	mv $(TRIED_VERSIONS).part $(TRIED_VERSIONS)
 
-bench: $(BENCH_INSTALLED) ## time and memory of the engine against the plain forward pass, and how the Lab feels
+bench: $(BENCH_INSTALLED) ## time and memory of the engine against the plain forward pass, how the Lab feels, the class page's kernel
 	@set -e; for script in $(wildcard tests/bench/bench_*.py); do $(PY) $$script; done
 
 soak: $(INSTALLED) ## 10,000 interactions with the Lab in a browser, and what its page and its kernel hold

@@ -43,6 +43,7 @@ HOUSE = {
     "api": {"torch"},
     "evaluation": {"matplotlib", "torch"},
     "lab": {"anywidget", "ipywidgets", "torch"},
+    "page": {"torch"},
     "cli": {"torch"},
 }
 FRAMEWORKS = set().union(*HOUSE.values())

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .methods.heads import Survey, survey
     from .models.load import load
     from .models.model import Model, Run
+    from .page.class_page import class_page
 
 __version__ = "0.1.0"
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "attention_memory",
     "cache",
     "capture",
+    "class_page",
     "detect",
     "evaluate",
     "explain",
@@ -126,6 +128,7 @@ _HOME = {
     "attention_memory": "core.costs",
     "cache": "core.cache",
     "capture": "engine.hooks",
+    "class_page": "page.class_page",
     "detect": "api.detect",
     "evaluate": "evaluation.evaluate",
     "explain": "api.explain",

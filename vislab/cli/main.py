@@ -15,6 +15,7 @@ from .detect import DETECT_EPILOG, detect_arguments, run_detect
 from .evaluate import EVALUATE_EPILOG, evaluate_arguments, run_evaluate
 from .figure import FIGURE_EPILOG, figure_arguments, run_figure
 from .models import run_models
+from .page import PAGE_EPILOG, page_arguments, run_page
 from .tokens import TOKENS_EPILOG, run_tokens
 
 # The exit status of a program that was stopped by a signal: 128 + its number.
@@ -30,6 +31,7 @@ examples:
   vislab ask photo.jpg "What is on the hill?" --model HuggingFaceTB/SmolVLM-256M-Instruct --out words.pdf
   vislab tokens photo.jpg --patch-size 16 --image-size 640
   vislab models
+  vislab page --out class.html
 
 exit status:
   0    all was done
@@ -115,6 +117,17 @@ def _parser() -> argparse.ArgumentParser:
     tokens.add_argument("photo", metavar="PHOTO", help="image file or http(s) address")
     tokens.add_argument("--json", action="store_true", help="for programs: bytes, pixels and operations as JSON")
     tokens.set_defaults(run=run_tokens)
+
+    text = "write a model into one HTML page, for a class"
+    page = commands.add_parser(
+        "page",
+        parents=[common],
+        help=text,
+        description="Write a model into one HTML page, for a class.",
+        epilog=PAGE_EPILOG,
+    )
+    page_arguments(page)
+    page.set_defaults(run=run_page)
 
     text = "list the models that come with vislab, and names to begin with"
     models = commands.add_parser("models", parents=[common], help=text, description=f"{text.capitalize()}.")

@@ -37,7 +37,7 @@ ORDER = (
     "main",  # a view in a notebook, or in a page
 )
 
-_IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "\.\.?/(?:[\w./]+/)?(\w+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async function|function|const) )", re.MULTILINE)
 _TOP = re.compile(r"^(export )?(?:async function|function|const|let) (\w+)", re.MULTILINE)
 _LEFT = re.compile(r"^(?:import|export)\b.*$", re.MULTILINE)

@@ -1,0 +1,1 @@
+"""The class page: a Vision Transformer that runs inside one HTML file."""

@@ -1,0 +1,137 @@
+// Sliders and menus for what the model is asked.
+
+import { make, say } from "../../lab/static/elements.js";
+import { VIEWS } from "./address.js";
+import { cellsOf, change } from "./app.js";
+import { told } from "./words.js";
+
+/** A slider with its name and its value in words. read: state -> number, write: number -> fields of the state. */
+function slider(app, name, options, read, write, words, layer) {
+  const input = make("input", { type: "range", ...options });
+  const [label, value] = [make("span", { className: "name" }), make("output", { className: "number" })];
+  input.addEventListener("input", () => change(app, write(+input.value)));
+  app.painters.push(() => {
+    say(label, told(app, name));
+    if (document.activeElement !== input || +input.value !== read()) input.value = read();
+    say(value, words(read()));
+    input.setAttribute(
+      "aria-label",
+      layer ? `${told(app, "scale")}, ${told(app, "layerN", { layer })}` : told(app, name),
+    );
+    input.setAttribute("aria-valuetext", value.textContent);
+  });
+  return make("label", { className: "slider" }, label, input, value);
+}
+
+/** A control that is there only where it changes what is seen. */
+function shownIn(app, views, control) {
+  app.painters.push(() => {
+    control.hidden = !views.includes(app.state.view);
+  });
+  return control;
+}
+
+/** Buttons of which one is pressed. */
+function choices(app, name, values, read, write, words) {
+  const legend = make("span", { className: "name" });
+  const buttons = values.map((value) => make("button", { type: "button", onclick: () => change(app, write(value)) }));
+  app.painters.push(() => {
+    say(legend, told(app, name));
+    buttons.forEach((button, i) => {
+      say(button, words(values[i]));
+      button.setAttribute("aria-pressed", values[i] === read());
+    });
+  });
+  const group = make("div", { className: "row", role: "group" }, ...buttons);
+  app.painters.push(() => group.setAttribute("aria-label", legend.textContent));
+  return make("div", { className: "choices" }, legend, group);
+}
+
+/** The attention scale of all layers, and behind a fold that of each. */
+function buildScales(app) {
+  const { layers } = app.about.form;
+  const options = { min: 0, max: 3, step: 0.1 };
+  const mean = () => app.state.scale.reduce((a, b) => a + b, 0) / layers;
+  const all = (v) => ({ scale: new Array(layers).fill(Math.round(v * 10) / 10) });
+  const each = Array.from({ length: layers }, (_, layer) =>
+    slider(
+      app,
+      "layer",
+      options,
+      () => app.state.scale[layer],
+      (v) => ({ scale: app.state.scale.map((old, i) => (i === layer ? v : old)) }),
+      (v) => `${layer + 1}: × ${v.toFixed(1)}`,
+      layer + 1,
+    ),
+  );
+  const summary = make("summary");
+  app.painters.push(() => say(summary, told(app, "scaleEach")));
+  const whole = slider(app, "scale", options, mean, all, (v) => `× ${v.toFixed(1)}`);
+  return [whole, make("details", {}, summary, ...each)];
+}
+
+function buildReset(app) {
+  const { layers, patch } = app.about.form;
+  const first = { keep: 1, off: [], removed: [], patch, query: -1, head: "mean", layer: layers - 1 };
+  const all = () => change(app, { ...first, scale: new Array(layers).fill(1) });
+  const reset = make("button", { type: "button", onclick: all });
+  app.painters.push(() => say(reset, told(app, "reset")));
+  return reset;
+}
+
+export function buildControls(app) {
+  const { state, about } = app;
+  const { layers, heads, sizes } = about.form;
+  const patches = Object.keys(sizes)
+    .map(Number)
+    .sort((a, b) => b - a);
+  const headWords = (value) => (value === "mean" ? told(app, "mean") : String(value + 1));
+  const layer = slider(
+    app,
+    "layer",
+    { min: 1, max: layers, step: 1 },
+    () => state.layer + 1,
+    (v) => ({ layer: v - 1 }),
+    String,
+  );
+  const head = choices(
+    app,
+    "head",
+    ["mean", ...Array.from({ length: heads }, (_, i) => i)],
+    () => state.head,
+    (value) => ({ head: value }),
+    headWords,
+  );
+  return make(
+    "section",
+    { className: "controls" },
+    choices(
+      app,
+      "view",
+      VIEWS,
+      () => state.view,
+      (view) => ({ view }),
+      (view) => told(app, `view_${view}`),
+    ),
+    shownIn(app, ["attention", "lens"], layer),
+    shownIn(app, ["attention"], head),
+    slider(
+      app,
+      "patchSize",
+      { min: 0, max: patches.length - 1, step: 1 },
+      () => patches.indexOf(state.patch),
+      (v) => ({ patch: patches[v] }),
+      (v) => told(app, "patchValue", { patch: patches[v], count: cellsOf(app, patches[v]) }),
+    ),
+    ...buildScales(app),
+    slider(
+      app,
+      "keep",
+      { min: 5, max: 100, step: 5 },
+      () => Math.round(100 * state.keep),
+      (v) => ({ keep: v / 100 }),
+      (v) => `${v} %`,
+    ),
+    make("p", { className: "row" }, buildReset(app)),
+  );
+}

@@ -1,0 +1,233 @@
+// The photograph with its map: what is drawn on it, what a patch says, and pointing at patches.
+
+import { coloured, endsOf } from "../../lab/static/colours.js";
+import { make, say } from "../../lab/static/elements.js";
+import { gridLines, outline } from "../../lab/static/ink.js";
+import { fuse } from "../../lab/static/numbers.js";
+import { boxOf, cellAt } from "../../lab/static/places.js";
+import { cellsOf, change, classOf, sideOf } from "./app.js";
+import { clsTo, largest, onGrid, percent, rowsAt, softmax } from "./measures.js";
+import { labelOf, told } from "./words.js";
+
+/** The token of a patch in a run, -1 where it is not in. */
+const tokenOf = (run, cell) => (cell < 0 ? 0 : run.kept ? run.kept.indexOf(cell) + 1 || -1 : cell + 1);
+
+/** The token whose attention is shown: that of the patch under the pointer, else of the one that was picked. */
+export const queryOf = (app) => (app.tool === "look" && app.cell >= 0 ? app.cell : app.state.query);
+
+/** A value for each patch that is in, and what kind it is; null where the photograph alone is shown. */
+export function mapOf(app, query = queryOf(app)) {
+  const { run, state } = app;
+  if (!run || state.view === "photo") return null;
+  if (state.view === "rollout") return run.rollout.subarray(1);
+  if (state.view === "lens") {
+    if (!run.every) return null;
+    const { classes } = run;
+    const token = (i) => softmax(run.every.subarray(i * classes, (i + 1) * classes));
+    return Float32Array.from({ length: run.tokens - 1 }, (_, i) => token(i + 1)[classOf(app)]);
+  }
+  const token = tokenOf(run, query);
+  return token < 0
+    ? clsTo(run, state.layer, state.head)
+    : fuse(rowsAt(run, state.layer, token), run.heads, run.tokens, state.head).subarray(1);
+}
+
+/** From the canvas to the grid: the whole photograph is stretched to the model's square. */
+function placeOn(canvas, app) {
+  const { side } = app.about.form;
+  const count = sideOf(app);
+  return {
+    grid: { rows: count, cols: count, patch: [app.state.patch, app.state.patch], prefix: 1 },
+    frame: { model: [side, side], scale: [side / canvas.height, side / canvas.width], offset: [0, 0] },
+  };
+}
+
+/** Small values on a canvas of one pixel a patch, on the one that is given or a new one. */
+export function mapCanvas(values, side, table, ends, canvas = make("canvas")) {
+  if (canvas.width !== side || canvas.height !== side) Object.assign(canvas, { width: side, height: side });
+  const rgba = coloured(values, ends, table);
+  for (let i = 0; i < values.length; i++) if (Number.isNaN(values[i])) rgba.set([20, 20, 20, 255], 4 * i);
+  canvas.getContext("2d").putImageData(new ImageData(rgba, side, side), 0, 0);
+  return canvas;
+}
+
+function hatch(context, [x0, y0, x1, y1]) {
+  context.fillStyle = "#111";
+  context.fillRect(x0, y0, x1 - x0 + 0.5, y1 - y0 + 0.5);
+  context.strokeStyle = "#777";
+  context.lineWidth = 1;
+  context.beginPath();
+  context.moveTo(x0, y1);
+  context.lineTo(x1, y0);
+  context.stroke();
+}
+
+export function paintPicture(app) {
+  const { canvas } = app.ui;
+  const photo = app.photos.get(app.run?.photo ?? app.state.photo);
+  if (!photo) return;
+  const { picture } = photo;
+  if (canvas.width !== picture.width || canvas.height !== picture.height) {
+    Object.assign(canvas, { width: picture.width, height: picture.height });
+    canvas.style.aspectRatio = `${picture.width} / ${picture.height}`;
+  }
+  const context = canvas.getContext("2d");
+  context.drawImage(picture, 0, 0);
+  const { run } = app;
+  if (!run || run.patch !== app.state.patch) return;
+  const { frame, grid } = placeOn(canvas, app);
+  const found = mapOf(app);
+  const count = cellsOf(app);
+  app.values = found && onGrid(found, run.kept, count);
+  app.ends = found && (app.state.view === "lens" ? [0, 1] : endsOf([found], false));
+  if (found) {
+    context.imageSmoothingEnabled = false;
+    context.globalAlpha = 0.62;
+    context.drawImage(
+      mapCanvas(app.values, grid.rows, app.table, app.ends, app.small),
+      0,
+      0,
+      canvas.width,
+      canvas.height,
+    );
+    context.globalAlpha = 1;
+  }
+  const unit = canvas.width / (canvas.clientWidth || canvas.width);
+  gridLines(context, frame, grid, unit);
+  const box = (cell) => boxOf(frame, grid, Math.floor(cell / grid.cols), cell % grid.cols);
+  if (run.kept) {
+    const kept = new Set(run.kept);
+    for (let cell = 0; cell < count; cell++) if (!kept.has(cell)) hatch(context, box(cell));
+  }
+  for (const cell of app.marks ?? []) outline(context, box(cell), unit, true);
+  if (app.state.query >= 0 && app.state.view === "attention") outline(context, box(app.state.query), unit, true);
+  if (app.cell >= 0) outline(context, box(app.cell), unit, false);
+}
+
+/** What the picture shows, in words. */
+export function titleOf(app) {
+  const { state } = app;
+  const query = queryOf(app);
+  const who = query < 0 ? told(app, "cls") : told(app, "patchAt", placeWords(app, query));
+  const head = state.head === "mean" ? told(app, "meanOfHeads") : told(app, "headN", { head: state.head + 1 });
+  const values = { who, layer: state.layer + 1, head, label: app.base ? labelOf(app, classOf(app)) : "" };
+  return told(app, `title_${state.view}`, values);
+}
+
+const placeWords = (app, cell) => ({ row: Math.floor(cell / sideOf(app)) + 1, col: (cell % sideOf(app)) + 1 });
+
+/** What the patch under the pointer says. */
+function patchWords(app) {
+  const { run, cell, state } = app;
+  if (!run || run.patch !== state.patch || cell < 0 || cell >= cellsOf(app)) return told(app, "pointHint");
+  const at = placeWords(app, cell);
+  const token = tokenOf(run, cell);
+  if (token < 0) return told(app, "patchOut", at);
+  if (state.view === "rollout") return told(app, "patchRollout", { ...at, share: percent(run.rollout[token]) });
+  if (state.view === "lens" && run.every) {
+    const shares = softmax(run.every.subarray(token * run.classes, (token + 1) * run.classes));
+    const top = largest(shares);
+    return told(app, "patchLens", { ...at, label: labelOf(app, top), share: percent(shares[top]) });
+  }
+  const row = fuse(rowsAt(run, state.layer, 0), run.heads, run.tokens, state.head);
+  const own = fuse(rowsAt(run, state.layer, token), run.heads, run.tokens, state.head);
+  return told(app, "patchAttention", { ...at, share: percent(row[token]), cls: percent(own[0]) });
+}
+
+export function labelPicture(app) {
+  const { ui } = app;
+  say(ui.title, app.run ? titleOf(app) : "");
+  say(ui.patchWords, patchWords(app));
+  ui.bar.hidden = !app.values || app.state.view === "photo";
+  if (!ui.bar.hidden) {
+    say(ui.low, percent(app.ends[0]));
+    say(ui.high, percent(app.ends[1]));
+  }
+  ui.canvas.setAttribute("aria-label", `${ui.title.textContent}. ${told(app, "keysHint")}`);
+  const photo = app.about.samples.find((one) => one.name === app.state.photo);
+  say(ui.credit, photo?.credit ? told(app, "credit", photo) : told(app, photo ? "brought" : "ownPhoto", photo ?? {}));
+}
+
+function drawBar(app, canvas) {
+  const shades = Float32Array.from({ length: 256 }, (_, i) => i / 255);
+  canvas.getContext("2d").putImageData(new ImageData(coloured(shades, [0, 1], app.table), 256, 1), 0, 0);
+}
+
+/**
+ * A patch was picked: with the tool that looks, its attention is shown and stays; with the one that takes away, it goes or
+ * returns. A guided step that shows the photograph alone goes on showing it.
+ */
+export function pick(app, cell) {
+  if (cell < 0 || cell >= cellsOf(app)) return;
+  if (app.picking) app.picking(cell);
+  else if (app.tool === "remove") {
+    const removed = app.state.removed.includes(cell)
+      ? app.state.removed.filter((one) => one !== cell)
+      : [...app.state.removed, cell];
+    if (removed.length < cellsOf(app)) change(app, { removed });
+  } else if (app.state.view === "attention") change(app, { query: app.state.query === cell ? -1 : cell });
+  else if (app.state.mode === "free") change(app, { query: cell, view: "attention" });
+}
+
+const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+
+function press(app, event, repaint) {
+  const side = sideOf(app);
+  if (event.key in ARROWS) {
+    const [down, right] = ARROWS[event.key];
+    const from = app.cell >= 0 ? app.cell : app.state.query;
+    const [row, col] = from < 0 ? [side >> 1, side >> 1] : [Math.floor(from / side) + down, (from % side) + right];
+    app.cell = Math.max(0, Math.min(side - 1, row)) * side + Math.max(0, Math.min(side - 1, col));
+  } else if (event.key === "Enter" || event.key === " ") pick(app, app.cell);
+  else if (event.key === "Escape") {
+    app.cell = -1;
+    change(app, { query: -1 });
+  } else return;
+  event.preventDefault();
+  repaint();
+}
+
+/** The figure: canvas, title, colour bar, what the patch says. */
+export function buildPicture(app) {
+  const { ui } = app;
+  ui.canvas = make("canvas", { tabIndex: 0, role: "application", width: 300, height: 200 });
+  ui.title = make("figcaption", { className: "title" });
+  ui.patchWords = make("p", { className: "said" });
+  ui.patchWords.setAttribute("aria-live", "polite");
+  [ui.low, ui.high] = [make("span"), make("span")];
+  const shades = make("canvas", { width: 256, height: 1 });
+  shades.setAttribute("aria-hidden", "true");
+  ui.bar = make("p", { className: "bar" }, ui.low, shades, ui.high);
+  ui.credit = make("p", { className: "quiet" });
+  drawBar(app, shades);
+  const repaint = () => {
+    paintPicture(app);
+    labelPicture(app);
+  };
+  const at = (event) => {
+    const { canvas } = ui;
+    const box = canvas.getBoundingClientRect();
+    const [x, y] = [
+      ((event.clientX - box.left) * canvas.width) / box.width,
+      ((event.clientY - box.top) * canvas.height) / box.height,
+    ];
+    const { frame, grid } = placeOn(canvas, app);
+    const cell = cellAt(frame, grid, x, y);
+    return cell ? cell[0] * grid.cols + cell[1] : -1;
+  };
+  const point = (cell) => {
+    if (cell === app.cell) return;
+    app.cell = cell;
+    repaint();
+  };
+  ui.canvas.addEventListener("pointermove", (event) => point(at(event)));
+  ui.canvas.addEventListener("pointerleave", () => point(-1));
+  ui.canvas.addEventListener("click", (event) => {
+    app.cell = at(event);
+    pick(app, app.cell);
+    repaint();
+  });
+  ui.canvas.addEventListener("keydown", (event) => press(app, event, repaint));
+  app.painters.push(paintPicture, labelPicture);
+  return make("figure", { className: "picture" }, ui.title, ui.canvas, ui.bar, ui.patchWords, ui.credit);
+}
