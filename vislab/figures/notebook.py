@@ -22,6 +22,7 @@ from .captions import describe
 from .colours import centred, colour_range, colour_ticks, colours, colours_of, fraction
 from .overlay import OPACITY, overlay
 from .page import Panel
+from .png import png
 from .text import INK, WHITE, font, wrapped
 
 SHOWN_SIDE = (400, 720)  # px, the photo's long side in a notebook: below it is enlarged, above it reduced
@@ -106,11 +107,6 @@ def captioned(picture: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
     for number, line in enumerate(lines):
         draw.text((edge, edge + height + 10 + 18 * number), line, INK, small, anchor="la")
     return np.asarray(page)
-
-
-def png(rgb: np.ndarray) -> bytes:
-    """rgb: (H, W, 3) uint8 -> PNG file, the same bytes for the same pixels."""
-    return cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
 
 
 def _at_shown_size(heat: Heatmap) -> Heatmap:

