@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import vislab
-from vislab.cli import figure, main
+from vislab.cli import asking, main
 from vislab.models import load, model
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +31,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four photos in a folder, one of them in a subfolder; the embedded model is loaded once for all tests."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("vislab.models.load.fastest", lambda: "cpu")
+    monkeypatch.setattr("vislab.cli.figure.workers_of", lambda args, _: args.workers or 0)  # none unless asked for
     named = load._named
     monkeypatch.setattr(
         "vislab.models.load._named", lambda name, *how: LOADED.get(name) or LOADED.setdefault(name, named(name, *how))
@@ -159,14 +160,14 @@ def test_an_interrupted_batch_goes_on_where_it_stopped(capsys: pytest.CaptureFix
 def test_ctrl_c_keeps_the_table_of_what_is_done(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = figure._Batch.draw
+    explained = asking.Asker.explained
 
-    def third(self: object, photo: str, path: Path) -> dict[str, object]:
-        if path.name == "c.png":
+    def third(self: asking.Asker, name: str, image: np.ndarray) -> vislab.Heatmap:
+        if name.endswith("c.png"):
             raise KeyboardInterrupt
-        return batch(self, photo, path)
+        return explained(self, name, image)
 
-    monkeypatch.setattr(figure._Batch, "draw", third)
+    monkeypatch.setattr(asking.Asker, "explained", third)
     assert draw() == main.INTERRUPTED
     assert sorted(files()) == ["a.png", "b.png"]
     assert len(rows()) == 2

@@ -169,7 +169,9 @@ def _run_photos(asker: Asker, paths: Mapping[Photo, Path]) -> int:
     check_plain(args, paths.values())
     sweep([one for path in paths.values() for one in (path, *beside_of(path, args))])
     rows: list[Mapping[str, Any]] = []
-    with Pool(_workers(args, paths.values())) as pool:  # they begin to import what draws before torch is imported here
+    with Pool(
+        workers_of(args, paths.values())
+    ) as pool:  # they begin to import what draws before torch is imported here
         batch = Batch(asker, pool)
         try:
             _tell(batch, paths, rows)
@@ -183,7 +185,7 @@ def _run_photos(asker: Asker, paths: Mapping[Photo, Path]) -> int:
     return 1 if any("error" in row for row in rows) else 0
 
 
-def _workers(args: argparse.Namespace, paths: Iterable[Path]) -> int:
+def workers_of(args: argparse.Namespace, paths: Iterable[Path]) -> int:
     """How many processes draw, where that is left to vislab: one a core and no more than there are figures to draw."""
     missing = sum(not path.exists() for path in paths)
     return args.workers if args.workers is not None else max(1, min(cores(), missing, MOST))

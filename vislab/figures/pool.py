@@ -12,9 +12,7 @@ from .worker import Answer, Ended, Worker, run
 
 ATTEMPTS = 2  # what ends one process after the other is given up
 _AGAIN = "the process that drew {!r} was ended by {}: another one draws it again"
-_GIVEN_UP = (
-    "the process that draws {!r} was ended {} times, by {}: where memory is short, take fewer --workers, a lower --dpi"
-)
+_GIVEN_UP = "the process that draws {!r} was ended {} times, at last by {}: if memory is short, take fewer --workers"
 
 
 def cores() -> int:
@@ -32,6 +30,7 @@ class Pool:
         self.count = count
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         self._workers: list[Worker] = []
+        self._abandoned = False
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="vislab-figure") if count else None
 
     def __enter__(self) -> Pool:
@@ -51,6 +50,7 @@ class Pool:
             for worker in self._workers:
                 worker.close()
         except BaseException:  # a second Ctrl-C, of somebody who waits no longer
+            self._abandoned = True
             for worker in self._workers:
                 worker.kill()
             raise
@@ -68,19 +68,20 @@ class Pool:
         worker = self._idle.get()
         ends: list[str] = []
         try:
-            while len(ends) < ATTEMPTS:
+            while len(ends) < ATTEMPTS and not self._abandoned:
                 try:
                     answer = worker.run(task)
                 except Ended as error:
                     ends.append(str(error))
-                    self._workers.remove(worker)
-                    worker = self._started()
+                    if not self._abandoned:
+                        self._workers.remove(worker)
+                        worker = self._started()
                     continue
                 said = [(_AGAIN.format(str(task.path), end), UserWarning, __file__, 0) for end in ends]
                 return replace(answer, warnings=[*said, *answer.warnings])
         finally:
             self._idle.put(worker)
-        return Answer(Ended(_GIVEN_UP.format(str(task.path), ATTEMPTS, ends[-1])), [])
+        return Answer(Ended(_GIVEN_UP.format(str(task.path), len(ends), ends[-1])), [])
 
     def _started(self) -> Worker:
         worker = Worker()
