@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..figures.pool import Pool
+from ..figures.pool import Pool, cores
 from ..figures.task import Task, reading_of
 from ..figures.worker import Answer, Ended
 from .asking import Asker, PhotoError, beside_of, look_of, photo_errors
@@ -65,6 +66,22 @@ class Figure:
         return {"figure": str(self.path)} | dict(self.row)
 
 
+@contextmanager
+def _sharing() -> Iterator[None]:
+    """Half of the cores run the model, and leave the others to who draws: threads that wait for a core cost most.
+
+    As many whatever --workers says, since torch may add in another order on other numbers of threads.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, cores() // 2)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Batch:
     """The photos of one call. kept: how many of them had their files already. waiting: what is not told yet."""
 
@@ -77,7 +94,8 @@ class Batch:
     def figures(self, paths: Mapping[Photo, Path]) -> Iterator[Figure]:
         """Each photo's figure in the order given, once it is written or has failed."""
         for photo, path, source in self._sources(paths):
-            self.waiting.append(self._begun(photo, path, source))
+            with _sharing() if len(paths) > 1 else nullcontext():
+                self.waiting.append(self._begun(photo, path, source))
             while self.waiting and (self.waiting[0].ready or len(self.waiting) > 2 * self.pool.count):
                 yield self._next()
         while self.waiting:

@@ -8,6 +8,7 @@ import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -144,6 +145,7 @@ def _call(panel: Panel, images: Sequence[str], suffix: str, alone: bool) -> str:
     return f"heats = {heats}\n{call('vislab.save', path, call('vislab.panel', 'heats', *boxes, **drawn))}"
 
 
+@cache  # looked up on the disk, for each of thousands of figures
 def _version(package: str) -> str | None:
     if package == "vislab":
         return str(import_module("vislab").__version__)

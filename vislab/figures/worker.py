@@ -62,11 +62,12 @@ class Worker:
         tasks, answers = self._process.stdin, self._process.stdout
         assert tasks is not None
         assert answers is not None
+        data = pickle.dumps(task, protocol=pickle.HIGHEST_PROTOCOL)
         try:
-            pickle.dump(task, tasks, protocol=pickle.HIGHEST_PROTOCOL)
+            tasks.write(data)
             tasks.flush()
             answer: Answer = pickle.load(answers)
-        except (EOFError, OSError, pickle.UnpicklingError) as error:
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:  # a ValueError: its pipe was closed
             self.kill()
             code = self._process.returncode
             how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit status {code}"
