@@ -64,6 +64,13 @@ def test_a_figure_made_again_is_the_same_to_the_byte(
     assert vislab.save(tmp_path / f"again{suffix}", again.panel).read_bytes() == path.read_bytes()
 
 
+def test_a_plain_overlay_is_made_again(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:
+    path = vislab.save(tmp_path / "f.png", vislab.explain(beside, model=model), plain=True)
+    again = vislab.reproduce(path)
+    assert again.differences == ()
+    assert vislab.save(tmp_path / "again.png", again.panel, plain=True).read_bytes() == path.read_bytes()
+
+
 def test_a_list_and_a_range_of_colours_come_back(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:
     heats = [vislab.explain(beside, model=model, method="cls", head=head) for head in (0, 1)]
     path = vislab.save(tmp_path / "f.png", heats, normalise=(0, 0.2), title=["x", "y"], dpi=60)

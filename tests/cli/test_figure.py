@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
 import re
@@ -19,12 +20,14 @@ import wording
 from PIL import Image
 
 import vislab
-from vislab.cli import figure, main
+from vislab.cli import asking, batch, figure, main
+from vislab.figures import task, worker
 from vislab.models import load, model
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["a", "b", "c", "sub/d"]
 LOADED: dict[str, vislab.Model] = {}
+WORKERS_OF = figure.workers_of
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +35,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four photos in a folder, one of them in a subfolder; the embedded model is loaded once for all tests."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("vislab.models.load.fastest", lambda: "cpu")
+    monkeypatch.setattr("vislab.cli.figure.workers_of", lambda args, _: args.workers or 0)  # none unless asked for
     named = load._named
     monkeypatch.setattr(
         "vislab.models.load._named", lambda name, *how: LOADED.get(name) or LOADED.setdefault(name, named(name, *how))
@@ -160,17 +164,120 @@ def test_an_interrupted_batch_goes_on_where_it_stopped(capsys: pytest.CaptureFix
 def test_ctrl_c_keeps_the_table_of_what_is_done(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = figure._Batch.draw
+    explained = asking.Asker.explained
 
-    def third(self: object, photo: str, path: Path) -> dict[str, object]:
-        if path.name == "c.png":
+    def third(self: asking.Asker, name: str, image: np.ndarray) -> vislab.Heatmap:
+        if name.endswith("c.png"):
             raise KeyboardInterrupt
-        return batch(self, photo, path)
+        return explained(self, name, image)
 
-    monkeypatch.setattr(figure._Batch, "draw", third)
+    monkeypatch.setattr(asking.Asker, "explained", third)
     assert draw() == main.INTERRUPTED
     assert sorted(files()) == ["a.png", "b.png"]
     assert len(rows()) == 2
+
+
+@pytest.mark.slow
+def test_processes_draw_what_one_draws_in_the_same_order(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("photos/b.png").write_bytes(b"")
+    assert draw("--workers", "2", "--beside", "npz,json") == 1
+    told, table = capsys.readouterr(), Path("table.csv").read_text()
+    assert draw("--workers", "0", "--beside", "npz,json", out="one") == 1
+    alone = capsys.readouterr()
+    assert files() == files("one")
+    assert told.out == alone.out.replace("one/", "out/") != ""
+    assert told.err == alone.err
+    assert table == Path("table.csv").read_text().replace("one/", "out/")
+
+
+@pytest.mark.slow
+def test_a_process_killed_among_many_photos_loses_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, fatal = worker.Worker.run, ["b.png", "c.png", "c.png"]
+
+    def fragile(self: worker.Worker, task: task.Task) -> worker.Answer:
+        if task.path.name in fatal:
+            fatal.remove(task.path.name)
+            os.kill(self.pid, signal.SIGKILL)
+        return ask(self, task)
+
+    monkeypatch.setattr(worker.Worker, "run", fragile)
+    assert draw("--workers", "2") == 1
+    said = capsys.readouterr()
+    assert "b.png' was ended by signal 9 (SIGKILL): another one draws it again" in said.err
+    assert "c.png' was ended 2 times, at last by signal 9 (SIGKILL)" in said.err
+    assert sorted(files()) == ["a.png", "b.png", "sub/d.png"]
+    assert [bool(row["error"]) for row in rows()] == [False, False, True, False]
+
+
+def test_a_failed_disk_ends_it_all_and_what_is_there_is_in_the_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = task.Task.run
+
+    def full(self: task.Task) -> None:
+        if self.path.name == "b.png":
+            raise OSError(28, "No space left on device", str(self.path))
+        keep(self)
+
+    monkeypatch.setattr(task.Task, "run", full)
+    assert draw() == 1
+    assert "out/b.png': No space left on device" in capsys.readouterr().err
+    assert [row["figure"] for row in rows()] == ["out/a.png"]
+
+
+def test_what_was_drawn_when_ctrl_c_came_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: batch.Batch) -> batch.Figure:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch.Batch, "_next", interrupted)
+    assert draw() == main.INTERRUPTED
+    assert sorted(files()) == ["a.png"]
+    assert [row["figure"] for row in rows()] == ["out/a.png"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_plain_overlay_is_the_photo_at_its_own_size(suffix: str) -> None:
+    more = ("--plain", "--smooth", "--colormap", "magma", "--opacity", "0.4")
+    assert draw(*more, photos="photos/a.png", out=f"f{suffix}") == 2  # --dpi is of a page
+    plain = ["figure", "photos/a.png", "--out", f"f{suffix}", *more]
+    assert main.main(plain) == 0
+    heat = vislab.explain("photos/a.png", model=LOADED["embedded"])
+    drawn = Image.fromarray(vislab.overlay(heat, smooth=True, colormap="magma", opacity=0.4))
+    drawn.save(f"drawn{suffix}", quality=95)
+    assert drawn.size == (48, 32)
+    assert (np.asarray(Image.open(f"f{suffix}")) == np.asarray(Image.open(f"drawn{suffix}"))).all()
+    assert "plain=True" in vislab.provenance(f"f{suffix}")["call"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--plain --width column", "--width is of a page, and --plain draws none"),
+        ("--plain --transparent", "--transparent is of a page"),
+        ("--plain --beside tex", "--beside tex is of a page"),
+        ("--plain --out {name}.pdf", r"--plain makes pictures, \.png, \.jpg, \.jpeg, not \.pdf"),
+        ("--workers two", "--workers: takes a whole number, 0 for none, not 'two'"),
+        ("--workers=-1", "--workers: takes a whole number, 0 for none, not '-1'"),
+    ],
+)
+def test_what_a_plain_overlay_has_not_is_refused(
+    words: str, said: str, forwards: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["figure", "photos", "--out", "out", *words.split()]) == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert forwards == []
+
+
+def test_as_many_processes_draw_as_there_are_cores_and_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("there.png").write_bytes(b"")
+    missing = [Path(f"{k}.png") for k in range(20)]
+    for count, paths, expected in ((4, missing, 4), (64, missing, 8), (64, [*missing[:3], Path("there.png")], 3)):
+        monkeypatch.setattr("vislab.cli.figure.cores", lambda count=count: count)
+        assert WORKERS_OF(argparse.Namespace(workers=None), paths) == expected
+    assert WORKERS_OF(argparse.Namespace(workers=None), [Path("there.png")]) == 1
+    assert WORKERS_OF(argparse.Namespace(workers=0), missing) == 0
 
 
 def test_many_photos_are_counted_at_the_end(

@@ -36,6 +36,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VISLAB_DEBUG", raising=False)
     monkeypatch.setattr("vislab.models.load.fastest", lambda: "cpu")
     monkeypatch.setattr("vislab.models.device.fastest", lambda: "cpu")
+    monkeypatch.setattr("vislab.cli.figure.workers_of", lambda args, _: args.workers or 0)  # none unless asked for
     named = models_load._named
 
     def load_once(name: str, processor: object) -> vislab.Model:

@@ -14,7 +14,7 @@ from vislab.core.fingerprints import of_image
 from vislab.core.geometry import Frame, Grid
 from vislab.core.heatmap import Heatmap
 from vislab.core.images import load_image
-from vislab.figures import notebook, panel, provenance, save
+from vislab.figures import panel, png, provenance, save
 
 
 @pytest.mark.parametrize("suffix", [*FORMATS, ".PDF"])
@@ -95,7 +95,7 @@ def test_a_foreign_file_has_no_provenance(tmp_path: Path, suffix: str, content: 
 
 
 def test_a_plain_picture_has_no_provenance(tmp_path: Path) -> None:
-    (tmp_path / "f.png").write_bytes(notebook.png(photo()))
+    (tmp_path / "f.png").write_bytes(png.png(photo()))
     with pytest.raises(ValueError, match="holds no provenance"):
         provenance.provenance(tmp_path / "f.png")
     with pytest.raises(ValueError, match=r"'\.txt': use one of \.png"):

@@ -15,7 +15,8 @@ import pytest
 from pictures import BOXES, FORMATS, heatmap, photo, pixels
 from PIL import Image
 
-from vislab.figures import save
+from vislab.core.heatmap import Heatmap
+from vislab.figures import overlay, save
 from vislab.figures.panel import panel
 from vislab.figures.provenance import provenance
 
@@ -129,3 +130,33 @@ def test_the_figure_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     save.save(tmp_path / "f.pdf", heatmap(), beside=("json", "tex", "npz"))
     assert written[-1] == ".pdf"
     assert sorted(written) == [".json", ".npz", ".pdf", ".tex"]
+
+
+def test_a_plain_overlay_is_the_photo_at_its_own_size_with_its_record(tmp_path: Path) -> None:
+    heat = heatmap()
+    more = {"normalise": (0, 9), "detections": BOXES, "opacity": 0.3}
+    path = save.save(tmp_path / "f.png", heat, plain=True, beside="json", **more)
+    assert (pixels(path) == overlay.overlay(heat, **more)).all()
+    assert (pixels(save.save(path, heat, plain=True, normalise="shared")) == overlay.overlay(heat)).all()
+    call = provenance(path)["call"]
+    assert call.endswith("vislab.save('figure.png', heat, normalise='shared', plain=True)")
+    assert save.save(tmp_path / "f.jpg", heat, plain=True).stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "heats", "options", "said"),
+    [
+        ("f.pdf", [heatmap()], {}, r"is a picture, \.png, \.jpg, \.jpeg, not \.pdf"),
+        ("f.npz", [heatmap()], {}, r"is a picture, .* not \.npz"),
+        ("f.png", [heatmap(), heatmap()], {}, "of one heatmap, not of 2 pictures"),
+        ("f.png", [heatmap()], {"width": 80}, "width is of a page"),
+        ("f.png", [heatmap()], {"beside": "tex"}, "tex is of a page"),
+        ("f.png", [heatmap()], {"plain": "yes"}, "plain is True or False"),
+    ],
+)
+def test_what_a_plain_overlay_has_not_is_refused(
+    tmp_path: Path, name: str, heats: list[Heatmap], options: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        save.save(tmp_path / name, heats, **{"plain": True} | options)
+    assert not list(tmp_path.iterdir())

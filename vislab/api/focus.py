@@ -21,8 +21,9 @@ from ..detectors.detector import Detector
 from ..figures import overlay as overlaying
 from ..figures.boxes import with_boxes
 from ..figures.colours import colour_range
-from ..figures.notebook import captioned, png
+from ..figures.notebook import captioned
 from ..figures.overlay import OPACITY
+from ..figures.png import png
 from ..models.cache import model_of
 from ..models.model import Model
 from .detect import detect

@@ -242,11 +242,13 @@ def _drawing_differences(path: Path, record: Mapping[str, Any], made: Panel) -> 
         )
         if (low, high) != tuple(cell.span)
     ]
-    then, now = path.read_bytes(), file_of(made, suffix, record)
+    then, now = path.read_bytes(), file_of(made, suffix, record, plain=record.get("plain", False))
     if then == now:
         return said
     if suffix in RASTER:
-        before, after = (np.asarray(Image.open(io.BytesIO(data))) for data in (then, now))
+        pictures = [Image.open(io.BytesIO(data)) for data in (then, now)]
+        mode = "RGBA" if any(one.has_transparency_data for one in pictures) else "RGB"
+        before, after = (np.asarray(one.convert(mode)) for one in pictures)
         if before.shape != after.shape:
             (height, width), (h, w) = before.shape[:2], after.shape[:2]
             said.append(f"the picture was {width}×{height} px, and is {w}×{h} px")

@@ -93,6 +93,12 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def whole_or_none(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"takes a whole number, 0 for none, not {text!r}")
+    return int(text)
+
+
 def size(text: str) -> tuple[int, int]:
     """ "640" or "480x640" -> (height, width)."""
     sides = re.split("[x×]", text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -127,10 +127,29 @@ def check_display(args: argparse.Namespace) -> None:
     if args.transparent and Path(args.out).suffix.lower() in (".jpg", ".jpeg"):
         raise UsageError("JPEG knows no transparency: take .png, .pdf or .svg, or leave --transparent out")
     try:
-        colour_table(args.colormap)
+        if args.colormap != "viridis":  # which is there: looking would import matplotlib, which only workers need
+            colour_table(args.colormap)
         Look(**look_of(args))
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def check_plain(args: argparse.Namespace, paths: Iterable[Path]) -> None:
+    """UsageError for what does not go with --plain."""
+    from ..figures.plain import PLAIN
+
+    if not args.plain:
+        return
+    for name, usual in (("width", None), ("theme", "light"), ("transparent", False), ("dpi", 300)):
+        if getattr(args, name) != usual:
+            raise UsageError(f"--{name} is of a page, and --plain draws none: leave one of them out")
+    if "tex" in args.beside:
+        raise UsageError("--beside tex is of a page, and --plain draws none: leave one of them out")
+    wrong = next((path.suffix for path in paths if path.suffix.lower() not in PLAIN), None)
+    if wrong:
+        raise UsageError(
+            f"--plain makes pictures, {', '.join(PLAIN)}, not {wrong}: take another --out, or leave it out"
+        )
 
 
 @contextmanager

@@ -55,6 +55,8 @@ def clip_among(photos: Sequence[Photo], args: argparse.Namespace) -> Photo | Non
         raise UsageError(f"{clip.source!r} is a clip, and {len(photos)} files are named: give one clip, alone")
     if "://" in clip.source:
         raise UsageError(f"{clip.source!r} is a clip at an address: download it, and give the path of its file")
+    if args.plain:
+        raise UsageError(f"--plain is of photos, and {clip.source!r} is a clip: leave it out")
     for name, instead in (
         ("csv", "--beside npz holds the values of its maps"),
         ("bands", "its frames have red, green and blue"),

@@ -44,7 +44,7 @@ def run_detect(args: argparse.Namespace) -> int:
     from ..api.detect import detect
     from ..core.files import check_folder, write
     from ..core.images import load_image
-    from ..figures.notebook import png
+    from ..figures.png import png
 
     if args.out:
         spare([args.photo], [args.out], f"--out {args.out!r}")

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
-from importlib import import_module
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..figures.pool import Pool, cores
 from ..methods.registry import METHODS, options
 from ..methods.request import DEFAULTS
-from .arguments import bands, beside, cell, csv_path, index_or, page_width, report, scale, share, stretch, whole
-from .asking import Asker, PhotoError, beside_of, check_display, look_of, photo_errors, warnings_told
+from .arguments import (
+    bands,
+    beside,
+    cell,
+    csv_path,
+    index_or,
+    page_width,
+    report,
+    scale,
+    share,
+    stretch,
+    whole,
+    whole_or_none,
+)
+from .asking import Asker, PhotoError, beside_of, check_display, check_plain, warnings_told
+from .batch import Batch
 from .clip import clip_among, clip_arguments, run_clip
 from .photos import Photo, destinations, photos_argument, photos_of, sweep
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from ..core.heatmap import Heatmap
-
-
 MANY = 20  # photos from which on progress is shown in a log too
-# What does not change a photo's files, and so need not be the same for them to be kept.
-ELSEWHERE = {"photos", "out", "csv", "device", "debug", "command", "run"}
+MOST = 8  # processes that draw, where nobody says how many: more than one model keeps busy
 FIGURE_EPILOG = """\
 examples:
   vislab figure photo.jpg --out figure.pdf
@@ -34,6 +41,7 @@ examples:
   vislab figure photo.jpg --patch-size 8 --attention-scale 0:0.5,11:2 --out values.npz
   vislab figure 'photos/*.jpg' --model facebook/dinov2-small --image-size 336x448 --out figures/
   vislab figure photos/ --out figures/ --width column --beside npz --csv table.csv
+  vislab figure photos/ --out overlays/ --plain --workers 4
   vislab figure scan.tif --bands 3,2,1 --stretch percentile --out scan.png
   vislab figure clip.mp4 --every 5 --out sheet.pdf
   vislab figure clip.mp4 --out clip-maps.mp4
@@ -110,6 +118,9 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--colormap", default="viridis", metavar="NAME", help="of matplotlib (default: viridis)")
     group.add_argument("--opacity", type=share, default=0.6, metavar="X", help="0 to 1 (default: 0.6)")
     group.add_argument("--smooth", action="store_true", help="interpolate between patch centres")
+    group.add_argument(
+        "--plain", action="store_true", help="the photo at its own size under its map, without a page: .png or .jpg"
+    )
     group = parser.add_argument_group("page")
     group.add_argument(
         "--width",
@@ -120,13 +131,19 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--theme", choices=("light", "dark"), default="light", help="(default: light)")
     group.add_argument("--transparent", action="store_true", help="no page behind the figure")
     group.add_argument("--dpi", type=whole, default=300, metavar="N", help="of PNG and JPEG (default: 300)")
-    group = parser.add_argument_group("more files")
+    group = parser.add_argument_group("files")
     group.add_argument(
         "--beside",
         type=beside,
         default=(),
         metavar="npz,json,tex",
         help="beside each figure: the values, how it was made, the lines that put it into LaTeX",
+    )
+    group.add_argument(
+        "--workers",
+        type=whole_or_none,
+        metavar="N",
+        help=f"processes that draw while the model runs, 0 for none (default: one a core, up to {MOST})",
     )
     group.add_argument(
         "--csv", type=csv_path, metavar="PATH", help="a table of all photos: predictions, statistics of the map, errors"
@@ -143,84 +160,57 @@ def run_figure(args: argparse.Namespace) -> int:
 
 
 def _run_photos(asker: Asker, paths: Mapping[Photo, Path]) -> int:
-    from tqdm import tqdm
-
     from ..core.files import check_folder, write
-    from .table import table
 
     args = asker.args
     listed = Path(args.csv).expanduser() if args.csv else None
     if listed:
         check_folder(listed)  # before hours of work, not after
+    check_plain(args, paths.values())
     sweep([one for path in paths.values() for one in (path, *beside_of(path, args))])
-    batch = _Batch(asker)
-    hidden = len(paths) == 1 or not (sys.stderr.isatty() or len(paths) >= MANY)
     rows: list[Mapping[str, Any]] = []
-    try:
-        for photo, path in tqdm(paths.items(), unit="photo", file=sys.stderr, disable=hidden, leave=False):
-            row: dict[str, Any] = {"photo": photo.source}
-            try:
-                row |= {"figure": str(path)} | batch.draw(photo.source, path)
-            except PhotoError as error:
-                row["error"] = " ".join(str(error).split())
-                with tqdm.external_write_mode():
-                    report(str(error), args.debug)
-            else:
-                with tqdm.external_write_mode():
-                    print(path, flush=True)
-            rows.append(row)
-    finally:
-        if listed and rows:
-            write(listed, table(rows))
-    failed = sum("error" in row for row in rows)
+    with Pool(
+        workers_of(args, paths.values())
+    ) as pool:  # they begin to import what draws before torch is imported here
+        batch = Batch(asker, pool)
+        try:
+            _tell(batch, paths, rows)
+        finally:
+            pool.close()
+            rows += [{"photo": one.photo.source} | one.told() for one in batch.waiting if one.written]
+            if listed and rows:
+                from .table import table
+
+                write(listed, table(rows))
+    return 1 if any("error" in row for row in rows) else 0
+
+
+def workers_of(args: argparse.Namespace, paths: Iterable[Path]) -> int:
+    """How many processes draw, where that is left to vislab: one a core and no more than there are figures to draw."""
+    missing = sum(not path.exists() for path in paths)
+    return args.workers if args.workers is not None else max(1, min(cores(), missing, MOST))
+
+
+def _tell(batch: Batch, paths: Mapping[Photo, Path], rows: list[Mapping[str, Any]]) -> None:
+    """Tell of each photo where its figure went, or what was wrong. rows: of the table, one is added for each."""
+    from tqdm import tqdm
+
+    args = batch.args
+    hidden = len(paths) == 1 or not (sys.stderr.isatty() or len(paths) >= MANY)
+    bar = tqdm(batch.figures(paths), total=len(paths), unit="photo", file=sys.stderr, disable=hidden, leave=False)
+    for figure in bar:
+        row: dict[str, Any] = {"photo": figure.photo.source}
+        try:
+            row |= figure.told()
+        except PhotoError as error:
+            row["error"] = " ".join(str(error).split())
+            with tqdm.external_write_mode():
+                report(str(error), args.debug)
+        else:
+            with tqdm.external_write_mode():
+                print(figure.path, flush=True)
+        rows.append(row)
     if not hidden:
+        failed = sum("error" in row for row in rows)
         drawn = len(rows) - failed - batch.kept
         print(f"vislab: {drawn} drawn, {batch.kept} were there already, {failed} failed", file=sys.stderr)
-    return 1 if failed else 0
-
-
-class _Batch:
-    """The photos of one call. kept: how many of them had their files already."""
-
-    def __init__(self, asker: Asker) -> None:
-        self.asker, self.args, self.model, self.kept = asker, asker.args, asker.model, 0
-        settings = {name: value for name, value in vars(asker.args).items() if name not in ELSEWHERE}
-        self.settings = settings | {"vislab": import_module("vislab").__version__}
-
-    def draw(self, photo: str, path: Path) -> dict[str, Any]:
-        """Write what is asked for of a photo, unless it is there already -> its row."""
-        from ..core.fingerprints import of_bytes, of_image, of_weights
-        from ..core.images import load_image
-        from ..figures.panel import panel
-        from ..figures.save import write_all
-        from .table import done, job_of, row_of
-
-        args, away = self.args, "://" in photo
-        reading: Any = {"bands": args.bands, "stretch": args.stretch}
-        with photo_errors(OSError, ValueError):
-            image = None if path.exists() and not away else load_image(photo, **reading)
-            content = of_bytes(Path(photo).expanduser().read_bytes()) if image is None or not away else of_image(image)
-        ready = self.model()
-        job = job_of(photo=content, weights=of_weights(ready.module), **self.settings)
-        if row := done(job, path, beside_of(path, args)):
-            self.kept += 1
-            return row
-        with photo_errors(OSError, ValueError):
-            image = load_image(photo, **reading) if image is None else image
-        heat = self.asker.explained(photo, image)
-        row = row_of(heat, self._predictions(image, heat))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with photo_errors(ValueError, name=photo):
-            write_all(path, panel(heat, **look_of(args)), beside=args.beside, notes={"job": job, "row": row})
-        return row
-
-    def _predictions(self, image: np.ndarray, heat: Heatmap) -> list[tuple[str, float]]:
-        """Of the run that made the map, or, where its method made several, of one more; none where no class is."""
-        args, ready = self.args, self.model()
-        if ready.classes is None or ready.classes.kind == "number":
-            return []
-        if "predictions" in heat.facts:
-            return list(heat.facts["predictions"])
-        sizes = {"image_size": args.image_size, "patch_size": args.patch_size}
-        run = ready.run(image, attention_scale=args.attention_scale, **sizes)
-        return ready.top(run) if run.logits is not None else []

@@ -120,14 +120,18 @@ def _pattern(out: str, photos: Sequence[Photo], more: Sequence[str]) -> str:
 
 def sweep(paths: Sequence[Path]) -> None:
     """Remove what processes that were killed left half written of these files."""
-    import psutil
-
     names = {(path.parent, path.name) for path in paths}
     for folder in {path.parent for path in paths}:
         for part in folder.glob(".*.part"):
             ours = re.fullmatch(r"\.(.+)\.(\d+)\.part", part.name)
-            if ours and (folder, ours[1]) in names and not psutil.pid_exists(int(ours[2])):
+            if ours and (folder, ours[1]) in names and not _runs(int(ours[2])):
                 part.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(pid))
 
 
 def is_figure(path: Path) -> bool:

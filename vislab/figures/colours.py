@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from ..core.checks import meant, one_of, shown
@@ -61,6 +60,8 @@ def fraction(values: np.ndarray, span: Range) -> np.ndarray:
 
 def colours(share: np.ndarray, table: np.ndarray) -> np.ndarray:
     """share: (H, W) in 0..1; table: (256, 3) -> (H, W, 3) uint8."""
+    import cv2
+
     return cv2.applyColorMap(np.minimum(share * 256, 255).astype(np.uint8), table[:, None])
 
 

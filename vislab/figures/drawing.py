@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,11 @@ import numpy as np
 from ..core.heatmap import Heatmap
 from .boxes import Boxes, box_labels
 from .colours import Range, colour_ticks, colours, colours_of, fraction, hidden
-from .formats import PHOTO
+from .formats import PHOTO, rgba
 from .layout import LINE, Bar, Plan, Rect, length, plan
 from .overlay import sample
 from .page import INKS, SCREEN, SMALL, STYLE, Cell, Panel
+from .png import png
 from .text import font
 
 if TYPE_CHECKING:
@@ -41,21 +41,13 @@ def styled() -> Iterator[None]:
 
 def preview(panel: Panel) -> bytes:
     """What a notebook shows of a panel: a PNG."""
-    file = io.BytesIO()
     with styled():
-        figure_of(panel, vector=False).savefig(file, format="png", dpi=SCREEN)
-    return file.getvalue()
+        return png(rgba(figure_of(panel, vector=False), SCREEN), dpi=SCREEN)
 
 
 def pixels_of(panel: Panel) -> np.ndarray:
     """The page as pixels at its dpi, on its ground -> (H, W, 3) uint8."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    figure = figure_of(panel, vector=False)
-    figure.set_dpi(panel.look.dpi)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.array(canvas.buffer_rgba())[..., :3]
+    return rgba(figure_of(panel, vector=False), panel.look.dpi)[..., :3]
 
 
 def figure_of(panel: Panel, *, vector: bool) -> Figure:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.heatmap import Heatmap
+from .png import png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
 
 PHOTO = "photo-"  # begins the names of photos in SVG
 JPEG_COMMENT = 65533  # bytes
+QUALITY = 95  # of JPEG
+
+
+def rgba(figure: Figure, dpi: float) -> np.ndarray:
+    """A figure as pixels -> (H, W, 4) uint8."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
 
 
 def _drawn(figure: Figure, format: str, **options: Any) -> bytes:
@@ -28,18 +40,36 @@ def _drawn(figure: Figure, format: str, **options: Any) -> bytes:
 
 
 def _png(figure: Figure, dpi: int, title: str, caption: str, record: Mapping[str, Any]) -> bytes:
+    return png_of(rgba(figure, dpi), dpi, title, caption, record)
+
+
+def png_of(pixels: np.ndarray, dpi: int | None, title: str, caption: str, record: Mapping[str, Any]) -> bytes:
+    """pixels: (H, W, 3 or 4) uint8 -> a PNG with its record."""
     notes = {"Title": title, "Description": caption, "Software": _maker(), "vislab": json.dumps(record)}
-    return _drawn(figure, "png", dpi=dpi, metadata=notes)
+    return png(pixels, notes=notes, dpi=dpi)
 
 
 def _jpg(figure: Figure, dpi: int, title: str, caption: str, record: Mapping[str, Any]) -> bytes:
+    return _drawn(figure, "jpg", dpi=dpi, pil_kwargs={"quality": QUALITY, "comment": _comment(record)})
+
+
+def jpg_of(pixels: np.ndarray, record: Mapping[str, Any]) -> bytes:
+    """pixels: (H, W, 3) uint8 -> a JPEG with its record."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "jpeg", quality=QUALITY, comment=_comment(record))
+    return file.getvalue()
+
+
+def _comment(record: Mapping[str, Any]) -> bytes:
     comment = json.dumps(record).encode()
     if len(comment) > JPEG_COMMENT:
         raise ValueError(
             f"JPEG holds {JPEG_COMMENT:,} bytes of notes, and how this figure was made takes {len(comment):,}: take "
             ".png, .pdf or .svg"
         )
-    return _drawn(figure, "jpg", dpi=dpi, pil_kwargs={"quality": 95, "comment": comment})
+    return comment
 
 
 def _pdf(figure: Figure, dpi: int, title: str, caption: str, record: Mapping[str, Any]) -> bytes:

@@ -22,6 +22,7 @@ from .captions import describe
 from .colours import centred, colour_range, colour_ticks, colours, colours_of, fraction
 from .overlay import OPACITY, overlay
 from .page import Panel
+from .png import png
 from .text import INK, WHITE, font, wrapped
 
 SHOWN_SIDE = (400, 720)  # px, the photo's long side in a notebook: below it is enlarged, above it reduced
@@ -55,7 +56,7 @@ def _(value: Panel) -> bytes:
 
 def figure_array(heat: Heatmap) -> np.ndarray:
     """What a notebook shows of a heatmap: on its photo (on white if it has none), colour bar, caption -> RGB uint8."""
-    heat = _atshown_size(heat)
+    heat = _at_shown_size(heat)
     photo = heat.image if heat.image is not None else np.full((*heat.frame.source, 3), 255, np.uint8)
     picture = overlay(heat, image=photo, opacity=OPACITY if heat.image is not None else 1)
     height, width = picture.shape[:2]
@@ -108,12 +109,7 @@ def captioned(picture: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
     return np.asarray(page)
 
 
-def png(rgb: np.ndarray) -> bytes:
-    """rgb: (H, W, 3) uint8 -> PNG file, the same bytes for the same pixels."""
-    return cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
-
-
-def _atshown_size(heat: Heatmap) -> Heatmap:
+def _at_shown_size(heat: Heatmap) -> Heatmap:
     """The same heatmap over a photo of a size that suits a notebook."""
     height, width = heat.frame.source
     size = shown_size((height, width))

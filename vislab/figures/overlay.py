@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from ..core.checks import check_flags, check_shares
@@ -48,6 +47,8 @@ def overlay(
 
     ValueError: no image, or one of another size than the heatmap's source, an unknown colormap, numbers outside 0..1.
     """
+    import cv2
+
     check_shares(opacity=opacity, threshold=threshold)
     check_flags(smooth=smooth)
     check_boxes(detections)

@@ -8,6 +8,7 @@ import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -50,8 +51,11 @@ def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
     raise ValueError(f"{path} holds no provenance of vislab: it was not written by it")
 
 
-def record_of(panel: Panel, suffix: str) -> dict[str, Any]:
-    """What travels with the file. It names no path of the machine it was made on."""
+def record_of(panel: Panel, suffix: str, *, alone: bool = False) -> dict[str, Any]:
+    """What travels with the file. It names no path of the machine it was made on.
+
+    alone: whether the file holds a heatmap on its photograph without a page.
+    """
     maps = [
         {
             "image": cell.digest,
@@ -87,7 +91,8 @@ def record_of(panel: Panel, suffix: str) -> dict[str, Any]:
         "options": plain(panel.options),
         "caption": panel.caption,
         "versions": versions(),
-        "call": _call(panel, list(images), suffix),
+        "call": _call(panel, list(images), suffix, alone),
+        **({"plain": True} if alone else {}),
     }
 
 
@@ -122,7 +127,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {n: v for n in PACKAGES if (v := _version(n))}
 
 
-def _call(panel: Panel, images: Sequence[str], suffix: str) -> str:
+def _call(panel: Panel, images: Sequence[str], suffix: str, alone: bool) -> str:
     """The Python that makes the figure again, once `image` (or `images`) is its photo and `boxes` what was detected."""
     names = {digest: "image" if len(images) == 1 else f"images[{n}]" for n, digest in enumerate(images)}
 
@@ -133,7 +138,7 @@ def _call(panel: Panel, images: Sequence[str], suffix: str) -> str:
         return photo if cell.heat is None else call_of(cell.heat, photo)
 
     path = repr("figure" + suffix)
-    drawn = dict(panel.options)
+    drawn = {**panel.options, **({"plain": True} if alone else {})}
     boxes = [] if panel.detections is None else ["detections=boxes"]
     cells = [cell for row in panel.cells for cell in row]
     if len(cells) == 1:
@@ -146,6 +151,7 @@ def _call(panel: Panel, images: Sequence[str], suffix: str) -> str:
     return f"heats = {heats}\n{call('vislab.save', path, call('vislab.panel', 'heats', *boxes, **drawn))}"
 
 
+@cache  # looked up on the disk, for each of thousands of figures
 def _version(package: str) -> str | None:
     if package == "vislab":
         return str(import_module("vislab").__version__)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..core.checks import check_options, one_of, shown
+from ..core.checks import check_flags, check_options, one_of, shown
 from ..core.files import check_folder, write
 from ..core.heatmap import Heatmap
 from .drawing import figure_of, styled
@@ -19,6 +19,7 @@ from .formats import FORMATS, WRITERS, numbers
 from .overlay import photograph
 from .page import Panel
 from .panel import OPTIONS, Content, panel
+from .plain import check_plain, plain_file
 from .provenance import latex, record_of
 
 Beside = Literal["json", "tex", "npz"]
@@ -30,6 +31,7 @@ def save(
     *,
     image: np.ndarray | None = None,
     beside: Beside | Sequence[Beside] = (),
+    plain: bool = False,
     **options: Any,
 ) -> Path:
     """Write a figure, in the format of the path's suffix: .png, .jpg, .pdf, .svg, or .npz for the values -> its path.
@@ -38,8 +40,9 @@ def save(
     colormap, opacity, normalise, width, theme, dpi, title, caption, … image: (H, W, 3) uint8, a picture of the same
     size to draw the heatmaps on, by default each on its own. Photos keep up to 600 dpi in PDF and SVG. beside: "json"
     writes how the figure was made into a file beside it, "tex" the lines that put it into a LaTeX text, "npz" the
-    values. How it was made travels inside the file in any case (see `provenance` and `reproduce`). The same call writes
-    the same bytes; a failed one leaves nothing behind.
+    values. plain: the photograph at its own size with the heatmap on it, as `overlay` draws it, without colour bar or
+    caption; of one heatmap, as .png or .jpg. How it was made travels inside the file in any case (see `provenance` and
+    `reproduce`). The same call writes the same bytes; a failed one leaves nothing behind.
 
         vislab.save("figure.pdf", vislab.explain("photo.jpg"), width="column")
 
@@ -50,10 +53,19 @@ def save(
         raise TypeError(f"a figure is saved to a path, such as 'figure.pdf', not to {type(path).__name__}")
     path = Path(path)
     _check(path)
-    return write_all(path, _panel(heats, image, options), beside=[beside] if isinstance(beside, str) else beside)
+    check_flags(plain=plain)
+    beside = [beside] if isinstance(beside, str) else beside
+    return write_all(path, _panel(heats, image, options), beside=beside, plain=plain)
 
 
-def write_all(path: Path, figure: Panel, *, beside: Sequence[str] = (), notes: Mapping[str, Any] | None = None) -> Path:
+def write_all(
+    path: Path,
+    figure: Panel,
+    *,
+    beside: Sequence[str] = (),
+    plain: bool = False,
+    notes: Mapping[str, Any] | None = None,
+) -> Path:
     """A panel's file and what stands beside it, each whole or not at all. notes: more to travel with them."""
     kinds = ("json", "tex", "npz")
     if not isinstance(beside, list | tuple) or not all(one_of(kind, kinds) for kind in beside):
@@ -61,8 +73,10 @@ def write_all(path: Path, figure: Panel, *, beside: Sequence[str] = (), notes: M
         wrong = ", ".join(shown(kind) for kind in given if not one_of(kind, kinds))
         raise ValueError(f"beside a figure stand 'json', 'tex' and 'npz', in a list, not {wrong or shown(beside)}")
     suffix = path.suffix.lower()
-    record = record_of(figure, suffix) | ({"notes": notes} if notes else {})
-    files = {path: file_of(figure, suffix, record)}
+    if plain:
+        check_plain(figure, suffix, beside)
+    record = record_of(figure, suffix, alone=plain) | ({"notes": notes} if notes else {})
+    files = {path: file_of(figure, suffix, record, plain=plain)}
     if "json" in beside:
         files[path.with_suffix(".json")] = (json.dumps(record, ensure_ascii=False, indent=2) + "\n").encode()
     if "tex" in beside:
@@ -85,7 +99,7 @@ def _check(path: Path) -> None:
 def _panel(heats: Any, image: np.ndarray | None, options: Mapping[str, Any]) -> Panel:
     """A panel as it is, or made of heatmaps."""
     if not isinstance(heats, Panel):
-        check_options("vislab.save", options, (*OPTIONS, "image", "beside"))
+        check_options("vislab.save", options, (*OPTIONS, "image", "beside", "plain"))
         return panel(heats if image is None else _drawn_on(image, heats), **options)
     own = ", ".join(options if image is None else ["image", *options])
     if own:
@@ -102,8 +116,10 @@ def _drawn_on(image: np.ndarray, heats: Any) -> Any:
     return [_drawn_on(image, one) for one in heats] if isinstance(heats, list | tuple) else heats
 
 
-def file_of(figure: Panel, suffix: str, record: Mapping[str, Any]) -> bytes:
-    """A panel as the contents of a file of that suffix, the record inside."""
+def file_of(figure: Panel, suffix: str, record: Mapping[str, Any], *, plain: bool = False) -> bytes:
+    """A panel, or its heatmap on the photograph alone, as the contents of a file of that suffix, the record inside."""
+    if plain:
+        return plain_file(figure, suffix, record)
     if suffix == ".npz":
         return numbers(figure.heats, record)
     if suffix in (".jpg", ".jpeg") and figure.look.transparent:

@@ -11,7 +11,8 @@ import numpy as np
 from ..language.answer import Answer
 from ..language.looks import attention
 from .colours import colours, colours_of, fraction
-from .notebook import png, resized, shown_size
+from .notebook import resized, shown_size
+from .png import png
 from .overlay import OPACITY
 
 STYLE = """<style>

@@ -1,0 +1,117 @@
+"""How many photographs a second `vislab figure FOLDER` makes, and what their parts take, as Markdown.
+
+    python tests/bench/bench_many.py [--photos 48] [--workers N]
+
+Rates are of whole calls on copies of vislab's own photographs, from the first figure that is told to the last: without
+the start. Parts are processor time in one process, medians over the photographs. What more cores would make follows
+from the parts: one process runs the model, and all cores together cannot do more than there is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+import vislab
+from vislab.figures.drawing import pixels_of, styled
+from vislab.figures.panel import panel
+from vislab.figures.png import png
+from vislab.figures.pool import cores
+from vislab.figures.save import write_all
+
+ROOT = Path(__file__).parents[2]
+KINDS = {
+    "figures, 300 dpi": ["--out", "out/"],
+    "plain overlays, .png": ["--out", "out/", "--plain"],
+    "plain overlays, .jpg": ["--out", "out/{name}.jpg", "--plain"],
+    "arrays": ["--out", "out/{name}.npz"],
+}
+SMALL = ["--patch-size", "32"]
+
+
+def rate(folder: Path, more: list[str]) -> float:
+    """Photographs a second of one call, after its first."""
+    command = [sys.executable, "-m", "vislab", "figure", str(folder), *more]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    with tempfile.TemporaryDirectory() as here:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(command, cwd=here, env=environment, text=True, **streams) as running:
+            times = [time.perf_counter() for _ in running.stdout]
+    return (len(times) - 1) / (times[-1] - times[0])
+
+
+def processor(work: Callable[[], object]) -> float:
+    """Milliseconds of processor time."""
+    start = time.process_time()
+    work()
+    return 1000 * (time.process_time() - start)
+
+
+def parts() -> dict[str, float]:
+    """Milliseconds of each part of a figure, by name."""
+    model = vislab.load("embedded", device="cpu")
+    taken: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for path in [*vislab.samples().values()] * 2:
+            image = vislab.load_image(path)
+            heat = vislab.explain(image, model=model)
+            page = panel(heat)
+            with styled():
+                pixels = pixels_of(page)
+            for name, work in {
+                "read": lambda path=path: vislab.load_image(path),
+                "model, patches of 16 px": lambda image=image: vislab.explain(image, model=model),
+                "model, patches of 32 px": lambda image=image: vislab.explain(image, model=model, patch_size=32),
+                "figure drawn": lambda page=page: pixels_of(page),
+                "figure compressed": lambda pixels=pixels: png(pixels),
+                **{
+                    f"written{suffix}{' plain' * plain}": lambda heat=heat, suffix=suffix, plain=plain: write_all(
+                        Path(folder, f"f{suffix}"), panel(replace(heat)), plain=plain
+                    )
+                    for suffix, plain in ((".png", False), (".png", True), (".jpg", True), (".npz", False))
+                },
+            }.items():
+                taken.setdefault(name, []).append(processor(work))
+    return {name: statistics.median(times[2:]) for name, times in taken.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=int, default=48)
+    parser.add_argument("--workers", type=int)
+    args = parser.parse_args()
+    workers = [] if args.workers is None else ["--workers", str(args.workers)]
+    samples = [*vislab.samples().values()]
+    print(f"{args.photos} photographs on {cores()} cores, photographs a second:\n")
+    print("| | patches of 16 px | patches of 32 px |\n|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for k in range(args.photos):
+            shutil.copy(samples[k % len(samples)], Path(folder, f"{k}.jpg"))
+        for name, more in KINDS.items():
+            rates = [rate(Path(folder), [*more, *size, *workers]) for size in ([], SMALL)]
+            print(f"| {name} | {rates[0]:.1f} | {rates[1]:.1f} |")
+    torch.set_num_threads(1)
+    took = parts()
+    print("\n| part | processor time |\n|---|---|")
+    for name, milliseconds in took.items():
+        print(f"| {name} | {milliseconds:.1f} ms |")
+    alone = took["read"] + took["model, patches of 16 px"]
+    whole = alone + took["written.png"]
+    print("\n| cores | figures a second, at most |\n|---|---|")
+    for count in (1, 2, 4, 8, 16):
+        print(f"| {count} | {min(count * 1000 / whole, 1000 / took['model, patches of 16 px']):.1f} |")
+
+
+if __name__ == "__main__":
+    main()

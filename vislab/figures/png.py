@@ -1,0 +1,44 @@
+"""PNG files: pixels compressed quickly, with notes inside."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Mapping
+
+import numpy as np
+from PIL.PngImagePlugin import PngInfo, putchunk
+
+_HEADER = 33  # bytes: the signature and IHDR, after which other chunks may stand
+
+
+def png(pixels: np.ndarray, *, notes: Mapping[str, str] | None = None, dpi: float | None = None) -> bytes:
+    """pixels: (H, W, 3 or 4) uint8, RGB or RGBA -> PNG file, the same bytes for the same pixels and notes.
+
+    notes: keyword -> text, which `PIL.Image.open(…).info` holds. Where nothing is transparent, no alpha is stored.
+    """
+    data = _compressed(pixels)
+    info, file = PngInfo(), io.BytesIO()
+    for keyword, text in (notes or {}).items():
+        info.add_text(keyword, text)
+    file.write(data[:_HEADER])
+    if dpi is not None:
+        per_metre = round(dpi / 0.0254)
+        putchunk(file, b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1))
+    for kind, chunk, *_ in info.chunks:
+        putchunk(file, kind, chunk)
+    file.write(data[_HEADER:])
+    return file.getvalue()
+
+
+def _compressed(pixels: np.ndarray) -> bytes:
+    """The file without notes."""
+    import cv2
+
+    clear = pixels.shape[2] == 4 and not (pixels[..., 3] == 255).all()
+    order = cv2.COLOR_RGBA2BGRA if clear else cv2.COLOR_RGBA2BGR if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    # Of a photograph under a heatmap these make files as small as zlib's sixth level does, in an eighth of its time.
+    quick = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH]
+    quick += [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    data: bytes = cv2.imencode(".png", cv2.cvtColor(pixels, order), quick)[1].tobytes()
+    return data
