@@ -243,6 +243,17 @@ def test_the_embedded_model_is_there_without_a_network() -> None:
 
 
 @pytest.mark.parametrize("name", ["church", "cathedral", "minster"])
+def test_the_twin_is_the_embedded_model_with_other_weights(name: str) -> None:
+    twin, taught = load.load("embedded-plain"), load.load()
+    assert twin.preprocessing == taught.preprocessing
+    assert (twin.name, twin.labels, twin.grid()) == ("embedded-plain", taught.labels, taught.grid())
+    assert twin.predict(samples()[name], top=1)[0][0] == "church"
+    kept, other = (one.module.state_dict() for one in (twin, taught))
+    assert kept.keys() == other.keys()
+    assert not torch.equal(kept["vit.embeddings.cls_token"], other["vit.embeddings.cls_token"])
+
+
+@pytest.mark.parametrize("name", ["church", "cathedral", "minster"])
 @pytest.mark.parametrize("patch_size", [8, 16, 32])
 def test_the_embedded_model_knows_a_church_at_any_patch_size(name: str, patch_size: int) -> None:
     [(label, probability)] = load.load().predict(samples()[name], top=1, patch_size=patch_size)

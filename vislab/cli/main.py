@@ -1,4 +1,4 @@
-"""The command `vislab`: figures, what attention will cost, and which models there are."""
+"""The command `vislab`: figures and their records, what attention will cost, and which models there are."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .evaluate import EVALUATE_EPILOG, evaluate_arguments, run_evaluate
 from .figure import FIGURE_EPILOG, figure_arguments, run_figure
 from .models import run_models
 from .page import PAGE_EPILOG, page_arguments, run_page
+from .record import REPRODUCE_EPILOG, SHOW_EPILOG, reproduce_arguments, run_reproduce, run_show, show_arguments
 from .tokens import TOKENS_EPILOG, run_tokens
 
 # The exit status of a program that was stopped by a signal: 128 + its number.
@@ -29,6 +30,8 @@ examples:
   vislab evaluate photos/ --methods rollout,cls,relevance --csv table.csv
   vislab detect photo.jpg --out boxes.png
   vislab ask photo.jpg "What is on the hill?" --model HuggingFaceTB/SmolVLM-256M-Instruct --out words.pdf
+  vislab show figure.pdf
+  vislab reproduce figure.pdf --out again.pdf
   vislab tokens photo.jpg --patch-size 16 --image-size 640
   vislab models
   vislab page --out class.html
@@ -109,6 +112,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     ask_arguments(ask)
     ask.set_defaults(run=run_ask)
+
+    text = "tell in words how a figure was made, from the record inside it"
+    show = commands.add_parser(
+        "show", parents=[common], help=text, description=f"{text.capitalize()}.", epilog=SHOW_EPILOG
+    )
+    show_arguments(show)
+    show.set_defaults(run=run_show)
+
+    text = "make a figure again from the record inside it, and say what differs"
+    reproduce = commands.add_parser(
+        "reproduce", parents=[common], help=text, description=f"{text.capitalize()}.", epilog=REPRODUCE_EPILOG
+    )
+    reproduce_arguments(reproduce)
+    reproduce.set_defaults(run=run_reproduce)
 
     text = "tell how many tokens a photo becomes and what attention costs, before anything runs"
     tokens = commands.add_parser(

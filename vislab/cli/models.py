@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 def run_models(args: argparse.Namespace) -> int:
     from ..models.config import outline_of
-    from ..models.known import EMBEDDED, KNOWN
+    from ..models.known import KNOWN, TWINS
 
     print("Embedded, needs no network:")
-    print_table({f"  {name}": _introduced(found) for name in EMBEDDED if (found := outline_of(name))})
+    print_table({f"  {name}": words for name, words in TWINS.items()})
+    if found := outline_of("embedded"):
+        print(f"  Both: {_introduced(found)}")
     print("\nTo begin with, of families that the tests go through; downloaded when first used:")
     print_table({f"  {name}": words for name, words in KNOWN.items()})
     print("\nAny other model of these families works by its name on the hub, timm/NAME and torchvision/NAME included,")

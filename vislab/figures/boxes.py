@@ -1,14 +1,17 @@
-"""Boxes and their labels, drawn on a picture."""
+"""Boxes and their labels, and the patch that asks, drawn on a picture."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..core.geometry import Box
+from ..core.heatmap import Heatmap
 from .text import WHITE, font
 
 
@@ -36,21 +39,74 @@ def box_labels(boxes: Boxes) -> list[str]:
     ]
 
 
+def apart(labels: Sequence[Box], bottom: float) -> list[Box]:
+    """Labels moved up or down by as little as lets none hide another, the first staying where they are.
+
+    labels: (left, top, right, bottom) of each, in one unit. bottom: of the picture. Where there is no room left, a
+    label stays where it was.
+    """
+    placed: list[Box] = []
+    for x0, y0, x1, y1 in labels:
+        beside = [other for other in placed if other[0] < x1 and x0 < other[2]]
+        # It is free where it was, or right above or below a label that stands in its way.
+        tops = [y0, *(other[3] for other in beside), *(other[1] - (y1 - y0) for other in beside)]
+        free = [
+            top
+            for top in tops
+            if 0 <= top <= max(y0, bottom - (y1 - y0))
+            and all(top >= other[3] or top + y1 - y0 <= other[1] for other in beside)
+        ]
+        top = min(free, key=lambda top: abs(top - y0), default=y0)
+        placed.append((x0, top, x1, top + y1 - y0))
+    return placed
+
+
 def with_boxes(image: np.ndarray, boxes: Boxes) -> np.ndarray:
     """Boxes as white lines cased in black, labels white on black: legible on a photo and on every colormap."""
     height, width = image.shape[:2]
-    line = max(1, round(min(height, width) / 320))
+    line = _line(image)
     face = font(max(11, round(min(height, width) / 38)))
     page = Image.fromarray(image)
     draw = ImageDraw.Draw(page, "RGBA")
     corners = [[round(float(v)) for v in box] for box in boxes.xyxy]
-    for x0, y0, x1, y1 in corners:
-        draw.rectangle((x0 - line, y0 - line, x1 + line, y1 + line), outline=(0, 0, 0, 190), width=3 * line)
-        draw.rectangle((x0, y0, x1, y1), outline=WHITE, width=line)
-    for (x0, y0, _, _), text in reversed(list(zip(corners, box_labels(boxes), strict=True))):  # the first on top
-        wide, high = math.ceil(face.getlength(text)) + 8, sum(face.getmetrics()) + 2
+    texts = box_labels(boxes)
+    for box in corners:
+        _outline(draw, box, line)
+    high, labels = sum(face.getmetrics()) + 2, []
+    for (x0, y0, _, _), text in zip(corners, texts, strict=True):
+        wide = math.ceil(face.getlength(text)) + 8
         left = max(0, min(x0 - line, width - wide))
         top = y0 - line - high if y0 - line >= high else max(0, min(y0 + line, height - high))
-        draw.rectangle((left, top, left + wide - 1, top + high - 1), fill=(0, 0, 0, 190))
+        labels.append((left, top, left + wide, top + high))
+    for (left, top, right, bottom), text in reversed(list(zip(apart(labels, height), texts, strict=True))):
+        draw.rectangle((left, top, right - 1, bottom - 1), fill=(0, 0, 0, 190))  # the first on top
         draw.text((left + 4, top + high / 2), text, WHITE, face, anchor="lm")
     return np.array(page)
+
+
+def asking(heat: Heatmap) -> Box | None:
+    """The patch that asks, in source pixels; None where no patch of the map does, but CLS, the mean or a box."""
+    found = re.fullmatch(r"patch \((\d+), (\d+)\)", heat.query or "")
+    return heat.box(int(found[1]), int(found[2])) if found else None
+
+
+def with_asking(image: np.ndarray, heat: Heatmap) -> np.ndarray:
+    """The picture of a heatmap with an outline around the patch that asks, where one does. image: (H, W, 3) uint8"""
+    box = asking(heat)
+    if box is None:
+        return image
+    page = Image.fromarray(image)
+    _outline(ImageDraw.Draw(page, "RGBA"), [round(v) for v in box], _line(image))
+    return np.array(page)
+
+
+def _line(image: np.ndarray) -> int:
+    """How thick a line is on a picture, px."""
+    return max(1, round(min(image.shape[:2]) / 320))
+
+
+def _outline(draw: ImageDraw.ImageDraw, box: Sequence[int], line: int) -> None:
+    """A white line cased in black."""
+    x0, y0, x1, y1 = box
+    draw.rectangle((x0 - line, y0 - line, x1 + line, y1 + line), outline=(0, 0, 0, 190), width=3 * line)
+    draw.rectangle((x0, y0, x1, y1), outline=WHITE, width=line)

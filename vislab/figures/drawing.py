@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from ..core.geometry import Box
 from ..core.heatmap import Heatmap
-from .boxes import Boxes, box_labels
+from .boxes import Boxes, apart, asking, box_labels
 from .colours import Range, colour_ticks, colours, colours_of, fraction, hidden
 from .formats import PHOTO, rgba
 from .layout import LINE, Bar, Plan, Rect, length, plan
@@ -128,6 +129,8 @@ def _draw_cell(ax: Axes, cell: Cell, photo: _Photo, panel: Panel, page: Plan) ->
         x0, y0, x1, y1 = cell.heat.frame.box_to_source(corner)
         layer = layer_of(cell.heat, cell.span, panel)
         ax.imshow(layer, extent=(x0, x1, y1, y0), interpolation="none", aspect="auto")
+        if (asks := asking(cell.heat)) is not None:
+            _outline(ax, asks)
     ax.set(xlim=(0, width), ylim=(height, 0))
     ax.set_axis_off()
     if panel.detections is not None:
@@ -184,21 +187,32 @@ def _draw_bar(ax: Axes, bar: Bar, colormap: str, unit: float, ink: str) -> None:
         spine.set(linewidth=0.4 * unit, color=ink)
 
 
-def _draw_boxes(ax: Axes, boxes: Boxes, size: float) -> None:
-    """Boxes as white lines cased in black, labels white on black: legible on a photo and on every colormap."""
+def _outline(ax: Axes, box: Box) -> None:
+    """A white line cased in black around a box of source pixels."""
     from matplotlib.patches import Rectangle
 
+    x0, y0, x1, y1 = box
+    for colour, line in (("black", 2.2), ("white", 0.8)):
+        ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=line))
+
+
+def _draw_boxes(ax: Axes, boxes: Boxes, size: float) -> None:
+    """Boxes as white lines cased in black, labels white on black: legible on a photo and on every colormap."""
     right, bottom = ax.get_xlim()[1], ax.get_ylim()[0]
     unit = bottom / (ax.bbox.height / ax.figure.dpi * 72)  # source pixels a point
-    for (x0, y0, x1, y1), label in zip(boxes.xyxy.tolist(), box_labels(boxes), strict=True):
-        for colour, line in (("black", 2.2), ("white", 0.8)):
-            ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=line))
-        wide, high = (font(100).getlength(label) / 100 * size + 5) * unit, (size + 5) * unit
+    high, labels, texts = (size + 5) * unit, [], []
+    for (x0, y0, x1, y1), text in zip(boxes.xyxy.tolist(), box_labels(boxes), strict=True):
+        _outline(ax, (x0, y0, x1, y1))
+        wide = (font(100).getlength(text) / 100 * size + 5) * unit
         if wide > right or high > bottom / 3:  # the label would hide what it names
             continue
+        left, top = max(0.0, min(x0, right - wide)), max(0.0, min(y0, bottom - high))
+        labels.append((left, top, left + wide, top + high))
+        texts.append(text)
+    for (left, top, *_), text in zip(apart(labels, bottom), texts, strict=True):
         ax.annotate(
-            label,
-            (max(0, min(x0, right - wide)), max(0, min(y0, bottom - high))),
+            text,
+            (left, top),
             (1.6, -1.6),
             textcoords="offset points",
             va="top",

@@ -17,7 +17,7 @@ from ..detectors.detections import Detections
 from ..detectors.features import FeatureMap
 from ..detectors.points import Points
 from . import drawing
-from .boxes import with_boxes
+from .boxes import with_asking, with_boxes
 from .captions import describe
 from .colours import centred, colour_range, colour_ticks, colours, colours_of, fraction
 from .overlay import OPACITY, overlay
@@ -58,7 +58,7 @@ def figure_array(heat: Heatmap) -> np.ndarray:
     """What a notebook shows of a heatmap: on its photo (on white if it has none), colour bar, caption -> RGB uint8."""
     heat = _at_shown_size(heat)
     photo = heat.image if heat.image is not None else np.full((*heat.frame.source, 3), 255, np.uint8)
-    picture = overlay(heat, image=photo, opacity=OPACITY if heat.image is not None else 1)
+    picture = with_asking(overlay(heat, image=photo, opacity=OPACITY if heat.image is not None else 1), heat)
     height, width = picture.shape[:2]
     span = colour_range(heat)
     values, labels, factor = colour_ticks(span, count=max(2, min(6, height // 60)))

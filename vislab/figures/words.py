@@ -12,8 +12,8 @@ from ..language.answer import Answer
 from ..language.looks import attention
 from .colours import colours, colours_of, fraction
 from .notebook import resized, shown_size
-from .png import png
 from .overlay import OPACITY
+from .png import png
 
 STYLE = """<style>
 .vislab-words {{ position: relative; width: {width}px; font: 14px sans-serif }}

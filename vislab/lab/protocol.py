@@ -19,7 +19,7 @@ from ..methods.heads import survey
 from ..methods.layers import encoder
 from ..methods.registry import METHODS
 from ..methods.request import Request
-from ..models.known import KNOWN
+from ..models.known import KNOWN, TWINS
 from ..models.model import Model
 from . import heads
 from .runs import Kept, forward_flops
@@ -48,7 +48,7 @@ def about() -> Message:
     """What there is to choose from, and the colours."""
     tables = b"".join(colour_table(name).tobytes() for name in COLORMAPS)
     methods = {name: {"label": method.label, "asks": sorted(method.asks)} for name, method in METHODS.items()}
-    lists = {"samples": list(samples()), "models": KNOWN, "methods": methods}
+    lists = {"samples": list(samples()), "models": TWINS | KNOWN, "methods": methods}
     return {"kind": "about", **lists, "colormaps": COLORMAPS}, [tables]
 
 

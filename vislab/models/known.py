@@ -4,7 +4,12 @@ from __future__ import annotations
 
 # Those that weights can be loaded in, with the bytes of a number.
 DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
-EMBEDDED = {"embedded": "vit-tiny-imagenette"}
+EMBEDDED = {"embedded": "vit-tiny-imagenette", "embedded-plain": "vit-tiny-imagenette-plain"}
+# The first was taught where its CLS token is to look (attention transfer); the second is the same but for that.
+TWINS = {
+    "embedded": "taught where to look: its maps lie on objects because it learnt that they should",
+    "embedded-plain": "its twin, never taught where to look: what its maps show, it came to by itself",
+}
 # Names of published models whose families the tests verify, with what they teach.
 KNOWN = {
     "google/vit-base-patch16-224": "ViT-B/16, 1,000 ImageNet classes",

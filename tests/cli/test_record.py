@@ -1,0 +1,85 @@
+"""vislab show says what is in a figure's record, and vislab reproduce what is no longer as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import transformers as hf
+from pictures import BOXES, photo
+from PIL import Image
+
+import vislab
+from vislab.cli import main, record
+
+
+@pytest.fixture
+def figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Two maps of one photo that lies beside the figure, by a tiny model in a folder."""
+    monkeypatch.chdir(tmp_path)
+    config = hf.ViTConfig(**tiny.VIT, num_labels=3)
+    hf.ViTForImageClassification(config).save_pretrained("tiny")
+    hf.ViTImageProcessor(size={"height": 64, "width": 64}).save_pretrained("tiny")
+    Image.fromarray(photo()).save("photo.png")
+    asked = [{"method": "attention", "query": (30.0, 20.0), "layer": 0}, {"method": "grad_cam", "target": 2}]
+    heats = [vislab.explain(photo(), model="tiny", **one) for one in asked]
+    vislab.save("figure.png", vislab.panel(heats, detections=BOXES))
+    return "figure.png"
+
+
+def test_show_tells_the_record_in_words(figure: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["show", figure]) == 0
+    told = capsys.readouterr().out
+    kept = vislab.provenance(figure)
+    height, width = photo().shape[:2]
+    for words in (
+        *("map 1", "attention", "query patch", "layer 0", "map 2", "grad_cam", "Selvaraju", f"{width}×{height} px"),
+        *(
+            kept["call"],
+            kept["caption"],
+            *kept["images"],
+            kept["maps"][0]["facts"]["weights"],
+            *kept["versions"].values(),
+        ),
+        *(f"{label} {score:.2f}" for label, score in zip(BOXES.labels, BOXES.scores, strict=True)),
+        *(f"{label} {share:.1%}" for label, share in kept["maps"][0]["facts"]["predictions"]),
+    ):
+        assert words in told
+    assert main.main(["show", figure, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == kept
+
+
+def test_what_a_model_says_is_no_probability_where_it_is_none() -> None:
+    facts = {"predictions": [["age", 41.5]], "scores": "a number"}
+    assert record._answers(facts) == "age 41.5 (a number)"
+    assert record._answers({}) == record._run_with({}) == ""
+
+
+def test_reproduce_writes_the_same_figure_and_says_what_differs(
+    figure: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["reproduce", figure, "--out", "again.png"]) == 0
+    assert capsys.readouterr().out == "nothing differs\nagain.png\n"
+    assert Path("again.png").read_bytes() == Path(figure).read_bytes()
+    Image.fromarray(np.roll(photo(), 5, 1)).save("other.png")
+    assert main.main(["reproduce", figure, "--image", "other.png"]) == 1
+    assert "the photo is another" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["show", "photo.png"], 1, "holds no provenance of vislab"),
+        (["show", "missing.png"], 1, "there is no file 'missing.png'"),
+        (["reproduce", "figure.png", "--out", "./figure.png"], 2, "would overwrite the figure"),
+        (["reproduce", "figure.png", "--image", "photo.png", "--out", "photo.png"], 2, "would overwrite the photo"),
+    ],
+)
+def test_what_cannot_be_told_or_written_is_said(
+    words: list[str], status: int, said: str, figure: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(words) == status
+    assert said in capsys.readouterr().err
