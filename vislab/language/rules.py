@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..core.geometry import Frame, Grid
-from ..models.preprocessing import of_processor
+from ..models.processor import of_processor
 from .places import ImagePlaces, View, raster, tiles
 
 
