@@ -37,7 +37,7 @@ def _compressed(pixels: np.ndarray) -> bytes:
 
     clear = pixels.shape[2] == 4 and not (pixels[..., 3] == 255).all()
     order = cv2.COLOR_RGBA2BGRA if clear else cv2.COLOR_RGBA2BGR if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    # Of a photograph under a heatmap these make files as small as zlib's sixth level does, in an eighth of its time.
+    # Of a photograph under a heatmap: files about as small as those of zlib's sixth level, in a seventh of the time.
     quick = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH]
     quick += [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     data: bytes = cv2.imencode(".png", cv2.cvtColor(pixels, order), quick)[1].tobytes()
