@@ -87,7 +87,9 @@ def of_transformers(name: str, where: str, processor: Any = None) -> Model:
             if config.model_type == "vit_mae":
                 config.mask_ratio = 0.0
             architecture = (config.architectures or [""])[0]
-            whole = architecture.endswith(("ForImageClassification", "WithTeacher", "ForObjectDetection"))
+            whole = architecture.endswith(
+                ("ForImageClassification", "WithTeacher", "ForObjectDetection", "ForImageTextRetrieval")
+            )
             module = _weighted(part(architecture if whole else "AutoModel"), where, config=config)
             if processor is None:
                 processor = _processor(name, where)
