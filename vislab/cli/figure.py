@@ -88,7 +88,7 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--target",
         metavar="CLASS|TEXT",
-        help="what a method for one class explains, by name or index (default: predicted); of an image-text model any text",
+        help="what a method for one class explains, by name or index (default: predicted); of CLIP and its kin a text",
     )
     group.add_argument(
         "--patch", type=cell, metavar="ROW,COL", help="attending patch, counted from 0,0 (default: CLS attends)"
