@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -241,7 +242,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         examples = re.findall(r"^  vislab (.+)$", succeeds(capsys, command, "--help"), re.MULTILINE)
         assert examples
         for example in examples:
-            main._parser().parse_args(example.replace("'", "").split())
+            main._parser().parse_args(shlex.split(example))
 
 
 # ---- what goes wrong ----

@@ -25,6 +25,22 @@ def test_queries_keys_and_scale_make_the_attention() -> None:
             assert torch.allclose(again, cap.attention(site, slice(None)), atol=1e-5)
 
 
+def test_values_are_kept_where_gradients_are_asked_for() -> None:
+    model = vit()
+    with vislab.capture(model, gradients=True) as cap, torch.enable_grad():
+        model(image())
+    made: list[Tensor] = []
+    model.layers[-1].attention.o_proj.register_forward_pre_hook(lambda module, args: made.append(args[0]))
+    with torch.no_grad():
+        model(image())
+    site = cap.layers[-1]
+    assert torch.allclose((cap.attention(site, slice(None)) @ site.v).transpose(1, 2).flatten(2), made[0], atol=1e-5)
+    with pytest.raises(
+        ValueError, match=r"values are kept where gradients are asked for: capture\(module, gradients=T"
+    ):
+        _ = read(model).layers[-1].v
+
+
 def test_of_a_pooling_head_and_an_encoder_only_the_encoder_has_layers() -> None:
     cap = read(FAMILIES["SigLIP, vision"].model(), FAMILIES["SigLIP, vision"].inputs())
     assert [site.name for site in cap.layers] == list(cap.sites)[:2]

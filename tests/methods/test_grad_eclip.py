@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 import torch.nn.functional as F
+import transformers as hf
 import wording
 from models.test_model import photo
 from torch import Tensor
@@ -62,3 +64,6 @@ def test_it_is_refused_where_no_cls_is_read_or_no_keys_are_known() -> None:
         model = vislab.load(wording.make(family), processor=wording.processor())
         with pytest.raises((ValueError, vislab.AttentionRefused), match=words):
             vislab.explain(IMAGE, model=model, method="grad_eclip", target="a red door")
+    beit = hf.BeitForImageClassification(hf.BeitConfig(**tiny.VIT, num_labels=5, use_mean_pooling=True))
+    with pytest.raises(ValueError, match=r"the score reads nothing of CLS at .*: take method='legrad'"):
+        vislab.explain(IMAGE, model=tiny.roughened(beit), method="grad_eclip", target=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import time
 from typing import Any
 
@@ -209,3 +211,29 @@ def test_the_experiment_costs_little_beside_a_forward() -> None:
         forward = min(took(lambda: module(pixels)) for _ in range(3))
     alone = took(lambda: places(module, (224, 224), {}))
     assert alone < 0.15 * forward  # 5 % where nothing else runs beside it
+
+
+class Summed(nn.Module):
+    """A convolutional stem whose cells attend to each other beside their mean, as in the ResNets of CLIP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sides = [3, 16, 16, 16]
+        self.stem = nn.Sequential(*(nn.Conv2d(a, b, 3, 2, 1) for a, b in itertools.pairwise(sides)))
+        self.places = nn.Parameter(torch.randn(50, 16))
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        cells = self.stem(pixels).flatten(2).mT
+        tokens = torch.cat([cells.mean(1, keepdim=True), cells], 1) + self.places
+        return self.attention(tokens, tokens, tokens)[0][:, 0]
+
+
+def test_a_token_that_sums_up_the_others_is_no_patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    module = Summed().eval()
+    with pytest.raises(Lost, match=r"its 50 tokens see more than a patch each, and the pixels of patch \(\d, \d"):
+        places(module, (56, 56), {})
+    monkeypatch.setattr("vislab.models.places._check_by_light", lambda *_: None)
+    found = places(copy.deepcopy(module), (56, 56), {})
+    assert found.grid.patches == 50  # what they would be taken for

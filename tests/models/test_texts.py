@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import vislab
 from vislab.methods import registry
+from vislab.models.image_text import image_text
 from vislab.models.model import Model
 
 IMAGE = photo((50, 70))
@@ -170,6 +171,15 @@ def test_what_is_no_text_for_the_model_is_refused(text: Any, words: str) -> None
     assert tiny.fingerprint(module) == before
 
 
+def test_the_latest_texts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, runs = loaded(), []
+    monkeypatch.setattr("vislab.models.texts._REMEMBERED", 2)
+    model.module.model.text_model.register_forward_hook(lambda *_: runs.append(1))  # type: ignore[union-attr]
+    for labels in (["a"], ["red"], ["door"], ["door"], ["a"]):
+        model.read(labels)
+    assert len(runs) == 3 + 4
+
+
 def test_labels_are_texts_that_differ() -> None:
     model = loaded()
     with pytest.raises(ValueError, match="labels names 'a fish' twice"):
@@ -185,6 +195,11 @@ def test_labels_are_texts_that_differ() -> None:
 
 
 def test_models_without_a_text_tower_say_so() -> None:
+    llava = hf.LlavaConfig(
+        vision_config=hf.CLIPVisionConfig(**tiny.VIT),
+        text_config=hf.LlamaConfig(**tiny.SIZE, vocab_size=9, num_key_value_heads=4),
+    )
+    assert image_text(hf.LlavaModel(llava)) is None
     vit = vislab.load(tiny.make("ViT classifier"))
     with pytest.raises(
         ValueError, match=r"no class 'a LABEL_1': give .* no text tower that vislab reads; did you mean"

@@ -38,6 +38,7 @@ examples:
   vislab figure photo.jpg --method cls --layer 11 --head 2 --out head.png
   vislab figure photo.jpg --method attention --layer mean --patch 4,9 --out patch.png
   vislab figure photo.jpg --method relevance --target church --out church.pdf
+  vislab figure photo.jpg --model openai/clip-vit-base-patch16 --method legrad --target "a red door" --out door.pdf
   vislab figure photo.jpg --patch-size 8 --attention-scale 0:0.5,11:2 --out values.npz
   vislab figure 'photos/*.jpg' --model facebook/dinov2-small --image-size 336x448 --out figures/
   vislab figure photos/ --out figures/ --width column --beside npz --csv table.csv
@@ -93,7 +94,9 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
         help="one head, or how they are fused (default: mean)",
     )
     group.add_argument(
-        "--target", metavar="CLASS", help="what a method for one class explains, by name or index (default: predicted)"
+        "--target",
+        metavar="CLASS|TEXT",
+        help="what a method for one class explains, by name or index (default: predicted); of CLIP and its kin a text",
     )
     group.add_argument(
         "--patch", type=cell, metavar="ROW,COL", help="attending patch, counted from 0,0 (default: CLS attends)"

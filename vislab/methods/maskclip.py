@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..engine.site import AttentionRefused
 from .blocks import blocks
 from .probe import Probe
-from .question import Answer, Question, check_tokens
+from .question import Answer, Question, tokens_given
 
 
 @torch.no_grad()
@@ -42,8 +42,7 @@ def _each_alone(probe: Probe, path: str) -> Iterator[None]:
     grid = probe.grid
 
     def apart(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        tokens = next(x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim == 3)
-        check_tokens(tokens, grid)
+        tokens = tokens_given(args, kwargs, grid)
         alone = tokens[0, grid.patch_tokens, None]
         return tuple(alone if x is tokens else x for x in args), {
             name: alone if x is tokens else x for name, x in kwargs.items()

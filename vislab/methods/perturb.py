@@ -16,7 +16,7 @@ from ..models.feasible import squares
 from .feature_map import last_map, replaced
 from .layers import encoder
 from .probe import Probe
-from .question import Answer, Question, check_tokens
+from .question import Answer, Question, tokens_given
 from .request import layer_index
 
 _MANY = 1024  # patches: a forward for each would take too long, and one of them hides next to nothing
@@ -137,8 +137,7 @@ def _seen_as_image(attention: nn.Module, grid: Grid) -> Iterator[nn.Module]:
     seen = nn.Identity()
 
     def through(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        tokens = next(x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim == 3)
-        check_tokens(tokens, grid)
+        tokens = tokens_given(args, kwargs, grid)
         before, patches, after = tokens.split((grid.prefix, grid.patches, grid.suffix), 1)
         image = seen(patches.mT.unflatten(2, (grid.rows, grid.cols)))
         replaced = torch.cat([before, image.flatten(2).mT, after], 1)

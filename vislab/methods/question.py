@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,3 +88,12 @@ def token_name(grid: Grid, token: int) -> str:
 def check_tokens(tokens: Tensor, grid: Grid) -> None:
     if tokens.ndim != 3 or tokens.shape[1] != grid.tokens:
         raise ValueError(f"{grid} were expected between the layers, not a tensor of shape {tuple(tokens.shape)}")
+
+
+def tokens_given(args: Iterable[Any], kwargs: Mapping[str, Any], grid: Grid) -> Tensor:
+    """The tokens among what a module is given. Raises ValueError where there are none of the grid's."""
+    found = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim == 3), None)
+    if found is None:
+        raise ValueError(f"{grid} were expected between the layers, and no row of tokens enters one of them")
+    check_tokens(found, grid)
+    return found

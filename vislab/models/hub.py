@@ -89,7 +89,13 @@ def of_transformers(name: str, where: str, processor: Any = None) -> Model:
                 config.mask_ratio = 0.0
             architecture = (config.architectures or [""])[0]
             whole = architecture.endswith(
-                ("ForImageClassification", "ForVideoClassification", "WithTeacher", "ForObjectDetection")
+                (
+                    "ForImageClassification",
+                    "ForVideoClassification",
+                    "WithTeacher",
+                    "ForObjectDetection",
+                    "ForImageTextRetrieval",
+                )
             )
             module = weighted(part(architecture if whole else "AutoModel"), where, config=config)
             if processor is None:

@@ -297,7 +297,7 @@ class Model(Outline):
             return
         with self.lock, evaluating(self.module):
             pixels = noise(self.module, self.own_size, 0)
-            self.texts.prove(self.module, pixels, self._arguments(self.own_size, self.grid(self.own_size)), texts[0])
+            self.texts.prove(self.module, pixels, arguments(self.module, 0, interpolated=False), texts[0])
             self.texts.embeddings(self.module, texts)
 
     def _names_nothing(self) -> str:

@@ -295,7 +295,26 @@ def _centred(look: Look) -> tuple[Grid, tuple[float, float]]:
             )
         found.append((patch, 0.0 if abs(corner) < patch / 4 else float(round(corner))))
     (tall, top), (wide, left) = found
-    return Grid(*shape, (tall, wide), first, len(tokens) - first - count), (top, left)
+    grid = Grid(*shape, (tall, wide), first, len(tokens) - first - count)
+    _check_by_light(look, grid, (top, left))
+    return grid, (top, left)
+
+
+def _check_by_light(look: Look, grid: Grid, corner: tuple[float, float]) -> None:
+    """Raise Lost where the pixels of a patch change another token most than the patch's own or one beside it.
+
+    A token that sums up the others, as in CLIP's ResNets, would else be taken for a patch.
+    """
+    for row, col in {(grid.rows * k // 4, grid.cols * j // 4) for k in (1, 3) for j in (1, 3)}:
+        y, x = (max(0, round(c) + i * p) for c, i, p in zip(corner, (row, col), grid.patch, strict=True))
+        other = look.pixels.clone()
+        other[..., y : y + grid.patch[0], x : x + grid.patch[1]] += 3
+        most = divmod(int(look.moved(other)[grid.patch_tokens].argmax()), grid.cols)
+        if abs(most[0] - row) > 1 or abs(most[1] - col) > 1:
+            raise Lost(
+                f"its {grid.tokens} tokens see more than a patch each, and the pixels of patch ({row}, {col}) of "
+                f"{grid.rows} × {grid.cols} change patch {most} most"
+            )
 
 
 def _halves(profile: np.ndarray, parts: int) -> list[np.ndarray]:
