@@ -120,7 +120,7 @@ def random_vit(**given: Any) -> vislab.Model:
     [
         {"hidden_size": 16, "num_attention_heads": 1, "num_labels": 2},
         {"hidden_size": 40, "num_attention_heads": 5, "num_labels": 8, "layer_norm_eps": 1e-6},
-        {"hidden_size": 48, "num_attention_heads": 2, "intermediate_size": 24, "num_labels": 1000, "patch_size": 32},
+        {"hidden_size": 48, "num_attention_heads": 2, "intermediate_size": 24, "num_labels": 1000, "patch_size": 8},
         {
             "hidden_size": 384,
             "num_attention_heads": 6,

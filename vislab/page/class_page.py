@@ -59,7 +59,7 @@ def class_page(
 
     images: photographs that the page brings, as `load_image` takes them; by default those that come with vislab, with
     their credits. model: as `load` takes it; a ViTForImageClassification of transformers, up to ViT-Small. weights:
-    "int8" or "float16"; of the embedded model the page has 7.6 MB, or 14 MB. Returns the path.
+    "int8" or "float16"; of the embedded model the page has 7.7 MB, or 14.3 MB. Returns the path.
 
     The page shows attention of any patch, layer and head, rollout, and the lens, of a pupil's own photograph, at patch
     sizes from 56 to 8 px; it has nine guided steps and a quiz. Raises ValueError for a model that it cannot run, with

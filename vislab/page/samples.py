@@ -45,9 +45,10 @@ def brought(images: Sequence[Any] | None) -> list[Sample]:
     for number, image in enumerate(images, 1):
         path = Path(image) if isinstance(image, str | os.PathLike) else None
         stem = path.stem if path else f"photo {number}"
+        jpeg = _jpeg(load_image(image))
         title, credit = (credit_of(path) if path else None) or (stem, "")
         name = stem if stem not in [one.name for one in made] else f"{stem} {number}"
-        made.append(Sample(name, title, credit, _jpeg(load_image(image))))
+        made.append(Sample(name, title, credit, jpeg))
     return made
 
 
