@@ -86,6 +86,7 @@ UNFIT = {
     "not the logits of classes": lambda: vit(problem_type="multi_label_classification"),
     "by stretch and bicubic": lambda: vit(ViTImageProcessor(resample=3)),
     "its weights are others, such as vit.layers.0.attention.k_proj.bias": lambda: vit(qkv_bias=False),
+    "patches of 4 px are not 8 to 56 px wide": lambda: vit(patch_size=4, image_size=224),
     "not square": lambda: vit(ViTImageProcessor(size={"height": 448, "width": 448})),
 }
 

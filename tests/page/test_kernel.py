@@ -89,6 +89,7 @@ def check(
     assert np.abs(found["rollout"] - rollout).max() <= tight
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patch", PATCHES)
 def test_logits_attention_and_rollout_are_those_of_torch(
     embedded: tuple[vislab.Model, kernel.Kernel], patch: int

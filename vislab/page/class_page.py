@@ -19,14 +19,13 @@ from ..core.files import check_folder, write
 from . import script
 from .quantise import Weights, check_weights, packed
 from .samples import Sample, brought
-from .weights import ENDS, Form, form_of, tensors
+from .weights import ENDS, LARGEST, SMALLEST, Form, form_of, tensors
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ..models.model import Model
 
-SMALLEST, LARGEST = 8, 56  # px of a patch that the page offers
 HTML = """<!doctype html>
 <html lang="en">
 <head>
