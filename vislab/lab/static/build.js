@@ -90,7 +90,7 @@ function picturesOf(ui) {
   second.canvas.setAttribute("aria-hidden", "true");
   ui.panes = make("div", { className: "panes" }, first.box, second.box);
   ui.caption = make("p", { className: "caption", role: "status" });
-  ui.back = button("");
+  ui.back = button("back to what was exported");
   ui.unpin = Object.assign(button("back to CLS"), { title: "Escape on the photograph" });
   const incoming = field(ui, "incoming", check(), "who attends to it");
   const grid = field(ui, "grid", check(), "patch grid");
