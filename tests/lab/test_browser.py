@@ -582,6 +582,18 @@ def test_the_page_lives_without_network_and_python(browser: Browser, exported: P
         assert all(not np.array_equal(a, b) for a, b in pairwise(views))
         page.get_by_text("Taking patches away runs the model, which this page does not hold").wait_for()
         assert page.get_by_role("button", name="play").is_disabled()
+        assert page.locator("header h1").inner_text().endswith("above a lawn · rollout: all layers")
+        assert "Gary Todd" in page.locator("header p").inner_text()
+        page.get_by_text("not measured of this layer").wait_for()
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        page.mouse.click(box["x"] + box["width"] * 7.5 / 14, box["y"] + box["height"] * 6.5 / 14)
+        page.mouse.move(1, 1)
+        page.locator("figcaption", has_text="what patch 6, 7 attends to").first.wait_for()
+        back = page.get_by_role("button", name="back to rollout")
+        back.click()
+        page.locator("figcaption", has_text="rollout of CLS").first.wait_for()
+        assert back.is_disabled()
         assert errors == []
         assert [url.partition(":")[0] for url in asked] == ["file", "blob"]
     finally:

@@ -67,14 +67,6 @@ def test_two_pages_of_the_same_are_the_same(tmp_path: Path) -> None:
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_all_samples_have_a_title_and_a_credit() -> None:
-    from vislab.page.samples import _credits
-
-    credits = _credits()
-    assert set(credits) == set(vislab.samples())
-    assert all(title and credit and "[" not in title + credit for title, credit in credits.values())
-
-
 def test_a_site_is_the_same_in_parts(tmp_path: Path) -> None:
     path = class_site(tmp_path / "deep" / "site", images=[PICTURE], model=vit())
     names = {one.name for one in path.parent.iterdir()}
@@ -94,6 +86,7 @@ UNFIT = {
     "not the logits of classes": lambda: vit(problem_type="multi_label_classification"),
     "by stretch and bicubic": lambda: vit(ViTImageProcessor(resample=3)),
     "its weights are others, such as vit.layers.0.attention.k_proj.bias": lambda: vit(qkv_bias=False),
+    "patches of 4 px are not 8 to 56 px wide": lambda: vit(patch_size=4, image_size=224),
     "not square": lambda: vit(ViTImageProcessor(size={"height": 448, "width": 448})),
 }
 

@@ -6,8 +6,12 @@ import base64
 import html
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from ..core.credits import credit_of
+from ..methods.registry import METHODS
+from ..models.outline import Outline
 from . import face
 from .protocol import Message, layer
 from .runs import Kept
@@ -31,10 +35,13 @@ main {{
   --jp-brand-color1: light-dark(#1565c0, #64b5f6);
 }}
 body {{ margin: 16px auto; max-width: 1200px; padding: 0 16px; background: Canvas; color: CanvasText; }}
+header h1 {{ font: 600 18px/1.4 system-ui, sans-serif; margin: 0; }}
+header p {{ font: 14px/1.4 system-ui, sans-serif; margin: 0 0 12px; }}
 {css}
 </style>
 </head>
 <body>
+<header><h1>{title}</h1><p>{words}</p></header>
 <main></main>
 <script type="application/json" id="held">{held}</script>
 <script type="application/json" id="module">{module}</script>
@@ -61,11 +68,26 @@ def small_layers(panes: Sequence[tuple[Kept, Any]]) -> list[Message]:
     return [layer(kept, index, small=True) for kept, index in indices]
 
 
-def page(title: str, state: Mapping[str, Any], messages: Sequence[Message], layers: Sequence[Message]) -> str:
-    """One HTML file that needs neither network nor Python: the same face, fed with what a kernel would have said."""
+def page_words(model: Outline, method: str, image: object) -> tuple[str, str]:
+    """The title of a page, and what stands below it: the model, and the photograph with its credit, if it has one."""
+    label = METHODS[method].label if method in METHODS else method
+    seen, credit = credit_of(image) or (Path(image).stem if isinstance(image, str | Path) else "a photograph", "")
+    attends = f"{model.layers} layers of {model.heads} heads" if model.attends else "no attention that is one map"
+    by = f" Photograph: {credit}." if credit else ""
+    return f"{seen} · {label}", f"Model: {model.name}, {attends}.{by} Made with vislab; the model is not in this page."
+
+
+def page(
+    title: str, state: Mapping[str, Any], messages: Sequence[Message], layers: Sequence[Message], words: str = ""
+) -> str:
+    """One HTML file that needs neither network nor Python: the same face, fed with what a kernel would have said.
+
+    words: what stands below its title.
+    """
     held = {"state": dict(state), "messages": messages, "layers": layers}
     return PAGE.format(
         title=html.escape(title),
+        words=html.escape(words),
         css=face.style(),
         held=_json(held),
         module=_json(face.module()),

@@ -23,7 +23,7 @@ from ..methods.registry import METHODS
 from ..models import hub
 from ..models.cache import model_of
 from . import face, protocol, runs
-from .export_page import page, small_layers
+from .export_page import page, page_words, small_layers
 from .runs import Kept
 from .stage import NoBoxes, Stage, asked_of
 from .traits import DISPLAY, FAINTEST, FORWARD, READING, Settings
@@ -238,7 +238,8 @@ class Lab(Settings, anywidget.AnyWidget):
         if self._stage.worth.get("of") == asked_of(first):
             told += [message for method, message in self._stage.worth.items() if method != "of"]
         layers = small_layers([(shown.kept, shown.settings["layer"]) for shown in panes])
-        path.write_text(page(f"vislab: {first.heat.method}", state, told, layers), encoding="utf-8")
+        title, words = page_words(first.kept.model, first.heat.method, self.image)
+        path.write_text(page(title, state, told, layers, words), encoding="utf-8")
         return path
 
     def _ipython_display_(self) -> None:

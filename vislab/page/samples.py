@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import shown
-from ..core.files import assets
+from ..core.credits import credit_of
 from ..core.images import load_image, samples
 
 SIDE, QUALITY, MOST = 448, 85, 24  # px of the longer side; JPEG; photographs in one page
-# A row of the table in assets/images/README.md: file, what is seen, author, source, licence, change.
-_ROW = re.compile(r"^\| `(\w+)\.jpg` \| (.+?), \d+×\d+ \| (.+?) \| .+ \| (.+?) \| [^|]* \|$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -44,15 +41,14 @@ def brought(images: Sequence[Any] | None) -> list[Sample]:
         images = sorted(own.values(), key=lambda path: path.stem != "church")
     if not 0 < len(images) <= MOST:
         raise ValueError(f"a page brings 1 to {MOST} photographs, not {len(images)}")
-    credits = _credits()
     made: list[Sample] = []
     for number, image in enumerate(images, 1):
         path = Path(image) if isinstance(image, str | os.PathLike) else None
         stem = path.stem if path else f"photo {number}"
-        known = path is not None and own.get(stem) is not None and path.resolve() == own[stem].resolve()
-        title, credit = credits[stem] if known else (stem, "")
+        jpeg = _jpeg(load_image(image))
+        title, credit = (credit_of(path) if path else None) or (stem, "")
         name = stem if stem not in [one.name for one in made] else f"{stem} {number}"
-        made.append(Sample(name, title, credit, _jpeg(load_image(image))))
+        made.append(Sample(name, title, credit, jpeg))
     return made
 
 
@@ -64,10 +60,3 @@ def _jpeg(image: np.ndarray) -> bytes:
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=QUALITY, optimize=True)
     return file.getvalue()
-
-
-def _credits() -> dict[str, tuple[str, str]]:
-    """Name -> (what is seen, author and licence) of vislab's own photographs, from the table beside them."""
-    table = (assets() / "images" / "README.md").read_text(encoding="utf-8")
-    plain = [tuple(re.sub(r"\[([^]]*)\]\([^)]*\)| \[\d\]", r"\1", cell) for cell in row) for row in _ROW.findall(table)]
-    return {name: (title, f"{author}, {licence}") for name, title, author, licence in plain}

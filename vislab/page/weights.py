@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.checks import first_line
-
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..models.model import Model
 
 MOST = {"width": 384, "layers": 12}  # of ViT-Small; what is larger fits no page and no telephone
+
+SMALLEST, LARGEST = 8, 56  # px of a patch that the page offers
 
 # The tensors of a layer and of both ends, in the order of `Layer` and `Ends` in vit.c; q, k and v are one matrix.
 LAYER = (
@@ -109,12 +109,11 @@ def _unfit(model: Model) -> str:
         return f"its photographs are made ready by {how.mode} and {how.resample}, and the page stretches, bilinearly"
     if how.size != model.own_size or how.size[0] != how.size[1] or model.patch[0] != model.patch[1]:
         return "its input or its patches are not square"
+    if not SMALLEST <= model.patch[0] <= LARGEST or how.size[0] % model.patch[0]:
+        return f"its patches of {model.patch[0]} px are not {SMALLEST} to {LARGEST} px wide, or do not fill its input"
     if model.dim % (8 * model.heads) or int(getattr(config, "intermediate_size", 1)) % 8:
         return f"the width of its heads, {model.dim} / {model.heads}, is no multiple of 8"
-    try:
-        found, wanted = set(model.module.state_dict()), set(_names(model.layers))
-    except (RuntimeError, NotImplementedError) as error:  # weights that are not there
-        return first_line(error).rstrip(".")
+    found, wanted = set(model.module.state_dict()), set(_names(model.layers))
     if found != wanted:
         return f"its weights are others, such as {sorted(found ^ wanted)[0]}"
     return ""

@@ -23,6 +23,7 @@ export function build(root, page) {
   const ui = { out: {} };
   const parts = [topOf(ui), make("div", { className: "main" }, picturesOf(ui), sideOf(ui)), moreOf(ui)];
   root.replaceChildren(...parts);
+  ui.back.hidden = !page;
   if (page) {
     for (const name of ASKING) ui[name].parentNode.hidden = true;
     ui.compare.hidden = ui.export.hidden = true;
@@ -89,12 +90,13 @@ function picturesOf(ui) {
   second.canvas.setAttribute("aria-hidden", "true");
   ui.panes = make("div", { className: "panes" }, first.box, second.box);
   ui.caption = make("p", { className: "caption", role: "status" });
+  ui.back = button("back to what was exported");
   ui.unpin = Object.assign(button("back to CLS"), { title: "Escape on the photograph" });
   const incoming = field(ui, "incoming", check(), "who attends to it");
   const grid = field(ui, "grid", check(), "patch grid");
   const confidence = slider(ui, "minimum", "confidence", range(0.05, 0.95, 0.01), "confidence");
   const closer = field(ui, "two_stage", check(), "each box by itself");
-  return make("div", {}, ui.panes, ui.caption, row(incoming, grid, ui.unpin, confidence, closer));
+  return make("div", {}, ui.panes, ui.caption, row(incoming, grid, ui.unpin, ui.back, confidence, closer));
 }
 
 function sideOf(ui) {

@@ -6,7 +6,7 @@ import { codeOf } from "./files.js";
 import { showMethods } from "./methods.js";
 import { attentionFlops, forwardFlops, gridOf, mapBytes } from "./places.js";
 import { pause, showRemoval } from "./removal.js";
-import { layerIndex, now, sizesOf, statusOf } from "./settings.js";
+import { layerIndex, methodName, now, same, sizesOf, statusOf } from "./settings.js";
 import { amount, change, duration, factor, whole } from "./words.js";
 
 const MARKS = [640, 1024, 2048]; // px, input sizes on the parabola of costs
@@ -25,6 +25,7 @@ export function label(store, ui, controls) {
   ui.unpin.disabled = now(store, "query") === "cls";
   ui.minimum.parentNode.hidden = blind;
   ui.two_stage.parentNode.hidden = store.page ? !closer : blind;
+  if (store.page) showBack(store, ui);
   if (!shown) return;
   showTokens(store, ui, shown);
   showMeasures(store, ui, shown);
@@ -35,6 +36,15 @@ export function label(store, ui, controls) {
     showRemoval(store, ui, shown);
   }
   ui.call.textContent = codeOf(store);
+}
+
+/** Of a page: the way back to what was exported, and the methods where it holds some. */
+function showBack(store, ui) {
+  const { exported } = store.port;
+  const settings = Object.fromEntries(Object.keys(exported).map((name) => [name, now(store, name)]));
+  say(ui.back, `back to ${methodName(store, exported.method)}`);
+  ui.back.disabled = same(settings, exported, Object.keys(exported));
+  ui.every.hidden = Object.keys(store.state.maps).length === 0;
 }
 
 /** Sections that are shown while they are open; all methods are made while they are. */
@@ -96,6 +106,8 @@ function showMeasures(store, ui, shown) {
   const { plain } = store.state;
   if (!model.layers) return ui.measures.replaceChildren("This model has no attention that is one map over the image.");
   if (plain?.run !== run || plain.layer !== settings.layer) return ui.measures.replaceChildren("…");
+  if (store.page && now(store, "layer") !== settings.layer)
+    return ui.measures.replaceChildren("not measured of this layer");
   const sameInput = String(frame.model) === String(model.size); // else pixels of one are not those of the other
   const head = now(store, "head");
   const of = (list) => (typeof head === "number" ? list.at(head) : list.reduce((a, b) => a + b) / list.length);

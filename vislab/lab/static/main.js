@@ -77,15 +77,20 @@ export function mount(root, held) {
 
 function heldPort({ state, messages, layers }) {
   const listeners = {};
+  // As it was exported, in an order in which it can be set again: the method last.
+  const { attention_scale, layer, head, query, method } = state;
   const tell = (event, ...what) => {
     for (const listener of listeners[event] ?? []) listener(...what);
   };
   return {
+    exported: { attention_scale, layer, head, query, method },
     get: (name) => state[name] ?? null,
     set(name, value) {
       state[name] = value;
-      // The rollout is held as it was exported; a layer or a head of one's own choice is attention.
-      if (name === "layer" || name === "head") state.method = "cls";
+      // One map is held as it was exported; a layer, a head or a patch of one's own choice is attention, of one layer.
+      const pinned = name === "query" && value !== "cls";
+      if (name === "layer" || name === "head" || pinned) state.method = "cls";
+      if (pinned && state.layer === "mean") state.layer = -1;
     },
     save_changes: () => tell("change"),
     on: (event, listener) => {

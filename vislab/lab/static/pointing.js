@@ -12,6 +12,7 @@ export function bindPointing(store, ui) {
     canvas.addEventListener("click", (event) => choose(store, event));
   }
   ui.unpin.addEventListener("click", () => commit(store, { query: "cls" }));
+  ui.back.addEventListener("click", () => commit(store, store.port.exported));
 }
 
 /** Where a pointer is, source pixels. */

@@ -134,7 +134,7 @@ async function compute(app) {
     const found = await asked(app, { ...settings, ...given }, photo);
     return found && { ...found, photo, side: Math.floor(app.about.form.side / patch) };
   };
-  app.busy = true;
+  Object.assign(app, { busy: true, message: "" });
   draw(app);
   if (app.base?.key !== key || app.stale === photo || (lens >= 0 && app.base.lensOf !== lens)) {
     if (app.stale === photo) app.stale = null;

@@ -209,7 +209,7 @@ export const FACTS = {
     const sizes = Object.keys(app.about.form.sizes)
       .map(Number)
       .sort((a, b) => a - b);
-    const patch = sizes.find((one) => one > app.state.patch) ?? sizes.at(-2);
+    const patch = sizes.find((one) => one > app.state.patch) ?? sizes.at(-2) ?? app.state.patch;
     return same(app, { patch }, { patch, own: app.state.patch });
   },
 };

@@ -100,7 +100,7 @@ function buildHeld(app) {
   ui.heldFigure = make("figure", { className: "held" }, ui.heldWords, ui.heldCanvas);
   app.painters.push(() => {
     say(ui.hold, told(app, app.held ? "compareOff" : "compare"));
-    ui.heldFigure.hidden = !app.held;
+    ui.heldFigure.hidden = !app.held || app.state.mode !== "free";
     if (app.held) say(ui.heldWords, told(app, "heldTitle", app.held));
     ui.heldCanvas.setAttribute("aria-label", ui.heldWords.textContent);
   });
