@@ -77,3 +77,10 @@ def test_a_sentence_without_its_condition_is_found() -> None:
     claims = {"cell_type": "code", "metadata": {"tags": ["claims"]}, "source": source}
     assert untold([reveal]) == {"It is 3.", "it is 4."}
     assert untold([reveal, claims]) == {"It is 5.", "it is 4."}
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_folded_answer_does_not_show_in_its_first_line(notebook: Path) -> None:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    folded = [cell["source"][0] for cell in cells if cell["metadata"].get("jupyter", {}).get("source_hidden")]
+    assert all(first.startswith(("#", "claims = {")) for first in folded)

@@ -40,14 +40,15 @@ def load(
 ) -> Model:
     """Load a vision model.
 
-    model: "embedded" (needs no network), a name on the hub ("facebook/dinov2-small", "timm/…", "torchvision/…"), a
-    local folder that transformers or timm saved, a torch module of any library, or a pipeline of transformers. device:
-    "cpu", "cuda", "mps", …; by default the fastest there is, or where a given module is. dtype: "float32", "bfloat16"
-    or "float16"; by default float32, or a given module's. processor: the image processor of transformers that a given
-    module, or a folder without one, was trained with, or the folder or name that it is loaded from; without it timm's
-    modules say theirs, and of others it is assumed that they see the whole image, normalised by ImageNet's mean and
-    deviation. labels: the names of the classes, as many as the model has logits, where it does not name them itself.
-    grid: where the tokens of a given module are, which is otherwise found by experiment, and checked by one.
+    model: "embedded" or "embedded-plain", its twin that was not taught where to look (neither needs a network), a name
+    on the hub ("facebook/dinov2-small", "timm/…", "torchvision/…"), a local folder that transformers or timm saved, a
+    torch module of any library, or a pipeline of transformers. device: "cpu", "cuda", "mps", …; by default the fastest
+    there is, or where a given module is. dtype: "float32", "bfloat16" or "float16"; by default float32, or a given
+    module's. processor: the image processor of transformers that a given module, or a folder without one, was trained
+    with, or the folder or name that it is loaded from; without it timm's modules say theirs, and of others it is
+    assumed that they see the whole image, normalised by ImageNet's mean and deviation. labels: the names of the
+    classes, as many as the model has logits, where it does not name them itself. grid: where the tokens of a given
+    module are, which is otherwise found by experiment, and checked by one.
 
     A given module is taken as it is, a compiled one as what it was compiled from, and moved only where device or dtype
     say so. Weights are read as tensors alone, safetensors by preference; no pickle is executed. Raises ValueError for
