@@ -175,3 +175,51 @@ def test_steps_have_no_gradients() -> None:
         layer(torch.randn(1, 1, 32))
     with pytest.raises(AttentionRefused, match="packed as queries of one token"):
         cap.attention(0, 0)
+
+
+def test_another_batch_is_no_step() -> None:
+    layer = Layer()
+    x = torch.randn(1, 6, 32)
+    with torch.no_grad(), vislab.capture(layer, steps=True) as cap:
+        layer(x)
+        layer.kept = tuple(one.expand(2, -1, -1, -1) for one in layer.kept or ())  # type: ignore[assignment]
+        layer(x[:, :1].expand(2, -1, -1))
+    with pytest.raises(AttentionRefused, match="other keys"):
+        cap.attention(0, 0)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_was_refused_in_one_forward_is_refused(late: bool) -> None:
+    class Dropping(Layer):
+        def forward(self, x: Tensor) -> Tensor:
+            q = self.q_proj(x).unflatten(-1, (-1, DIM)).transpose(1, 2)
+            k = q if self.kept is None else torch.cat([self.kept[0], q], 2)
+            drop = 0.5 * (late == (self.kept is not None))
+            self.kept = k, k
+            return F.scaled_dot_product_attention(q, k, k, dropout_p=drop, is_causal=q.shape[2] == k.shape[2])
+
+    layer = Dropping()
+    with torch.no_grad(), vislab.capture(layer, steps=True) as cap:
+        layer(torch.randn(1, 6, 32))
+        layer(torch.randn(1, 1, 32))
+    with pytest.raises(AttentionRefused, match="dropout is active"):
+        cap.attention(0, 0)
+
+
+def test_a_cache_that_is_written_in_place_is_refused() -> None:
+    class Static(Layer):
+        def forward(self, x: Tensor) -> Tensor:
+            q = self.q_proj(x).unflatten(-1, (-1, DIM)).transpose(1, 2)
+            first = 0 if self.kept is None else 6
+            self.kept = self.kept or (torch.zeros(1, HEADS, 16, DIM), torch.zeros(()))
+            k = self.kept[0]
+            k[:, :, first : first + q.shape[2]] = q
+            seen = torch.arange(16) <= torch.arange(first, first + q.shape[2])[:, None]
+            return F.scaled_dot_product_attention(q, k, k, seen)
+
+    layer = Static()
+    with torch.no_grad(), vislab.capture(layer, steps=True) as cap:
+        layer(torch.randn(1, 6, 32))
+        layer(torch.randn(1, 1, 32))
+    with pytest.raises(AttentionRefused, match="static or quantised cache"):
+        cap.attention(next(iter(cap.sites)), 0)

@@ -168,6 +168,22 @@ def test_caches_and_processors_that_do_not_fit_are_refused() -> None:
         vislab.ask(PICTURE, QUESTION, model=module, processor=processor)
 
 
+def test_errors_of_a_model_are_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, processor = FAMILIES["LLaVA-1.5"].pair()
+    for error, kind, said in (
+        (torch.OutOfMemoryError("CUDA"), MemoryError, "too many for the memory of cpu.*fewer tokens"),
+        (RuntimeError("shapes\nand more"), ValueError, "cannot answer: shapes."),
+        (vislab.AttentionRefused("by name"), vislab.AttentionRefused, "by name"),
+    ):
+
+        def fail(error: BaseException = error, **_: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(module, "generate", fail)
+        with pytest.raises(kind, match=said):
+            vislab.ask(PICTURE, QUESTION, model=module, processor=processor)
+
+
 def test_what_attends_unseen_is_refused() -> None:
     module, processor = FAMILIES["LLaVA-1.5"].pair()
     module.set_attn_implementation("flex_attention")

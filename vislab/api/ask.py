@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..core.checks import first_line, shown, whole
 from ..core.images import load_image
 from ..engine.hooks import capture
+from ..engine.site import AttentionRefused
 from ..language.answer import Answer
 from ..language.prompt import Inputs, prompted
 from ..language.reader import Reader, reader_of
@@ -134,6 +135,13 @@ def _generated(
         ids: Tensor = reader.module.generate(  # type: ignore[operator]
             **inputs, max_new_tokens=most, do_sample=False, num_beams=1, use_cache=True, logits_processor=[step]
         )
-    except ValueError as error:
+    except AttentionRefused:
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise MemoryError(
+            f"{prompt} tokens and up to {most} more are too many for the memory of {reader.device} ({reader.dtype}): "
+            "take a smaller image, fewer tokens, dtype='bfloat16', or a smaller model"
+        ) from error
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"{reader.name} cannot answer: {first_line(error)}") from error
     return ids[0]

@@ -94,11 +94,11 @@ class StepsCall:
 
     def key(self, token: int) -> Tensor:
         """Of one token. -> (batch, key heads, dim)"""
-        for piece in self.k:
-            if token < piece.shape[2]:
-                return piece[:, :, token]
-            token -= piece.shape[2]
-        raise IndexError(f"no key {token}")
+        piece = 0
+        while token >= self.k[piece].shape[2]:
+            token -= self.k[piece].shape[2]
+            piece += 1
+        return self.k[piece][:, :, token]
 
     def whole(self) -> FusedCall:
         """All queries and all keys in one call each, without what hides some keys from a query."""

@@ -94,7 +94,7 @@ class Answer:
         return out
 
     def parts(self, attention: Tensor) -> Tensor:
-        """attention: (…, keys) -> (…, 3), its sums over the image, the rest of the text, and the first token."""
+        """attention: (…, keys), 0 to 1 -> (…, 3), its sums over image, other text and first token."""
         image = attention[..., self.image_tokens.to(attention.device)].sum(-1)
         first = attention[..., self.first]
         return torch.stack([image, attention.sum(-1) - image - first, first], -1)

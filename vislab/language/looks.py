@@ -100,7 +100,7 @@ def _start(answer: Answer, word: int, tokens: int) -> Tensor:
 
 def _over_image(answer: Answer, row: Tensor) -> Look:
     """row: (tokens,), of which the image tokens are laid on the image."""
-    values = answer.places.values(row[answer.image_tokens.to(row.device)].double().cpu().numpy())
+    values = answer.places.values(row[answer.image_tokens.to(row.device)].cpu().double().numpy())
     return Look(values, answer.places.grid, answer.places.frame, _shares(answer, row))
 
 
@@ -175,7 +175,7 @@ def _through_tower(answer: Answer, cap: Capture, tower: list[Site], row: Tensor)
         orders.append(torch.from_numpy(order).to(shares.device) + prefix)
         start[number, orders[-1]] = each
     found = cap.relevance(start, sites=tower)
-    maps = [found[number, order].double().cpu().numpy() for number, order in enumerate(orders)]
+    maps = [found[number, order].cpu().double().numpy() for number, order in enumerate(orders)]
     values = places.laid(maps)
     facts = {**_shares(answer, row), "tower": "through the vision tower"}
     return Look(values, finer_grid(places.grid, pool), places.frame, facts)
