@@ -19,6 +19,8 @@ from ..core.images import load_image
 from ..engine.capture import Capture
 from ..engine.hooks import capture
 from ..engine.site import AttentionRefused
+from .blocks import blocks
+from .budget import Budget, budget, settings_of
 from .calling import arguments, core
 from .classes import Classes, classes, columns, logits_of, remember, watched
 from .device import free_memory
@@ -27,8 +29,11 @@ from .feasible import runs
 from .modes import evaluating, frozen
 from .outline import RESIZABLE, Outline
 from .patch_size import resized
-from .places import Places, places
+from .places import Places, noise, places
 from .preprocessing import ImageSize, sides
+from .spending import Spending
+from .tokens import Tokens
+from .worth import worth
 
 FEW = 20  # classes that a message lists
 
@@ -38,7 +43,8 @@ class Prepared:
     """An image as a model's input.
 
     pixels: (1, 3, height, width). frame: of the grid's cells, which is that of the pixels but where the grid has
-    another corner. by_pixels: of the pixels. arguments: what the module takes beside them.
+    another corner. by_pixels: of the pixels. arguments: what the module takes beside them. spending: how its forwards
+    spend their tokens, where they do.
     """
 
     pixels: Tensor
@@ -46,6 +52,7 @@ class Prepared:
     frame: Frame
     by_pixels: Frame
     arguments: Mapping[str, Any]
+    spending: Spending | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +100,16 @@ class Model(Outline):
         image_size: ImageSize | None = None,
         patch_size: int | None = None,
         attention_scale: float | Mapping[int, float] = 1.0,
+        **tokens: Any,
     ) -> Run:
-        """One forward of an image, (H, W, 3) uint8, under capture; the model is afterwards what it was."""
+        """One forward of an image, (H, W, 3) uint8, under capture; the model is afterwards what it was.
+
+        tokens: how it spends them, the settings of `Tokens` by name (keep, merge, fovea, heads_off, …).
+        """
         with (
-            self.prepared(image, image_size=image_size, patch_size=patch_size) as prepared,
+            self.prepared(image, image_size=image_size, patch_size=patch_size, tokens=Tokens.of(tokens)) as prepared,
             torch.no_grad(),
-            self.captured(attention_scale) as cap,
+            self.captured(attention_scale, spending=prepared.spending) as cap,
         ):
             output = self.forward(prepared.pixels, prepared.arguments)
         logits = self.class_logits(output)
@@ -111,15 +122,19 @@ class Model(Outline):
         *,
         image_size: ImageSize | None = None,
         patch_size: int | None = None,
+        tokens: Tokens | None = None,
         gradients: bool = False,
     ) -> Iterator[Prepared]:
         """The module made ready for an image, in evaluation mode and at work for nobody else; afterwards what it was.
 
-        image: (H, W, 3) uint8. gradients: whether they will be taken; the weights are then frozen, and gradients are on
-        whatever surrounds it.
+        image: (H, W, 3) uint8. tokens: how they are spent. gradients: whether they will be taken; the weights are then
+        frozen, and gradients are on whatever surrounds it.
         """
-        grid, size = self.grid(image_size, patch_size), self.input_size(image_size)
-        self._fits(grid, gradients=gradients)
+        grid, size, source = self.grid(image_size, patch_size), self.input_size(image_size), image.shape[:2]
+        sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+        planned = None if tokens is None else budget(self, tokens, (source[0], source[1]), **sizes)
+        many = planned is not None and planned.layout is not None
+        self._fits(Grid(1, planned.counts[0], grid.patch) if planned and many else grid, gradients=gradients)
         with ExitStack() as stack:
             stack.enter_context(self.lock)
             if gradients:
@@ -129,8 +144,10 @@ class Model(Outline):
             stack.enter_context(evaluating(self.module))
             pixels, by_pixels = self.preprocessing(image, size)
             stack.enter_context(self._patched(patch_size))
-            frame = self._of_cells(by_pixels, grid)
-            yield Prepared(pixels.to(self.device, self.dtype), grid, frame, by_pixels, self._arguments(size, grid))
+            frame, arguments = self._of_cells(by_pixels, grid), self._arguments(size, grid)
+            spending = None if planned is None else self._spending(planned, size, frame)
+            cells = grid if planned is None else planned.cells
+            yield Prepared(pixels.to(self.device, self.dtype), cells, frame, by_pixels, arguments, spending)
 
     def forward(self, pixels: Tensor, arguments: Mapping[str, Any]) -> Any:
         """What the module makes of pixels, (n, 3, height, width). Raises ValueError in words where it cannot."""
@@ -149,11 +166,45 @@ class Model(Outline):
                 f"{self.name} does not run through on an input of {shape_of(pixels)} alone: {reason(error)}; {part}"
             ) from error
 
+    @contextmanager
     def captured(
-        self, attention_scale: float | Mapping[int, float] = 1.0, *, gradients: bool = False
-    ) -> AbstractContextManager[Capture]:
-        """`capture` of the module, with a scale by layer counted from either end."""
-        return capture(self.module, attention_scale=self._scales(attention_scale), gradients=gradients)
+        self,
+        attention_scale: float | Mapping[int, float] = 1.0,
+        *,
+        gradients: bool = False,
+        spending: Spending | None = None,
+    ) -> Iterator[Capture]:
+        """`capture` of the module, with a scale by layer counted from either end, its tokens spent where they are."""
+        with ExitStack() as stack:
+            cap = stack.enter_context(capture(self.module, attention_scale=self._scales(attention_scale), gradients=gradients))
+            if spending is not None:
+                stack.enter_context(spending.on(cap))
+            yield cap
+
+    def _spending(self, planned: Budget, size: tuple[int, int], frame: Frame) -> Spending:
+        """How forwards of an input of a size, (height, width) px, spend their tokens. AttentionRefused where none can."""
+        grid, tokens = planned.grid, planned.tokens
+
+        def run() -> Any:
+            return self.forward(noise(self.module, size, 0), self._arguments(size, grid))
+
+        found, named = blocks(self.module, run, grid, self.layers), settings_of(tokens)
+        joins = [name for name, on in (("gather", tokens.gather), ("merge", tokens.merge)) if on]
+        why = found.bound if named != ["heads_off"] or not found.names else ""
+        if not why and found.tables and joins:
+            why = "a token that stands for several has no position of its own among its rotary ones"
+            named = joins
+        if why:
+            raise AttentionRefused(
+                f"{' and '.join(named)} cannot be done in {self.name}: {why}; leave {' and '.join(named)} out, or take "
+                "a plain ViT, such as vislab.load('embedded')"
+            )
+        grids = [(p, super(Model, self).grid(size, p)) for p in tokens.fovea_patches] if planned.layout else []
+        embeds = tuple((patch, of_size, self._arguments(size, of_size)) for patch, of_size in grids)
+        decides = worth(tokens.keep_by, planned.cells, frame)
+        return Spending(
+            self.module, found, tokens, grid, planned.cells, self.cls, decides, planned.layout, embeds
+        )
 
     def predict(
         self,
@@ -163,14 +214,15 @@ class Model(Outline):
         image_size: ImageSize | None = None,
         patch_size: int | None = None,
         attention_scale: float | Mapping[int, float] = 1.0,
+        **tokens: Any,
     ) -> list[tuple[str, float]]:
         """The most probable classes. -> [(label, probability)], most probable first.
 
-        Where classes do not exclude each other, each probability is for itself (a sigmoid); of a model that gives
+        tokens: how they are spent, as of `explain`: keep, merge, fovea, heads_off, …. Where classes do not exclude each other, each probability is for itself (a sigmoid); of a model that gives
         numbers, [(label, number)]: see `classes`. Raises ValueError for a model without a classifier.
         """
-        run = self.run(load_image(image), image_size=image_size, patch_size=patch_size, attention_scale=attention_scale)
-        return self.top(run, top)
+        sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+        return self.top(self.run(load_image(image), attention_scale=attention_scale, **sizes, **tokens), top)
 
     def logits(self, pixels: Tensor, *, image_size: ImageSize | None = None, patch_size: int | None = None) -> Tensor:
         """Plain forwards, nothing captured. pixels: (n, 3, h, w) from `preprocessing` -> (n, classes) float32.
