@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from ..methods.registry import METHODS, options
 from ..methods.request import DEFAULTS
-from .arguments import bands, beside, cell, csv_path, index_or, page_width, report, scale, share, stretch, whole
+from .arguments import (
+    bands,
+    beside,
+    cell,
+    csv_path,
+    index_or,
+    page_width,
+    report,
+    scale,
+    share,
+    stretch,
+    tokens_of,
+    whole,
+)
 from .asking import Asker, PhotoError, beside_of, check_display, look_of, photo_errors, warnings_told
 from .clip import clip_among, clip_arguments, run_clip
 from .photos import Photo, destinations, photos_argument, photos_of, sweep
@@ -32,6 +45,8 @@ examples:
   vislab figure photo.jpg --method attention --layer mean --patch 4,9 --out patch.png
   vislab figure photo.jpg --method relevance --target church --out church.pdf
   vislab figure photo.jpg --patch-size 8 --attention-scale 0:0.5,11:2 --out values.npz
+  vislab figure photo.jpg --keep 0.5 --out kept.png
+  vislab figure photo.jpg --fovea 120,40,360,300 --out fovea.png
   vislab figure 'photos/*.jpg' --model facebook/dinov2-small --image-size 336x448 --out figures/
   vislab figure photos/ --out figures/ --width column --beside npz --csv table.csv
   vislab figure scan.tif --bands 3,2,1 --stretch percentile --out scan.png
@@ -221,6 +236,6 @@ class _Batch:
             return []
         if "predictions" in heat.facts:
             return list(heat.facts["predictions"])
-        sizes = {"image_size": args.image_size, "patch_size": args.patch_size}
+        sizes = {"image_size": args.image_size, "patch_size": args.patch_size, **tokens_of(args)}
         run = ready.run(image, attention_scale=args.attention_scale, **sizes)
         return ready.top(run) if run.logits is not None else []

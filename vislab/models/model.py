@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -176,7 +176,9 @@ class Model(Outline):
     ) -> Iterator[Capture]:
         """`capture` of the module, with a scale by layer counted from either end, its tokens spent where they are."""
         with ExitStack() as stack:
-            cap = stack.enter_context(capture(self.module, attention_scale=self._scales(attention_scale), gradients=gradients))
+            cap = stack.enter_context(
+                capture(self.module, attention_scale=self._scales(attention_scale), gradients=gradients)
+            )
             if spending is not None:
                 stack.enter_context(spending.on(cap))
             yield cap
@@ -202,9 +204,7 @@ class Model(Outline):
         grids = [(p, super(Model, self).grid(size, p)) for p in tokens.fovea_patches] if planned.layout else []
         embeds = tuple((patch, of_size, self._arguments(size, of_size)) for patch, of_size in grids)
         decides = worth(tokens.keep_by, planned.cells, frame)
-        return Spending(
-            self.module, found, tokens, grid, planned.cells, self.cls, decides, planned.layout, embeds
-        )
+        return Spending(self.module, found, tokens, grid, planned.cells, self.cls, decides, planned.layout, embeds)
 
     def predict(
         self,
@@ -224,19 +224,29 @@ class Model(Outline):
         sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
         return self.top(self.run(load_image(image), attention_scale=attention_scale, **sizes, **tokens), top)
 
-    def logits(self, pixels: Tensor, *, image_size: ImageSize | None = None, patch_size: int | None = None) -> Tensor:
+    def logits(
+        self, pixels: Tensor, *, image_size: ImageSize | None = None, patch_size: int | None = None, **tokens: Any
+    ) -> Tensor:
         """Plain forwards, nothing captured. pixels: (n, 3, h, w) from `preprocessing` -> (n, classes) float32.
 
+        tokens: how they are spent, as of `run`, but for a fovea; each image then has a forward of its own, captured.
         Raises ValueError for a model without a classifier.
         """
-        arguments = self._arguments(self.input_size(image_size), self.grid(image_size, patch_size))
-        pixels = pixels.to(self.device, self.dtype)
+        size, grid, asked = self.input_size(image_size), self.grid(image_size, patch_size), Tokens.of(tokens)
+        if asked is not None and asked.fovea is not None:
+            raise ValueError("a fovea lies in an image, and these are pixels of inputs: leave fovea out")
+        sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+        planned = None if asked is None else budget(self, asked, size, **sizes)
+        arguments, pixels = self._arguments(size, grid), pixels.to(self.device, self.dtype)
         with self.lock, torch.no_grad(), evaluating(self.module), self._patched(patch_size):
-            output = self.forward(pixels, arguments)
-        logits = self.class_logits(output)
-        if logits is None:
+            spending = None if planned is None else self._spending(planned, size, Frame.stretch(size, size))
+            parts = []
+            for part in [pixels] if spending is None else pixels.split(1):
+                with nullcontext() if spending is None else self.captured(spending=spending):
+                    parts.append(self.class_logits(self.forward(part, arguments)))
+        if parts[0] is None:
             raise ValueError(self._names_nothing())
-        return logits.float()
+        return torch.cat([part for part in parts if part is not None]).float()
 
     @property
     def unseen(self) -> str:

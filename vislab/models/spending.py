@@ -192,7 +192,9 @@ class _Turn:
         into[rest] = grid.prefix + left
         into[own.stop :] = torch.arange(grid.suffix, device=tokens.device) + grid.prefix + left + 1
         weight = torch.ones(count, device=tokens.device)
-        share = worth[best[left:]].float() if asked.keep_by == "attention" else torch.ones(len(rest), device=tokens.device)
+        share = (
+            worth[best[left:]].float() if asked.keep_by == "attention" else torch.ones(len(rest), device=tokens.device)
+        )
         weight[rest] = share / share.sum()
         return Passage(into, weight, grid.prefix + left + 1 + grid.suffix)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -59,7 +60,9 @@ class Tokens:
         if self.keep == 1:
             for name in ("keep_by", "keep_at", "gather"):
                 if getattr(self, name) != DEFAULTS[name]:
-                    raise ValueError(f"{name} says how patches are dropped, and all are kept: give keep a share below 1")
+                    raise ValueError(
+                        f"{name} says how patches are dropped, and all are kept: give keep a share below 1"
+                    )
         if self.fovea is None and self.fovea_patches != DEFAULTS["fovea_patches"]:
             raise ValueError("fovea_patches are the sizes of patches around a fovea: give fovea, (x0, y0, x1, y1)")
 
@@ -170,7 +173,7 @@ def _sizes(patches: Any) -> tuple[int, ...]:
     sizes = (patches,) if whole(patches) else patches
     if not isinstance(sizes, list | tuple) or not sizes or not all(whole(p) and p > 0 for p in sizes):
         raise ValueError(f"fovea_patches are pixels, from within the fovea outwards, (8, 32), not {shown(patches)}")
-    for small, large in zip(sizes, sizes[1:], strict=False):
+    for small, large in itertools.pairwise(sizes):
         if large % small or large == small:
             raise ValueError(
                 f"patches of {small} px do not fill one of {large} px: fovea_patches grow outwards, each a multiple of "
