@@ -25,8 +25,8 @@ class Heatmap(Shown):
     the fingerprint of its weights, dtype, device, and predictions [(label, probability), …] where it classifies,
     beside them scores, what these are, where they are no shares of a softmax.
     signed: whether values below 0 speak against the target; such a map has two colours, which meet at 0. dropped: the
-    patches that no token stood for, (rows, cols) bool, whose value is 0 and is not drawn; None where there are none. Shows itself
-    over its image as the last expression of a notebook cell; `np.asarray(heat)` is its values.
+    patches that no token stood for, (rows, cols) bool, whose value is 0 and is not drawn; None where there are none.
+    Shows itself over its image as the last expression of a notebook cell; `np.asarray(heat)` is its values.
     """
 
     values: np.ndarray

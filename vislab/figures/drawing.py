@@ -144,7 +144,10 @@ def _draw_cell(ax: Axes, cell: Cell, photo: _Photo, panel: Panel, page: Plan) ->
 
 
 def layer_of(heat: Heatmap, span: Range, panel: Panel) -> np.ndarray:
-    """The heatmap as RGBA, dropped patches under a dark veil, every patch many samples wide: viewers that blur enlarged images then blur no patch."""
+    """The heatmap as RGBA, every patch many samples wide: viewers that blur enlarged images then blur no patch.
+
+    Dropped patches lie under a dark veil.
+    """
     look = panel.look
     fine = max(1, 1024 // max(heat.values.shape))
     rows, cols = ((np.arange(count * fine) + 0.5) / fine for count in heat.values.shape)

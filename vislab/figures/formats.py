@@ -72,7 +72,10 @@ def _photos_once(svg: bytes) -> bytes:
 
 
 def numbers(heats: Sequence[Heatmap], record: Mapping[str, Any]) -> bytes:
-    """values (dropped, where patches are), grid (rows, cols, patch height and width, prefix, suffix) and frame (4 × (y, x)), numbered if several."""
+    """values, grid (rows, cols, patch height and width, prefix, suffix) and frame (4 × (y, x)), numbered if several.
+
+    Beside them dropped, where patches were.
+    """
     arrays: dict[str, Any] = {"provenance": np.array(json.dumps(record))}
     for number, heat in enumerate(heats):
         end = f"_{number}" if len(heats) > 1 else ""

@@ -62,7 +62,7 @@ class Cells:
         if found < 0:
             row, col = grid.cell(token)
             raise ValueError(
-                f"patch ({row}, {col}) was dropped before {site.name}, and attends to nothing there: ask another one, an "
-                "earlier layer, or keep more"
+                f"patch ({row}, {col}) was dropped before {site.name}, and attends to nothing there: ask another one, "
+                "an earlier layer, or keep more"
             )
         return found

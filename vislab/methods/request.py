@@ -34,7 +34,8 @@ class Request:
     """What is asked of a model about an image; see `vislab.explain` for each field.
 
     region: (x0, y0, x1, y1) source pixels, or None for all of the image. keep to heads_off: how tokens are spent, see
-    `Tokens`. options: those that the method has of its own. Raises ValueError for what is unknown, or what the method does not answer.
+    `Tokens`. options: those that the method has of its own. Raises ValueError for what is unknown, or what the method
+    does not answer.
     """
 
     method: str = "rollout"

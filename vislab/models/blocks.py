@@ -2,8 +2,8 @@
 
 A block of such a list takes tokens, (batch, tokens, dim), and makes as many of them, treating each as all others,
 wherever it stands; what says where a token belongs is in the token, or in tables of positions that are given beside it,
-with a row a token. Then whatever is done to tokens between two blocks is a smaller problem of the same model. The proof:
-the blocks run on tokens in another order, and make the same tokens in that order.
+with a row a token. Then whatever is done to tokens between two blocks is a smaller problem of the same model. The
+proof: the blocks run on tokens in another order, and make the same tokens in that order.
 """
 
 from __future__ import annotations

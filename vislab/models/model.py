@@ -184,7 +184,7 @@ class Model(Outline):
             yield cap
 
     def _spending(self, planned: Budget, size: tuple[int, int], frame: Frame) -> Spending:
-        """How forwards of an input of a size, (height, width) px, spend their tokens. AttentionRefused where none can."""
+        """How forwards of an input of (height, width) px spend their tokens. AttentionRefused where they cannot."""
         grid, tokens = planned.grid, planned.tokens
 
         def run() -> Any:
@@ -218,8 +218,9 @@ class Model(Outline):
     ) -> list[tuple[str, float]]:
         """The most probable classes. -> [(label, probability)], most probable first.
 
-        tokens: how they are spent, as of `explain`: keep, merge, fovea, heads_off, …. Where classes do not exclude each other, each probability is for itself (a sigmoid); of a model that gives
-        numbers, [(label, number)]: see `classes`. Raises ValueError for a model without a classifier.
+        Where classes do not exclude each other, each probability is for itself (a sigmoid); of a model that gives
+        numbers, [(label, number)]: see `classes`. tokens: how they are spent, as of `run`. Raises
+        ValueError for a model without a classifier.
         """
         sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
         return self.top(self.run(load_image(image), attention_scale=attention_scale, **sizes, **tokens), top)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -10,28 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from ..core.geometry import Grid
 from ..engine.capture import Capture
 from ..engine.passage import Passage
 from ..engine.site import AttentionRefused
 from .blocks import Arguments, Blocks, replaced, rows_of
-from .calling import core
 from .fovea import Layout
 from .merging import merged
-from .patch_size import resized
+from .mixing import Mixing
 from .tokens import Tokens
-
-_FUSED, _MULTI_HEAD = F.scaled_dot_product_attention, F.multi_head_attention_forward
-_SIGNATURES = {
-    _FUSED: inspect.signature(
-        lambda query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False: None
-    ),
-    _MULTI_HEAD: inspect.signature(_MULTI_HEAD),
-}
+from .weighing import Weighing
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,43 +47,36 @@ class Spending:
     @contextmanager
     def on(self, cap: Capture) -> Iterator[None]:
         """Forwards inside the block spend their tokens, of this thread alone; the capture learns of the passages."""
-        turn = _Turn(self, cap, threading.get_ident())
+        mixing = None if self.layout is None else Mixing(self.module, self.layout, self.cells, self.embeds)
+        turn = _Turn(self, cap, threading.get_ident(), Weighing(self.tokens.heads_off or {}), mixing)
         with ExitStack() as stack:
-            if self.layout is not None:
-                hook = self.module.register_forward_pre_hook(turn.embed, prepend=True, with_kwargs=True)
+            if mixing is not None:
+                hook = self.module.register_forward_pre_hook(mixing.embed, prepend=True, with_kwargs=True)
                 stack.callback(hook.remove)
             for at, name in enumerate(self.blocks.names):
                 part = self.module.get_submodule(name)
                 stack.callback(part.register_forward_pre_hook(turn.entering(at), with_kwargs=True).remove)
                 stack.callback(part.register_forward_hook(turn.leaving(at)).remove)
             if self.tokens.merge or self.tokens.heads_off:
-                stack.enter_context(_Weighing(turn))
+                stack.enter_context(turn.weighing)
             yield
-
-
-class _Reached(BaseException):
-    """The embedding of pixels is made; no model catches this."""
 
 
 @dataclass(eq=False)
 class _Turn:
-    """One forward as it goes. at: the block that runs. owners: (cells,), the token that stands for each. sizes:
-    (tokens,), how many patches each does. order: (tokens,), where each stood in the first block's sequence. weighed:
-    the layers whose call of attention was seen. embedded: what each patch size made, tokens and tables.
+    """One forward as it goes. owners: (cells,), the token that stands for each. sizes: (tokens,), how many patches each
+    does. order: (tokens,), where each stood in the first block's sequence. patches: how many there were.
     """
 
     spending: Spending
     cap: Capture
     thread: int
-    at: int | None = None
+    weighing: Weighing
+    mixing: Mixing | None
     owners: Tensor = field(default_factory=lambda: torch.zeros(0))
     sizes: Tensor = field(default_factory=lambda: torch.zeros(0))
     order: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     patches: int = 0
-    weighed: set[int] = field(default_factory=set)
-    embedding: Grid | None = None
-    embedded: list[tuple[Tensor, list[tuple[Tensor, str]]]] = field(default_factory=list)
-    tables: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     # ---- hooks ----
 
@@ -101,19 +84,18 @@ class _Turn:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
             if threading.get_ident() != self.thread:
                 return None
-            if self.embedding is not None:
-                self._keep_embedded((args, kwargs), self.embedding)
-            self.at = at
-            grid = self.spending.grid
-            count = grid.tokens if at == 0 else len(self.sizes)
-            number = iter(range(len(self.tables) + 100))
-            return replaced(
+            if self.mixing is not None and self.mixing.embedding is not None:
+                self.mixing.keep((args, kwargs))
+            grid, tables = self.spending.grid, itertools.count()
+            new = replaced(
                 (args, kwargs),
                 grid,
-                count,
+                len(self.sizes) if at else grid.tokens,
                 lambda tokens: self._changed(at, tokens),
-                lambda table, kind: self._rows(at, table, kind, next(number)),
+                lambda table, kind: self._rows(at, table, kind, next(tables)),
             )
+            self.weighing.begin(at, self.sizes)
+            return new
 
         return hook
 
@@ -121,13 +103,11 @@ class _Turn:
         def hook(*_: Any) -> None:
             if threading.get_ident() != self.thread:
                 return
-            self.at, spending = None, self.spending
-            off = at in (spending.tokens.heads_off or {})
-            if (off or bool((self.sizes > 1).any())) and at not in self.weighed:
-                what = "switch off its heads" if off else "weigh merged tokens by their size"
+            if missed := self.weighing.end():
+                what = "heads cannot be switched off" if missed == "heads_off" else "merged tokens cannot be weighed"
                 raise AttentionRefused(
-                    f"{spending.blocks.sites[at]} makes its attention without a fused call, and nothing can {what} "
-                    f"there: leave {'heads_off' if off else 'merge'} out"
+                    f"{self.spending.blocks.sites[at]} makes its attention without a fused call, so that {what} there: "
+                    f"leave {missed} out"
                 )
 
         return hook
@@ -140,10 +120,9 @@ class _Turn:
         cells, passage = spending.cells, None
         if at == 0:
             self.owners = torch.arange(cells.patches, device=device) + cells.prefix
-            self.weighed.clear()
             self.cap.passages.clear()
-            if spending.layout is not None:
-                tokens, passage = self._foveated(spending.layout)
+            if self.mixing is not None:
+                tokens, passage = self.mixing.sequence()
                 self.owners = passage.owners(self.owners)
             self.order = torch.arange(tokens.shape[1], device=device)
             self.sizes = torch.ones(tokens.shape[1], device=device)
@@ -235,127 +214,7 @@ class _Turn:
     def _rows(self, at: int, table: Tensor, kind: str, number: int) -> Tensor:
         """A table of positions as the tokens that are left need it."""
         grid = self.spending.grid
-        if self.spending.layout is not None:
-            if at == 0:
-                mixed = _mixed_table(self.spending, self.embedded, number)
-                self.tables.append((table, mixed))
-            first, mixed = self.tables[number]
-            if table is not first:
-                raise AttentionRefused(
-                    f"{self.spending.blocks.names[at]} has positions of its own, which the embedding does not tell: "
-                    "leave fovea out"
-                )
-            patches = Grid(1, self.patches, (1, 1), grid.prefix, grid.suffix)
-            return rows_of(mixed, kind, self.order, patches)
+        if self.mixing is not None:
+            mixed = self.mixing.table(at, table, number)
+            return rows_of(mixed, kind, self.order, Grid(1, self.patches, (1, 1), grid.prefix, grid.suffix))
         return table if len(self.order) == grid.tokens else rows_of(table, kind, self.order, grid)
-
-    # ---- a fovea ----
-
-    def embed(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Before a forward: what its pixels are as patches of each size."""
-        if self.embedding is not None or threading.get_ident() != self.thread:
-            return
-        self.embedded, self.tables = [], []
-        try:
-            for patch, self.embedding, arguments in self.spending.embeds:
-                try:
-                    with resized(core(module), patch):
-                        module(*args, **{**kwargs, **arguments})
-                except _Reached:
-                    continue
-        finally:
-            self.embedding = None
-
-    def _keep_embedded(self, given: Arguments, grid: Grid) -> None:
-        tables: list[tuple[Tensor, str]] = []
-        found: list[Tensor] = []
-
-        def keep(table: Tensor, kind: str) -> Tensor:
-            tables.append((table, kind))
-            return table
-
-        def change(tokens: Tensor) -> Tensor:
-            found.append(tokens)
-            return tokens
-
-        replaced(given, grid, grid.tokens, change, keep)
-        self.embedded.append((found[0], tables))
-        raise _Reached
-
-    def _foveated(self, layout: Layout) -> tuple[Tensor, Passage]:
-        """The sequence of patches of all sizes, and the passage to it from cells of the smallest."""
-        cells, sequences = self.spending.cells, [tokens for tokens, _ in self.embedded]
-        device = sequences[0].device
-        rows = _rows_of_sizes(layout, [tokens.shape[1] for tokens in sequences], cells.prefix)
-        last = torch.arange(cells.suffix) + sequences[0].shape[1] - cells.suffix
-        order = torch.cat([torch.arange(cells.prefix), rows, last]).to(device)
-        owner = torch.from_numpy(layout.owner).flatten().to(device)
-        count = torch.bincount(owner, minlength=layout.patches)
-        ends = [torch.arange(cells.prefix, device=device), torch.arange(cells.suffix, device=device) + layout.patches]
-        into = torch.cat([ends[0], owner + cells.prefix, ends[1] + cells.prefix])
-        one = [torch.ones(len(end), device=device) for end in ends]
-        passage = Passage(into, torch.cat([one[0], 1 / count[owner], one[1]]), len(order))
-        return torch.cat(sequences, 1)[:, order], passage
-
-
-def _rows_of_sizes(layout: Layout, lengths: list[int], prefix: int) -> Tensor:
-    """Where each patch stands in the sequences of all sizes, one after the other. -> (patches,) long"""
-    starts = torch.tensor([0, *lengths[:-1]]).cumsum(0)
-    return starts[torch.from_numpy(layout.level)] + prefix + torch.from_numpy(layout.index)
-
-
-def _mixed_table(spending: Spending, embedded: list[tuple[Tensor, list[tuple[Tensor, str]]]], number: int) -> Tensor:
-    """A table of positions for patches of all sizes, each at its own centre."""
-    assert spending.layout is not None
-    tables = [of_size[number] for _, of_size in embedded]
-    whole = tables[0][1] == "tokens"
-    prefix, suffix = (spending.cells.prefix, spending.cells.suffix) if whole else (0, 0)
-    lengths = [table.shape[-2] for table, _ in tables]
-    rows = _rows_of_sizes(spending.layout, lengths, prefix)
-    order = torch.cat([torch.arange(prefix), rows, torch.arange(suffix) + lengths[0] - suffix])
-    return torch.cat([table for table, _ in tables], -2).index_select(-2, order.to(tables[0][0].device))
-
-
-class _Weighing(TorchFunctionMode):
-    """Attention within the blocks counts a merged token as often as it stands for patches, and leaves heads out.
-
-    The first as Bolya et al. 2023, section 3: the logarithm of a key's size is added to its logits. The second before
-    the output projection.
-    """
-
-    def __init__(self, turn: _Turn) -> None:
-        super().__init__()
-        self.turn = turn
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs, turn = kwargs or {}, self.turn
-        if func not in _SIGNATURES or turn.at is None:
-            return func(*args, **kwargs)
-        bound = _SIGNATURES[func].bind(*args, **kwargs)
-        bound.apply_defaults()
-        a, heads = bound.arguments, (turn.spending.tokens.heads_off or {}).get(turn.at, ())
-        turn.weighed.add(turn.at)
-        if bool((turn.sizes > 1).any()):
-            bias = turn.sizes.log().to(a["query"].dtype)
-            mask = a["attn_mask"]
-            if mask is not None and mask.dtype == torch.bool:
-                kept = mask if func is _FUSED else ~mask
-                mask = torch.zeros(mask.shape, dtype=bias.dtype, device=bias.device).masked_fill(~kept, -torch.inf)
-            bias = bias.expand(len(bias), -1) if func is _MULTI_HEAD else bias[None, None, None]
-            a["attn_mask"] = bias if mask is None else mask + bias
-        if func is _FUSED:
-            output = func(**a)
-            return output * _on(heads, output.shape[1], output)[:, None, None] if heads else output
-        if heads:
-            on = _on(heads, a["num_heads"], a["out_proj_weight"])
-            a["out_proj_weight"] = a["out_proj_weight"] * on.repeat_interleave(a["embed_dim_to_check"] // len(on))
-        return func(**a)
-
-
-def _on(heads: tuple[int, ...], count: int, like: Tensor) -> Tensor:
-    """1 for each head, and 0 for those that are off. -> (count,)"""
-    on = torch.ones(count, dtype=like.dtype, device=like.device)
-    on[list(heads)] = 0
-    return on

@@ -22,14 +22,16 @@ Layers = int | Sequence[int] | None
 class Tokens:
     """How a forward spends its tokens; by default as the model does.
 
-    keep: share of the patches that are left in the end, above 0. keep_by: what decides, highest first: "attention", that
-    which CLS paid them in the layer before (without CLS, the mean of all queries), "norm" of the token, "random",
+    keep: share of the patches that are left in the end, above 0. keep_by: what decides, highest first: "attention",
+    that which CLS paid them in the layer before (without CLS, the mean of all queries), "norm" of the token, "random",
     "centre", nearest first, or one value a patch: a heatmap, or (rows, cols) spread evenly over the input. keep_at: the
     layer before which patches go, or several, which take equal factors; by default a quarter, a half and three quarters
-    of the way. gather: whether those that go become one token, their mean, weighted by the attention where that decides.
+    of the way. gather: whether those that go become one token, their mean, weighted by attention where that decides.
     merge: pairs of tokens that become one between any two layers. fovea: (x0, y0, x1, y1), source pixels, or several,
     within which patches are small. fovea_patches: px, the sizes of patches from within the fovea outwards, each a
     multiple of the one before. heads_off: {layer: heads} whose output is zero.
+
+    Sources: keep by attention and gather, Liang et al. 2022 (EViT), here between layers; merge, Bolya et al. 2023.
     """
 
     keep: float = 1.0

@@ -33,7 +33,7 @@ def values_on(keep_by: Any, cells: Grid, frame: Frame) -> tuple[tuple[float, ...
     if keep_by.frame.source != frame.source:
         (height, width), (h, w) = frame.source, keep_by.frame.source
         raise ValueError(
-            f"keep_by is a heatmap of an image of {w}×{h} px, and this one has {width}×{height}: explain this one for it"
+            f"keep_by is a heatmap of an image of {w}×{h} px, and this one has {width}×{height}: explain this one first"
         )
     low, picked = float(keep_by.values.min()), np.empty((cells.rows, cells.cols))
     for row in range(cells.rows):
