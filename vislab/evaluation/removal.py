@@ -93,7 +93,8 @@ def patch_score(
 
     image: what `load_image` takes. model, patch_size, image_size and tokens, how they are spent: as of `explain`.
     target: a class, by default the one predicted on the whole image. fill: what a removed patch shows, the image
-    blurred until its shapes are gone, or its mean colour. Raises ValueError for a model without a classifier, or one that gives numbers.
+    blurred until its shapes are gone, or its mean colour. Raises ValueError for a model without a
+    classifier, or one that gives numbers.
 
         score = vislab.patch_score("photo.jpg", target="church")
         values = vislab.explain("photo.jpg").values

@@ -41,12 +41,19 @@ def describe(heat: Heatmap) -> list[str]:
 
 
 def _patches(heat: Heatmap) -> list[str]:
-    return [f"patch {'×'.join(map(str, dict.fromkeys(heat.grid.patch)))} px", str(heat.grid)]
+    patch = [f"patch {'×'.join(map(str, dict.fromkeys(heat.grid.patch)))} px", str(heat.grid)]
+    if "counts" not in heat.facts:
+        return patch
+    if heat.settings.get("fovea") is None:
+        return [patch[0], f"{heat.grid.rows} × {heat.grid.cols} patches"]
+    sizes = heat.settings.get("fovea_patches", AS_THE_MODEL["fovea_patches"])
+    return [f"patches {', '.join(map(str, sizes))} px"]
 
 
 def _tokens(heat: Heatmap) -> list[str]:
     """How many tokens the layers attended over, where these were not the grid's."""
     counts = list(dict.fromkeys(heat.facts.get("counts", ())))
+    counts = counts if len(counts) < 5 else [counts[0], "…", counts[-1]]
     return [f"{' → '.join(map(str, counts))} tokens"] if counts else []
 
 

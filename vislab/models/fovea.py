@@ -81,6 +81,7 @@ def layout_of(tokens: Tokens, frame: Frame, name: str) -> Layout:
                 f"{words} is smaller than one of its patches of {sizes[0]} px, which is {small} source pixels: take a "
                 "larger one, or smaller fovea_patches"
             )
-        corners = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
-        boxes.append((*(round(corner, 6) for corner in corners),))  # a rounding touches no further patch
+        x1, y1 = min(x1, float(width)), min(y1, float(height))
+        # rounded, so that an error of rounding touches no further patch
+        boxes.append((round(max(x0, 0.0), 6), round(max(y0, 0.0), 6), round(x1, 6), round(y1, 6)))
     return layout(boxes, sizes, (height, width))
