@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .figures.save import save
     from .lab.widget import Lab
     from .methods.heads import Survey, survey
+    from .methods.lens import Lens, lens
     from .models.load import load
     from .models.model import Model, Run
 
@@ -58,6 +59,7 @@ __all__ = [
     "Grid",
     "Heatmap",
     "Lab",
+    "Lens",
     "Model",
     "Panel",
     "Points",
@@ -75,6 +77,7 @@ __all__ = [
     "explain_box",
     "focus",
     "frames",
+    "lens",
     "load",
     "load_detector",
     "load_image",
@@ -104,6 +107,7 @@ _HOME = {
     "Grid": "core.geometry",
     "Heatmap": "core.heatmap",
     "Lab": "lab.widget",
+    "Lens": "methods.lens",
     "Model": "models.model",
     "Panel": "figures.page",
     "Points": "detectors.points",
@@ -121,6 +125,7 @@ _HOME = {
     "explain_box": "api.explain_box",
     "focus": "api.focus",
     "frames": "core.clip",
+    "lens": "methods.lens",
     "load": "models.load",
     "load_detector": "detectors.load",
     "load_image": "core.images",

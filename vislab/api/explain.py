@@ -59,7 +59,8 @@ def explain(
     image: what `load_image` takes. model: a Model, or what `load` takes. method, the same for all classes: "rollout"
     (options start, residual, discard), "cls" or "attention"; for one class: "relevance", "grad_rollout" (option
     residual), and, with values below 0 where something speaks against it, "grad_cam", "integrated_gradients" (option
-    steps), "occlusion" (option square), "cls_contribution", "token_contribution" and "both_contribution". layer: index
+    steps), "occlusion" (option square), "cls_contribution", "token_contribution" and "both_contribution",
+    and "lens", what the head would say of each patch after a layer. layer: index
     of a self-attention layer, -1 the last, or "mean"; for rollout the last one it goes through. head: index, "mean",
     "max" or "min". query: the attending token, "cls" or the patch over a point (x, y) in source pixels. target: what is
     explained, a class by label or index, by default the predicted one, or a function that makes one number of the

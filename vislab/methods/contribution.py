@@ -68,7 +68,7 @@ def token_contribution(probe: Probe, question: Question) -> Answer:
     cap, _ = probe.settled()
     grid, layers = probe.grid, encoder(cap, probe.grid)
     site, cells = layers[-1], layers.cells
-    last, own = probe.model.module.get_submodule(_block(probe.model.module, site.name)), cells.patches(site)
+    last, own = probe.model.module.get_submodule(block_path(probe.model.module, site.name)), cells.patches(site)
 
     def one_by_one(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         tokens = output if isinstance(output, Tensor) else output[0]
@@ -88,7 +88,7 @@ def both_contribution(probe: Probe, question: Question) -> Answer:
     return Answer(torch.stack([one.values for one in through]).mean(0), signed=True, dropped=through[0].dropped)
 
 
-def _block(module: nn.Module, path: str) -> str:
+def block_path(module: nn.Module, path: str) -> str:
     """The path of the layer that an attention module is part of: the last one along its path that stands in a list."""
     parts = path.split(".")
     for count in range(len(parts), 0, -1):

@@ -79,6 +79,21 @@ class Probe:
     def scores(self, pixels: Tensor) -> Tensor:
         return self.run(pixels)[1]
 
+    @property
+    def index(self) -> int:
+        """Of the class that is explained, after the first run."""
+        assert self._index is not None
+        return self._index
+
+    def probabilities(self, pixels: Tensor) -> Tensor:
+        """What the model's head says of all classes, as `Classes.scores` has it. -> (batch, classes)"""
+        with self.model.captured(self._scale, spending=self._spending):
+            logits = self.model.class_logits(self.model.forward(pixels, self.arguments))
+        classes = self.model.classes
+        assert logits is not None
+        assert classes is not None
+        return classes.scores(logits)
+
     @torch.no_grad()
     def settled(self) -> tuple[Capture, Tensor]:
         """The plain run of the image, which finds the predicted class where no target was given."""

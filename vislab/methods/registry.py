@@ -182,6 +182,14 @@ METHODS: dict[str, Method] = {
             "contribution: both",
             _CONTRIBUTION,
         ),
+        Method(
+            "lens",
+            "lens.of_patches",
+            frozenset({"layer", "target"}),
+            "lens: the head, early",
+            "nostalgebraist 2020, the logit lens; Vilas et al. 2023, Analyzing Vision Transformers for Image "
+            "Classification in Class Embedding Space",
+        ),
     )
 }
 
