@@ -14,11 +14,11 @@ PHOTO = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 def test_a_lens_is_the_head_on_hidden_states() -> None:
     model = vislab.load(tiny.make("ViT classifier"))
-    before = tiny.fingerprint(model.module)
     pixels, _ = model.preprocessing(PHOTO)
     with torch.no_grad():
         hidden = model.module(pixels, output_hidden_states=True).hidden_states
         [first, second] = [model.module.classifier(model.module.vit.layernorm(x)[0]).softmax(1) for x in hidden[1:3]]
+    before = tiny.fingerprint(model.module)  # after transformers hooked in what reports hidden states
     seen = vislab.lens(PHOTO, model=model)
     assert seen.scores == pytest.approx(torch.stack([first[0], second[0]]).numpy(), abs=1e-5)
     for layer, said in enumerate((first, second)):
