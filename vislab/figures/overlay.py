@@ -71,7 +71,7 @@ def overlay(
         canvas[covered] = blend if threshold <= 0 else np.where(weak, photo, blend)
         if heat.dropped is not None:
             gone = sample(heat.dropped, *at, smooth=False)[..., None]
-            grey = (photo @ GREY * DIM)[..., None].astype(np.uint8)
+            grey = np.rint(photo @ GREY * DIM)[..., None].astype(np.uint8)
             canvas[covered] = np.where(gone, grey, canvas[covered])
     if detections is not None:
         canvas = with_boxes(canvas, detections)
