@@ -474,10 +474,24 @@ def test_nothing_is_left_on_the_model_after_an_error(vit: Model, settings: Any, 
     vit.run(PHOTO, **settings)
     handle = vit.module.vit.layers[2].register_forward_hook(fail)
     before = tiny.fingerprint(vit.module)
-    with pytest.raises((ValueError, KeyboardInterrupt)):
+    with pytest.raises((AttentionRefused, KeyboardInterrupt), match=r"does not run through with .*boom|^$"):
         vit.run(PHOTO, **settings)
     assert tiny.fingerprint(vit.module) == before
     handle.remove()
+
+
+def test_what_comes_after_the_layers_may_need_all_tokens() -> None:
+    import transformers as hf
+
+    config = hf.BeitConfig(**tiny.VIT, use_relative_position_bias=True)
+    model = vislab.load(hf.BeitModel(config))  # its bias is 0 as yet, so that it does not matter where a token stands
+    with pytest.raises(AttentionRefused, match=r"does not run through with keep: .*; leave keep out"):
+        model.run(PHOTO, keep=0.5)
+
+
+def test_weights_of_half_precision_are_spent_too(vit: Model) -> None:
+    half = vislab.load(tiny.make("ViT classifier").bfloat16())
+    assert [site.keys for site in half.run(PHOTO, keep=0.5).capture.layers] == [17, 9]
 
 
 def test_a_dropped_patch_attends_to_nothing(vit: Model) -> None:

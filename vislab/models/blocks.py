@@ -21,7 +21,7 @@ from ..core.geometry import Grid
 from ..engine.hooks import capture
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-_ALIKE = 1e-3  # of the largest value: by how much tokens in another order may be others
+_ALIKE, _ROUNDED = 1e-3, 8  # of the largest value, and steps of its dtype: how much tokens in another order may differ
 _REMEMBERED: weakref.WeakKeyDictionary[nn.Module, dict[Any, Blocks]] = weakref.WeakKeyDictionary()
 
 
@@ -93,7 +93,8 @@ def _moved(module: nn.Module, run: Callable[[], Any], names: tuple[str, ...], gr
     for name, one, two in zip(names, plain, other, strict=True):
         assert one.made is not None
         same = one.made[:, order.to(one.made.device)]
-        if two.made is None or not float((two.made - same).abs().max()) <= _ALIKE * float(same.abs().max()):
+        bound = max(_ALIKE, _ROUNDED * torch.finfo(same.dtype).eps) * float(same.abs().max())
+        if two.made is None or not float((two.made - same).abs().max()) <= bound:
             raise _NotPlain(f"in {name} it matters where a token stands (windows, relative positions, convolutions)")
     return any(seen.tables for seen in plain)
 

@@ -38,6 +38,10 @@ from .worth import worth
 FEW = 20  # classes that a message lists
 
 
+class Stuck(ValueError):
+    """A forward that did not run through; its cause is what the model's own code raised."""
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """An image as a model's input.
@@ -162,7 +166,7 @@ class Model(Outline):
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OSError) as error:
             own = tuple(pixels.shape[2:]) == self.own_size
             part = "load the part that sees the image alone" if own else "leave image_size out"
-            raise ValueError(
+            raise Stuck(
                 f"{self.name} does not run through on an input of {shape_of(pixels)} alone: {reason(error)}; {part}"
             ) from error
 
@@ -181,7 +185,15 @@ class Model(Outline):
             )
             if spending is not None:
                 stack.enter_context(spending.on(cap))
-            yield cap
+            try:
+                yield cap
+            except Stuck as error:
+                if spending is None or error.__cause__ is None:
+                    raise
+                named = " and ".join(settings_of(spending.tokens))
+                raise AttentionRefused(
+                    f"{self.name} does not run through with {named}: {reason(error.__cause__)}; leave {named} out"
+                ) from error
 
     def _spending(self, planned: Budget, size: tuple[int, int], frame: Frame) -> Spending:
         """How forwards of an input of (height, width) px spend their tokens. AttentionRefused where they cannot."""
