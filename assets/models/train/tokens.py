@@ -56,7 +56,8 @@ def main() -> None:
     command.add_argument("--images", type=int, help="how many (default: all)")
     args = command.parse_args()
     model = vislab.load("embedded")
-    images, labels, boxes = (part[: args.images] for part in read_checks(args.data, args.drawn))
+    images, labels, boxes = read_checks(args.data, args.drawn)
+    images, labels, boxes = images[: args.images], labels[: args.images], boxes[: args.images]
     print(f"| {len(images)} images | tokens a layer | top-1 | time per image |\n|---|---|---|---|")
     for name, spent in settings().items():
         right, tokens, times = [], [], []
@@ -66,6 +67,7 @@ def main() -> None:
             start = time.perf_counter()
             run = model.run(pixels, **asked)
             times.append(time.perf_counter() - start)
+            assert run.logits is not None
             right.append(int(run.logits.argmax()) == label)
             tokens.append(np.mean([site.keys for site in run.capture.layers]))
         print(
