@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .language.answer import Answer
     from .language.words import Word
     from .methods.heads import Survey, survey
+    from .methods.lens import Lens, lens
     from .models.load import load
     from .models.model import Model, Run
     from .page.class_page import class_page
@@ -64,6 +65,7 @@ __all__ = [
     "Grid",
     "Heatmap",
     "Lab",
+    "Lens",
     "Model",
     "Panel",
     "Points",
@@ -85,6 +87,7 @@ __all__ = [
     "explain_clip",
     "focus",
     "frames",
+    "lens",
     "load",
     "load_detector",
     "load_image",
@@ -115,6 +118,7 @@ _HOME = {
     "Grid": "core.geometry",
     "Heatmap": "core.heatmap",
     "Lab": "lab.widget",
+    "Lens": "methods.lens",
     "Model": "models.model",
     "Panel": "figures.page",
     "Points": "detectors.points",
@@ -136,6 +140,7 @@ _HOME = {
     "explain_clip": "api.explain_clip",
     "focus": "api.focus",
     "frames": "core.clip",
+    "lens": "methods.lens",
     "load": "models.load",
     "load_detector": "detectors.load",
     "load_image": "core.images",

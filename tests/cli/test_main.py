@@ -465,3 +465,53 @@ print(peak, *sys.modules, file=sys.stderr)
 
 def test_the_project_installs_the_command() -> None:
     assert 'vislab = "vislab.cli.main:main"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_tokens_are_spent_as_asked(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    spent = ["--keep", "0.5", "--keep-at", "3,6", "--gather", "--heads-off", "0:1+2,5:0", "--merge", "2"]
+    said = json.loads(succeeds(capsys, "tokens", photo, *spent[:5], "--json"))
+    assert said["counts"] == [197] * 3 + [141] * 3 + [100] * 6
+    assert "197 → 141 → 100, layer by layer" in succeeds(capsys, "tokens", photo, *spent[:5])
+    succeeds(capsys, "figure", photo, "--method", "cls", *spent, "--beside", "json", "--out", "a.npz")
+    heat = vislab.explain(
+        photo, model=LOADED["embedded"], method="cls", keep=0.5, keep_at=(3, 6), gather=True, merge=2,
+        heads_off={0: [1, 2], 5: [0]},
+    )  # fmt: skip
+    [made] = vislab.provenance("a.npz")["maps"]
+    assert made["facts"]["counts"] == heat.facts["counts"]
+    assert "heads_off={0: (1, 2), 5: (0,)}" in vislab.provenance("a.npz")["call"]
+    with np.load("a.npz") as written:
+        np.testing.assert_array_equal(written["values"], heat.values)
+        assert not written["dropped"].any()
+    again = vislab.reproduce("a.npz", image=photo, model=LOADED["embedded"])
+    assert again.differences == ()
+
+
+def test_a_fovea_is_drawn_where_it_lies(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    box = ["--fovea", "24,16,72,48", "--fovea-patches", "8,16,32"]
+    tokens = json.loads(succeeds(capsys, "tokens", photo, *box, "--json"))["counts"]
+    assert len(set(tokens)) == 1
+    assert 50 < tokens[0] < 785
+    succeeds(capsys, "figure", photo, "--method", "attention", "--patch", "14,14", *box, "--out", "a.png")
+    [made] = vislab.provenance("a.png")["maps"]
+    assert made["query"] == "patch (14, 14)"
+    assert made["settings"]["fovea"] == [[24, 16, 72, 48]]
+    assert (made["grid"]["rows"], made["facts"]["counts"][0]) == (28, tokens[0])
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--keep-at", "last"), "takes whole numbers with commas between, not 'last'"),
+        (("--fovea", "1,2,3"), "takes X0,Y0,X1,Y1"),
+        (("--fovea", "a,b,c,d"), "takes X0,Y0,X1,Y1"),
+        (("--heads-off", "3"), "takes LAYER:HEAD"),
+        (("--heads-off", "3:0,3:1"), "each layer once"),
+        (("--keep", "0"), "keep is the share of patches that go on"),
+    ],
+)
+def test_tokens_that_cannot_be_spent_are_refused(
+    option: tuple[str, ...], words: str, photo: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["tokens", photo, *option]) in (1, 2)
+    assert words in capsys.readouterr().err

@@ -403,3 +403,18 @@ def test_methods_without_an_answer_are_left_out_where_none_were_asked_for() -> N
     assert not {"grad_eclip", "cls_contribution"} & set(found.methods)
     with pytest.raises(ValueError, match="has no CLS token"):
         quick(model, PHOTOS[:1], ["grad_eclip"])
+
+
+def test_a_model_that_keeps_half_of_its_patches_is_evaluated_as_such() -> None:
+    model, images = (
+        vislab.load(tiny.make("ViT classifier")),
+        list(np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)),
+    )
+    asked = {"model": model, "methods": ["cls"], "targets": [0, 1, 2, 3], "steps": 2, "progress": False}
+    found = vislab.evaluate(images, keep=0.5, randomised=1, **asked)
+    assert found.settings["keep"] == 0.5
+    whole = [dict(model.predict(image, keep=0.5, top=5))[found.targets[n]] for n, image in enumerate(images)]
+    assert found.deletion[0, :, 0] == pytest.approx(np.array(whole), abs=1e-5)
+    assert found.pointing.shape == (3, 1)
+    with pytest.raises(ValueError, match="a fovea lies in one image, and patches are removed from several"):
+        vislab.evaluate(images, fovea=(0, 0, 9, 9), **asked)

@@ -346,3 +346,19 @@ def test_rendering_leaves_matplotlib_as_it_was() -> None:
         "assert not {'matplotlib.pyplot', 'matplotlib.figure'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_dropped_patches_are_dark_and_take_no_part_in_the_colours() -> None:
+    image = np.full((40, 40, 3), 200, np.uint8)
+    values = np.array([[0, 1], [2, 3]], np.float32)
+    dropped = np.array([[True, False], [False, False]])
+    heat = Heatmap(values, Grid(2, 2, (20, 20)), Frame.stretch((40, 40), (40, 40)), "cls", image=image, dropped=dropped)
+    plain = replace(heat, dropped=None)
+    assert overlay.overlay(heat)[5, 5].tolist() == [70, 70, 70]
+    assert figures_colours.colour_range(heat) == (1, 3)
+    assert figures_colours.colour_range(plain) == (0, 3)
+    for smooth in (False, True):  # what is dropped does not shine through beside it
+        other = replace(heat, values=np.where(dropped, 99, values))
+        assert np.array_equal(overlay.overlay(heat, smooth=smooth), overlay.overlay(other, smooth=smooth))
+    with pytest.raises(ValueError, match="dropped is True or False a patch"):
+        replace(heat, dropped=dropped[0])

@@ -24,9 +24,12 @@ from ..methods.layers import in_sequence
 from ..methods.probe import Progress, probing
 from ..methods.question import Question
 from ..methods.request import DEFAULTS, Head, Layer, Query, Request, Target
+from ..models.budget import budget
 from ..models.cache import model_of
 from ..models.model import Model, Run
 from ..models.preprocessing import ImageSize
+from ..models.tokens import Tokens
+from ..models.worth import values_on
 from .explain_word import explain_word
 
 
@@ -43,6 +46,14 @@ def explain(
     patch_size: int | None = None,
     image_size: ImageSize | None = None,
     region: Sequence[int] | None = None,
+    keep: float = 1.0,
+    keep_by: Any = "attention",
+    keep_at: int | Sequence[int] | None = None,
+    gather: bool = False,
+    merge: int = 0,
+    fovea: Sequence[Any] | None = None,
+    fovea_patches: Sequence[int] = (8, 32),
+    heads_off: Mapping[int, Sequence[int]] | None = None,
     **options: Any,
 ) -> Heatmap:
     """Where a model looks in an image, or what speaks for a class in it, as one value per patch.
@@ -51,15 +62,21 @@ def explain(
     for all classes: "rollout" (the default; options start, residual, discard), "cls" or "attention"; for one class or
     text: "relevance", "grad_rollout" (option residual), "legrad", "maskclip" (each patch's own score), and, with values
     below 0 where something speaks against it, "grad_eclip", "grad_cam", "integrated_gradients" (option steps),
-    "occlusion" (option square), "cls_contribution", "token_contribution" and "both_contribution". layer: index of a
-    self-attention layer, -1 the last, or "mean"; for rollout the last one it goes through. head: index, "mean", "max"
-    or "min". query: the attending token, "cls" or the patch over a point (x, y) in source pixels. target: what is
-    explained, a class by label or index, by default the predicted one; of an image-text model (CLIP, SigLIP and their
-    kin) any text, whose similarity to the image is the score, as the model scales it; or a function that makes one
-    number of the model's output. attention_scale: factor of q·kᵀ, for all layers or {layer: factor}, a real
-    intervention. patch_size: px. image_size: px of the model's input, a side or (height, width). region: (x0, y0, x1,
-    y1), source pixels, the part of the image that the model gets to see; by default all of it. options: those of the
-    method.
+    "occlusion" (option square), "cls_contribution", "token_contribution" and "both_contribution", and "lens", what the
+    head would say of each patch after a layer. layer: index of a self-attention layer, -1 the last, or "mean"; for
+    rollout the last one it goes through. head: index, "mean", "max" or "min". query: the attending token, "cls" or the
+    patch over a point (x, y) in source pixels. target: what is explained, a class by label or index, by default the
+    predicted one; of an image-text model (CLIP, SigLIP and their kin) any text, whose similarity to the image is the
+    score, as the model scales it; or a function that makes one number of the model's output. attention_scale: factor of
+    q·kᵀ, for all layers or {layer: factor}, a real intervention. patch_size: px. image_size: px of the model's input, a
+    side or (height, width). region: (x0, y0, x1, y1), source pixels, the part of the image that the model gets to see;
+    by default all of it. options: those of the method.
+
+    Tokens are spent, of any plain ViT, by: keep, the share of patches that are left in the end, dropped before the
+    layers keep_at by what keep_by says ("attention" of CLS, "norm", "random", "centre", a heatmap or an array), or
+    gathered in one token (gather=True); merge, pairs of like tokens that become one between any two layers; fovea, (x0,
+    y0, x1, y1) in source pixels or several, with patches of fovea_patches px, from within outwards; heads_off, {layer:
+    [head, …]}, whose output is zero. A value is drawn on all patches that its token stands for.
 
     Of an answer, target is one of its words, by its text or its place, and method "relevance" (the default),
     "attention" or "rollout", with layer and head of the language model. A word looks from the token at which it is
@@ -73,26 +90,32 @@ def explain(
     """
     if isinstance(image, Answer):
         given = {"model": model, "query": query, "attention_scale": attention_scale, "region": region}
-        given |= {"patch_size": patch_size, "image_size": image_size}
+        given |= {"patch_size": patch_size, "image_size": image_size, "keep": keep, "keep_by": keep_by}
+        given |= {"keep_at": keep_at, "gather": gather, "merge": merge, "fovea": fovea, "heads_off": heads_off}
+        given["fovea_patches"] = fovea_patches
         usual: dict[str, Any] = {**DEFAULTS, "model": "embedded"}
         if own := [name for name, value in given.items() if value is not usual[name] and value != usual[name]]:
             raise ValueError(f"an answer knows its model and its image as they were: leave {', '.join(own)} out")
         return explain_word(image, {"layer": layer, "head": head, **options}, method=method, target=target)
     method = "rollout" if method is None else method
-    request = Request(method, layer, head, query, target, attention_scale, patch_size, image_size, None, options)
+    settings: dict[str, Any] = {"keep": keep, "keep_by": keep_by, "keep_at": keep_at, "gather": gather, "merge": merge}
+    settings |= {"fovea": fovea, "fovea_patches": fovea_patches, "heads_off": heads_off, "options": options}
+    request = Request(method, layer, head, query, target, attention_scale, patch_size, image_size, None, **settings)
     picture, ready = load_image(image), model_of(model)
     request.fits(ready)
-    x0, y0, x1, y1 = corners = _region(region, picture)
-    frame = ready.frame((y1 - y0, x1 - x0), image_size=image_size, patch_size=patch_size)
-    frame = frame.cut_from((picture.shape[0], picture.shape[1]), (x0, y0))
-    token = _token(request.query, ready.grid(image_size, patch_size), frame)
+    whole, corners = (picture.shape[0], picture.shape[1]), _region(region, picture)
+    x0, y0, x1, y1 = corners
+    frame = ready.frame((y1 - y0, x1 - x0), image_size=image_size, patch_size=patch_size).cut_from(whole, (x0, y0))
+    request, grid = _spent(request, ready, frame, corners)
+    token = _token(request.query, grid, frame)
     seen = np.ascontiguousarray(picture[y0:y1, x0:x1])
     request = request if region is None else replace(request, region=corners)
     heat = heatmap(ready, None, seen, request, token=token)
     heat = replace(heat, facts={**heat.facts, **told(image)})
     if region is None:
         return heat
-    return replace(heat, frame=heat.frame.cut_from((picture.shape[0], picture.shape[1]), (x0, y0)), image=picture)
+    named = {**heat.settings, **({} if request.fovea is None else {"fovea": _moved(request.fovea, x0, y0)})}
+    return replace(heat, frame=heat.frame.cut_from(whole, (x0, y0)), image=picture, settings=named)
 
 
 def heatmap(
@@ -141,8 +164,10 @@ def heatmap(
         facts["predictions"] = model.top(run)
         if model.classes is not None and model.classes.kind != "exclusive":
             facts["scores"] = model.classes.words
+    facts |= _counts(model, request, image)
+    values, dropped = answer.values.float().cpu().numpy(), answer.dropped
     return Heatmap(
-        answer.values.float().cpu().numpy().reshape(grid.rows, grid.cols),
+        values.reshape(grid.rows, grid.cols),
         grid,
         frame,
         request.method,
@@ -152,7 +177,40 @@ def heatmap(
         query=answer.query,
         facts=facts,
         signed=answer.signed,
+        dropped=None if dropped is None else dropped.numpy().reshape(grid.rows, grid.cols),
     )
+
+
+def _spent(request: Request, model: Model, frame: Frame, corners: Sequence[int]) -> tuple[Request, Grid]:
+    """The request as it is of the region that the model sees, with a heatmap of worth as its values; and the grid.
+
+    Raises ValueError for what the model or the image does not allow.
+    """
+    x0, y0, x1, y1 = corners
+    if request.fovea is not None:
+        request = replace(request, fovea=_moved(request.fovea, -x0, -y0))
+    sizes: dict[str, Any] = {"image_size": request.image_size, "patch_size": request.patch_size}
+    tokens = Tokens.of(request.tokens)
+    if tokens is None:
+        return request, model.grid(**sizes)
+    planned = budget(model, tokens, (y1 - y0, x1 - x0), **sizes)
+    if isinstance(request.keep_by, Heatmap):
+        request = replace(request, keep_by=values_on(request.keep_by, planned.cells, frame))
+    return request, planned.cells
+
+
+def _counts(model: Model, request: Request, image: np.ndarray) -> dict[str, Any]:
+    """How many tokens each layer attended over, where these are not the grid's."""
+    tokens = Tokens.of(request.tokens)
+    if tokens is None:
+        return {}
+    sizes: dict[str, Any] = {"image_size": request.image_size, "patch_size": request.patch_size}
+    planned = budget(model, tokens, (image.shape[0], image.shape[1]), **sizes)
+    return {"counts": list(planned.counts)} if {*planned.counts} != {planned.cells.tokens} else {}
+
+
+def _moved(boxes: Sequence[Sequence[float]], x: float, y: float) -> tuple[tuple[float, ...], ...]:
+    return tuple((x0 + x, y0 + y, x1 + x, y1 + y) for x0, y0, x1, y1 in boxes)
 
 
 def _region(region: Any, image: np.ndarray) -> tuple[int, int, int, int]:

@@ -44,7 +44,7 @@ def explain_clip(
 
     Raises ValueError for another number of frames, for a model of single images, and for what is unknown or impossible.
     """
-    request = Request(method, layer, head, "cls", target, attention_scale, None, None, None, options)
+    request = Request(method, layer, head, "cls", target, attention_scale, options=options)
     ready = model_of(model)
     clip, each = ready.clip, ready.of_frame
     if clip is None or each is None:

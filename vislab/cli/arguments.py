@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core.checks import meant
 from ..models.known import DTYPES
+from ..models.tokens import DEFAULTS, KEPT_BY
 
 if TYPE_CHECKING:
     from ..models.model import Model
@@ -76,9 +77,48 @@ def model_arguments() -> Parser:
         metavar="N|HxW",
         help="pixels of the model's input, a side or height x width (default: the model's own)",
     )
+    tokens_arguments(parent)
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, mps, … (default: the fastest there is)")
     group.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="(default: float32)")
     return parent
+
+
+def tokens_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options by which a forward spends its tokens."""
+    group = parser.add_argument_group("tokens")
+    group.add_argument(
+        "--keep", type=share, default=1.0, metavar="X", help="share of the patches that go on (default: 1, all)"
+    )
+    group.add_argument("--keep-by", choices=KEPT_BY, default="attention", help="what decides (default: attention)")
+    group.add_argument(
+        "--keep-at", type=wholes, metavar="N,…", help="layers before which patches go (default: three stages)"
+    )
+    group.add_argument("--gather", action="store_true", help="patches that go become one token")
+    group.add_argument(
+        "--merge", type=int, default=0, metavar="N", help="pairs of like tokens that become one, a layer (default: 0)"
+    )
+    group.add_argument(
+        "--fovea",
+        type=box,
+        action="append",
+        metavar="X0,Y0,X1,Y1",
+        help="pixels of the photo within which patches are small; may be given several times",
+    )
+    group.add_argument(
+        "--fovea-patches",
+        type=wholes,
+        default=DEFAULTS["fovea_patches"],
+        metavar="N,…",
+        help="pixels of a patch's side, from within the fovea outwards (default: 8,32)",
+    )
+    group.add_argument(
+        "--heads-off", type=heads, metavar="LAYER:HEAD+HEAD,…", help="heads whose output is zero, such as 3:0+5,4:1"
+    )
+
+
+def tokens_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What of it is asked for, by the keywords of `explain`."""
+    return {name: value for name in DEFAULTS if (value := getattr(args, name)) != DEFAULTS[name]}
 
 
 def load_model(args: argparse.Namespace) -> Model:
@@ -149,6 +189,37 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"takes a number from 0 to 1, not {text!r}")
     return value
+
+
+def wholes(text: str) -> tuple[int, ...]:
+    """ "3,6,9" -> whole numbers; -1 and the like too."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes whole numbers with commas between, not {text!r}") from None
+
+
+def box(text: str) -> tuple[float, ...]:
+    """ "10,20,110,90" -> corners in pixels."""
+    try:
+        corners = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        corners = ()
+    if len(corners) != 4:
+        raise argparse.ArgumentTypeError(f"takes X0,Y0,X1,Y1, such as 10,20,110,90, not {text!r}")
+    return corners
+
+
+def heads(text: str) -> dict[int, tuple[int, ...]]:
+    """ "3:0+5,4:1" -> the heads of each layer."""
+    pairs = [part.partition(":") for part in text.split(",")]
+    try:
+        found = {int(layer): tuple(int(head) for head in heads.split("+")) for layer, _, heads in pairs}
+    except ValueError:
+        found = {}
+    if len(found) < len(pairs):
+        raise argparse.ArgumentTypeError(f"takes LAYER:HEAD+HEAD,…, each layer once, such as 3:0+5,4:1, not {text!r}")
+    return found
 
 
 def bands(text: str) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..methods.registry import METHODS, options
-from .arguments import UsageError, load_model, report, sentence
+from .arguments import UsageError, load_model, report, sentence, tokens_of
 from .photos import is_figure
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Asker:
             frame = ready.frame((height, width), image_size=args.image_size, patch_size=args.patch_size)
         query: Any = "cls"
         if args.patch is not None:
-            x0, y0, x1, y1 = frame.box_to_source(ready.grid(args.image_size, args.patch_size).box(*args.patch))
+            side = args.fovea_patches[0] if args.fovea else args.patch_size
+            x0, y0, x1, y1 = frame.box_to_source(ready.grid(args.image_size, side).box(*args.patch))
             query = ((x0 + x1) / 2, (y0 + y1) / 2)
         return explain(
             image,
@@ -50,6 +51,7 @@ class Asker:
             query=query,
             patch_size=args.patch_size,
             image_size=args.image_size,
+            **tokens_of(args),
             **self._asked(),
         )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..figures.pool import Pool, cores
 from ..figures.task import Task, reading_of
 from ..figures.worker import Answer, Ended
+from .arguments import tokens_of
 from .asking import Asker, PhotoError, beside_of, look_of, photo_errors
 from .photos import Photo
 
@@ -173,6 +174,6 @@ class Batch:
             return []
         if "predictions" in heat.facts:
             return list(heat.facts["predictions"])
-        sizes = {"image_size": args.image_size, "patch_size": args.patch_size}
+        sizes = {"image_size": args.image_size, "patch_size": args.patch_size, **tokens_of(args)}
         run = ready.run(image, attention_scale=args.attention_scale, **sizes)
         return ready.top(run) if run.logits is not None else []

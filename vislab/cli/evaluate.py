@@ -8,7 +8,7 @@ import warnings
 
 from ..core.checks import meant
 from ..methods.registry import METHODS
-from .arguments import csv_path, load_model, report, whole
+from .arguments import csv_path, load_model, report, tokens_of, whole
 from .photos import photos_argument, photos_of, spare
 
 EVALUATE_EPILOG = """\
@@ -65,6 +65,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
             seed=args.seed,
             patch_size=args.patch_size,
             image_size=args.image_size,
+            **tokens_of(args),
             progress=sys.stderr.isatty(),
         )
     for reason in result.skipped:

@@ -40,6 +40,8 @@ examples:
   vislab figure photo.jpg --method relevance --target church --out church.pdf
   vislab figure photo.jpg --model openai/clip-vit-base-patch16 --method legrad --target "a red door" --out door.pdf
   vislab figure photo.jpg --patch-size 8 --attention-scale 0:0.5,11:2 --out values.npz
+  vislab figure photo.jpg --keep 0.5 --out kept.png
+  vislab figure photo.jpg --fovea 120,40,360,300 --out fovea.png
   vislab figure 'photos/*.jpg' --model facebook/dinov2-small --image-size 336x448 --out figures/
   vislab figure photos/ --out figures/ --width column --beside npz --csv table.csv
   vislab figure photos/ --out overlays/ --plain --workers 4

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.costs import attention_flops, attention_memory
+from ..core.geometry import Grid
 from ..models.known import DTYPES
-from .arguments import UsageError, load_model, print_table
+from .arguments import UsageError, load_model, print_table, tokens_of
 
 if TYPE_CHECKING:
     from ..models.outline import Outline
@@ -20,6 +21,8 @@ examples:
   vislab tokens photo.jpg
   vislab tokens photo.jpg --patch-size 16 --image-size 640
   vislab tokens photo.jpg --image-size 2048 --json
+  vislab tokens photo.jpg --keep 0.5
+  vislab tokens photo.jpg --fovea 120,40,360,300 --merge 8
   vislab tokens photo.jpg --model HuggingFaceTB/SmolVLM-256M-Instruct
 
 Of a vision-language model it needs the configuration and the processor alone, no weights.
@@ -77,7 +80,7 @@ def _facts(model: Outline, device: str, source: tuple[int, int], args: argparse.
     """What is known before a forward. Sizes are (height, width) in pixels, memory is in bytes."""
     from ..models.device import free_memory
 
-    grid = model.grid(args.image_size, args.patch_size)
+    grid, counts = _spent(model, source, args)
     frame = model.frame(source, image_size=args.image_size, patch_size=args.patch_size)
     value = DTYPES[args.dtype]
     return {
@@ -95,15 +98,29 @@ def _facts(model: Outline, device: str, source: tuple[int, int], args: argparse.
         "cols": grid.cols,
         "prefix": grid.prefix,
         "suffix": grid.suffix,
-        "tokens": grid.tokens,
-        "attention_flops_layer": attention_flops(grid.tokens, model.dim),
-        "attention_flops": attention_flops(grid.tokens, model.dim, model.layers),
-        "maps_layer": attention_memory(grid.tokens, model.heads, 1, value),
-        "maps": attention_memory(grid.tokens, model.heads, model.layers, value),
-        "kept": 2 * grid.tokens * model.dim * value * model.layers,
-        "forecast": model.memory(grid, value),
+        "tokens": counts[0],
+        "counts": counts,
+        "attention_flops_layer": attention_flops(counts[0], model.dim),
+        "attention_flops": sum(attention_flops(count, model.dim) for count in counts),
+        "maps_layer": attention_memory(counts[0], model.heads, 1, value),
+        "maps": sum(attention_memory(count, model.heads, 1, value) for count in counts),
+        "kept": sum(2 * count * model.dim * value for count in counts),
+        "forecast": model.memory(Grid(1, counts[0], grid.patch), value),
         "free": free_memory(device),
     }
+
+
+def _spent(model: Outline, source: tuple[int, int], args: argparse.Namespace) -> tuple[Grid, list[int]]:
+    """The grid, and how many tokens each layer attends over."""
+    from ..models.budget import budget
+    from ..models.tokens import Tokens
+
+    tokens = Tokens.of(tokens_of(args))
+    if tokens is None:
+        grid = model.grid(args.image_size, args.patch_size)
+        return grid, [grid.tokens] * max(1, model.layers)
+    planned = budget(model, tokens, source, image_size=args.image_size, patch_size=args.patch_size)
+    return planned.cells, list(planned.counts)
 
 
 def _described(photo: str, facts: Mapping[str, Any]) -> dict[str, str]:
@@ -113,6 +130,9 @@ def _described(photo: str, facts: Mapping[str, Any]) -> dict[str, str]:
     seen = "the whole photo" if whole else f"the photo from x {x0} to {x1} and y {y0} to {y1}"
     others = facts["prefix"] + facts["suffix"]
     total = f"{facts['rows']} × {facts['cols']}" + (f" + {others}" if others else "") + f" = {facts['tokens']:,}"
+    cells, counts = facts["rows"] * facts["cols"] + others, list(dict.fromkeys(facts["counts"]))
+    if counts != [cells]:
+        total = " → ".join(f"{count:,}" for count in counts) + ", layer by layer"
     fits = "" if facts["forecast"] <= facts["free"] else ": too little; take larger patches or a smaller image size"
     return {
         "photo": f"{photo}, {width} px wide and {height} px high",

@@ -24,8 +24,9 @@ class Heatmap(Shown):
     attending token in words ("CLS", "patch (3, 4)", "mean of all queries", …). facts: what the run told beside the map:
     the fingerprint of its weights, dtype, device, and predictions [(label, probability), …] where it classifies,
     beside them scores, what these are, where they are no shares of a softmax.
-    signed: whether values below 0 speak against the target; such a map has two colours, which meet at 0. Shows itself
-    over its image as the last expression of a notebook cell; `np.asarray(heat)` is its values.
+    signed: whether values below 0 speak against the target; such a map has two colours, which meet at 0. dropped: the
+    patches that no token stood for, (rows, cols) bool, whose value is 0 and is not drawn; None where there are none.
+    Shows itself over its image as the last expression of a notebook cell; `np.asarray(heat)` is its values.
     """
 
     values: np.ndarray
@@ -38,6 +39,7 @@ class Heatmap(Shown):
     query: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     signed: bool = False
+    dropped: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         values = np.array(self.values, dtype=np.float32)
@@ -49,6 +51,8 @@ class Heatmap(Shown):
             raise ValueError("the heatmap holds NaN or infinite values: look for them in the pixels and the weights")
         if self.image is not None and self.image.shape[:2] != self.frame.source:
             raise ValueError(f"the frame is of an image of {self.frame.source}, not of {self.image.shape[:2]}")
+        if self.dropped is not None and (self.dropped.shape != values.shape or self.dropped.dtype != bool):
+            raise ValueError(f"dropped is True or False a patch, {values.shape}, not {self.dropped.shape}")
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
 

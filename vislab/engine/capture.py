@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from ..core.checks import listed
 from .attention import uncast, wide
 from .gradients import differentiate, scored
+from .passage import Passage
 from .recording import Recording
 from .site import AttentionRefused, Site
 from .verification import NOT_FINITE
@@ -25,6 +27,7 @@ class Capture:
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
+        self.passages: dict[str, Passage] = {}  # by the path of the site before which tokens are dropped or joined
 
     @property
     def _root(self) -> str:
@@ -105,9 +108,9 @@ class Capture:
         chain = self._chain(sites)
         row = _first_row(chain[-1], query)
         with torch.no_grad(), uncast(row.device):
-            for site in reversed(chain):
+            for before, site in reversed([*zip([None, *chain], chain, strict=False)]):
                 taken = carried(site.read(), row, head, discard, prefix)
-                row = residual * row + (1 - residual) * _finite(taken, site.name)
+                row = self._passed(residual * row + (1 - residual) * _finite(taken, site.name), before, site)
         return row
 
     # ---- gradients ----
@@ -181,14 +184,29 @@ class Capture:
         normalised: bool,
     ) -> Tensor:
         chain = self._chain(sites)
-        steps = [(site.name, *scored(site)) for site in chain]
+        steps = [(before, site, *scored(site)) for before, site in zip([None, *chain], chain, strict=False)]
         row = _first_row(chain[-1], query)
         with torch.no_grad(), uncast(row.device):
-            for name, call, gradient in reversed(steps):
+            for before, site, call, gradient in reversed(steps):
                 if gradient is not None:  # else the score does not depend on it
                     taken = carried_positive(call, gradient, row, normalised=normalised)
-                    row = step(row, _finite(taken, name))
+                    row = step(row, _finite(taken, site.name))
+                row = self._passed(row, before, site)
         return row
+
+    def _passed(self, row: Tensor, before: Site | None, site: Site) -> Tensor:
+        """A row over what a site attends to, as one over what another site before it made."""
+        for passage in reversed(self._between(before, site)):
+            row = passage.back(row)
+        return row
+
+    def _between(self, before: Site | None, site: Site) -> list[Passage]:
+        """What becomes of tokens from one site of a walk to the next, in execution order."""
+        if before is None or not self.passages:
+            return []
+        paths = [one.path for one in self.layers]
+        between = paths[paths.index(before.path) + 1 : paths.index(site.path) + 1]
+        return [self.passages[path] for path in between if path in self.passages]
 
     def _chain(self, sites: Sequence[str | int | Site] | None) -> list[Site]:
         if sites is not None:
@@ -208,13 +226,22 @@ class Capture:
             if not site.self_attention:
                 raise ValueError(f"rollout needs self-attention, and {site.name} is {site.queries} × {site.keys}")
             counts.setdefault(site.keys, []).append(site.name)
-        if len(counts) > 1:
+        if len(counts) > 1 and not all(self._joined(one, other) for one, other in pairwise(chain)):
             groups = "; ".join(f"{n} tokens at {listed(names)}" for n, names in counts.items())
             raise ValueError(f"rollout needs one number of tokens, and there are {groups}. Choose with sites=…")
         if len({site.batch for site in chain}) > 1:
             batches = ", ".join(f"{site.batch} at {site.name}" for site in chain)
             raise ValueError(f"rollout needs one batch size, and there are {batches}. Choose with sites=…")
         return chain
+
+    def _joined(self, before: Site, site: Site) -> bool:
+        """Whether the tokens of one site of a walk are known to come from those of the one before."""
+        tokens = before.keys
+        for passage in self._between(before, site):
+            if passage.old != tokens:
+                return False
+            tokens = passage.count
+        return tokens == site.keys
 
     def _nothing_captured(self) -> None:
         if self._recording.sites:

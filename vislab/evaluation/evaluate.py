@@ -23,6 +23,7 @@ from ..models.cache import model_of
 from ..models.classes import label_names
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
+from ..models.tokens import Tokens
 from .plan import Maps, Outcome, Plan, counted, maps_of, rng
 from .pointing import mosaics, pointing_scores, quarter
 from .randomise import randomisation
@@ -44,6 +45,7 @@ def evaluate(
     patch_size: int | None = None,
     image_size: ImageSize | None = None,
     progress: bool = True,
+    **tokens: Any,
 ) -> Evaluation:
     """Measure how faithful the maps of several methods are to a model, beside a random order and a centre blob.
 
@@ -54,7 +56,8 @@ def evaluate(
     whole image; it is held fixed throughout. Of an image-text model without labels, texts: they are its classes. fill:
     what a removed patch shows, the image blurred until its shapes are gone, or its mean colour. steps: of removal, at
     most one a patch. randomised: on how many images, the first ones, the randomisation check is done; 0 leaves it out.
-    The same seed gives the same numbers.
+    The same seed gives the same numbers. tokens: how every forward spends them, as of `explain`: keep, merge,
+    heads_off, ….
 
     - Deletion and insertion: the class's probability while patches are removed, or put back, highest value first
       (Petsiuk, Das & Saenko 2018, RISE).
@@ -72,7 +75,7 @@ def evaluate(
     check_flags(progress=progress)
     ready = _of_texts(model_of(model), targets)
     known = classes_of(ready)
-    plan = Plan(ready, _by_name(methods, ready), fill, steps, seed, patch_size, image_size)
+    plan = Plan(ready, _by_name(methods, ready), fill, steps, seed, patch_size, image_size, _spent(tokens))
     plan = replace(plan, steps=min(steps, plan.grid.patches))
     classes = _targets(ready, targets, len(sources))
     outcomes: list[Outcome] = []
@@ -111,6 +114,14 @@ def evaluate(
         skipped=tuple(skipped),
         settings={"model": of_name(ready.name), "methods": plan.methods, "fill": fill, "seed": seed, **plan.sizes},
     )
+
+
+def _spent(tokens: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of tokens by name. ValueError for what `explain` refuses, and for a fovea, which is one image's."""
+    Tokens.of(tokens)
+    if tokens.get("fovea") is not None:
+        raise ValueError("a fovea lies in one image, and patches are removed from several: leave fovea out")
+    return dict(tokens)
 
 
 def _listed(images: Iterable[Any]) -> list[Any]:

@@ -32,6 +32,7 @@ class Plan:
     seed: int
     patch_size: int | None
     image_size: ImageSize | None
+    tokens: Mapping[str, Any]
 
     @property
     def grid(self) -> Grid:
@@ -39,8 +40,8 @@ class Plan:
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """The sizes of every forward, by the keywords of `explain`."""
-        return {"patch_size": self.patch_size, "image_size": self.image_size}
+        """The sizes of every forward, and how it spends its tokens, by the keywords of `explain`."""
+        return {"patch_size": self.patch_size, "image_size": self.image_size, **self.tokens}
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,7 +48,8 @@ def pointing_scores(plan: Plan, mosaic: Sequence[Outcome]) -> list[float]:
     """Each method's mean over the four classes of a mosaic."""
     a, b, c, d = (one.quarter for one in mosaic)
     image = np.vstack([np.hstack([a, b]), np.hstack([c, d])])
-    frame = plan.model.frame((image.shape[0], image.shape[1]), **plan.sizes)
+    source = (image.shape[0], image.shape[1])
+    frame = plan.model.frame(source, image_size=plan.image_size, patch_size=plan.patch_size)
     scores = []
     for place, one in enumerate(mosaic):
         maps = maps_of(plan, image, one.target, one.number, place)

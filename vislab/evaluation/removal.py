@@ -87,12 +87,14 @@ def patch_score(
     fill: Fill = "blur",
     patch_size: int | None = None,
     image_size: ImageSize | None = None,
+    **tokens: Any,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """The probability of a class for an image of which only some patches are kept -> (n, rows, cols) bool -> (n,).
 
-    image: what `load_image` takes. model, patch_size, image_size: as of `explain`. target: a class, by default the one
-    predicted on the whole image. fill: what a removed patch shows, the image blurred until its shapes are gone, or its
-    mean colour. Raises ValueError for a model without a classifier, or one that gives numbers.
+    image: what `load_image` takes. model, patch_size, image_size and tokens, how they are spent: as of `explain`.
+    target: a class, by default the one predicted on the whole image. fill: what a removed patch shows, the image
+    blurred until its shapes are gone, or its mean colour. Raises ValueError for a model without a
+    classifier, or one that gives numbers.
 
         score = vislab.patch_score("photo.jpg", target="church")
         values = vislab.explain("photo.jpg").values
@@ -106,7 +108,7 @@ def patch_score(
     removed = filled(pixels[0], fill)[None].to(whole)
 
     def logits(shown: Tensor) -> Tensor:
-        return ready.logits(shown, patch_size=patch_size, image_size=image_size)
+        return ready.logits(shown, patch_size=patch_size, image_size=image_size, **tokens)
 
     index = int(logits(whole).argmax()) if target is None else ready.class_index(target)
     # pixels that are left over at the right and bottom go with the last patch

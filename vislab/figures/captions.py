@@ -9,10 +9,11 @@ from ..core.heatmap import Heatmap
 from ..detectors.request import DEFAULTS as BOX_DEFAULTS
 from ..methods.registry import METHODS
 from ..methods.request import DEFAULTS
+from ..models.tokens import DEFAULTS as AS_THE_MODEL
 from .page import Cell, Look
 
 # What a phrase of its own tells; whatever else is in a heatmap's settings, it was chosen, and is named.
-_TOLD = {*DEFAULTS, *BOX_DEFAULTS, "model", "detector"} - {"region"}
+_TOLD = {*DEFAULTS, *BOX_DEFAULTS, "model", "detector"} - {"region", *AS_THE_MODEL}
 
 
 def describe(heat: Heatmap) -> list[str]:
@@ -27,7 +28,12 @@ def describe(heat: Heatmap) -> list[str]:
         "" if "cells" in heat.facts else _layer(heat.method, settings.get("layer")),
         f"head {_words(settings['head'])}" if settings.get("head") is not None else "",
         f"query {_words(query)}" if query is not None else "",
-        *(f"{name} {_words(value)}" for name, value in settings.items() if name not in _TOLD and value is not None),
+        *(
+            f"{name.replace('_', ' ')} {_words(value)}"
+            for name, value in settings.items()
+            if name not in _TOLD and value is not None
+        ),
+        *_tokens(heat),
         f"attention scale {_words(scale)}" if scale not in (None, 1, 1.0) else "",
         *([str(heat.facts["cells"])] if "cells" in heat.facts else _patches(heat)),
     ]
@@ -35,7 +41,20 @@ def describe(heat: Heatmap) -> list[str]:
 
 
 def _patches(heat: Heatmap) -> list[str]:
-    return [f"patch {'×'.join(map(str, dict.fromkeys(heat.grid.patch)))} px", str(heat.grid)]
+    patch = [f"patch {'×'.join(map(str, dict.fromkeys(heat.grid.patch)))} px", str(heat.grid)]
+    if "counts" not in heat.facts:
+        return patch
+    if heat.settings.get("fovea") is None:
+        return [patch[0], f"{heat.grid.rows} × {heat.grid.cols} patches"]
+    sizes = heat.settings.get("fovea_patches", AS_THE_MODEL["fovea_patches"])
+    return [f"patches {', '.join(map(str, sizes))} px"]
+
+
+def _tokens(heat: Heatmap) -> list[str]:
+    """How many tokens the layers attended over, where these were not the grid's."""
+    counts = list(dict.fromkeys(heat.facts.get("counts", ())))
+    counts = counts if len(counts) < 5 else [counts[0], "…", counts[-1]]
+    return [f"{' → '.join(map(str, counts))} tokens"] if counts else []
 
 
 def caption_of(common: Sequence[str], look: Look, cells: Sequence[Sequence[Cell | None]]) -> str:
@@ -65,5 +84,10 @@ def _layer(method: str, layer: object) -> str:
 
 def _words(value: object) -> str:
     if isinstance(value, tuple | list):
-        return "(" + ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value) + ")"
+        several = value and isinstance(value[0], tuple | list)
+        if several and len(value[0]) != 4:
+            return f"values of {len(value)} × {len(value[0])} patches"
+        if several and len(value) == 1:
+            return _words(value[0])
+        return "(" + ", ".join(f"{v:g}" if isinstance(v, float) else _words(v) for v in value) + ")"
     return "CLS" if value == "cls" else str(value)

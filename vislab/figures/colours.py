@@ -117,11 +117,13 @@ def colour_ticks(span: Range, count: int = 5) -> tuple[list[float], list[str], s
 
 
 def visible_values(heat: Heatmap) -> np.ndarray:
-    """The values of the patches that reach into the photo by more than rounding."""
+    """The values of the patches that reach into the photo by more than rounding, and that a token stood for."""
     keep = []
     for axis, count in enumerate(heat.values.shape):
         edges = np.arange(count + 1) * heat.grid.patch[axis]
         source = (edges - heat.frame.offset[axis]) / heat.frame.scale[axis]
         keep.append((source[1:] > 1e-6) & (source[:-1] < heat.frame.source[axis] - 1e-6))
     visible = heat.values[np.ix_(*keep)]
+    if heat.dropped is not None:
+        visible = visible[~heat.dropped[np.ix_(*keep)]]
     return visible if visible.size else heat.values

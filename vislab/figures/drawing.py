@@ -15,7 +15,7 @@ from .boxes import Boxes, apart, asking, box_labels
 from .colours import Range, colour_ticks, colours, colours_of, fraction, hidden
 from .formats import PHOTO, rgba
 from .layout import LINE, Bar, Plan, Rect, length, plan
-from .overlay import sample
+from .overlay import DIM, sample, sampled
 from .page import INKS, SCREEN, SMALL, STYLE, Cell, Panel
 from .png import png
 from .text import font
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 
+VEIL = np.uint8(round((1 - DIM) * 255))  # of black over a dropped patch
 SHARPEST = 600  # dpi of print: beyond it no printer shows more
 
 
@@ -138,13 +139,19 @@ def _draw_cell(ax: Axes, cell: Cell, photo: _Photo, panel: Panel, page: Plan) ->
 
 
 def layer_of(heat: Heatmap, span: Range, panel: Panel) -> np.ndarray:
-    """The heatmap as RGBA, every patch many samples wide: viewers that blur enlarged images then blur no patch."""
+    """The heatmap as RGBA, every patch many samples wide: viewers that blur enlarged images then blur no patch.
+
+    Dropped patches lie under a dark veil.
+    """
     look = panel.look
     fine = max(1, 1024 // max(heat.values.shape))
     rows, cols = ((np.arange(count * fine) + 0.5) / fine for count in heat.values.shape)
-    share = fraction(sample(heat.values, rows, cols, smooth=look.smooth), span)
+    share = fraction(sampled(heat, rows, cols, smooth=look.smooth), span)
     colour = colours(share, colours_of(span, look.colormap))
     alpha = np.where(hidden(share, span, look.threshold), 0, round(look.opacity * 255)).astype(np.uint8)
+    if heat.dropped is not None:
+        gone = sample(heat.dropped, rows, cols, smooth=False)
+        colour, alpha = np.where(gone[..., None], 0, colour), np.where(gone, VEIL, alpha)
     return np.dstack([colour, alpha])
 
 

@@ -102,12 +102,16 @@ def _photos_once(svg: bytes) -> bytes:
 
 
 def numbers(heats: Sequence[Heatmap], record: Mapping[str, Any]) -> bytes:
-    """values, grid (rows, cols, patch height and width, prefix, suffix) and frame (4 × (y, x)), numbered if several."""
+    """values, grid (rows, cols, patch height and width, prefix, suffix) and frame (4 × (y, x)), numbered if several.
+
+    Beside them dropped, where patches were.
+    """
     arrays: dict[str, Any] = {"provenance": np.array(json.dumps(record))}
     for number, heat in enumerate(heats):
         end = f"_{number}" if len(heats) > 1 else ""
         grid, frame = heat.grid, heat.frame
         arrays[f"values{end}"] = heat.values
+        arrays |= {} if heat.dropped is None else {f"dropped{end}": heat.dropped}
         arrays[f"grid{end}"] = np.array([grid.rows, grid.cols, *grid.patch, grid.prefix, grid.suffix])
         arrays[f"frame{end}"] = np.array([frame.source, frame.model, frame.scale, frame.offset], dtype=np.float64)
     file = io.BytesIO()

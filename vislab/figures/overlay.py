@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # From here on the highest colour over black is brighter than the lowest over white: maps are read in grey print too.
 OPACITY = 0.6
+GREY = np.array([0.299, 0.587, 0.114])  # of red, green and blue (ITU-R BT.601)
+DIM = 0.35  # of the brightness of the photo, where a patch was dropped
 
 
 def overlay(
@@ -38,7 +40,8 @@ def overlay(
     detections: boxes that are drawn over it, such as those of `detect`.
 
     A source pixel takes the patch that its centre falls in; `smooth` interpolates bilinearly between patch centres.
-    Pixels the model never saw (cropped away, left over at the border) keep the photo, as do those below `threshold`, a
+    Patches that were dropped are the photo in grey, darkened, as none of the colours is. Pixels the model never saw
+    (cropped away, left over at the border) keep the photo, as do those below `threshold`, a
     fraction of the colour range, or, where 0 is in its middle, of the way from 0 to its ends. normalise: see
     `colour_range`; colormap: see `colours_of`. With `ax` it is drawn there too, in source pixels.
 
@@ -61,15 +64,31 @@ def overlay(
     covered = (within(rows, heat.grid.rows), within(cols, heat.grid.cols))
 
     if canvas[covered].size:
-        share = fraction(sample(heat.values, rows[covered[0]], cols[covered[1]], smooth=smooth), span)
+        at = rows[covered[0]], cols[covered[1]]
+        share = fraction(sampled(heat, *at, smooth=smooth), span)
         blend = cv2.addWeighted(canvas[covered], 1 - opacity, colours(share, table), opacity, 0)
         weak = hidden(share, span, threshold)[..., None]
-        canvas[covered] = blend if threshold <= 0 else np.where(weak, canvas[covered], blend)
+        photo = canvas[covered]
+        canvas[covered] = blend if threshold <= 0 else np.where(weak, photo, blend)
+        if heat.dropped is not None:
+            gone = sample(heat.dropped, *at, smooth=False)[..., None]
+            grey = np.rint(photo @ GREY * DIM)[..., None].astype(np.uint8)
+            canvas[covered] = np.where(gone, grey, canvas[covered])
     if detections is not None:
         canvas = with_boxes(canvas, detections)
     if ax is not None:
         ax.imshow(canvas, extent=(0, canvas.shape[1], canvas.shape[0], 0))
     return canvas
+
+
+def sampled(heat: Heatmap, rows: np.ndarray, cols: np.ndarray, *, smooth: bool) -> np.ndarray:
+    """A heatmap's values as `sample` reads them; between centres, dropped patches take no part."""
+    if heat.dropped is None or not smooth:
+        return sample(heat.values, rows, cols, smooth=smooth)
+    there = (~heat.dropped).astype(np.float32)
+    weight = sample(there, rows, cols, smooth=True)
+    weighed = sample(heat.values * there, rows, cols, smooth=True)
+    return np.divide(weighed, weight, out=np.zeros_like(weighed), where=weight > 0)
 
 
 def sample(values: np.ndarray, rows: np.ndarray, cols: np.ndarray, *, smooth: bool) -> np.ndarray:

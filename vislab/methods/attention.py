@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ..core.geometry import Grid
 from ..engine.capture import Capture
-from .layers import encoder
+from ..engine.site import Site
+from .layers import Layers, encoder
 from .question import (
     Answer,
     Question,
@@ -25,8 +28,8 @@ def cls(cap: Capture, grid: Grid, question: Question) -> Answer:
         return _attention(cap, grid, question, 0, "CLS")
     pooling = pooling_head(cap, grid, question.layer)
     if pooling is not None:
-        row = fused_heads(mean_query(cap, pooling), question.head)
-        return Answer(row[grid.patch_tokens], f"pooling head {pooling.name}")
+        row, layers = fused_heads(mean_query(cap, pooling), question.head), encoder(cap, grid)
+        return _placed(layers, [layers[-1]], [row], f"pooling head {pooling.name}")
     return _attention(cap, grid, question, None, "mean of all queries")
 
 
@@ -51,26 +54,35 @@ def rollout(
     query: int | Tensor
     query, name = 0, "CLS"
     if question.token is not None:
-        query, name = question.token, token_name(grid, question.token)
+        query, name = sites.cells.token(sites[last], question.token), token_name(grid, question.token)
     elif not question.cls:
         pooling = pooling_head(cap, grid, question.layer)
         if pooling is not None:
             query, name = mean_query(cap, pooling).mean(0), f"pooling head {pooling.name}"
         else:
-            query = torch.full((grid.tokens,), 1 / grid.tokens)
+            tokens = sites.cells.count(sites[last])
+            query = torch.full((tokens,), 1 / tokens)
             name = "mean of all queries"
     chain = sites.walk(start, last)
     assert not isinstance(question.head, int)  # it fuses them
     row = cap.rollout(query, sites=chain, head=question.head, residual=residual, discard=discard, prefix=grid.prefix)
-    return Answer(row[0, grid.patch_tokens], name)
+    return _placed(sites, chain[:1], [row[0]], name)
 
 
 def _attention(cap: Capture, grid: Grid, question: Question, token: int | None, name: str) -> Answer:
     """One token's attention to the patches, or all tokens' mean, at a layer or on the mean of the layers."""
     sites = encoder(cap, grid)
     chosen = sites if question.layer == "mean" else [sites[layer_index(question.layer, len(sites))]]
-    values = torch.zeros(grid.patches)
+    of_tokens = []
     for site in chosen:
-        rows = cap.attention(site, token)[0] if token is not None else mean_query(cap, site)
-        values = values + fused_heads(rows, question.head)[grid.patch_tokens].cpu() / len(chosen)
-    return Answer(values, name)
+        rows = mean_query(cap, site) if token is None else cap.attention(site, sites.cells.token(site, token))[0]
+        of_tokens.append(fused_heads(rows, question.head))
+    return _placed(sites, chosen, of_tokens, name)
+
+
+def _placed(layers: Layers, sites: Sequence[Site], rows: Sequence[Tensor], name: str) -> Answer:
+    """What the tokens of some layers have, a row each, on the cells that they stand for, averaged over the layers."""
+    values = torch.zeros(layers.cells.grid.patches)
+    for site, row in zip(sites, rows, strict=True):
+        values = values + layers.cells.values(site, row).cpu() / len(sites)
+    return Answer(values, name, dropped=layers.cells.dropped(*sites))

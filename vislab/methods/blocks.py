@@ -73,7 +73,7 @@ def replaced_output(probe: Probe, path: str, change: Callable[[Tensor], Tensor])
 
     def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         tokens = output if isinstance(output, Tensor) else output[0]
-        check_tokens(tokens, probe.grid)
+        check_tokens(tokens, probe.grid.tokens)
         return change(tokens) if isinstance(output, Tensor) else (change(tokens), *output[1:])
 
     with probe.model.module.get_submodule(path).register_forward_hook(hook):

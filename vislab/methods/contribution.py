@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..engine.attention import wide
@@ -30,7 +31,8 @@ def cls_contribution(probe: Probe, question: Question) -> Answer:
     bias included, sum to the score minus that of a model whose CLS takes nothing in this layer.
     """
     cap, _ = probe.settled()
-    site = encoder(cap, probe.grid)[-1]
+    layers = encoder(cap, probe.grid)
+    site, cells = layers[-1], layers.cells
     attention = probe.model.module.get_submodule(site.name)
     if not question.cls:
         raise ValueError(f"{probe.model.name} has no CLS token that could contribute: take method='token_contribution'")
@@ -40,7 +42,7 @@ def cls_contribution(probe: Probe, question: Question) -> Answer:
             f"the contributions through {site.name!r} ({site.kind}) do not add up: it normalises what its heads take"
         )
     nodes, weights = (torch.from_numpy(x).to(probe.pixels) for x in np.polynomial.legendre.leggauss(_NODES))
-    values = torch.zeros(probe.grid.patches, dtype=wide(probe.pixels.dtype), device=probe.pixels.device)
+    total = torch.zeros(cells.count(site), dtype=wide(probe.pixels.dtype), device=probe.pixels.device)
     # of the nodes on -1..1 and their weights, as they are on 0..1
     for share, weight in zip(((nodes + 1) / 2).split(probe.batch), (weights / 2).split(probe.batch), strict=True):
         with _first_token_scaled(attention, share):
@@ -50,8 +52,8 @@ def cls_contribution(probe: Probe, question: Question) -> Answer:
                 f"the score reads nothing of CLS, {probe.model.name} averages patches: take method='token_contribution'"
             )
         shares = cap.attention(site.name, 0) * cap.gradient(site.name, 0)
-        values += shares.sum((0, 1))[probe.grid.patch_tokens]
-    return Answer(values, signed=True)
+        total += shares.sum((0, 1))
+    return Answer(cells.values(site, total), signed=True, dropped=cells.dropped(site))
 
 
 @torch.no_grad()
@@ -65,23 +67,26 @@ def token_contribution(probe: Probe, question: Question) -> Answer:
     if probe.of_function:
         raise ValueError("token_contribution reads the classifier: target is a class, not a function of the output")
     cap, _ = probe.settled()
-    last = probe.model.module.get_submodule(block_path(probe.model.module, encoder(cap, probe.grid)[-1].name))
-    grid = probe.grid
+    grid, layers = probe.grid, encoder(cap, probe.grid)
+    site, cells = layers[-1], layers.cells
+    last, own = probe.model.module.get_submodule(block_path(probe.model.module, site.name)), cells.patches(site)
 
     def one_by_one(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         tokens = output if isinstance(output, Tensor) else output[0]
-        check_tokens(tokens, grid)
-        alone = tokens[0, grid.patch_tokens, None].expand(-1, grid.prefix + 1 + grid.suffix, -1)
+        check_tokens(tokens, cells.count(site))
+        alone = tokens[0, own, None].expand(-1, grid.prefix + 1 + grid.suffix, -1)
         return alone if isinstance(output, Tensor) else (alone, *output[1:])
 
     with last.register_forward_hook(one_by_one):
-        return Answer(probe.scores(probe.pixels) / grid.patches, signed=True)
+        scores = probe.scores(probe.pixels) / (own.stop - own.start)
+    row = F.pad(scores, (own.start, cells.count(site) - own.stop))
+    return Answer(cells.values(site, row), signed=True, dropped=cells.dropped(site))
 
 
 def both_contribution(probe: Probe, question: Question) -> Answer:
     """What each patch adds to the score through CLS and through average pooling: the mean of the two. Signed."""
-    through = [method(probe, question).values for method in (token_contribution, cls_contribution)]
-    return Answer(torch.stack(through).mean(0), signed=True)
+    through = [method(probe, question) for method in (token_contribution, cls_contribution)]
+    return Answer(torch.stack([one.values for one in through]).mean(0), signed=True, dropped=through[0].dropped)
 
 
 @contextmanager

@@ -48,6 +48,8 @@ def survey(run: Run, *, token: int | None = 0, layers: Sequence[int] | None = No
     if not isinstance(run, Run):
         raise TypeError(f"heads are surveyed in a run, not in {type(run).__name__}: model.run(image) makes one")
     capture, grid = run.capture, run.grid
+    if capture.passages:
+        raise ValueError("heads are surveyed where every patch is a token: make the run without keep, merge and fovea")
     if token is not None and (not whole(token) or not 0 <= token < grid.tokens):
         raise ValueError(f"token is an index from 0 to {grid.tokens - 1}, or None for the mean, not {shown(token)}")
     if layers is not None and (not isinstance(layers, list | tuple | range) or not layers):

@@ -12,17 +12,18 @@ from ..engine.site import AttentionRefused, Site
 from ..models.flow import ASIDE
 from ..models.model import Model
 from . import registry
+from .cells import Cells
 
 
 class Layers(Sequence[Site]):
     """The self-attention sites of a model's stack of blocks, in execution order.
 
     Taking one that attends over other tokens than the grid's raises ValueError, so that no index shows another layer,
-    and no walk leaves one out.
+    and no walk leaves one out. cells: which of their tokens stands for each cell of the grid.
     """
 
-    def __init__(self, sites: Sequence[Site], grid: Grid) -> None:
-        self._sites, self._grid = sites, grid
+    def __init__(self, sites: Sequence[Site], grid: Grid, cells: Cells) -> None:
+        self._sites, self._grid, self.cells = sites, grid, cells
 
     def __len__(self) -> int:
         return len(self._sites)
@@ -56,9 +57,9 @@ class Layers(Sequence[Site]):
         if site.refused is not None:
             return site  # reading it says why
         over = str(site.keys) if site.queries == site.keys else f"{site.queries} × {site.keys}"
-        if over != str(self._grid.tokens):
+        if over != str(self.cells.count(site)):
             fit = [
-                i for i, s in enumerate(self._sites) if s.refused is None and s.queries == s.keys == self._grid.tokens
+                i for i, s in enumerate(self._sites) if s.refused is None and s.queries == s.keys == self.cells.count(s)
             ]
             layers = f"layer {fit[0]}" if len(fit) == 1 else f"layers {_ranges(fit)}"
             hint = (
@@ -77,7 +78,8 @@ def encoder(cap: Capture, grid: Grid) -> Layers:
     sites = list(cap.sites.values())
     if not any(site.self_attention for site in sites):
         cap.site(-1)  # which says so
-    return Layers(_counted(sites), grid)
+    layers = _counted(sites)
+    return Layers(layers, grid, Cells(cap, layers, grid))
 
 
 def in_sequence(model: Model) -> None:

@@ -42,7 +42,7 @@ def _each_alone(probe: Probe, path: str) -> Iterator[None]:
     grid = probe.grid
 
     def apart(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        tokens = tokens_given(args, kwargs, grid)
+        tokens = tokens_given(args, kwargs, grid.tokens)
         alone = tokens[0, grid.patch_tokens, None]
         return tuple(alone if x is tokens else x for x in args), {
             name: alone if x is tokens else x for name, x in kwargs.items()

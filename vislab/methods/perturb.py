@@ -36,16 +36,19 @@ def grad_cam(probe: Probe, question: Question) -> Answer:
         return _of_last_map(probe)
     try:
         sites = encoder(cap, probe.grid)
-        site = sites[layer_index(question.layer, len(sites))]
+        site, cells = sites[layer_index(question.layer, len(sites))], sites.cells
         site.read()
     except (ValueError, AttentionRefused):
         if question.layer != -1:
             raise
         return _of_last_map(probe)
     pixels = probe.pixels.clone().requires_grad_()
-    with _seen_as_image(probe.model.module.get_submodule(site.name), probe.grid) as seen:
+    own = cells.patches(site)
+    shape = (probe.grid.rows, probe.grid.cols) if cells.plain else (1, own.stop - own.start)
+    with _seen_as_image(probe.model.module.get_submodule(site.name), own, cells.count(site), shape) as seen:
         attribution = LayerGradCam(probe.scores, seen).attribute(pixels)
-    return Answer(attribution.detach()[0, 0].flatten(), signed=True)
+    row = F.pad(attribution.detach()[0, 0].flatten(), (own.start, cells.count(site) - own.stop))
+    return Answer(cells.values(site, row), signed=True, dropped=cells.dropped(site))
 
 
 def _of_last_map(probe: Probe) -> Answer:
@@ -132,14 +135,17 @@ def _by_patch(pixels: Tensor, grid: Grid) -> Tensor:
 
 
 @contextmanager
-def _seen_as_image(attention: nn.Module, grid: Grid) -> Iterator[nn.Module]:
-    """A layer whose output is the patch tokens that enter an attention module, (batch, channels, rows, cols)."""
+def _seen_as_image(attention: nn.Module, own: slice, count: int, shape: tuple[int, int]) -> Iterator[nn.Module]:
+    """A layer whose output is the patch tokens that enter an attention module, (batch, channels, rows, cols).
+
+    own: which of its `count` tokens these are. shape: (rows, cols) of them.
+    """
     seen = nn.Identity()
 
     def through(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        tokens = tokens_given(args, kwargs, grid)
-        before, patches, after = tokens.split((grid.prefix, grid.patches, grid.suffix), 1)
-        image = seen(patches.mT.unflatten(2, (grid.rows, grid.cols)))
+        tokens = tokens_given(args, kwargs, count)
+        before, patches, after = tokens.split((own.start, own.stop - own.start, count - own.stop), 1)
+        image = seen(patches.mT.unflatten(2, shape))
         replaced = torch.cat([before, image.flatten(2).mT, after], 1)
         swap = {id(tokens): replaced}  # queries, keys and values of nn.MultiheadAttention are one tensor
         return tuple(swap.get(id(x), x) for x in args), {name: swap.get(id(x), x) for name, x in kwargs.items()}

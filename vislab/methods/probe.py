@@ -13,6 +13,7 @@ from torch import Tensor
 from ..engine.capture import Capture
 from ..models.model import Model, Prepared
 from ..models.preprocessing import ImageSize
+from ..models.tokens import Tokens
 
 Target = str | int | Callable[[Any], Tensor] | None
 Progress = Callable[[int, int], None]
@@ -42,14 +43,16 @@ class Probe:
         self.frame, self.by_pixels = prepared.frame, prepared.by_pixels
         self.target: str | None = None
         self.arguments, self._scale, self._progress = prepared.arguments, attention_scale, progress
+        self._spending = prepared.spending
         self._asked = target
         self._index: int | None = None
         self._count: Callable[[int], object] = _count_nothing
 
     @property
     def batch(self) -> int:
-        """How many images are run at a time; for a function of the output one, since it may look at the first only."""
-        return 1 if self.of_function else max(1, _BATCH_TOKENS // self.grid.tokens)
+        """How many images are run at a time: one for a function of the output, since it may look at the first only, and
+        where tokens are dropped or joined, for other pixels keep others."""
+        return 1 if self.of_function or self._spending is not None else max(1, _BATCH_TOKENS // self.grid.tokens)
 
     @property
     def of_function(self) -> bool:
@@ -61,20 +64,35 @@ class Probe:
 
         weights: of the scores, (times,).
         """
-        with self.model.captured(self._scale, gradients=True) as cap:
+        with self.model.captured(self._scale, gradients=True, spending=self._spending) as cap:
             output = self.model.forward(self.pixels.expand(times, -1, -1, -1), self.arguments)
             cap.differentiate((self._score(output) * weights).sum())
         return cap
 
     def run(self, pixels: Tensor) -> tuple[Capture, Tensor]:
         """pixels: (batch, 3, height, width) -> what attended, and the scores of the target, (batch,)."""
-        with self.model.captured(self._scale) as cap:
+        with self.model.captured(self._scale, spending=self._spending) as cap:
             scores = self._score(self.model.forward(pixels, self.arguments))
         self._count(len(pixels))
         return cap, scores
 
     def scores(self, pixels: Tensor) -> Tensor:
         return self.run(pixels)[1]
+
+    @property
+    def index(self) -> int:
+        """Of the class that is explained, after the first run."""
+        assert self._index is not None
+        return self._index
+
+    def probabilities(self, pixels: Tensor) -> Tensor:
+        """What the model's head says of all classes, as `Classes.scores` has it. -> (batch, classes)"""
+        with self.model.captured(self._scale, spending=self._spending):
+            logits = self.model.class_logits(self.model.forward(pixels, self.arguments))
+        classes = self.model.classes
+        assert logits is not None
+        assert classes is not None
+        return classes.scores(logits)
 
     @torch.no_grad()
     def settled(self) -> tuple[Capture, Tensor]:
@@ -146,12 +164,13 @@ def probing(
     image_size: ImageSize | None = None,
     patch_size: int | None = None,
     progress: Progress | None = None,
+    **tokens: Any,
 ) -> Iterator[Probe]:
     """The model ready to be asked about a target in an image, (H, W, 3) uint8; afterwards it is what it was.
 
     target: a class, by label or index; by default the predicted one; of an image-text model a text; or a function of
     the model's output for one image that gives one number. progress: told (done, total) by methods that take long; by
-    default a bar is shown.
+    default a bar is shown. tokens: how its forwards spend them, as of `Model.run`.
     """
     if isinstance(target, type):
         raise ValueError(
@@ -162,7 +181,8 @@ def probing(
         target = _text(model, target)
     elif model.names is not None and target is not None and not callable(target):
         target = model.class_index(target)
-    with model.prepared(image, image_size=image_size, patch_size=patch_size, gradients=True) as prepared:
+    sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size, "tokens": Tokens.of(tokens)}
+    with model.prepared(image, **sizes, gradients=True) as prepared:
         yield Probe(model, prepared, target, attention_scale, progress)
 
 

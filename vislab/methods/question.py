@@ -37,7 +37,7 @@ class Answer:
     signed: whether values below 0 speak against the target, so that 0 has a meaning of its own. by_pixels: whether the
     values are of the input's pixels in patches from its corner, whatever its tokens are. grid: of the values, where
     they are not one a patch of the model's grid, and then spread evenly over the input; cells: what its cells are, in
-    words.
+    words. dropped: the patches that no token stands for, (patches,) bool, or None.
     """
 
     values: Tensor
@@ -46,6 +46,7 @@ class Answer:
     by_pixels: bool = False
     grid: Grid | None = None
     cells: str | None = None
+    dropped: Tensor | None = None
 
 
 def mean_query(cap: Capture, site: Site) -> Tensor:
@@ -72,9 +73,9 @@ def pooling_head(cap: Capture, grid: Grid, layer: Layer) -> Site | None:
     layers = encoder(cap, grid)
     if layer == "mean" or layer_index(layer, len(layers)) < len(layers) - 1:
         return None
-    _ = layers[-1]  # raises where its tokens are not the grid's, which no head then pools
+    tokens = layers.cells.count(layers[-1])  # raises where they are not the grid's, which no head then pools
     few = (s for s in cap.sites.values() if not s.self_attention and "decoder" not in s.name)
-    pooling = [s for s in few if s.keys == grid.tokens]
+    pooling = [s for s in few if s.keys == tokens]
     return pooling[-1] if pooling else None
 
 
@@ -85,15 +86,17 @@ def token_name(grid: Grid, token: int) -> str:
     return f"token {token}"
 
 
-def check_tokens(tokens: Tensor, grid: Grid) -> None:
-    if tokens.ndim != 3 or tokens.shape[1] != grid.tokens:
-        raise ValueError(f"{grid} were expected between the layers, not a tensor of shape {tuple(tokens.shape)}")
+def check_tokens(tokens: Tensor, count: int) -> None:
+    if tokens.ndim != 3 or tokens.shape[1] != count:
+        raise ValueError(
+            f"{count} tokens were expected between the layers, not a tensor of shape {tuple(tokens.shape)}"
+        )
 
 
-def tokens_given(args: Iterable[Any], kwargs: Mapping[str, Any], grid: Grid) -> Tensor:
-    """The tokens among what a module is given. Raises ValueError where there are none of the grid's."""
+def tokens_given(args: Iterable[Any], kwargs: Mapping[str, Any], count: int) -> Tensor:
+    """The tokens among what a module is given. Raises ValueError where there are not so many."""
     found = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim == 3), None)
     if found is None:
-        raise ValueError(f"{grid} were expected between the layers, and no row of tokens enters one of them")
-    check_tokens(found, grid)
+        raise ValueError(f"{count} tokens were expected between the layers, and no row of tokens enters one of them")
+    check_tokens(found, count)
     return found

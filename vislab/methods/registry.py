@@ -50,8 +50,9 @@ class Method:
     of methods for one target, a Probe, then a Question, and its options. asks: the parts of a request that make a
     difference to it. label: its name on a button. source: what to cite. layer_words: what `layer` may be beside an
     index. single_head: whether `head` may be an index. walks: whether it goes through the layers, `layer` being the
-    last of them. attends: whether it needs attention that is one map over the image. with_query: the
-    method that takes its place where a patch attends, if it only answers for CLS.
+    last of them. attends: whether it needs attention that is one map over the image. every_patch:
+    whether it reads every patch in every layer, so that none may be dropped or merged. with_query: the method that
+    takes its place where a patch attends, if it only answers for CLS.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Method:
     single_head: bool = False
     walks: bool = False
     attends: bool = True
+    every_patch: bool = False
     with_query: str = ""
 
     @property
@@ -142,6 +144,7 @@ METHODS: dict[str, Method] = {
             "LeGrad",
             "Bousselham et al. 2024, LeGrad: An Explainability Method for Vision Transformers via Feature Formation "
             "Sensitivity; here each layer is pooled as the model pools its last one",
+            every_patch=True,
         ),
         Method(
             "grad_eclip",
@@ -150,6 +153,7 @@ METHODS: dict[str, Method] = {
             "Grad-ECLIP",
             "Zhao et al. 2024, Gradient-based Visual Explanation for Transformer-based CLIP; here signed, without its "
             "ReLU",
+            every_patch=True,
         ),
         Method(
             "maskclip",
@@ -157,6 +161,7 @@ METHODS: dict[str, Method] = {
             frozenset({"target"}),
             "MaskCLIP: each patch alone",
             "Zhou, Loy & Dai 2022, Extract Free Dense Labels from CLIP",
+            every_patch=True,
         ),
         Method(
             "grad_cam",
@@ -204,6 +209,14 @@ METHODS: dict[str, Method] = {
             frozenset({"target"}),
             "contribution: both",
             _CONTRIBUTION,
+        ),
+        Method(
+            "lens",
+            "lens.of_patches",
+            frozenset({"layer", "target"}),
+            "lens: the head, early",
+            "nostalgebraist 2020, the logit lens; Vilas et al. 2023, Analyzing Vision Transformers for Image "
+            "Classification in Class Embedding Space",
         ),
     )
 }

@@ -14,6 +14,8 @@ from typing import Any, Literal
 from ..core import python_call
 from ..core.checks import meant, shown, whole
 from ..models.outline import Outline
+from ..models.tokens import DEFAULTS as AS_THE_MODEL
+from ..models.tokens import Tokens
 from . import registry
 
 Layer = int | Literal["mean"]
@@ -23,15 +25,17 @@ Query = Literal["cls"] | Point
 Target = str | int | Callable[[Any], Any] | None
 Scale = float | Mapping[int, float]
 
-FORWARD = ("attention_scale", "patch_size", "image_size")  # the settings of one forward of a model
+SIZES = ("attention_scale", "patch_size", "image_size")
+FORWARD = (*SIZES, *AS_THE_MODEL)  # the settings of one forward of a model
 
 
 @dataclass(frozen=True)
 class Request:
     """What is asked of a model about an image; see `vislab.explain` for each field.
 
-    region: (x0, y0, x1, y1) source pixels, or None for all of the image. options: those that the method has of its own.
-    Raises ValueError for what is unknown, or what the method does not answer.
+    region: (x0, y0, x1, y1) source pixels, or None for all of the image. keep to heads_off: how tokens are spent, see
+    `Tokens`. options: those that the method has of its own. Raises ValueError for what is unknown, or what the method
+    does not answer.
     """
 
     method: str = "rollout"
@@ -43,6 +47,14 @@ class Request:
     patch_size: int | None = None
     image_size: int | tuple[int, int] | None = None
     region: tuple[int, int, int, int] | None = None
+    keep: float = 1.0
+    keep_by: Any = "attention"
+    keep_at: Any = None
+    gather: bool = False
+    merge: int = 0
+    fovea: Any = None
+    fovea_patches: Any = (8, 32)
+    heads_off: Any = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,6 +77,14 @@ class Request:
             raise ValueError(
                 f"method {self.method!r} is attention, which is the same for every class: leave target out, or take "
                 f"one of {', '.join(registry.targeted())}"
+            )
+        tokens = Tokens(**{name: getattr(self, name) for name in AS_THE_MODEL})
+        for name in AS_THE_MODEL:
+            object.__setattr__(self, name, getattr(tokens, name))
+        if entry.every_patch and (self.keep != 1 or self.merge or self.fovea is not None):
+            raise ValueError(
+                f"method {self.method!r} reads every patch in every layer: leave keep, merge and fovea out, or take "
+                "another method, such as 'relevance'"
             )
         object.__setattr__(self, "query", query_of(self.query))
         if self.query != "cls" and entry.with_query:
@@ -105,6 +125,11 @@ class Request:
         """The settings of the forward, by name."""
         return {name: getattr(self, name) for name in FORWARD}
 
+    @property
+    def tokens(self) -> dict[str, Any]:
+        """How the forward spends its tokens, by name: what is not as the model does it."""
+        return {name: value for name in AS_THE_MODEL if (value := getattr(self, name)) != AS_THE_MODEL[name]}
+
     def fits(self, model: Outline) -> None:
         """Raise ValueError for a layer or a head that a model does not have, and for attention where it has none."""
         if not model.attends:
@@ -129,7 +154,8 @@ class Request:
         region = {} if self.region is None else {"region": self.region}
         usual = {option.name: option.default for option in self.entry.options}
         own = {name: value for name, value in self.options.items() if value != usual[name]}
-        return {**question, **self.forward, **region, **own}
+        sizes = {name: getattr(self, name) for name in SIZES}
+        return {**question, **sizes, **region, **self.tokens, **own}
 
     def call(self, image: str = "image", *, model: str = "embedded", function: str = "vislab.explain") -> str:
         """The Python that makes the heatmap again. image: the source that names the picture, or what function takes."""

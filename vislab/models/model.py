@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,8 @@ from ..core.images import load_image
 from ..engine.capture import Capture
 from ..engine.hooks import capture
 from ..engine.site import AttentionRefused
+from .blocks import blocks
+from .budget import Budget, budget, settings_of
 from .calling import arguments, core
 from .classes import Classes, classes, columns, label_names, logits_of, remember, watched
 from .clips import OfClip, clip_of
@@ -30,9 +32,16 @@ from .outline import RESIZABLE, Outline
 from .patch_size import resized
 from .places import Places, noise, places
 from .preprocessing import ImageSize, Preprocessing, sides
+from .spending import Spending
 from .texts import Texts
+from .tokens import Tokens
+from .worth import worth
 
 FEW = 20  # classes that a message lists
+
+
+class Stuck(ValueError):
+    """A forward that did not run through; its cause is what the model's own code raised."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +49,8 @@ class Prepared:
     """An image as a model's input.
 
     pixels: (1, 3, height, width). frame: of the grid's cells, which is that of the pixels but where the grid has
-    another corner. by_pixels: of the pixels. arguments: what the module takes beside them.
+    another corner. by_pixels: of the pixels. arguments: what the module takes beside them. spending: how its forwards
+    spend their tokens, where they do.
     """
 
     pixels: Tensor
@@ -48,6 +58,7 @@ class Prepared:
     frame: Frame
     by_pixels: Frame
     arguments: Mapping[str, Any]
+    spending: Spending | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,15 +115,17 @@ class Model(Outline):
         image_size: ImageSize | None = None,
         patch_size: int | None = None,
         attention_scale: float | Mapping[int, float] = 1.0,
+        **tokens: Any,
     ) -> Run:
         """One forward under capture; the model is afterwards what it was.
 
-        image: (H, W, 3) uint8, of a model of clips (frames, H, W, 3).
+        image: (H, W, 3) uint8, of a model of clips (frames, H, W, 3). tokens: how it spends them, the settings of
+        `Tokens` by name (keep, merge, fovea, heads_off, …).
         """
         with (
-            self.prepared(image, image_size=image_size, patch_size=patch_size) as prepared,
+            self.prepared(image, image_size=image_size, patch_size=patch_size, tokens=Tokens.of(tokens)) as prepared,
             torch.no_grad(),
-            self.captured(attention_scale) as cap,
+            self.captured(attention_scale, spending=prepared.spending) as cap,
         ):
             output = self.forward(prepared.pixels, prepared.arguments)
         logits = self.class_logits(output)
@@ -125,15 +138,19 @@ class Model(Outline):
         *,
         image_size: ImageSize | None = None,
         patch_size: int | None = None,
+        tokens: Tokens | None = None,
         gradients: bool = False,
     ) -> Iterator[Prepared]:
         """The module made ready for an image, in evaluation mode and at work for nobody else; afterwards what it was.
 
-        image: (H, W, 3) uint8, of a model of clips (frames, H, W, 3). gradients: whether they will be taken; the
-        weights are then frozen, and gradients are on whatever surrounds it.
+        image: (H, W, 3) uint8, of a model of clips (frames, H, W, 3). tokens: how they are spent. gradients: whether
+        they will be taken; the weights are then frozen, and gradients are on whatever surrounds it.
         """
-        grid, size = self.grid(image_size, patch_size), self.input_size(image_size)
-        self._fits(grid, gradients=gradients)
+        grid, size, source = self.grid(image_size, patch_size), self.input_size(image_size), image.shape[:2]
+        sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+        planned = None if tokens is None else budget(self, tokens, (source[0], source[1]), **sizes)
+        many = planned is not None and planned.layout is not None
+        self._fits(Grid(1, planned.counts[0], grid.patch) if planned and many else grid, gradients=gradients)
         with ExitStack() as stack:
             stack.enter_context(self.lock)
             if gradients:
@@ -143,8 +160,10 @@ class Model(Outline):
             stack.enter_context(evaluating(self.module))
             pixels, by_pixels = self._pixels(image, size)
             stack.enter_context(self._patched(patch_size))
-            frame = self._of_cells(by_pixels, grid)
-            yield Prepared(pixels.to(self.device, self.dtype), grid, frame, by_pixels, self._arguments(size, grid))
+            frame, arguments = self._of_cells(by_pixels, grid), self._arguments(size, grid)
+            spending = None if planned is None else self._spending(planned, size, frame)
+            cells = grid if planned is None else planned.cells
+            yield Prepared(pixels.to(self.device, self.dtype), cells, frame, by_pixels, arguments, spending)
 
     def _pixels(self, image: np.ndarray, size: tuple[int, int]) -> tuple[Tensor, Frame]:
         clip, each = self.clip, self.of_frame
@@ -171,15 +190,57 @@ class Model(Outline):
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OSError) as error:
             own = tuple(pixels.shape[2:]) == self.own_size
             part = "load the part that sees the image alone" if own else "leave image_size out"
-            raise ValueError(
+            raise Stuck(
                 f"{self.name} does not run through on an input of {shape_of(pixels)} alone: {reason(error)}; {part}"
             ) from error
 
+    @contextmanager
     def captured(
-        self, attention_scale: float | Mapping[int, float] = 1.0, *, gradients: bool = False
-    ) -> AbstractContextManager[Capture]:
-        """`capture` of the module, with a scale by layer counted from either end."""
-        return capture(self.module, attention_scale=self._scales(attention_scale), gradients=gradients)
+        self,
+        attention_scale: float | Mapping[int, float] = 1.0,
+        *,
+        gradients: bool = False,
+        spending: Spending | None = None,
+    ) -> Iterator[Capture]:
+        """`capture` of the module, with a scale by layer counted from either end, its tokens spent where they are."""
+        with ExitStack() as stack:
+            cap = stack.enter_context(
+                capture(self.module, attention_scale=self._scales(attention_scale), gradients=gradients)
+            )
+            if spending is not None:
+                stack.enter_context(spending.on(cap))
+            try:
+                yield cap
+            except Stuck as error:
+                if spending is None or error.__cause__ is None:
+                    raise
+                named = " and ".join(settings_of(spending.tokens))
+                raise AttentionRefused(
+                    f"{self.name} does not run through with {named}: {reason(error.__cause__)}; leave {named} out"
+                ) from error
+
+    def _spending(self, planned: Budget, size: tuple[int, int], frame: Frame) -> Spending:
+        """How forwards of an input of (height, width) px spend their tokens. AttentionRefused where they cannot."""
+        grid, tokens = planned.grid, planned.tokens
+
+        def run() -> Any:
+            return self.forward(noise(self.module, size, 0), self._arguments(size, grid))
+
+        found, named = blocks(self.module, run, grid, self.layers), settings_of(tokens)
+        joins = [name for name, on in (("gather", tokens.gather), ("merge", tokens.merge)) if on]
+        why = found.bound if named != ["heads_off"] or not found.names else ""
+        if not why and found.tables and joins:
+            why = "a token that stands for several has no position of its own among its rotary ones"
+            named = joins
+        if why:
+            raise AttentionRefused(
+                f"{' and '.join(named)} cannot be done in {self.name}: {why}; leave {' and '.join(named)} out, or take "
+                "a plain ViT, such as vislab.load('embedded')"
+            )
+        grids = [(p, super(Model, self).grid(size, p)) for p in tokens.fovea_patches] if planned.layout else []
+        embeds = tuple((patch, of_size, self._arguments(size, of_size)) for patch, of_size in grids)
+        decides = worth(tokens.keep_by, planned.cells, frame)
+        return Spending(self.module, found, tokens, grid, planned.cells, self.cls, decides, planned.layout, embeds)
 
     def predict(
         self,
@@ -190,31 +251,43 @@ class Model(Outline):
         image_size: ImageSize | None = None,
         patch_size: int | None = None,
         attention_scale: float | Mapping[int, float] = 1.0,
+        **tokens: Any,
     ) -> list[tuple[str, float]]:
         """The most probable classes. -> [(label, probability)], most probable first. image: of a clip its frames.
 
         labels: of an image-text model, the texts that the image is compared with, each as it is. Where classes do not
         exclude each other, each probability is for itself (a sigmoid); of a model that gives numbers, [(label,
-        number)]: see `classes`. Raises ValueError for a model without a classifier, and for texts that it cannot take.
+        number)]: see `classes`. tokens: how they are spent, as of `run`. Raises ValueError for a model without a
+        classifier, and for texts that it cannot take.
         """
         model, clip = self if labels is None else self.labelled(label_names(labels)), self.clip
         picture = load_image(image) if clip is None else np.stack(clip_of(image, clip.frames, self.name))
-        run = model.run(picture, image_size=image_size, patch_size=patch_size, attention_scale=attention_scale)
-        return model.top(run, top)
+        sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+        return model.top(model.run(picture, attention_scale=attention_scale, **sizes, **tokens), top)
 
-    def logits(self, pixels: Tensor, *, image_size: ImageSize | None = None, patch_size: int | None = None) -> Tensor:
+    def logits(
+        self, pixels: Tensor, *, image_size: ImageSize | None = None, patch_size: int | None = None, **tokens: Any
+    ) -> Tensor:
         """Plain forwards, nothing captured. pixels: (n, 3, h, w) from `preprocessing` -> (n, classes) float32.
 
+        tokens: how they are spent, as of `run`, but for a fovea; each image then has a forward of its own, captured.
         Raises ValueError for a model without a classifier.
         """
-        arguments = self._arguments(self.input_size(image_size), self.grid(image_size, patch_size))
-        pixels = pixels.to(self.device, self.dtype)
+        size, grid, asked = self.input_size(image_size), self.grid(image_size, patch_size), Tokens.of(tokens)
+        if asked is not None and asked.fovea is not None:
+            raise ValueError("a fovea lies in an image, and these are pixels of inputs: leave fovea out")
+        sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+        planned = None if asked is None else budget(self, asked, size, **sizes)
+        arguments, pixels = self._arguments(size, grid), pixels.to(self.device, self.dtype)
         with self.lock, torch.no_grad(), evaluating(self.module), self._patched(patch_size):
-            output = self.forward(pixels, arguments)
-        logits = self.class_logits(output)
-        if logits is None:
+            spending = None if planned is None else self._spending(planned, size, Frame.stretch(size, size))
+            parts = []
+            for part in [pixels] if spending is None else pixels.split(1):
+                with nullcontext() if spending is None else self.captured(spending=spending):
+                    parts.append(self.class_logits(self.forward(part, arguments)))
+        if parts[0] is None:
             raise ValueError(self._names_nothing())
-        return logits.float()
+        return torch.cat([part for part in parts if part is not None]).float()
 
     @property
     def unseen(self) -> str:
