@@ -57,7 +57,8 @@ def test_the_python_of_a_request_makes_it_again(settings: dict[str, Any], model:
 
 def test_defaults_are_those_of_the_functions() -> None:
     for function, defaults, data in (
-        (vislab.explain, {**DEFAULTS, "model": "embedded"}, {"image", "options"}),
+        # the method is another by default where an answer is explained
+        (vislab.explain, {**DEFAULTS, "model": "embedded", "method": None}, {"image", "options"}),
         (vislab.explain_box, {**box_request.DEFAULTS, "detector": "embedded"}, {"image"}),
     ):
         own = {p.name: p.default for p in inspect.signature(function).parameters.values() if p.name not in data}
