@@ -441,7 +441,7 @@ def test_contributions_of_tokens_sum_to_the_score_of_a_model_that_averages_them(
 
 
 # They read the classifier on each token, or on each layer: no other target.
-OF_TOKENS = {"token_contribution", "both_contribution", "legrad", "maskclip"}
+OF_TOKENS = {"token_contribution", "both_contribution", "legrad", "lens", "maskclip"}
 
 REFUSED: list[tuple[Callable[[Any], nn.Module], str, Any, type[Exception], str]] = [
     (

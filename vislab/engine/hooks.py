@@ -92,7 +92,8 @@ class _Hook:
     module: nn.Module
     act: Callable[[tuple[Any, ...], Any], None]
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> None:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: Any = None, output: Any = None) -> None:
+        # torch adds a hook before it notes that keywords are wanted: another thread may come in between.
         if torch.compiler.is_dynamo_compiling():  # of a model that may have one graph only, a refusal
             torch._dynamo.graph_break(msg="vislab reads attention between graphs: compile without fullgraph")
         if module is self.module and eye() is self.watcher and self.watcher.sees_for(self.recording):

@@ -92,14 +92,16 @@ def lens(image: Any, *, model: str | Path | Model | nn.Module = "embedded", **fo
 def of_patches(probe: Probe, question: Question) -> Answer:
     """The score of the target that the head would give to each patch alone after a layer: a probability, mostly.
 
-    A patch's token takes the place of every token that the head reads, as in `token_contribution`.
+    A patch's token takes the place of every token that the head reads, as in `token_contribution`. Of a text it is its
+    similarity to the image, as the model scales it.
     """
     if probe.of_function:
         raise ValueError("lens reads the classifier: target is a class, not a function of the output")
     layers, made = _layers(probe)
     at = layer_index(question.layer, len(layers))
     site, cells = layers[at], layers.cells
-    scores = _said(probe, layers, _alone(layers, at, made[at]))[:, probe.index]
+    alone = _alone(layers, at, made[at])
+    scores = _in_last(probe, layers, alone, probe.scores) if probe.text else _said(probe, layers, alone)[:, probe.index]
     row = F.pad(scores, (cells.patches(site).start, probe.grid.suffix))
     return Answer(cells.values(site, row), dropped=cells.dropped(site))
 
@@ -128,13 +130,18 @@ def _alone(layers: Layers, at: int, tokens: Tensor) -> Tensor:
 
 def _said(probe: Probe, layers: Layers, tokens: Tensor) -> Tensor:
     """The scores of all classes, with these tokens in the place of what the last layer makes. -> (batch, classes)"""
+    return _in_last(probe, layers, tokens, probe.probabilities)
+
+
+def _in_last(probe: Probe, layers: Layers, tokens: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
+    """What `read` makes of a forward with these tokens in the place of what the last layer makes."""
     module = probe.model.module
 
     def put(_: nn.Module, args: Any, output: Any) -> Any:
         return tokens if isinstance(output, Tensor) else (tokens, *output[1:])
 
     with _hooked(module, {block_path(module, layers[-1].path): put}):
-        return probe.probabilities(probe.pixels)
+        return read(probe.pixels)
 
 
 @contextmanager

@@ -59,6 +59,11 @@ class Probe:
         """Whether the target is a function of the model's output."""
         return callable(self._asked)
 
+    @property
+    def text(self) -> bool:
+        """Whether the target is a text, which is no class of the model's."""
+        return self.model.texts is not None and isinstance(self._asked, str)
+
     def captured(self, times: int = 1, weights: float | Tensor = 1.0) -> Capture:
         """A forward of the image, so many times over, and the backward pass of its score to the attention of all sites.
 
@@ -132,7 +137,7 @@ class Probe:
                 said = f"shape {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
                 raise ValueError(f"a target takes the model's output to one number in a tensor, not to {said}")
             return score.reshape(1)
-        if self.model.texts is not None and isinstance(self._asked, str):
+        if self.model.texts is not None and isinstance(self._asked, str):  # a text, see `text`
             self.target = self._asked
             return self.model.texts.logits(self.model.module, output, (self._asked,))[:, 0]
         logits = self.model.class_logits(output)
