@@ -136,7 +136,7 @@ CASES: list[tuple[dict[str, Any], Any, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "change", "weighs"), CASES, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(("settings", "change", "weighs"), CASES, ids=[str(case[0]) for case in CASES])
 def test_spent_tokens_are_those_of_a_dense_model(vit: Model, settings: Any, change: Any, weighs: bool) -> None:
     dense = Dense(vit)
     dense.weighs = weighs
@@ -154,7 +154,7 @@ def test_spent_tokens_are_those_of_a_dense_model(vit: Model, settings: Any, chan
     assert tiny.fingerprint(vit.module) == before
 
 
-@pytest.mark.parametrize(("settings", "change", "weighs"), CASES, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(("settings", "change", "weighs"), CASES, ids=[str(case[0]) for case in CASES])
 def test_relevance_walks_the_rectangular_maps(vit: Model, settings: Any, change: Any, weighs: bool) -> None:
     """Held against whole matrices, with the gradient at attention by autograd of the dense model."""
     dense = Dense(vit)
