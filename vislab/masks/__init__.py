@@ -1,1 +1,1 @@
-"""Pictures and words: what a vision-language model says of an image, and where in it a word looks."""
+"""Regions instead of values: masks of heatmaps, of tokens and of segmentation models, and how much they agree."""
