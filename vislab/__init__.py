@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .api.explain_clip import explain_clip
     from .api.focus import Focus, focus
     from .api.reproduce import Reproduction, reproduce
+    from .api.segment import segment
     from .core.cache import Cache, cache
     from .core.clip import ClipFrame, frames
     from .core.costs import attention_flops, attention_memory
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .lab.widget import Lab
     from .language.answer import Answer
     from .language.words import Word
+    from .masks.masks import Masks
     from .methods.heads import Survey, survey
     from .models.load import load
     from .models.model import Model, Run
@@ -64,6 +66,7 @@ __all__ = [
     "Grid",
     "Heatmap",
     "Lab",
+    "Masks",
     "Model",
     "Panel",
     "Points",
@@ -96,6 +99,7 @@ __all__ = [
     "reproduce",
     "samples",
     "save",
+    "segment",
     "survey",
 ]
 
@@ -115,6 +119,7 @@ _HOME = {
     "Grid": "core.geometry",
     "Heatmap": "core.heatmap",
     "Lab": "lab.widget",
+    "Masks": "masks.masks",
     "Model": "models.model",
     "Panel": "figures.page",
     "Points": "detectors.points",
@@ -147,6 +152,7 @@ _HOME = {
     "reproduce": "api.reproduce",
     "samples": "core.images",
     "save": "figures.save",
+    "segment": "api.segment",
     "survey": "methods.heads",
 }
 

@@ -63,7 +63,9 @@ def segment(
     """
     check_flags(refine=refine)
     if method is not None and not one_of(method, METHODS):
-        raise ValueError(f"no method {shown(method)} of masks{meant(method, METHODS) or ': take ' + ', '.join(METHODS)}")
+        raise ValueError(
+            f"no method {shown(method)} of masks{meant(method, METHODS) or ': take ' + ', '.join(METHODS)}"
+        )
     if isinstance(image, Heatmap):
         given = {"processor": processor, "image_size": image_size, "patch_size": patch_size}
         given["model"] = None if one_of(model, ["embedded"]) else model
@@ -89,7 +91,11 @@ def segment(
     picture = load_image(image)
     tokens = patch_tokens(ready, picture, **sizes)
     masks = _of_tokens(ready, tokens, picture, method, settings)
-    return refined(masks, on_pixels(np.ones((1, *_shape(tokens)), bool), tokens.grid, tokens.frame)[0]) if refine else masks
+    return (
+        refined(masks, on_pixels(np.ones((1, *_shape(tokens)), bool), tokens.grid, tokens.frame)[0])
+        if refine
+        else masks
+    )
 
 
 def _of_heatmap(heat: Heatmap, method: str, refine: bool, options: Mapping[str, Any]) -> Masks:
@@ -140,16 +146,24 @@ def _of_network(
     image_size: Any,
     patch_size: Any,
 ) -> Masks:
-    check_options(f"{method} segmentation", options, ())
-    for name, given in (("refine", refine or None), ("image_size", image_size), ("patch_size", patch_size)):
+    for name, given in {
+        "refine": refine or None,
+        "image_size": image_size,
+        "patch_size": patch_size,
+        **options,
+    }.items():
         if given is not None:
-            raise ValueError(f"{found.name} makes masks of pixels, as its processor shows it pictures: leave {name} out")
+            raise ValueError(
+                f"{found.name} makes masks of pixels, as its processor shows it pictures: leave {name} out"
+            )
     return found.segment(image, method)
 
 
 def _settings(method: str, known: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a method, checked, with those that were not given."""
-    check_options(f"method {method!r}", options, known)
+    if options and not known:
+        raise ValueError(f"method {method!r} of masks takes no {next(iter(options))}: leave it out")
+    check_options(f"method {method!r} of masks", options, known)
     settings = {**known, **options}
     if "level" in settings:
         check_shares(level=settings["level"])

@@ -44,9 +44,7 @@ class Masks(Shown):
         if masks.dtype != bool or masks.ndim != 3 or 0 in masks.shape[1:]:
             raise ValueError(f"masks are an array of bool, (n, H, W), not {masks.dtype} {masks.shape}")
         if not len(masks) == len(labels) or scores.shape != (len(labels),):
-            raise ValueError(
-                f"{len(masks)} masks need as many labels and scores, not {len(labels)} and {scores.shape}"
-            )
+            raise ValueError(f"{len(masks)} masks need as many labels and scores, not {len(labels)} and {scores.shape}")
         if not ((scores >= 0) & (scores <= 1)).all():
             raise ValueError("scores lie between 0 and 1")
         if self.image is not None and self.image.shape[:2] != masks.shape[1:]:
@@ -76,7 +74,7 @@ class Masks(Shown):
 
     @property
     def boxes(self) -> np.ndarray:
-        """The smallest box around each mask -> (n, 4) float32, (x0, y0, x1, y1) in source pixels; zeros of an empty one."""
+        """The smallest box around each mask -> (n, 4) float32, source pixels; zeros of an empty one."""
         found = np.zeros((len(self), 4), np.float32)
         for box, mask in zip(found, self.masks, strict=True):
             rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -133,4 +131,4 @@ class Masks(Shown):
 
     def __str__(self) -> str:
         count = f"{len(self) or 'no'} mask{'s' * (len(self) != 1)}"
-        return f"{count} by {self.method} of {self.model}; scores are the {self.scored}"
+        return f"{count} by {self.method}; model {self.model}; scores: {self.scored}"

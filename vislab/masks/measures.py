@@ -18,20 +18,20 @@ def iou(first: Any, other: Any) -> float:
     """|A ∩ B| / |A ∪ B|, 0..1. Two empty masks agree: 1; an empty one and another: 0. Masks (H, W) bool."""
     first, other = pair(first, other)
     union = np.count_nonzero(first | other)
-    return np.count_nonzero(first & other) / union if union else 1.0
+    return int(np.count_nonzero(first & other)) / int(union) if union else 1.0
 
 
 def dice(first: Any, other: Any) -> float:
     """2 |A ∩ B| / (|A| + |B|), 0..1. Two empty masks agree: 1; an empty one and another: 0. Masks (H, W) bool."""
     first, other = pair(first, other)
     both = np.count_nonzero(first) + np.count_nonzero(other)
-    return 2 * np.count_nonzero(first & other) / both if both else 1.0
+    return 2 * int(np.count_nonzero(first & other)) / int(both) if both else 1.0
 
 
 def pixel_accuracy(first: Any, other: Any) -> float:
     """The share of pixels on which two masks say the same, 0..1. Masks (H, W) bool."""
     first, other = pair(first, other)
-    return np.count_nonzero(first == other) / first.size
+    return int(np.count_nonzero(first == other)) / first.size
 
 
 def boundary_f(first: Any, other: Any, *, tolerance: float | None = None) -> float:

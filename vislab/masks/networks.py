@@ -157,9 +157,7 @@ def segmenter_of(model: Any, processor: Any = None) -> Segmenter | None:
     processor = own if processor is None else processor
     if not callable(processor):
         such = "weights.transforms()" if of_torchvision else "the image processor that it was trained with"
-        raise ValueError(
-            f"nothing says how {kind.__name__} is shown pictures: vislab.segment(image, model=module, processor=…), {such}"
-        )
+        raise ValueError(f"nothing says how {kind.__name__} is shown pictures: give vislab.segment processor=…, {such}")
     if not of_torchvision and not hasattr(processor, "post_process_semantic_segmentation"):
         raise ValueError(
             f"{type(processor).__name__} has no post-processing for masks: take the image processor of "

@@ -26,7 +26,9 @@ def seen_frame(prepare: Prepare, source: tuple[int, int], name: str) -> Frame:
         )
     dark, light, ramp = (prepare(picture).float() for picture in _pictures(source))
     if not dark.shape == light.shape == ramp.shape or len(ramp) != 1 or ramp.shape[1] != 3:
-        raise ValueError(f"{name} is shown {tuple(ramp.shape)} for one picture, such as tiles, which vislab does not follow")
+        raise ValueError(
+            f"{name} is shown {tuple(ramp.shape)} for one picture, such as tiles, which vislab does not follow"
+        )
     span = (light - dark)[0, :2]
     real = (span.abs() > 1e-6).all(0).numpy()
     share = ((ramp - dark)[0, :2] / span.where(span.abs() > 1e-6, span.new_ones(()))).double().numpy()
@@ -64,8 +66,8 @@ def _placed(values: np.ma.MaskedArray, there: np.ndarray, axis: int, side: int, 
     bent = np.abs(slope * (there[inner] + 0.5) + start - line[inner]).max()
     if not slope > 0 or bent > _BENT or spread > _BENT or len(there) != there[-1] - there[0] + 1:
         raise ValueError(
-            f"{name} is shown pictures in a way that vislab does not follow, such as in tiles or turned, so masks would "
-            "not lie where they belong: take a processor that resizes, crops or pads"
+            f"{name} is shown pictures in a way that vislab does not follow, such as in tiles or turned, so masks "
+            "would not lie where they belong: take a processor that resizes, crops or pads"
         )
     first, end = float(there[0]), float(there[-1] + 1)
     ends = (slope * first + start, 1 - slope * end - start)

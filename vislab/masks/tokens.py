@@ -114,7 +114,7 @@ def _beginning(points: np.ndarray, clusters: int, draw: np.random.Generator) -> 
 
 
 def tokencut(values: np.ndarray, tau: float) -> tuple[np.ndarray, float]:
-    """The normalised cut of tokens in two: values (n, width) -> ((n,) bool, the foreground; how clean the cut is, 0..1).
+    """The normalised cut of tokens in two: values (n, width) -> ((n,) bool, the foreground; how clean it is, 0..1).
 
     Tokens less their mean are alike where their cosine is above `tau`. The second eigenvector of (D - W) x = λ D x is
     cut at its mean, and the side of its largest entry is the foreground (Wang et al., TokenCut, 2022, there on the keys
