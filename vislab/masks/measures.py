@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ def measured(name: Any) -> Measure:
 
 
 def over_classes(
-    first: Sequence[np.ndarray], other: Sequence[np.ndarray], labels: tuple[Sequence[str], Sequence[str]], measure: str
+    first: Iterable[np.ndarray], other: Iterable[np.ndarray], labels: tuple[Sequence[str], Sequence[str]], measure: str
 ) -> dict[str, float]:
     """A measure of the masks of each class that one of the two knows -> {label: value, 0..1}.
 
@@ -101,7 +101,7 @@ def over_classes(
     return found
 
 
-def _together(masks: Sequence[np.ndarray], labels: Sequence[str]) -> dict[str, np.ndarray]:
+def _together(masks: Iterable[np.ndarray], labels: Sequence[str]) -> dict[str, np.ndarray]:
     union: dict[str, np.ndarray] = {}
     for label, mask in zip(labels, masks, strict=True):
         union[label] = union[label] | mask if label in union else mask

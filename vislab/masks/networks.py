@@ -66,7 +66,7 @@ class Segmenter:
         output = self._output(self._prepared(image, kind))
         regions, labels, scores = self._regions(output, kind, size)
         if not whole(frame):
-            regions = on_pixels(regions, Grid(*size, (1, 1)), frame)
+            regions = on_pixels(regions, Grid(size[0], size[1], (1, 1)), frame)
         if scores is None:
             scores = [float(region.mean()) for region in regions]
         order = sorted(range(len(labels)), key=lambda i: -scores[i])
