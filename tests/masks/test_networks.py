@@ -36,7 +36,7 @@ def segformer() -> nn.Module:
 def mask2former() -> nn.Module:
     backbone = hf.SwinConfig(embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, image_size=64, window_size=4)
     backbone.out_features = ["stage1", "stage2", "stage3", "stage4"]
-    small = {"feature_size": 16, "mask_feature_size": 16, "hidden_dim": 16, "encoder_feedforward_dim": 16}
+    small = {"feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32, "encoder_feedforward_dim": 16}
     small |= {"dim_feedforward": 16, "num_queries": 8, "encoder_layers": 1, "decoder_layers": 2}
     small |= {"num_attention_heads": 2, "num_labels": 5}
     module = hf.Mask2FormerForUniversalSegmentation(hf.Mask2FormerConfig(backbone_config=backbone, **small)).eval()
