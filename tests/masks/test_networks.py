@@ -34,6 +34,7 @@ def segformer() -> nn.Module:
 
 
 def mask2former() -> nn.Module:
+    torch.manual_seed(1)  # of these weights, queries win regions of each kind
     backbone = hf.SwinConfig(embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, image_size=64, window_size=4)
     backbone.out_features = ["stage1", "stage2", "stage3", "stage4"]
     small = {"feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32, "encoder_feedforward_dim": 16}
