@@ -39,6 +39,7 @@ HOUSE = {
     "methods": {"captum", "torch"},
     "detectors": {"cv2", "supervision", "torch", "transformers", "ultralytics"},
     "language": {"torch", "transformers"},
+    "masks": {"cv2", "torch", "torchvision", "transformers"},
     "figures": {"cv2", "matplotlib"},
     "api": {"torch"},
     "evaluation": {"matplotlib", "torch"},

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .api.explain_clip import explain_clip
     from .api.focus import Focus, focus
     from .api.reproduce import Reproduction, reproduce
+    from .api.segment import segment
     from .core.cache import Cache, cache
     from .core.clip import ClipFrame, frames
     from .core.costs import attention_flops, attention_memory
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .lab.widget import Lab
     from .language.answer import Answer
     from .language.words import Word
+    from .masks.masks import Masks
     from .methods.heads import Survey, survey
     from .methods.lens import Lens, lens
     from .models.load import load
@@ -66,6 +68,7 @@ __all__ = [
     "Heatmap",
     "Lab",
     "Lens",
+    "Masks",
     "Model",
     "Panel",
     "Points",
@@ -99,6 +102,7 @@ __all__ = [
     "reproduce",
     "samples",
     "save",
+    "segment",
     "survey",
 ]
 
@@ -119,6 +123,7 @@ _HOME = {
     "Heatmap": "core.heatmap",
     "Lab": "lab.widget",
     "Lens": "methods.lens",
+    "Masks": "masks.masks",
     "Model": "models.model",
     "Panel": "figures.page",
     "Points": "detectors.points",
@@ -152,6 +157,7 @@ _HOME = {
     "reproduce": "api.reproduce",
     "samples": "core.images",
     "save": "figures.save",
+    "segment": "api.segment",
     "survey": "methods.heads",
 }
 

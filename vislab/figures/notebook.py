@@ -1,4 +1,4 @@
-"""What a notebook shows of a heatmap, of boxes and of other values: one picture with a caption."""
+"""What a notebook shows of a heatmap, of boxes, of masks and of other values: one picture with a caption."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..core.heatmap import Heatmap
 from ..detectors.detections import Detections
 from ..detectors.features import FeatureMap
 from ..detectors.points import Points
+from ..masks.masks import Masks
 from . import drawing
 from .boxes import with_asking, with_boxes
 from .captions import describe
@@ -47,6 +48,12 @@ def _(value: Detections) -> bytes:
 @picture.register
 def _(value: FeatureMap | Points) -> bytes:
     return png(captioned(value.overlay(), [str(value)]))
+
+
+@picture.register
+def _(value: Masks) -> bytes:
+    photo = value.image if value.image is not None else np.full((*value.masks.shape[1:], 3), 255, np.uint8)
+    return png(captioned(overlay(value, image=photo, opacity=0.5), [str(value)]))
 
 
 @picture.register

@@ -1,4 +1,4 @@
-"""A heatmap on its photograph, as pixels."""
+"""A heatmap, or masks, on the photograph, as pixels."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 from ..core.checks import check_flags, check_shares
 from ..core.geometry import pixel_cells, within
 from ..core.heatmap import Heatmap
+from ..masks.masks import Masks
 from .boxes import Boxes, check_boxes, with_boxes
 from .colours import Normalise, colour_range, colours, colours_of, fraction, hidden
+from .regions import with_masks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +25,7 @@ DIM = 0.35  # of the brightness of the photo, where a patch was dropped
 
 
 def overlay(
-    heat: Heatmap,
+    heat: Heatmap | Masks,
     *,
     image: np.ndarray | None = None,
     opacity: float = OPACITY,
@@ -45,6 +47,8 @@ def overlay(
     fraction of the colour range, or, where 0 is in its middle, of the way from 0 to its ends. normalise: see
     `colour_range`; colormap: see `colours_of`. With `ax` it is drawn there too, in source pixels.
 
+    Of masks each has a colour, an outline and its label; of the options these take image, opacity, detections and ax.
+
         heat = vislab.explain("photo.jpg")
         vislab.overlay(heat, opacity=0.5, detections=vislab.detect("photo.jpg"))
 
@@ -58,6 +62,10 @@ def overlay(
     if ax is not None and not hasattr(ax, "imshow"):
         raise TypeError(f"ax is matplotlib's axes to draw on, such as plt.gca(), not {type(ax).__name__}")
     canvas = np.array(photograph(heat, image))
+    if isinstance(heat, Masks):
+        if (colormap, smooth, normalise, threshold) != ("viridis", False, "map", 0.0):
+            raise ValueError("masks have no values to colour: leave colormap, smooth, normalise and threshold out")
+        return _shown(with_masks(canvas, heat, opacity), detections, ax)
     span = colour_range(heat, normalise)
     table = colours_of(span, colormap)
     rows, cols = (pixel_cells(heat.grid, heat.frame, axis) for axis in (0, 1))
@@ -68,12 +76,16 @@ def overlay(
         share = fraction(sampled(heat, *at, smooth=smooth), span)
         blend = cv2.addWeighted(canvas[covered], 1 - opacity, colours(share, table), opacity, 0)
         weak = hidden(share, span, threshold)[..., None]
-        photo = canvas[covered]
+        photo = canvas[covered].copy()
         canvas[covered] = blend if threshold <= 0 else np.where(weak, photo, blend)
         if heat.dropped is not None:
             gone = sample(heat.dropped, *at, smooth=False)[..., None]
             grey = np.rint(photo @ GREY * DIM)[..., None].astype(np.uint8)
             canvas[covered] = np.where(gone, grey, canvas[covered])
+    return _shown(canvas, detections, ax)
+
+
+def _shown(canvas: np.ndarray, detections: Boxes | None, ax: Axes | None) -> np.ndarray:
     if detections is not None:
         canvas = with_boxes(canvas, detections)
     if ax is not None:
@@ -104,14 +116,16 @@ def sample(values: np.ndarray, rows: np.ndarray, cols: np.ndarray, *, smooth: bo
     return values[:, first] * (1 - weight) + values[:, last] * weight
 
 
-def photograph(heat: Heatmap, image: np.ndarray | None = None) -> np.ndarray:
-    """What a heatmap is drawn on, its own image or the one given -> (H, W, 3) uint8.
+def photograph(heat: Heatmap | Masks, image: np.ndarray | None = None) -> np.ndarray:
+    """What a heatmap, or masks, are drawn on, its own image or the one given -> (H, W, 3) uint8.
 
     TypeError for what is no heatmap, ValueError where there is no image, or one that does not belong to it.
     """
-    if not isinstance(heat, Heatmap):
+    if not isinstance(heat, Heatmap | Masks):
         raise TypeError(f"what is drawn is a heatmap, not {type(heat).__name__}: vislab.explain(image) makes one")
     image = heat.image if image is None else image
+    if image is None and isinstance(heat, Masks):
+        raise ValueError("these masks have no photograph: give vislab.overlay the one they were made of, image=…")
     if image is None:
         raise ValueError(
             "this heatmap has no photograph: give vislab.overlay or vislab.save the one that was explained, image=…; "
@@ -120,10 +134,12 @@ def photograph(heat: Heatmap, image: np.ndarray | None = None) -> np.ndarray:
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         other = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ValueError(f"heatmaps are drawn on RGB images, uint8 (H, W, 3), not {other}: vislab.load_image makes one")
-    if image.shape[:2] != heat.frame.source:
-        (height, width), (h, w) = image.shape[:2], heat.frame.source
+    source = heat.masks.shape[1:] if isinstance(heat, Masks) else heat.frame.source
+    if image.shape[:2] != source:
+        (height, width), (h, w) = image.shape[:2], source
+        whose = "the masks belong" if isinstance(heat, Masks) else "the heatmap belongs"
         raise ValueError(
-            f"the heatmap belongs to an image {w} px wide and {h} high, this one is {width} wide and {height} high: "
+            f"{whose} to an image {w} px wide and {h} high, this one is {width} wide and {height} high: "
             "give the image that was explained"
         )
     return image

@@ -14,12 +14,14 @@ import numpy as np
 from ..core.checks import check_flags, check_options, one_of, shown
 from ..core.files import check_folder, write
 from ..core.heatmap import Heatmap
+from ..masks.masks import Masks
 from .drawing import figure_of, styled
 from .formats import FORMATS, WRITERS, numbers
-from .overlay import photograph
+from .overlay import overlay, photograph
 from .page import Panel
 from .panel import OPTIONS, Content, panel
 from .plain import check_plain, plain_file
+from .png import png
 from .provenance import latex, record_of
 
 Beside = Literal["json", "tex", "npz"]
@@ -27,7 +29,7 @@ Beside = Literal["json", "tex", "npz"]
 
 def save(
     path: str | os.PathLike[str],
-    heats: Heatmap | Sequence[Content] | Sequence[Sequence[Content]] | Panel,
+    heats: Heatmap | Sequence[Content] | Sequence[Sequence[Content]] | Panel | Masks,
     *,
     image: np.ndarray | None = None,
     beside: Beside | Sequence[Beside] = (),
@@ -42,7 +44,8 @@ def save(
     writes how the figure was made into a file beside it, "tex" the lines that put it into a LaTeX text, "npz" the
     values. plain: the photograph at its own size with the heatmap on it, as `overlay` draws it, without colour bar or
     caption; of one heatmap, as .png or .jpg. How it was made travels inside the file in any case (see `provenance` and
-    `reproduce`). The same call writes the same bytes; a failed one leaves nothing behind.
+    `reproduce`). Of masks the photograph is written under them as .png, as `overlay` draws it with the option opacity,
+    and how they were made in words. The same call writes the same bytes; a failed one leaves nothing behind.
 
         vislab.save("figure.pdf", vislab.explain("photo.jpg"), width="column")
 
@@ -54,8 +57,21 @@ def save(
     path = Path(path)
     _check(path)
     check_flags(plain=plain)
+    if isinstance(heats, Masks):
+        return _save_masks(path, heats, image, beside, plain, options)
     beside = [beside] if isinstance(beside, str) else beside
     return write_all(path, _panel(heats, image, options), beside=beside, plain=plain)
+
+
+def _save_masks(
+    path: Path, masks: Masks, image: np.ndarray | None, beside: Any, plain: bool, options: Mapping[str, Any]
+) -> Path:
+    check_options("vislab.save of masks", options, ("opacity", "image"))
+    if path.suffix.lower() != ".png" or beside or plain:
+        raise ValueError("masks are saved as .png alone, without beside or plain: np.savez keeps np.asarray(masks)")
+    drawn = overlay(masks, image=image, **{"opacity": 0.5, **options})
+    write(path, png(drawn, notes={"Software": "vislab", "Description": str(masks)}))
+    return path
 
 
 def write_all(

@@ -1,0 +1,65 @@
+"""The public call: what fits what, and what is said where it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vislab
+
+PHOTO = vislab.load_image(vislab.samples()["church"])
+ROLLOUT = vislab.explain(PHOTO)
+
+
+def test_a_heatmap_and_its_image_have_the_same_masks() -> None:
+    for method in ("otsu", "threshold", "share"):
+        of_heat, of_image = vislab.segment(ROLLOUT, method=method), vislab.segment(PHOTO, method=method)
+        assert np.array_equal(of_heat.masks, of_image.masks)
+        assert of_heat.labels == ("rollout",)
+        assert of_heat.model == "embedded"
+    assert np.array_equal(vislab.segment(ROLLOUT).masks, vislab.segment(ROLLOUT, method="otsu").masks)
+    assert vislab.segment(ROLLOUT, method="share", level=0.9).masks.sum() > of_heat.masks.sum()
+
+
+def test_refined_masks_say_so_and_are_the_same_each_time() -> None:
+    masks = [vislab.segment(ROLLOUT, refine=True) for _ in range(2)]
+    assert np.array_equal(masks[0].masks, masks[1].masks)
+    assert masks[0].labels == ("rollout, refined",)
+    assert "refined by GrabCut" in str(masks[0])
+    everything = vislab.segment(ROLLOUT, method="threshold", level=0, refine=True)
+    assert everything.masks.all()
+    assert everything.labels == ("rollout",)
+    assert everything.facts["unchanged"] == [0]
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "says"),
+    [
+        (PHOTO, {"method": "otsuu"}, "no method 'otsuu' of masks; did you mean 'otsu'"),
+        (PHOTO, {"method": 3}, "no method 3 of masks: take otsu, threshold"),
+        (PHOTO, {"method": "semantic"}, "made by a segmentation model"),
+        (PHOTO, {"method": "otsu", "level": 0.4}, "takes no level"),
+        (PHOTO, {"method": "share", "level": 1.5}, "level lies between 0 and 1"),
+        (PHOTO, {"method": "kmeans", "cluster": 3}, "did you mean 'clusters'"),
+        (PHOTO, {"method": "kmeans", "clusters": 1}, "clusters is a whole number from 2"),
+        (PHOTO, {"method": "kmeans", "clusters": 500}, "500 clusters of 196 patches are too many"),
+        (PHOTO, {"method": "kmeans", "seed": 0.5}, "seed is a whole number from 0"),
+        (PHOTO, {"method": "tokencut", "tau": 1}, "tau is a cosine"),
+        (PHOTO, {"refine": "yes"}, "refine is True or False"),
+        (ROLLOUT, {"method": "kmeans"}, "of a heatmap a mask is made by otsu, threshold, share, not by kmeans"),
+        (ROLLOUT, {"image_size": 224}, "a heatmap knows how it was made: leave image_size out"),
+        (ROLLOUT, {"model": "embedded-plain"}, "leave model out"),
+    ],
+)
+def test_what_does_not_fit_is_said(image: Any, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        vislab.segment(image, **options)
+
+
+def test_a_mask_is_refined_by_a_photograph() -> None:
+    bare = vislab.Heatmap(ROLLOUT.values, ROLLOUT.grid, ROLLOUT.frame, "cls")
+    assert vislab.segment(bare).model == "a heatmap"
+    with pytest.raises(ValueError, match="no photograph to refine its mask by"):
+        vislab.segment(bare, refine=True)

@@ -1,0 +1,184 @@
+"""From an image, or a heatmap of it, to masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core import fingerprints
+from ..core.checks import check_flags, check_options, check_shares, meant, one_of, real, shown, whole
+from ..core.heatmap import Heatmap
+from ..core.images import load_image
+from ..masks.maps import chosen, on_pixels, visible
+from ..masks.masks import Masks
+from ..masks.networks import KINDS, Segmenter, segmenter_of
+from ..masks.refine import refined
+from ..masks.tokens import Tokens, kmeans, patch_tokens, tokencut
+from ..models.cache import model_of
+from ..models.load import load
+from ..models.model import Model
+from ..models.preprocessing import ImageSize
+from .explain import explain
+
+# The options of each method, with what they are by default.
+OF_HEATMAPS: dict[str, dict[str, Any]] = {"otsu": {}, "threshold": {"level": 0.5}, "share": {"level": 0.5}}
+OF_TOKENS: dict[str, dict[str, Any]] = {"kmeans": {"clusters": 4, "seed": 0}, "tokencut": {"tau": 0.2}}
+METHODS = (*OF_HEATMAPS, *OF_TOKENS, *KINDS)
+
+
+def segment(
+    image: Any,
+    *,
+    model: str | Path | Model | Any = "embedded",
+    method: str | None = None,
+    processor: Any = None,
+    refine: bool = False,
+    image_size: ImageSize | None = None,
+    patch_size: int | None = None,
+    **options: Any,
+) -> Masks:
+    """The regions of an image, as masks in source pixels.
+
+    image: what `load_image` takes, or a heatmap, whose mask is made. model: a Vision Transformer as `load` takes it, or
+    a segmentation model: of transformers (SegFormer, Mask2Former, OneFormer, DPT and their kin) or torchvision (FCN,
+    DeepLabV3, LRASPP), by its name on the hub ("torchvision/fcn_resnet50"), its folder, or as a module with the
+    processor that it was trained with (of torchvision its weights' transforms). method, of a segmentation model:
+    "semantic" (the default), "instance" or "panoptic", by the library's own post-processing.
+
+    Of a Vision Transformer, without training, from the tokens of its last block: "tokencut" (the default), the
+    foreground of the normalised cut (option tau, the cosine above which two tokens are alike), or "kmeans", clusters
+    (options clusters, seed). Of a heatmap, by default that of rollout: "otsu" (the default), "threshold" (option level,
+    a fraction from its lowest to its highest value) or "share" (option level, of the map's mass). These are whole
+    patches, on exactly the pixels of these; refine moves their edges by GrabCut, and the masks say so. image_size,
+    patch_size: px, as of `explain`.
+
+        masks = vislab.segment("photo.jpg", method="kmeans", clusters=3)
+        masks = vislab.segment(vislab.explain("photo.jpg", method="relevance"), refine=True)
+        masks = vislab.segment("photo.jpg", model="nvidia/segformer-b0-finetuned-ade-512-512")  # needs the network
+
+    ValueError: an unknown method or option, one that does not fit the model, or an image in which nothing stands out.
+    """
+    check_flags(refine=refine)
+    if method is not None and not one_of(method, METHODS):
+        raise ValueError(
+            f"no method {shown(method)} of masks{meant(method, METHODS) or ': take ' + ', '.join(METHODS)}"
+        )
+    if isinstance(image, Heatmap):
+        given = {"processor": processor, "image_size": image_size, "patch_size": patch_size}
+        given["model"] = None if one_of(model, ["embedded"]) else model
+        if own := [name for name, value in given.items() if value is not None]:
+            raise ValueError(f"a heatmap knows how it was made: leave {', '.join(own)} out")
+        return _of_heatmap(image, method or "otsu", refine, options)
+    if method is None or method in KINDS:
+        found = segmenter_of(model, processor)
+        if found is not None:
+            return _of_network(found, load_image(image), method or "semantic", refine, options, image_size, patch_size)
+        if method is not None:
+            raise ValueError(
+                f"{method} masks are made by a segmentation model, such as "
+                "'nvidia/segformer-b0-finetuned-ade-512-512': this one has no such head, so take method='tokencut'"
+            )
+    ready = model_of(model) if processor is None else load(model, processor=processor)
+    sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+    if method in OF_HEATMAPS:
+        _settings(method, OF_HEATMAPS[method], options)
+        return _of_heatmap(explain(image, model=ready, **sizes), method, refine, options)
+    method = method or "tokencut"
+    settings = _settings(method, OF_TOKENS[method], options)
+    picture = load_image(image)
+    tokens = patch_tokens(ready, picture, **sizes)
+    masks = _of_tokens(ready, tokens, picture, method, settings)
+    return (
+        refined(masks, on_pixels(np.ones((1, *_shape(tokens)), bool), tokens.grid, tokens.frame)[0])
+        if refine
+        else masks
+    )
+
+
+def _of_heatmap(heat: Heatmap, method: str, refine: bool, options: Mapping[str, Any]) -> Masks:
+    if method not in OF_HEATMAPS:
+        raise ValueError(f"of a heatmap a mask is made by {', '.join(OF_HEATMAPS)}, not by {method}")
+    settings = _settings(method, OF_HEATMAPS[method], options)
+    if refine and heat.image is None:
+        raise ValueError("this heatmap has no photograph to refine its mask by: dataclasses.replace(heat, image=…)")
+    kept, mass = chosen(heat, method, settings.get("level", 0.0))
+    name = str(heat.settings.get("model") or heat.settings.get("detector") or "a heatmap")
+    masks = Masks(
+        on_pixels(kept[None], heat.grid, heat.frame),
+        (heat.target or heat.method,),
+        np.array([mass]),
+        "share of the map's mass above 0",
+        f"{_said(method, settings)} on {heat.method}",
+        name,
+        heat.image,
+        dict(heat.facts),
+    )
+    seen = on_pixels(visible(heat.grid, heat.frame)[None], heat.grid, heat.frame)[0]
+    return refined(masks, seen) if refine else masks
+
+
+def _of_tokens(model: Model, tokens: Tokens, image: np.ndarray, method: str, settings: Mapping[str, Any]) -> Masks:
+    if method == "tokencut":
+        kept, clean = tokencut(tokens.values, settings["tau"])
+        cells, labels, scores = kept[None], ["foreground"], np.array([clean])
+        scored = "similarity that stays on either side of the cut"
+    else:
+        count = settings["clusters"]
+        if count > tokens.grid.patches:
+            raise ValueError(f"{count} clusters of {tokens.grid.patches} patches are too many: take fewer")
+        cells = kmeans(tokens.values, **settings) == np.arange(count)[:, None]
+        labels, scores = [f"cluster {i}" for i in range(count)], cells.mean(1)
+        scored = "share of the patches"
+    masks = on_pixels(cells.reshape(len(cells), *_shape(tokens)), tokens.grid, tokens.frame)
+    facts = fingerprints.of_module(model.module)
+    return Masks(masks, tuple(labels), scores, scored, _said(method, settings), model.name, image, facts)
+
+
+def _of_network(
+    found: Segmenter,
+    image: np.ndarray,
+    method: str,
+    refine: bool,
+    options: Mapping[str, Any],
+    image_size: Any,
+    patch_size: Any,
+) -> Masks:
+    for name, given in {
+        "refine": refine or None,
+        "image_size": image_size,
+        "patch_size": patch_size,
+        **options,
+    }.items():
+        if given is not None:
+            raise ValueError(
+                f"{found.name} makes masks of pixels, as its processor shows it pictures: leave {name} out"
+            )
+    return found.segment(image, method)
+
+
+def _settings(method: str, known: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a method, checked, with those that were not given."""
+    if options and not known:
+        raise ValueError(f"method {method!r} of masks takes no {next(iter(options))}: leave it out")
+    check_options(f"method {method!r} of masks", options, known)
+    settings = {**known, **options}
+    if "level" in settings:
+        check_shares(level=settings["level"])
+    if "tau" in settings and not (real(settings["tau"]) and -1 < settings["tau"] < 1):
+        raise ValueError(f"tau is a cosine, between -1 and 1, not {shown(settings['tau'])}")
+    for name, least in (("clusters", 2), ("seed", 0)):
+        if name in settings and not (whole(settings[name]) and settings[name] >= least):
+            raise ValueError(f"{name} is a whole number from {least}, not {shown(settings[name])}")
+    return settings
+
+
+def _said(method: str, settings: Mapping[str, Any]) -> str:
+    """A method with its options, in words."""
+    return method + (f" ({', '.join(f'{k} {v:g}' for k, v in settings.items())})" if settings else "")
+
+
+def _shape(tokens: Tokens) -> tuple[int, int]:
+    return tokens.grid.rows, tokens.grid.cols
