@@ -67,7 +67,7 @@ def overlay(
         share = fraction(sampled(heat, *at, smooth=smooth), span)
         blend = cv2.addWeighted(canvas[covered], 1 - opacity, colours(share, table), opacity, 0)
         weak = hidden(share, span, threshold)[..., None]
-        photo = canvas[covered]
+        photo = canvas[covered].copy()
         canvas[covered] = blend if threshold <= 0 else np.where(weak, photo, blend)
         if heat.dropped is not None:
             gone = sample(heat.dropped, *at, smooth=False)[..., None]
