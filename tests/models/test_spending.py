@@ -323,13 +323,14 @@ def test_a_lit_patch_changes_the_token_that_stands_for_it(vit: Model, settings: 
         assert moved.nonzero().flatten().tolist() == [int(owners[row, col])]
 
 
-METHODS = ["cls", "relevance", "grad_rollout", "grad_cam", "token_contribution", "both_contribution"]
+METHODS = ["cls", "relevance", "grad_rollout", "grad_cam", "token_contribution"]
 
 
 @pytest.mark.parametrize(
     ("method", "settings"),
     [
         *((method, SPENT[3]) for method in (*METHODS, "integrated_gradients", "occlusion")),
+        pytest.param("both_contribution", SPENT[3], marks=pytest.mark.slow),
         *((method, SPENT[4]) for method in ("cls", "relevance", "grad_cam", "token_contribution")),
     ],
     ids=str,
