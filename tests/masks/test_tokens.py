@@ -116,10 +116,11 @@ def test_tokens_that_nothing_divides_are_refused() -> None:
 
 def test_models_without_such_tokens_are_refused() -> None:
     module = hf.ResNetModel(hf.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1]))
+    without = vislab.load(module, processor=hf.ViTImageProcessor(size={"height": 32, "width": 32}))
     with pytest.raises(ValueError, match="no tokens to group"):
-        vislab.segment(
-            SCENE, model=vislab.load(module, processor=hf.ViTImageProcessor(size={"height": 32, "width": 32}))
-        )
+        vislab.segment(SCENE, model=without, method="kmeans")
+    with pytest.raises(ValueError, match="no attention that is one map over the image"):
+        vislab.segment(SCENE, model=without)
     broken = hf.ViTModel(hf.ViTConfig(**VIT)).eval()
     model = vislab.load(broken)
     with torch.no_grad():

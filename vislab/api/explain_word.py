@@ -8,8 +8,8 @@ from typing import Any
 from ..core import fingerprints
 from ..core.checks import whole
 from ..core.heatmap import Heatmap
+from ..language import looks
 from ..language.answer import Answer
-from ..language.looks import LOOKS
 from ..language.request import METHOD, WordRequest
 
 
@@ -24,7 +24,7 @@ def explain_word(answer: Answer, settings: Mapping[str, Any], *, method: str | N
         int(target) if whole(target) else target, method or METHOD, settings["layer"], settings["head"], options
     )
     place = request.fits(answer)
-    look = LOOKS[request.method](answer, place, request.layer, request.head, **request.options)
+    look = getattr(looks, request.method)(answer, place, request.layer, request.head, **request.options)
     word, rows = answer.words[place], answer.rows(place)
     at = f"token {rows[0]}" if len(rows) == 1 else f"mean of tokens {rows[0]} to {rows[-1]}"
     return Heatmap(

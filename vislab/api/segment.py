@@ -43,17 +43,17 @@ def segment(
     """The regions of an image, as masks in source pixels.
 
     image: what `load_image` takes, or a heatmap, whose mask is made. model: a Vision Transformer as `load` takes it, or
-    a segmentation model: of transformers (SegFormer, Mask2Former, OneFormer, DPT and their kin) or torchvision (FCN,
-    DeepLabV3, LRASPP), by its name on the hub ("torchvision/fcn_resnet50"), its folder, or as a module with the
-    processor that it was trained with (of torchvision its weights' transforms). method, of a segmentation model:
-    "semantic" (the default), "instance" or "panoptic", by the library's own post-processing.
+    a segmentation model: of transformers (SegFormer, Mask2Former and their kin) or torchvision (FCN, DeepLabV3,
+    LRASPP), by its name on the hub ("torchvision/fcn_resnet50"), its folder, or as a module with the processor that it
+    was trained with (of torchvision its weights' transforms). method, of a segmentation model: "semantic" (the
+    default), "instance" or "panoptic", by the library's own post-processing.
 
-    Of a Vision Transformer, without training, from the tokens of its last block: "tokencut" (the default), the
-    foreground of the normalised cut (option tau, the cosine above which two tokens are alike), or "kmeans", clusters
-    (options clusters, seed). Of a heatmap, by default that of rollout: "otsu" (the default), "threshold" (option level,
-    a fraction from its lowest to its highest value) or "share" (option level, of the map's mass). These are whole
-    patches, on exactly the pixels of these; refine moves their edges by GrabCut, and the masks say so. image_size,
-    patch_size: px, as of `explain`.
+    Of a Vision Transformer, without training: of a heatmap, by default that of rollout, "otsu" (the default),
+    "threshold" (option level, a fraction from its lowest to its highest value) or "share" (option level, of the map's
+    mass); of the tokens of its last block, "kmeans", clusters (options clusters, seed), or "tokencut", one side of
+    their normalised cut (option tau, the cosine above which two tokens are alike), which may be what lies behind the
+    object. These are whole patches, on exactly the pixels of these; refine moves their edges by GrabCut, and the masks
+    say so. image_size, patch_size: px, as of `explain`.
 
         masks = vislab.segment("photo.jpg", method="kmeans", clusters=3)
         masks = vislab.segment(vislab.explain("photo.jpg", method="relevance"), refine=True)
@@ -79,14 +79,14 @@ def segment(
         if method is not None:
             raise ValueError(
                 f"{method} masks are made by a segmentation model, such as "
-                "'nvidia/segformer-b0-finetuned-ade-512-512': this one has no such head, so take method='tokencut'"
+                "'nvidia/segformer-b0-finetuned-ade-512-512': this one has no such head, so take method='otsu'"
             )
     ready = model_of(model) if processor is None else load(model, processor=processor)
     sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+    method = method or "otsu"
     if method in OF_HEATMAPS:
         _settings(method, OF_HEATMAPS[method], options)
         return _of_heatmap(explain(image, model=ready, **sizes), method, refine, options)
-    method = method or "tokencut"
     settings = _settings(method, OF_TOKENS[method], options)
     picture = load_image(image)
     tokens = patch_tokens(ready, picture, **sizes)

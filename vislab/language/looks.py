@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,9 +84,6 @@ def relevance(answer: Answer, word: int, layer: Layer, head: Head) -> Look:
         look = _over_image(answer, row)
         return Look(look.values, look.grid, look.frame, {**look.facts, "tower": reason})
     return _through_tower(answer, cap, tower, row)
-
-
-LOOKS: dict[str, Callable[..., Look]] = {"attention": attention, "rollout": rollout, "relevance": relevance}
 
 
 def _start(answer: Answer, word: int, tokens: int) -> Tensor:

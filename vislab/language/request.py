@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core import python_call
 from ..core.checks import shown, whole
 from ..methods import registry
 from ..methods.request import DEFAULTS, Head, Layer, Request, layer_index
-from .answer import Answer
-from .looks import LOOKS
 from .words import word_index
 
+if TYPE_CHECKING:
+    from .answer import Answer
+
+LOOKS = ("attention", "rollout", "relevance")  # the methods that explain a word, functions of the room `looks`
 METHOD = "relevance"  # what explains a word where no method is named
 TOKENS = 64  # an answer has at most, where no limit is given
 _ASK = ("model", "question", "answer", "tokens")

@@ -65,7 +65,7 @@ def _kept(module: nn.Module, path: str, grid: Grid) -> Iterator[list[Tensor]]:
 
     def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         tokens = output if isinstance(output, Tensor) else output[0]
-        check_tokens(tokens, grid)
+        check_tokens(tokens, grid.tokens)
         made.append(tokens)
 
     with module.get_submodule(path).register_forward_hook(hook):
