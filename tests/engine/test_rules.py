@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vislab.engine.arrangement import Unclear, arranged
 from vislab.engine.axes import Axes, Dims
 from vislab.engine.rules import follow
 
@@ -142,3 +143,12 @@ def test_what_is_known_of_a_tensor_ends_with_it() -> None:
     assert axes.knows([[x]])
     del x
     assert all(axes.of(torch.randn(2, 3)) is None for _ in range(100)), number
+
+
+def test_parts_of_a_row_of_images_are_neither_images_nor_windows() -> None:
+    axes = Axes()
+    row, heads, width = axes.new("image", 32), axes.new("channel", 4), axes.new("channel", 8)
+    dims = axes.reshaped((row, heads, width), (2, 16, 4, 8))
+    assert dims is not None
+    parts = arranged(axes, (dims[0], dims[2], dims[1], dims[3]), torch.zeros(2, 4, 16, 8))
+    assert isinstance(parts, Unclear)

@@ -94,6 +94,8 @@ def arranged(
     windowed = {f.axis for f in tokens}
     windows = [f for f in batch if f.axis in windowed]
     images = [f for f in batch if axes.kind((f,)) == "image"] or [f for f in batch if f not in windows][:1]
+    if any(f in windows for f in images):
+        return _unclear(x)  # images and tokens are one row, and parts of it attend
     frames = [f for f in batch if f not in windows and f not in images]
     place = _place(axes, windows, tokens) if windows else None
     order = [*images, *frames, *windows, *heads, *tokens]
