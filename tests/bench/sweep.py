@@ -121,6 +121,8 @@ def judged_module(path: str, events: list[Any], sites: dict[str, Any], cap: Any,
         else:
             results.append(["in part", path, f"{len(events)} events, {len(sites)} sites{over}"])
     for name in left if all(r[0] in ("exact", OTHERWISE) for r in results) else ():
+        if left[name].shape[-1] == 1:  # of one key, which the witness leaves out
+            continue
         results.append(["wrong", name, "served, and the witness saw no such attention"])
     return results
 

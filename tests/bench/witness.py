@@ -74,11 +74,13 @@ _NOT_ELEMENTWISE = {"embedding", "convolution", "cumsum", "sort", "topk", "argso
 
 @dataclass(frozen=True)
 class Softmax:
-    """A softmax that was made. path: the innermost running module. over: what the product compares that it is of."""
+    """A softmax that was made. path: the innermost running module. over: what the product compares that it is of.
+    rounding: by how much its logits, as large as they are, differ in float32 by the order of their sums."""
 
     path: str
     shape: tuple[int, ...]
     over: str
+    rounding: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -293,7 +295,9 @@ class _Mode(TorchDispatchMode):
 
     def _softmax(self, args: Any, output: Tensor) -> None:
         source = self._mark(args[0])
-        softmax = Softmax(self._innermost(), tuple(output.shape), source.over)
+        counted = args[0][output > 0].abs()
+        rounding = 4 * torch.finfo(torch.float32).eps * float(counted.max()) if counted.numel() else 0.0
+        softmax = Softmax(self._innermost(), tuple(output.shape), source.over, rounding)
         self._account.softmaxes.append(softmax)
         self._set(output, Mark(keys=_numbered(output, args[1]), softmax=softmax))
 
@@ -308,7 +312,9 @@ class _Mode(TorchDispatchMode):
             self._account.weighed.add(id(softmax))
             paths = tuple(dict.fromkeys((self._innermost(), softmax.path)))
             weights = operand.mT if turned else operand
-            self._account.events.append(Event(paths, weights.double().clone(), softmax.over or "none", "softmax"))
+            self._account.events.append(
+                Event(paths, weights.double().clone(), softmax.over or "none", "softmax", softmax.rounding)
+            )
             return Mark(channels=None if channels is None else channels.narrow(-1 if turned else -2, 0, 1))
         return None
 
