@@ -52,8 +52,8 @@ lab: $(INSTALLED) ## install what is needed and open JupyterLab on notebooks/ (L
 
 test: lint ## install what is needed, lint, run every test and notebook, and measure what they cover (PYTEST_ARGS="-k grid …")
 	@mkdir -p $(dir $(COVERAGE))
-	$(PY) $(MEASURED) $(PYTEST) $(if $(MEASURED),-m "not compiled") --nbmake tests vislab $(wildcard notebooks) $(PYTEST_ARGS)
-	$(if $(MEASURED),$(PY) -m pytest -m compiled tests)
+	$(PY) $(MEASURED) $(PYTEST) $(if $(MEASURED),-m "not unmeasured") --nbmake tests vislab $(wildcard notebooks) $(PYTEST_ARGS)
+	$(if $(MEASURED),$(PY) -m pytest -m unmeasured tests)
 	$(if $(MEASURED),$(PY) -m slipcover --merge $(COVERAGE) --out $(COVERAGE) --skip-covered --fail-under $(FLOOR))
 
 test-fast: $(INSTALLED) ## the daily round, under two minutes: no browser, no notebooks, nothing that takes seconds

@@ -35,7 +35,7 @@ from vislab.engine.eye import eye
 LAYER = "layers.1.attention"  # of the tiny ViT
 
 
-@pytest.mark.compiled
+@pytest.mark.unmeasured
 @pytest.mark.slow
 @pytest.mark.parametrize("compiled", ["before", "inside"])
 def test_a_compiled_model_is_read_too(compiled: str) -> None:
@@ -60,7 +60,7 @@ def test_a_compiled_model_is_read_too(compiled: str) -> None:
     torch.compiler.reset()
 
 
-@pytest.mark.compiled
+@pytest.mark.unmeasured
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["torch.compile", "compile()"])
 def test_each_of_many_captures_of_a_compiled_model_reads_its_own(way: str) -> None:
@@ -77,7 +77,7 @@ def test_each_of_many_captures_of_a_compiled_model_reads_its_own(way: str) -> No
     torch.compiler.reset()
 
 
-@pytest.mark.compiled
+@pytest.mark.unmeasured
 @pytest.mark.slow
 def test_a_model_that_may_be_one_graph_only_is_refused_in_words() -> None:
     model, x = nn.Sequential(attends(fused)), tokens()["x"]
@@ -437,6 +437,7 @@ def projected() -> nn.Module:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_ctrl_c_anywhere_leaves_nothing() -> None:
     model, x = projected(), tokens(4)["x"]
     with torch.no_grad():
@@ -458,6 +459,7 @@ def test_ctrl_c_anywhere_leaves_nothing() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_after_a_ctrl_c_inside_the_block_the_next_forward_is_read_as_ever() -> None:
     model, x = projected(), tokens(4)["x"]
     expected = maps(read(model, {"input": x}, attention_scale=2.0))

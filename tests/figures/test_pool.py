@@ -165,10 +165,14 @@ def test_ctrl_c_lets_what_is_written_be_finished_and_a_second_one_does_not_wait(
     [process] = of_this_process()
     process.send_signal(signal.SIGSTOP)
     waiting = stuck.submit(tasks(tmp_path)[2])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        stuck.close()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            stuck.close()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert of_this_process() == []
     assert isinstance(waiting.result(10).error, worker.Ended)
     assert of_this_process() == []
