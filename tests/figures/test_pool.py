@@ -37,7 +37,10 @@ def written(folder: Path) -> dict[str, bytes]:
 
 
 def of_this_process() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children() if worker.__name__ in " ".join(one.cmdline())]
+    children = psutil.Process().children()
+    while any(not one.cmdline() and one.status() != psutil.STATUS_ZOMBIE for one in children):
+        time.sleep(0.01)  # it has begun, and Linux does not tell yet as what
+    return [one for one in children if worker.__name__ in " ".join(one.cmdline())]
 
 
 def test_two_processes_write_what_one_does_to_the_bit_and_neither_is_left(tmp_path: Path) -> None:
