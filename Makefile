@@ -109,7 +109,7 @@ $(INSTALLED): pyproject.toml $(if $(TRIED),$(TRIED_VERSIONS))
 	elif [ ! -e $@ ]; then "$(PYTHON)" -m venv $(VENV); fi
 	@rm -f $@ && touch $(INSTALLING)
 	@echo "Installing into $(VENV): up to 2.9 GB to fetch and 6.8 GB on the disk (torch with CUDA; README.md says how to" \
-		"take a third of that), ten minutes to half an hour. Next time it is there."
+		"take less). Next time it is there."
 	$(PY) -m pip install --upgrade pip
 	$(PY) -m pip install $(if $(TRIED),-c $(TRIED_VERSIONS)) -e '.[test]'
 	@$(PY) -c 'import cv2' || { echo "OpenCV does not load: it needs the system's libGL." \

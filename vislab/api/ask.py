@@ -28,7 +28,7 @@ def ask(
     image: Any,
     question: str,
     *,
-    model: str | Path | nn.Module | Reader | Any,
+    model: str | Path | nn.Module | Reader | Any = "embedded",
     answer: str | None = None,
     tokens: int = TOKENS,
     processor: Any = None,

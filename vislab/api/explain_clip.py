@@ -22,7 +22,7 @@ from .explain import heatmap
 def explain_clip(
     frames: Sequence[Any],
     *,
-    model: str | Path | Model | Any,
+    model: str | Path | Model | Any = "embedded",
     method: str = "rollout",
     layer: Layer = -1,
     head: Head = "mean",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..models.modes import hooked
 from .probe import Probe
 
 _TRIED = 8  # modules from the last, which are cut to see whether the whole score goes through them
@@ -54,7 +55,7 @@ def last_map(probe: Probe) -> FeatureMap:
     def see(path: str) -> Callable[..., None]:
         return lambda part, args, output: seen.append((path, found)) if (found := _tensor(output)) is not None else None
 
-    with _hooked({path: see(path) for path, _ in module.named_modules() if path}, module), torch.no_grad():
+    with hooked(module, {path: see(path) for path, _ in module.named_modules() if path}), torch.no_grad():
         probe.scores(probe.pixels)
     once = {path for path, _ in seen}
     once = {path for path in once if sum(path == other for other, _ in seen) == 1}
@@ -80,25 +81,13 @@ def replaced(module: nn.Module, path: str, change: Callable[[Tensor], Tensor]) -
         new = change(old)
         return new if isinstance(output, Tensor) else (new, *output[1:])
 
-    with _hooked({path: hook}, module):
+    with hooked(module, {path: hook}):
         yield
 
 
 def _tensor(output: Any) -> Tensor | None:
     first = output[0] if isinstance(output, tuple) and type(output) is tuple and output else output
     return first if isinstance(first, Tensor) and first.is_floating_point() else None
-
-
-@contextmanager
-def _hooked(hooks: dict[str, Callable[..., Any]], module: nn.Module) -> Iterator[None]:
-    handles: list[Any] = []
-    try:
-        for path, hook in hooks.items():
-            handles.append(module.get_submodule(path).register_forward_hook(hook))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _maps(path: str, output: Tensor, size: tuple[int, int]) -> Iterator[FeatureMap]:

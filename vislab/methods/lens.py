@@ -5,8 +5,7 @@ The layers were not trained to be read so: an early one may be read wrongly and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from ..core.images import load_image
 from ..models.cache import model_of
 from ..models.model import Model
+from ..models.modes import hooked
 from .blocks import block_path
 from .layers import Layers, encoder
 from .probe import Probe, probing
@@ -115,7 +115,7 @@ def _layers(probe: Probe) -> tuple[Layers, list[Tensor]]:
     def keep(_: nn.Module, args: Any, output: Any) -> None:
         made.append(output if isinstance(output, Tensor) else output[0])
 
-    with _hooked(module, {block_path(module, site.path): keep for site in layers}):
+    with hooked(module, {block_path(module, site.path): keep for site in layers}):
         probe.scores(probe.pixels)
     for site, tokens in zip(layers, made, strict=True):
         check_tokens(tokens, layers.cells.count(site))
@@ -140,17 +140,5 @@ def _in_last(probe: Probe, layers: Layers, tokens: Tensor, read: Callable[[Tenso
     def put(_: nn.Module, args: Any, output: Any) -> Any:
         return tokens if isinstance(output, Tensor) else (tokens, *output[1:])
 
-    with _hooked(module, {block_path(module, layers[-1].path): put}):
+    with hooked(module, {block_path(module, layers[-1].path): put}):
         return read(probe.pixels)
-
-
-@contextmanager
-def _hooked(module: nn.Module, hooks: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
-    handles = []
-    try:
-        for path, hook in hooks.items():
-            handles.append(module.get_submodule(path).register_forward_hook(hook))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

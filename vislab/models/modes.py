@@ -1,9 +1,10 @@
-"""A module's modes, set inside a block and put back after it."""
+"""A module's modes and hooks, set inside a block and put back after it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
@@ -32,3 +33,16 @@ def frozen(module: nn.Module) -> Iterator[None]:
     finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def hooked(module: nn.Module, hooks: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Forward hooks on parts of the module, by their paths."""
+    handles: list[Any] = []
+    try:
+        for path, hook in hooks.items():
+            handles.append(module.get_submodule(path).register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
