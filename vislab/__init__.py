@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from .methods.heads import Survey, survey
     from .methods.lens import Lens, lens
     from .models.load import load
-    from .models.model import Model, Run
+    from .models.model import Model
+    from .models.run import Run
     from .page.class_page import class_page
 
 __version__ = "0.1.0"
@@ -129,7 +130,7 @@ _HOME = {
     "Points": "detectors.points",
     "Removal": "evaluation.removal",
     "Reproduction": "api.reproduce",
-    "Run": "models.model",
+    "Run": "models.run",
     "Survey": "methods.heads",
     "Word": "language.words",
     "ask": "api.ask",

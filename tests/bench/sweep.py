@@ -298,17 +298,53 @@ def explained(zoo: str, name: str) -> Row:
 
 
 def mapped(module: nn.Module) -> tuple[str, str]:
-    """(map, refused or bare error; in which words)."""
+    """(map, refused or bare error; by which method, or in which words): the first method that makes one counts."""
     import numpy as np
 
     import vislab
 
     image = np.random.default_rng(0).integers(0, 255, (80, 96, 3), dtype=np.uint8)
     try:
-        heat = vislab.explain(image, model=vislab.load(module))
+        model = vislab.load(module)
     except Exception as failure:
         return failed(failure, vislab), words(failure)
-    return "map", f"{heat.method} {heat.values.shape}"
+    first: tuple[str, str] | None = None
+    for method, target in WAYS:
+        try:
+            heat = vislab.explain(image, model=model, method=method, target=target)
+        except Exception as failure:
+            first = first or (failed(failure, vislab), words(failure))
+            if failed(failure, vislab) != "refused":
+                return failed(failure, vislab), f"{method}: {words(failure)}"
+            continue
+        return "map", f"{heat.method} {heat.values.shape}"
+    assert first is not None
+    return first
+
+
+def size_of(output: Any) -> torch.Tensor:
+    """A number of what a model without classes returns: the mean square of its first numbers."""
+    return next(numbers(output)).square().mean()
+
+
+def numbers(output: Any) -> Iterator[torch.Tensor]:
+    """The tensors of numbers in a model's output, in its order."""
+    if isinstance(output, torch.Tensor):
+        if output.is_floating_point():
+            yield output
+    elif isinstance(output, dict | tuple | list):
+        for part in output.values() if isinstance(output, dict) else output:
+            yield from numbers(part)
+
+
+# What one would try in turn, as the refusals say.
+WAYS: tuple[tuple[str, Any], ...] = (
+    ("rollout", None),
+    ("cls", None),
+    ("occlusion", None),
+    ("integrated_gradients", size_of),
+    ("occlusion", size_of),
+)
 
 
 # ---- many models ----

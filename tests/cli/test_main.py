@@ -340,7 +340,7 @@ def test_a_failure_is_status_1(
 def test_memory_that_is_not_there_is_told_with_what_would_fit(
     photo: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vislab.models.model.free_memory", lambda _: 10**7)
+    monkeypatch.setattr("vislab.models.placed.free_memory", lambda _: 10**7)
     said = fails(capsys, 1, "figure", photo, "--image-size", "2048", "--out", "a.png")
     assert re.search(r"128 × 128 \+ 1 = .*GB.*image_size of at most \d+ px", said)
 

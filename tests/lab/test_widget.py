@@ -449,7 +449,7 @@ def test_what_has_no_room_for_gradients_still_has_its_other_maps(
 ) -> None:
     lab.attention_scale = 0.77  # of which nothing is remembered
     room = lab.wait(60)._stage.panes[0].kept.model.forecast(lab._stage.panes[0].kept.run.grid) + 1
-    monkeypatch.setattr("vislab.models.model.free_memory", lambda device: room)
+    monkeypatch.setattr("vislab.models.placed.free_memory", lambda device: room)
     ask(lab, "methods", open=True)
     refused = {content["method"] for content, _ in told if content["kind"] == "method" and "refused" in content}
     assert refused == {"relevance", "grad_cam"}

@@ -98,7 +98,7 @@ def test_grad_cam_is_captum_s_on_the_last_map(layout: str) -> None:
     heat = vislab.explain(IMAGE, model=model, method="grad_cam", target=2)
     assert np.allclose(heat.values, own.numpy(), atol=1e-6)
     assert heat.signed
-    assert heat.facts["cells"] == "8 × 8 cells of the last feature map, order"
+    assert heat.facts["cells"] == "8 × 8 cells of the last feature map, order, spread evenly over the image"
     assert heat.facts["cells"] in describe(heat)
     assert not any("layer" in phrase or "token" in phrase for phrase in describe(heat))
 

@@ -11,7 +11,7 @@ from lab.test_heads import run as captured
 import vislab
 from vislab.core.geometry import Frame
 from vislab.methods.heads import survey
-from vislab.models.model import Run
+from vislab.models.run import Run
 
 
 def run(*layers: Attention) -> Run:

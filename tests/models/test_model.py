@@ -392,7 +392,7 @@ def test_a_forecast_that_does_not_fit_names_a_size_that_does(
     if family == "YOLOS":
         patch = None
     model, image = load.load(tiny.make(family)), photo((50, 70))
-    monkeypatch.setattr("vislab.models.model.free_memory", lambda device: 3_000_000)
+    monkeypatch.setattr("vislab.models.placed.free_memory", lambda device: 3_000_000)
     with pytest.raises(MemoryError, match=r"would need about .* GB, and 0.003 GB are free on cpu") as refused:
         explain.explain(image, model=model, image_size=(960, 1600), patch_size=patch)
     side = int(re.search(r"image_size of at most (\d+) px", str(refused.value))[1])
@@ -400,7 +400,7 @@ def test_a_forecast_that_does_not_fit_names_a_size_that_does(
     assert explain.explain(image, model=model, image_size=side, patch_size=patch).grid.rows == side // (patch or 8)
     with pytest.raises(MemoryError):
         explain.explain(image, model=model, image_size=side + (patch or 8), patch_size=patch)
-    monkeypatch.setattr("vislab.models.model.free_memory", lambda device: 10)
+    monkeypatch.setattr("vislab.models.placed.free_memory", lambda device: 10)
     with pytest.raises(MemoryError, match="none would fit"):
         explain.explain(image, model=model)
 

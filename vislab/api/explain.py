@@ -26,8 +26,9 @@ from ..methods.question import Question
 from ..methods.request import DEFAULTS, Head, Layer, Query, Request, Target
 from ..models.budget import budget
 from ..models.cache import model_of
-from ..models.model import Model, Run
+from ..models.model import Model
 from ..models.preprocessing import ImageSize
+from ..models.run import Run
 from ..models.tokens import Tokens
 from ..models.worth import values_on
 from .explain_word import explain_word

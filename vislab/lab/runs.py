@@ -16,7 +16,8 @@ import numpy as np
 from ..core.cache import KEEPERS, Entry
 from ..core.costs import attention_flops
 from ..core.geometry import Grid
-from ..models.model import Model, Run
+from ..models.model import Model
+from ..models.run import Run
 from .worker import Unless
 
 MADE = 100  # results kept with a run

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..core.checks import shown, whole
 from ..core.geometry import Grid
-from ..models.model import Run
+from ..models.run import Run
 from .layers import encoder
 from .request import layer_index
 

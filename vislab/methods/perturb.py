@@ -60,7 +60,7 @@ def _of_last_map(probe: Probe) -> Answer:
         attribution = LayerGradCam(probe.scores, seen).attribute(pixels)
     height, width = pixels.shape[2:]
     grid = Grid(found.rows, found.cols, (-(-height // found.rows), -(-width // found.cols)))
-    words = f"{found.rows} × {found.cols} cells of the last feature map, {found.path}"
+    words = f"{found.rows} × {found.cols} cells of the last feature map, {found.path}, spread evenly over the image"
     return Answer(attribution.detach()[0, 0].flatten(), signed=True, grid=grid, cells=words)
 
 

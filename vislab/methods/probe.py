@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..engine.capture import Capture
-from ..models.model import Model, Prepared
+from ..models.model import Model
 from ..models.preprocessing import ImageSize
+from ..models.run import Prepared
 from ..models.tokens import Tokens
 
 Target = str | int | Callable[[Any], Tensor] | None

@@ -1,19 +1,17 @@
-"""A Model: a module that runs, with the Outline of it; and a Run of it on an image."""
+"""A Model: a module that is run on images, under capture."""
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.checks import check_counts, meant, one_of, shown, whole
+from ..core.checks import shown, whole
 from ..core.geometry import Frame, Grid
 from ..core.images import load_image
 from ..engine.capture import Capture
@@ -21,75 +19,32 @@ from ..engine.hooks import capture
 from ..engine.site import AttentionRefused
 from .blocks import blocks
 from .budget import Budget, budget, settings_of
-from .calling import arguments, core
-from .classes import Classes, classes, columns, label_names, logits_of, remember, watched
+from .calling import core
+from .classes import label_names
+from .classified import Classified
 from .clips import OfClip, clip_of
-from .device import free_memory
-from .embedding import Lost, reason, shape_of
-from .feasible import runs
+from .embedding import reason
 from .modes import evaluating, frozen
-from .outline import RESIZABLE, Outline
+from .outline import Outline
 from .patch_size import resized
-from .places import Places, noise, places
-from .preprocessing import ImageSize, Preprocessing, sides
+from .placed import Stuck
+from .places import noise
+from .preprocessing import ImageSize, Preprocessing
+from .run import Prepared, Run
 from .spending import Spending
-from .texts import Texts
 from .tokens import Tokens
 from .worth import worth
 
-FEW = 20  # classes that a message lists
-
-
-class Stuck(ValueError):
-    """A forward that did not run through; its cause is what the model's own code raised."""
-
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """An image as a model's input.
-
-    pixels: (1, 3, height, width). frame: of the grid's cells, which is that of the pixels but where the grid has
-    another corner. by_pixels: of the pixels. arguments: what the module takes beside them. spending: how its forwards
-    spend their tokens, where they do.
-    """
-
-    pixels: Tensor
-    grid: Grid
-    frame: Frame
-    by_pixels: Frame
-    arguments: Mapping[str, Any]
-    spending: Spending | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One forward under capture. logits: (classes,) or None where the model has no classifier."""
-
-    capture: Capture
-    grid: Grid
-    frame: Frame
-    logits: Tensor | None
-
-
-@dataclass(frozen=True, eq=False)
-class Model(Outline):
+class Model(Classified):
     """A Vision Transformer ready to look at images; make one with `vislab.load`.
 
-    module: what runs; the rest says what is known of it. found: where the experiment found its tokens; None of what
-    comes from files that say all. beside: the path of a part that attends in several places side by side, "" where all
-    come one after the other. blind: why none of its attention is one map over the image, where it has no layers. texts:
-    how an image-text model is given texts, which are its classes then; None of any other. of_frame: how one frame
-    reaches a model of clips, whose image is their sheet; None of a model of images. lock: held while the module is at
-    work.
+    of_frame: how one frame reaches a model of clips, whose image is their sheet; None of a model of images. The rest:
+    see `Outline`, `Placed` and `Classified`.
     """
 
-    module: nn.Module
-    found: Places | None = None
-    beside: str = ""
-    blind: str = ""
-    texts: Texts | None = None
     of_frame: Preprocessing | None = None
-    lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
     def of(cls, outline: Outline, module: nn.Module) -> Model:
@@ -99,14 +54,6 @@ class Model(Outline):
     def clip(self) -> OfClip | None:
         """The sheet of a model of clips; None of a model of images."""
         return self.module if isinstance(self.module, OfClip) else None
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.module.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.module.parameters()).dtype
 
     def run(
         self,
@@ -177,23 +124,6 @@ class Model(Outline):
         frames = torch.cat([each(frame)[0] for frame in image])
         return clip.sheet(frames[None]), Frame.stretch(size, size)
 
-    def forward(self, pixels: Tensor, arguments: Mapping[str, Any]) -> Any:
-        """What the module makes of pixels, (n, 3, height, width). Raises ValueError in words where it cannot."""
-        try:
-            with watched(self.module) as watch:
-                output = self.module(pixels, **arguments)
-            if watch is not None:
-                remember(self.module, watch.judged(self.module, output))
-            return output
-        except (MemoryError, torch.OutOfMemoryError, AttentionRefused):
-            raise
-        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OSError) as error:
-            own = tuple(pixels.shape[2:]) == self.own_size
-            part = "load the part that sees the image alone" if own else "leave image_size out"
-            raise Stuck(
-                f"{self.name} does not run through on an input of {shape_of(pixels)} alone: {reason(error)}; {part}"
-            ) from error
-
     @contextmanager
     def captured(
         self,
@@ -237,7 +167,7 @@ class Model(Outline):
                 f"{' and '.join(named)} cannot be done in {self.name}: {why}; leave {' and '.join(named)} out, or take "
                 "a plain ViT, such as vislab.load('embedded')"
             )
-        grids = [(p, super(Model, self).grid(size, p)) for p in tokens.fovea_patches] if planned.layout else []
+        grids = [(p, Outline.grid(self, size, p)) for p in tokens.fovea_patches] if planned.layout else []
         embeds = tuple((patch, of_size, self._arguments(size, of_size)) for patch, of_size in grids)
         decides = worth(tokens.keep_by, planned.cells, frame)
         return Spending(self.module, found, tokens, grid, planned.cells, self.cls, decides, planned.layout, embeds)
@@ -289,10 +219,6 @@ class Model(Outline):
             raise ValueError(self._names_nothing())
         return torch.cat([part for part in parts if part is not None]).float()
 
-    @property
-    def unseen(self) -> str:
-        return self.blind
-
     def __repr__(self) -> str:
         clip, (height, width) = self.clip, self.preprocessing.size
         of = f"input {height}×{width} px"
@@ -306,92 +232,6 @@ class Model(Outline):
         given += "" if self.texts is None else ", takes texts"
         attention = sees if self.attends else "no attention that is one map over the image"
         return f"<Model {self.name}: {attention}, {of}{given}>"
-
-    # ---- classes ----
-
-    @property
-    def classes(self) -> Classes | None:
-        """What its logits are; None for a model without a classifier. One that nobody describes is run once to tell."""
-        if self.texts is None and self.names is None and columns(self.module) is None:
-            size = self.preprocessing.size
-            pixels = torch.zeros(1, 3, *size, device=self.device, dtype=self.dtype)
-            with self.lock, torch.no_grad(), evaluating(self.module):
-                self.forward(pixels, self._arguments(size, self.grid()))
-        return self._known_classes()
-
-    def _known_classes(self) -> Classes | None:
-        if self.texts is None:
-            return classes(self.module, self.names, columns(self.module))
-        return None if self.names is None else self.texts.classes(self.module, self.names)
-
-    @property
-    def labels(self) -> tuple[str, ...] | None:
-        found = self.classes
-        return None if found is None else found.labels
-
-    def class_logits(self, output: Any) -> Tensor | None:
-        """The logits of classes in what the module returned, (n, classes); None for a model without a classifier."""
-        if self.texts is not None:
-            return None if self.names is None else self.texts.logits(self.module, output, self.names)
-        logits, found = logits_of(output), self.classes
-        return None if logits is None or found is None or logits.shape[1] != len(found.labels) else logits
-
-    def class_index(self, target: str | int) -> int:
-        """The index of a class, given by its label or its index. Raises ValueError for one that is not there."""
-        labels = self.labels
-        if labels is None:
-            raise ValueError(self._names_nothing())
-        if one_of(target, labels):
-            return labels.index(target)
-        if whole(target) and 0 <= target < len(labels):
-            return int(target)
-        hint = meant(shown(target), labels) or (f": it knows {', '.join(labels)}" if len(labels) <= FEW else "")
-        unread = ", for it has no text tower that vislab reads" if isinstance(target, str) and " " in target else ""
-        raise ValueError(
-            f"{self.name} knows no class {shown(target)}: give a label or an index from 0 to "
-            f"{len(labels) - 1}{unread}{hint}"
-        )
-
-    def labelled(self, labels: Sequence[str]) -> Model:
-        """An image-text model with texts as its classes. Raises ValueError for texts that it cannot take."""
-        if self.texts is None:
-            raise ValueError(
-                f"{self.name} has no text tower that vislab reads: leave labels out, or take an image-text model such "
-                "as 'openai/clip-vit-base-patch16'"
-            )
-        self.read(labels)
-        return replace(self, names=tuple(labels))
-
-    def read(self, texts: Sequence[str]) -> None:
-        """Have the embeddings of texts ready, which are made once; before the first of them, the model's own forward
-        must confirm what is computed with them. Raises ValueError for texts that it cannot take.
-        """
-        if self.texts is None or not texts:
-            return
-        with self.lock, evaluating(self.module):
-            pixels = noise(self.module, self.own_size, 0)
-            self.texts.prove(self.module, pixels, arguments(self.module, 0, interpolated=False), texts[0])
-            self.texts.embeddings(self.module, texts)
-
-    def _names_nothing(self) -> str:
-        if self.texts is not None:
-            return (
-                f"{self.name} has no classes of its own: it compares an image with texts. Give target a text, such as "
-                "'a red door', or texts for classes, model.predict(image, labels=[…]) or vislab.load(…, labels=[…])"
-            )
-        return (
-            f"{self.name} has no classifier: what it returns are features, and it names nothing. Methods for one "
-            "target take a function of its output as target; a model that classifies is vislab.load('embedded')"
-        )
-
-    def top(self, run: Run, count: int = 5) -> list[tuple[str, float]]:
-        """The most probable classes of a run that was made, or the numbers that it gave, the highest first."""
-        found = self.classes
-        if run.logits is None or found is None:
-            raise ValueError(self._names_nothing())
-        check_counts(top=count)
-        best = found.scores(run.logits).topk(min(count, len(found.labels)))
-        return [(found.labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
     @contextmanager
     def _patched(self, patch_size: int | None) -> Iterator[None]:
@@ -416,117 +256,3 @@ class Model(Outline):
                     f"{self.layers - 1}"
                 )
         return {layer % self.layers: scale for layer, scale in attention_scale.items()}
-
-    def _arguments(self, size: tuple[int, int], grid: Grid) -> dict[str, Any]:
-        own = size == self.own_size and (grid.patch == self.patch or not self.attends)
-        return arguments(self.module, grid.patches, interpolated=not own)
-
-    # ---- places ----
-
-    def input_size(self, image_size: ImageSize | None = None) -> tuple[int, int]:
-        size = self.preprocessing.size if image_size is None else sides(image_size)
-        if not self.attends:
-            return self._tried(size)
-        if size in (self.preprocessing.size, self.own_size) or self._by_rule(size):
-            return size
-        if self.family in RESIZABLE:  # made for a grid that is not square, which it would not interpolate from
-            return super().input_size(image_size)
-        try:
-            self._places(size)
-        except Lost as lost:
-            height, width = (max(p, side // p * p) for side, p in zip(size, self.patch, strict=True))
-            if (height, width) != size and self._takes((height, width)):
-                self._filled(size, self.patch)
-            try:
-                return super().input_size(image_size)  # which says that it takes its own alone
-            except ValueError as refusal:
-                raise ValueError(f"{refusal} (it was tried: {lost})") from lost
-        return size
-
-    def _tried(self, size: tuple[int, int]) -> tuple[int, int]:
-        """A size that the module runs on, once it was tried. Raises ValueError with what the module says of it."""
-        if size != self.own_size:
-            with self.lock:
-                try:
-                    runs(self.module, size)
-                except Lost as error:
-                    own = f"{self.own_size[0]}×{self.own_size[1]} px"
-                    raise ValueError(f"{self.name} was made for {own}, and {error}") from error
-        return size
-
-    def _takes(self, size: tuple[int, int]) -> bool:
-        try:
-            self._places(size)
-        except Lost:
-            return False
-        return True
-
-    def grid(self, image_size: ImageSize | None = None, patch_size: int | None = None) -> Grid:
-        size = self.input_size(image_size)
-        if self._by_rule(size) or not self.attends:
-            return super().grid(image_size, patch_size)
-        if patch_size is not None:
-            self._patch_size(patch_size)
-        try:
-            found = self._places(size)
-        except Lost as lost:
-            raise ValueError(
-                f"the preprocessing of {self.name} makes inputs of {size[0]}×{size[1]} px, and {lost}: it was made for "
-                f"image_size={self.own_size}"
-            ) from lost
-        if image_size is not None and found.corner == (0.0, 0.0) and not found.overlap:
-            self._filled(size, self.patch)
-        return found.grid
-
-    def frame(
-        self, source: tuple[int, int], *, image_size: ImageSize | None = None, patch_size: int | None = None
-    ) -> Frame:
-        frame = super().frame(source, image_size=image_size)
-        return self._of_cells(frame, self.grid(image_size, patch_size))
-
-    @property
-    def _regular(self) -> bool:
-        """Whether its grid is the input cut into patches from the top left corner, as an Outline takes it to be."""
-        found = self.found
-        if found is None:
-            return True
-        return found.corner == (0.0, 0.0) and found.grid == Grid.of(self.own_size, self.patch, self.prefix, self.suffix)
-
-    def _by_rule(self, size: tuple[int, int]) -> bool:
-        """Whether the grid of an input follows from the patch size, so that nothing has to be tried."""
-        return self._regular and (size == self.own_size or self.resizable)
-
-    def _places(self, size: tuple[int, int]) -> Places:
-        """By experiment, remembered. Raises Lost."""
-        own = size == self.own_size
-        if own and self.found is not None:
-            return self.found
-        with self.lock:
-            patches = size[0] // self.patch[0] * (size[1] // self.patch[1])
-            return places(self.module, size, arguments(self.module, patches, interpolated=not own))
-
-    def _of_cells(self, frame: Frame, grid: Grid) -> Frame:
-        """The frame of the grid's cells, from that of the input's pixels."""
-        if self._by_rule(frame.model) or not self.attends:
-            return frame
-        top, left = self._places(frame.model).corner
-        if (top, left) == (0, 0):
-            return frame
-        offset = (frame.offset[0] - top, frame.offset[1] - left)
-        return Frame(frame.source, (grid.rows * grid.patch[0], grid.cols * grid.patch[1]), frame.scale, offset)
-
-    def forecast(self, grid: Grid, *, gradients: bool = False) -> int:
-        """Bytes that a forward under capture needs beside the weights, in the dtype that they have now."""
-        return self.memory(grid, torch.finfo(self.dtype).bits // 8, gradients=gradients)
-
-    def _fits(self, grid: Grid, *, gradients: bool = False) -> None:
-        free, needed = free_memory(self.device), self.forecast(grid, gradients=gradients)
-        if needed <= free:
-            return
-        patch, rows = grid.patch, math.isqrt(grid.patches)
-        while rows and self.forecast(Grid(rows, rows, patch, self.prefix, self.suffix), gradients=gradients) > free:
-            rows -= 1
-        fits = f"take an image_size of at most {rows * patch[0]} px, or larger patches" if rows else "none would fit"
-        raise MemoryError(
-            f"{grid} would need about {needed / 1e9:.2g} GB, and {free / 1e9:.2g} GB are free on {self.device}: {fits}"
-        )
