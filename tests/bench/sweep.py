@@ -313,9 +313,10 @@ def mapped(module: nn.Module) -> tuple[str, str]:
         try:
             heat = vislab.explain(image, model=model, method=method, target=target)
         except Exception as failure:
-            first = first or (failed(failure, vislab), words(failure))
-            if failed(failure, vislab) != "refused":
-                return failed(failure, vislab), f"{method}: {words(failure)}"
+            became = failed(failure, vislab)
+            if became != "refused":
+                return became, f"{method}: {words(failure)}"
+            first = first or (became, words(failure))
             continue
         return "map", f"{heat.method} {heat.values.shape}"
     assert first is not None

@@ -201,6 +201,21 @@ def test_the_graph_is_freed_and_no_parameter_has_a_gradient(frozen: bool) -> Non
         value.backward()
 
 
+@pytest.mark.parametrize("method", ["integrated_gradients", "grad_cam"])
+def test_a_score_that_only_counts_is_refused_where_its_gradient_is_needed(method: str) -> None:
+    image, model = (
+        np.zeros((32, 32, 3), np.uint8),
+        load.load(roughened(hf.ViTForImageClassification(hf.ViTConfig(**VIT)))),
+    )
+
+    def count(output: Any) -> Tensor:
+        return (output.logits > 0).sum(-1).float()
+
+    with pytest.raises(ValueError, match=r"has no gradient: take method='occlusion'"):
+        vislab.explain(image, model=model, method=method, target=count)
+    assert vislab.explain(image, model=model, method="occlusion", target=count).values.shape == (4, 4)
+
+
 def test_what_cannot_be_differentiated_says_why() -> None:
     model, inputs = FAMILIES["ViT"].model(), FAMILIES["ViT"].inputs()
     with vislab.capture(model) as plain:

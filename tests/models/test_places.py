@@ -196,6 +196,25 @@ def test_what_has_no_attention_is_lost() -> None:
         places(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), (32, 32), {})
 
 
+class Learnt(nn.Module):
+    """Queries that are weights attend to each other before they see anything of the image, as in a DETR's decoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.patches = nn.Parameter(torch.randn(1, 16, 24)), nn.Conv2d(3, 24, 8, 8)
+        self.own, self.cross = (nn.MultiheadAttention(24, 2, batch_first=True) for _ in range(2))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        queries, patches = self.own(self.queries, self.queries, self.queries)[0], self.patches(pixels).flatten(2).mT
+        seen: Tensor = self.cross(queries.expand(len(pixels), -1, -1), patches, patches)[0]
+        return seen
+
+
+def test_tokens_that_are_weights_are_no_places() -> None:
+    with pytest.raises(Lost, match="reaches 0 of its 16 tokens"):
+        places(Learnt().eval(), (32, 32), {})
+
+
 @pytest.mark.slow
 def test_the_experiment_costs_little_beside_a_forward() -> None:
     module = timm.create_model("vit_base_patch16_224").eval()

@@ -15,7 +15,7 @@ from ..core.cache import KEEPERS, Latest
 from ..core.checks import first_line, shown
 from ..core.files import place_of
 from ..models.cache import saved
-from ..models.device import device_of, fastest, module_bytes
+from ..models.device import OnDevice, device_of, fastest, module_bytes
 from ..models.hub import advice, bring_transformers, part, quiet, safely, weighted
 from ..models.known import DTYPES
 from .places import ImagePlaces
@@ -27,7 +27,7 @@ _NAMES = (
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
+class Reader(OnDevice):
     """A vision-language model ready to be asked; `vislab.ask` makes one of a name, a folder, or a module and processor.
 
     name: as it was loaded, or the module's class. module: of transformers, with `generate`. processor: its own, of
@@ -83,14 +83,6 @@ class Reader:
     def image_token(self) -> int:
         """The token id that stands for a piece of the image."""
         return int(self.config.image_token_id)
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.module.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.module.parameters()).dtype
 
     @property
     def decoder(self) -> str:

@@ -46,7 +46,7 @@ def grad_cam(probe: Probe, question: Question) -> Answer:
     own = cells.patches(site)
     shape = (probe.grid.rows, probe.grid.cols) if cells.plain else (1, own.stop - own.start)
     with _seen_as_image(probe.model.module.get_submodule(site.name), own, cells.count(site), shape) as seen:
-        attribution = LayerGradCam(probe.scores, seen).attribute(pixels)
+        attribution = LayerGradCam(probe.differentiable, seen).attribute(pixels)
     row = F.pad(attribution.detach()[0, 0].flatten(), (own.start, cells.count(site) - own.stop))
     return Answer(cells.values(site, row), signed=True, dropped=cells.dropped(site))
 
@@ -57,7 +57,7 @@ def _of_last_map(probe: Probe) -> Answer:
     found, seen = last_map(probe), nn.Identity()
     pixels = probe.pixels.clone().requires_grad_()
     with replaced(probe.model.module, found.path, lambda output: found.back(seen(found.image(output)), output)):
-        attribution = LayerGradCam(probe.scores, seen).attribute(pixels)
+        attribution = LayerGradCam(probe.differentiable, seen).attribute(pixels)
     height, width = pixels.shape[2:]
     grid = Grid(found.rows, found.cols, (-(-height // found.rows), -(-width // found.cols)))
     words = f"{found.rows} × {found.cols} cells of the last feature map, {found.path}, spread evenly over the image"
@@ -83,7 +83,7 @@ def integrated_gradients(probe: Probe, question: Question, *, steps: int = 50) -
     probe.settled()
     pixels = probe.pixels.clone().requires_grad_()
     with probe.counting(steps):
-        attribution = IntegratedGradients(probe.scores).attribute(
+        attribution = IntegratedGradients(probe.differentiable).attribute(
             pixels, n_steps=steps, internal_batch_size=probe.batch
         )
     return Answer(

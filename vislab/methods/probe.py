@@ -85,6 +85,16 @@ class Probe:
     def scores(self, pixels: Tensor) -> Tensor:
         return self.run(pixels)[1]
 
+    def differentiable(self, pixels: Tensor) -> Tensor:
+        """The scores, for methods that take their gradient. Raises ValueError where they have none."""
+        scores = self.scores(pixels)
+        if not scores.requires_grad:
+            raise ValueError(
+                f"the score of {self.model.name} that is to be explained has no gradient: take method='occlusion', "
+                "which needs none, or as target a function that does not count or choose"
+            )
+        return scores
+
     @property
     def index(self) -> int:
         """Of the class that is explained, after the first run."""

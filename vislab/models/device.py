@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 _DRIVERS = ("/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
 
 
+class OnDevice:
+    """Whatever holds a torch module: its device and dtype are those of the module's first parameter."""
+
+    module: nn.Module
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.module.parameters()).dtype
+
+
 def fastest() -> str:
     """ "cuda", "mps" or "cpu"; torch is asked only where there may be another than the last."""
     if sys.platform == "linux" and not any(map(os.path.exists, _DRIVERS)):

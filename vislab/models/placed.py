@@ -15,7 +15,7 @@ from ..core.geometry import Frame, Grid
 from ..engine.site import AttentionRefused
 from .calling import arguments
 from .classes import remember, watched
-from .device import free_memory
+from .device import OnDevice, free_memory
 from .embedding import Lost, reason, shape_of
 from .feasible import runs
 from .outline import RESIZABLE, Outline
@@ -28,7 +28,7 @@ class Stuck(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Placed(Outline):
+class Placed(OnDevice, Outline):
     """A module that takes images alone, and where its tokens lie in them.
 
     module: what runs; the rest says what is known of it. found: where the experiment found its tokens; None of what
@@ -42,14 +42,6 @@ class Placed(Outline):
     beside: str = ""
     blind: str = ""
     lock: Any = field(default_factory=threading.RLock, repr=False)
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.module.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.module.parameters()).dtype
 
     @property
     def unseen(self) -> str:

@@ -95,10 +95,10 @@ class Look:
         """(n, width)."""
         return self.reached.tokens
 
+    @torch.no_grad()
     def moved(self, pixels: Tensor) -> np.ndarray:
         """By how much the tokens are others for other pixels, squared, (n,)."""
-        with torch.no_grad():
-            other = entrance(self.module, pixels, self.arguments, again=self.reached).tokens
+        other = entrance(self.module, pixels, self.arguments, again=self.reached).tokens
         if self.tokens.shape != other.shape:
             raise Lost(f"its first attention reads {len(self.tokens)} tokens of one image and {len(other)} of another")
         moved = (self.tokens - other).float().square().sum(1)
