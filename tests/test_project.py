@@ -41,7 +41,7 @@ HOUSE = {
     "language": {"torch", "transformers"},
     "masks": {"cv2", "torch", "torchvision", "transformers"},
     "figures": {"cv2", "matplotlib"},
-    "api": {"torch"},
+    "api": {"torch", "torchvision"},
     "evaluation": {"matplotlib", "torch"},
     "lab": {"anywidget", "ipywidgets", "torch"},
     "page": {"torch"},

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from .api.focus import Focus, focus
     from .api.reproduce import Reproduction, reproduce
     from .api.segment import segment
+    from .api.token_map import token_map
     from .core.cache import Cache, cache
     from .core.clip import ClipFrame, frames
     from .core.costs import attention_flops, attention_memory
     from .core.geometry import Frame, Grid
     from .core.heatmap import Heatmap
     from .core.images import load_image, samples
+    from .core.token_map import TokenMap
     from .detectors.detections import Detections
     from .detectors.detector import Detector
     from .detectors.features import FeatureMap
@@ -77,6 +79,7 @@ __all__ = [
     "Reproduction",
     "Run",
     "Survey",
+    "TokenMap",
     "Word",
     "ask",
     "attention_flops",
@@ -105,6 +108,7 @@ __all__ = [
     "save",
     "segment",
     "survey",
+    "token_map",
 ]
 
 _HOME = {
@@ -132,6 +136,7 @@ _HOME = {
     "Reproduction": "api.reproduce",
     "Run": "models.run",
     "Survey": "methods.heads",
+    "TokenMap": "core.token_map",
     "Word": "language.words",
     "ask": "api.ask",
     "attention_flops": "core.costs",
@@ -160,6 +165,7 @@ _HOME = {
     "save": "figures.save",
     "segment": "api.segment",
     "survey": "methods.heads",
+    "token_map": "api.token_map",
 }
 
 

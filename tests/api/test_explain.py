@@ -256,3 +256,23 @@ def test_a_keyword_mistyped_by_a_letter_is_answered_with_the_right_one() -> None
     for wrong, right in {"metod": "method", "atention_scale": "attention_scale", "discrad": "discard"}.items():
         with pytest.raises(ValueError, match=f"no option '{wrong}'.*did you mean '{right}'"):
             vislab.explain(PHOTO, **{wrong: 1})
+
+
+def test_a_fovea_lies_on_the_box_that_is_found(tmp_path: Path) -> None:
+    church = vislab.load_image(vislab.samples()["church"])
+    heat = vislab.explain(church, method="cls", fovea="box", fovea_patches=(16, 32))
+    best = vislab.detect(church)[0]
+    assert heat.settings["fovea"] == (tuple(best.xyxy[0].tolist()),)  # numbers, which need no detector any more
+    assert heat.facts["fovea"] == f"church {best.scores[0]:.2f}, found by the detector embedded"
+    given = vislab.explain(church, method="cls", fovea=best, fovea_patches=(16, 32))
+    assert np.array_equal(heat.values, given.values)
+    vislab.save(tmp_path / "a.npz", heat)
+    assert vislab.reproduce(tmp_path / "a.npz", image=church).differences == ()
+    region = (100, 60, 960, 640)
+    part = vislab.explain(church, method="cls", fovea="box", fovea_patches=(16, 32), region=region)
+    x0, y0, x1, y1 = vislab.detect(church[60:640, 100:960])[0].xyxy[0].tolist()
+    assert part.settings["fovea"][0] == pytest.approx((x0 + 100, y0 + 60, x1 + 100, y1 + 60))
+    again = vislab.explain(church, method="cls", fovea=part.settings["fovea"], fovea_patches=(16, 32), region=region)
+    assert again.values == pytest.approx(part.values, abs=1e-6)
+    with pytest.raises(ValueError, match=r"it found none in this image: detect again with a lower confidence, or give"):
+        vislab.explain(PHOTO, fovea="box")

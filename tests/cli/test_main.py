@@ -499,12 +499,23 @@ def test_a_fovea_is_drawn_where_it_lies(photo: str, capsys: pytest.CaptureFixtur
     assert (made["grid"]["rows"], made["facts"]["counts"][0]) == (28, tokens[0])
 
 
+def test_a_fovea_is_drawn_where_a_detector_finds_something(capsys: pytest.CaptureFixture[str]) -> None:
+    [best] = vislab.detect(CHURCH)[:1].xyxy.tolist()
+    succeeds(capsys, "figure", CHURCH, "--method", "cls", "--fovea", "box", "--out", "a.png")
+    [made] = vislab.provenance("a.png")["maps"]
+    assert made["settings"]["fovea"] == [best]
+    assert made["facts"]["fovea"].endswith("found by the detector embedded")
+    tokens = json.loads(succeeds(capsys, "tokens", CHURCH, "--fovea", "box", "--json"))["counts"]
+    assert tokens == made["facts"]["counts"]
+
+
 @pytest.mark.parametrize(
     ("option", "words"),
     [
         (("--keep-at", "last"), "takes whole numbers with commas between, not 'last'"),
         (("--fovea", "1,2,3"), "takes X0,Y0,X1,Y1"),
         (("--fovea", "a,b,c,d"), "takes X0,Y0,X1,Y1"),
+        (("--fovea", "box", "--fovea", "0,0,40,40"), "--fovea box is the one box of the detector"),
         (("--heads-off", "3"), "takes LAYER:HEAD"),
         (("--heads-off", "3:0,3:1"), "each layer once"),
         (("--keep", "0"), "keep is the share of patches that go on"),

@@ -416,5 +416,22 @@ def test_a_model_that_keeps_half_of_its_patches_is_evaluated_as_such() -> None:
     whole = [dict(model.predict(image, keep=0.5, top=5))[found.targets[n]] for n, image in enumerate(images)]
     assert found.deletion[0, :, 0] == pytest.approx(np.array(whole), abs=1e-5)
     assert found.pointing.shape == (3, 1)
-    with pytest.raises(ValueError, match="a fovea lies in one image, and patches are removed from several"):
+    with pytest.raises(ValueError, match="a fovea of such boxes lies in one image, and several are evaluated: take"):
         vislab.evaluate(images, fovea=(0, 0, 9, 9), **asked)
+
+
+def test_a_fovea_lies_on_a_box_of_each_image() -> None:
+    church, black = vislab.load_image(vislab.samples()["church"]), np.zeros((64, 64, 3), np.uint8)
+    asked: dict[str, Any] = {"methods": ["cls"], "steps": 2, "progress": False, "fovea_patches": (16, 32)}
+    with pytest.warns(UserWarning, match="left out image 1: fovea lies on the boxes of a detector, and it found none"):
+        found = vislab.evaluate([church, black], fovea="box", randomised=1, **asked)
+    assert found.settings["fovea"] == "box"
+    boxes = vislab.detect(church)[:1]
+    model = vislab.load("embedded")
+    assert found.targets == (model.predict(church, fovea=boxes, fovea_patches=(16, 32))[0][0],)
+    heat = vislab.explain(church, method="cls", fovea=boxes, fovea_patches=(16, 32))
+    score = patch_score(church, target=found.targets[0], fovea=boxes, fovea_patches=(16, 32))
+    whole = dict(model.predict(church, fovea=boxes, fovea_patches=(16, 32)))[found.targets[0]]
+    assert score(np.ones((1, 14, 14), bool)) == pytest.approx([whole], abs=1e-5)
+    curves = vislab.removal(heat.values, score=score, steps=2)
+    assert found.deletion[0, 0] == pytest.approx(curves.deletion, abs=1e-5)

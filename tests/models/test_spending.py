@@ -395,7 +395,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"merge": 33}, "merge=33 is more than half of 64 patches, .* take at most 32"),
     ({"fovea": (0, 0, 90, 20)}, r"the fovea \(0, 0, 90, 20\) reaches out of what .* sees, \(0, 0, 64, 64\)"),
     ({"fovea": (0, 0, 5, 20)}, "is smaller than one of its patches of 8 px, which is 8 × 8 source pixels"),
-    ({"fovea": (9, 0, 5, 20)}, r"fovea is \(x0, y0, x1, y1\) in source pixels, or a list of such"),
+    ({"fovea": (9, 0, 5, 20)}, r"fovea is \(x0, y0, x1, y1\) in source pixels, a list of such"),
     ({"fovea": "centre"}, "fovea is"),
     ({"fovea": (0, 0, 20, 20), "fovea_patches": (8, 20)}, "patches of 8 px do not fill one of 20 px"),
     ({"fovea": (0, 0, 20, 20), "fovea_patches": (24,)}, "patches of 24 px do not fill the input of 64×64 px"),
@@ -509,11 +509,62 @@ def test_a_dropped_patch_attends_to_nothing(vit: Model) -> None:
         vislab.survey(run)
 
 
+ALIKE: list[dict[str, Any]] = [
+    *({"keep": 0.3, "keep_by": by} for by in ("attention", "norm", "random", "centre")),
+    {"keep": 0.3, "gather": True},
+    {"merge": 9},
+    {"merge": 5, "keep": 0.5},
+    {"fovea": (3, 3, 30, 20), "fovea_patches": (8, 16)},
+]
+
+
+@pytest.mark.parametrize("family", ["torchvision", "DINOv3"])
+def test_images_of_a_batch_keep_patches_of_their_own(family: str) -> None:
+    model = vislab.load(tiny.make(family))
+    sizes = {"image_size": model.own_size}
+    images = [PHOTO, PHOTO[::-1].copy()]
+    if model.labels is None:  # rotary tables: nothing is told apart but by each image's own forward
+        with pytest.raises(ValueError, match="no classifier"):
+            model.logits(torch.cat([model.preprocessing(image)[0] for image in images]), keep=0.5, **sizes)
+        return
+    for spent in ({"keep": 0.3}, {"merge": 3}):
+        many = model.logits(torch.cat([model.preprocessing(image)[0] for image in images]), **spent, **sizes)
+        for one, image in zip(many, images, strict=True):
+            assert one.numpy() == pytest.approx(model.run(image, **spent, **sizes).logits.numpy(), abs=1e-5)
+
+
+def found(*boxes: tuple[float, ...], size: tuple[int, int] = (64, 64)) -> vislab.Detections:
+    """Boxes as a detector finds them in an image of (height, width)."""
+    count = len(boxes)
+    corners = np.array(boxes, dtype=np.float32).reshape(-1, 4)
+    return vislab.Detections(
+        corners, np.linspace(0.9, 0.5, count), ("it",) * count, np.zeros(count), np.zeros(count),
+        vislab.Frame.stretch(size, (640, 640)), 0.25, "detector",
+    )  # fmt: skip
+
+
+def test_a_fovea_lies_on_the_boxes_of_a_detector(vit: Model) -> None:
+    given = vit.run(PHOTO, fovea=[(10, 20, 40, 50), (50, 0, 64, 14)])
+    boxes = found((10, 20, 40, 50), (50, 0, 64, 14))
+    assert torch.equal(vit.run(PHOTO, fovea=boxes).logits, given.logits)
+    assert vit.predict(PHOTO, fovea=boxes) == vit.top(given)
+    over = found((-9, -3, 40, 30), (70, 70, 80, 90))  # what lies outside is cut away
+    assert torch.equal(vit.run(PHOTO, fovea=over).logits, vit.run(PHOTO, fovea=(0, 0, 40, 30)).logits)
+    for small, wide in (((20, 20, 22, 24), (17, 18, 25, 26)), ((62, 0, 64, 2), (56, 0, 64, 8))):
+        assert torch.equal(vit.run(PHOTO, fovea=found(small)).logits, vit.run(PHOTO, fovea=wide).logits)
+    for wrong, words in (
+        (found(), "the detector|a detector, and it found none in this image: detect again with a lower confidence"),
+        (found((70, 70, 80, 90)), "no box that was found lies in what ViTForImageClassification sees"),
+        ("box", r"fovea='box' asks a detector.*fovea=vislab.detect\(image\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            vit.run(PHOTO, fovea=wrong)
+
+
 def test_logits_of_several_images_are_those_of_each(vit: Model) -> None:
     pixels = torch.cat([vit.preprocessing(image)[0] for image in (PHOTO, PHOTO[::-1].copy())])
-    many = vit.logits(pixels, keep=0.3)
-    for one, image in zip(many, (PHOTO, PHOTO[::-1].copy()), strict=True):
-        assert one.numpy() == pytest.approx(vit.run(image, keep=0.3).logits.numpy(), abs=1e-5)
-    with pytest.raises(ValueError, match="a fovea lies in an image"):
-        vit.logits(pixels, fovea=(0, 0, 32, 32))
+    for spent in ALIKE:
+        many = vit.logits(pixels, **spent)
+        for one, image in zip(many, (PHOTO, PHOTO[::-1].copy()), strict=True):
+            assert one.numpy() == pytest.approx(vit.run(image, **spent).logits.numpy(), abs=1e-5)
     assert vit.predict(PHOTO, keep=0.3, top=5) == vit.top(vit.run(PHOTO, keep=0.3), 5)

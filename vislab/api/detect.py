@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ from ..core.images import load_image
 from ..detectors.cache import detector_of
 from ..detectors.detections import Detections, check_confidence
 from ..detectors.detector import Detector
+from ..methods.request import scales_of
 from ..models.preprocessing import ImageSize
+from .scales import together
 
 
 def detect(
@@ -20,6 +22,7 @@ def detect(
     confidence: float = 0.25,
     iou: float = 0.7,
     image_size: ImageSize | None = None,
+    scales: Sequence[ImageSize] | None = None,
     attention_scale: float | Mapping[int, float] = 1.0,
     trust: bool = False,
 ) -> Detections:
@@ -27,16 +30,24 @@ def detect(
 
     image: what `load_image` takes. detector: a Detector, or what `load_detector` takes; see there for trust.
     confidence: of a box, above which it counts, 0..1. iou: how much boxes of a class may overlap, 0..1. image_size: px
-    of the detector's input, a side or (height, width). attention_scale: factor of q·kᵀ inside the detector, for all of
-    its sites or {index: factor}, a real intervention; in RT-DETR of the encoder alone.
+    of the detector's input, a side or (height, width). scales: several such sizes, (480, 640), whose boxes become one
+    list: of those of a class that overlap more than iou the most certain. attention_scale: factor of q·kᵀ inside the
+    detector, for all of its sites or {index: factor}, a real intervention; in RT-DETR of the encoder alone.
 
     Boxes of ultralytics' detectors are those of its own predict(), with the same confidence and iou.
 
         boxes = vislab.detect("photo.jpg", confidence=0.1)
         vislab.overlay(vislab.explain_box("photo.jpg", box=0), detections=boxes.above(0.2))
+        boxes = vislab.detect("photo.jpg", scales=(480, 640, 960))
         boxes = vislab.detect("photo.jpg", detector="yolo12n.pt")  # needs the network
     """
     check_confidence(confidence)
-    ready = detector_of(detector, trust)
-    glance = ready.glance(load_image(image), image_size=image_size, attention_scale=attention_scale)
-    return glance.detections(confidence, iou)
+    sizes = scales_of(scales)
+    if sizes is not None and image_size is not None:
+        raise ValueError("scales are sizes of the detector's input: leave image_size out")
+    ready, picture = detector_of(detector, trust), load_image(image)
+    found = [
+        ready.glance(picture, image_size=size, attention_scale=attention_scale).detections(confidence, iou)
+        for size in sizes or (image_size,)
+    ]
+    return found[0] if len(found) == 1 else together(found, iou)

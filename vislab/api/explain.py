@@ -6,7 +6,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,9 +29,13 @@ from ..models.cache import model_of
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
 from ..models.run import Run
-from ..models.tokens import Tokens
+from ..models.tokens import BOX, Found, Tokens
 from ..models.worth import values_on
 from .explain_word import explain_word
+from .scales import explained
+
+if TYPE_CHECKING:
+    from ..detectors.detections import Detections
 
 
 def explain(
@@ -52,9 +56,10 @@ def explain(
     keep_at: int | Sequence[int] | None = None,
     gather: bool = False,
     merge: int = 0,
-    fovea: Sequence[Any] | None = None,
+    fovea: Sequence[Any] | Detections | Literal["box"] | None = None,
     fovea_patches: Sequence[int] = (8, 32),
     heads_off: Mapping[int, Sequence[int]] | None = None,
+    scales: Sequence[ImageSize] | None = None,
     **options: Any,
 ) -> Heatmap:
     """Where a model looks in an image, or what speaks for a class in it, as one value per patch.
@@ -71,13 +76,15 @@ def explain(
     score, as the model scales it; or a function that makes one number of the model's output. attention_scale: factor of
     q·kᵀ, for all layers or {layer: factor}, a real intervention. patch_size: px. image_size: px of the model's input, a
     side or (height, width). region: (x0, y0, x1, y1), source pixels, the part of the image that the model gets to see;
-    by default all of it. options: those of the method.
+    by default all of it. scales: several sizes of the model's input, (224, 336, 448), whose maps become one on the
+    source image: their mean, each value spread evenly over its patch, on the finest grid. options: those of the method.
 
     Tokens are spent, of any plain ViT, by: keep, the share of patches that are left in the end, dropped before the
     layers keep_at by what keep_by says ("attention" of CLS, "norm", "random", "centre", a heatmap or an array), or
     gathered in one token (gather=True); merge, pairs of like tokens that become one between any two layers; fovea, (x0,
-    y0, x1, y1) in source pixels or several, with patches of fovea_patches px, from within outwards; heads_off, {layer:
-    [head, …]}, whose output is zero. A value is drawn on all patches that its token stands for.
+    y0, x1, y1) in source pixels or several, the boxes of `detect`, or "box", the most certain one of the embedded
+    detector, with patches of fovea_patches px, from within outwards; heads_off, {layer: [head, …]}, whose output is
+    zero. A value is drawn on all patches that its token stands for.
 
     Of an answer, target is one of its words, by its text or its place, and method "relevance" (the default),
     "attention" or "rollout", with layer and head of the language model. A word looks from the token at which it is
@@ -93,26 +100,32 @@ def explain(
         given = {"model": model, "query": query, "attention_scale": attention_scale, "region": region}
         given |= {"patch_size": patch_size, "image_size": image_size, "keep": keep, "keep_by": keep_by}
         given |= {"keep_at": keep_at, "gather": gather, "merge": merge, "fovea": fovea, "heads_off": heads_off}
-        given["fovea_patches"] = fovea_patches
+        given |= {"fovea_patches": fovea_patches, "scales": scales}
         usual: dict[str, Any] = {**DEFAULTS, "model": "embedded"}
         if own := [name for name, value in given.items() if value is not usual[name] and value != usual[name]]:
             raise ValueError(f"an answer knows its model and its image as they were: leave {', '.join(own)} out")
         return explain_word(image, {"layer": layer, "head": head, **options}, method=method, target=target)
     method = "rollout" if method is None else method
     settings: dict[str, Any] = {"keep": keep, "keep_by": keep_by, "keep_at": keep_at, "gather": gather, "merge": merge}
-    settings |= {"fovea": fovea, "fovea_patches": fovea_patches, "heads_off": heads_off, "options": options}
+    settings |= {"fovea": fovea, "fovea_patches": fovea_patches, "heads_off": heads_off, "scales": scales}
+    settings["options"] = options
     request = Request(method, layer, head, query, target, attention_scale, patch_size, image_size, None, **settings)
     picture, ready = load_image(image), model_of(model)
     request.fits(ready)
     whole, corners = (picture.shape[0], picture.shape[1]), _region(region, picture)
     x0, y0, x1, y1 = corners
-    frame = ready.frame((y1 - y0, x1 - x0), image_size=image_size, patch_size=patch_size).cut_from(whole, (x0, y0))
-    request, grid = _spent(request, ready, frame, corners)
-    token = _token(request.query, grid, frame)
     seen = np.ascontiguousarray(picture[y0:y1, x0:x1])
+    request, found = placed(request, seen, corners)
     request = request if region is None else replace(request, region=corners)
-    heat = heatmap(ready, None, seen, request, token=token)
-    heat = replace(heat, facts={**heat.facts, **told(image)})
+
+    def one(asked: Request) -> Heatmap:
+        sizes: dict[str, Any] = {"image_size": asked.image_size, "patch_size": asked.patch_size}
+        frame = ready.frame((y1 - y0, x1 - x0), **sizes).cut_from(whole, (x0, y0))
+        spent, grid = _spent(asked, ready, frame, corners)
+        return heatmap(ready, None, seen, spent, token=_token(spent.query, grid, frame))
+
+    heat = one(request) if request.scales is None else explained(ready, seen, request, one)
+    heat = replace(heat, facts={**heat.facts, **found, **told(image)})
     if region is None:
         return heat
     named = {**heat.settings, **({} if request.fovea is None else {"fovea": _moved(request.fovea, x0, y0)})}
@@ -182,19 +195,34 @@ def heatmap(
     )
 
 
+def placed(request: Request, seen: np.ndarray, corners: Sequence[int]) -> tuple[Request, dict[str, Any]]:
+    """The request with its fovea in pixels of the part of the image that the model sees, and what a detector told.
+
+    seen: (h, w, 3) uint8, that part. corners: its own in the image. Raises ValueError where a detector finds no box.
+    """
+    if request.fovea is None:
+        return request, {}
+    if request.fovea != BOX:
+        return replace(request, fovea=_moved(request.fovea, -corners[0], -corners[1])), {}
+    from .detect import detect
+
+    boxes = detect(seen)[:1]
+    request = replace(request, fovea=boxes)  # which says where there is none
+    return request, {"fovea": f"{boxes.labels[0]} {boxes.scores[0]:.2f}, found by the detector {boxes.detector}"}
+
+
 def _spent(request: Request, model: Model, frame: Frame, corners: Sequence[int]) -> tuple[Request, Grid]:
     """The request as it is of the region that the model sees, with a heatmap of worth as its values; and the grid.
 
     Raises ValueError for what the model or the image does not allow.
     """
     x0, y0, x1, y1 = corners
-    if request.fovea is not None:
-        request = replace(request, fovea=_moved(request.fovea, -x0, -y0))
     sizes: dict[str, Any] = {"image_size": request.image_size, "patch_size": request.patch_size}
     tokens = Tokens.of(request.tokens)
     if tokens is None:
         return request, model.grid(**sizes)
     planned = budget(model, tokens, (y1 - y0, x1 - x0), **sizes)
+    request = replace(request, fovea=planned.tokens.fovea)
     if isinstance(request.keep_by, Heatmap):
         request = replace(request, keep_by=values_on(request.keep_by, planned.cells, frame))
     return request, planned.cells
@@ -211,7 +239,8 @@ def _counts(model: Model, request: Request, image: np.ndarray) -> dict[str, Any]
 
 
 def _moved(boxes: Sequence[Sequence[float]], x: float, y: float) -> tuple[tuple[float, ...], ...]:
-    return tuple((x0 + x, y0 + y, x1 + x, y1 + y) for x0, y0, x1, y1 in boxes)
+    moved = ((x0 + x, y0 + y, x1 + x, y1 + y) for x0, y0, x1, y1 in boxes)
+    return Found(moved) if isinstance(boxes, Found) else tuple(moved)
 
 
 def _region(region: Any, image: np.ndarray) -> tuple[int, int, int, int]:

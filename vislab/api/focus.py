@@ -19,6 +19,7 @@ from ..detectors.cache import detector_of
 from ..detectors.detections import Detections
 from ..detectors.detector import Detector
 from ..figures import overlay as overlaying
+from ..figures.blends import Blend
 from ..figures.boxes import with_boxes
 from ..figures.colours import colour_range
 from ..figures.notebook import captioned
@@ -66,11 +67,13 @@ class Focus:
     def __len__(self) -> int:
         return len(self.heats)
 
-    def overlay(self, *, opacity: float = OPACITY, colormap: str = "viridis", boxes: bool = True) -> np.ndarray:
+    def overlay(
+        self, *, opacity: float = OPACITY, blend: Blend = "even", colormap: str = "viridis", boxes: bool = True
+    ) -> np.ndarray:
         """All heatmaps on the photo, in shared colours; where regions overlap, the most certain -> (H, W, 3) uint8."""
         picture = self.image.copy()
         low, high = colour_range(self.heats) if self.heats else (0.0, 0.0)
-        look: dict[str, Any] = {"opacity": opacity, "colormap": colormap}
+        look: dict[str, Any] = {"opacity": opacity, "blend": blend, "colormap": colormap}
         look |= {"normalise": (low, high)} if low < high else {}
         for (x0, y0, x1, y1), heat in reversed(list(zip(self.regions, self.heats, strict=True))):
             picture[y0:y1, x0:x1] = overlaying.overlay(heat, **look)[y0:y1, x0:x1]

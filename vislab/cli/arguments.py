@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core.checks import meant
 from ..models.known import DTYPES
-from ..models.tokens import DEFAULTS, KEPT_BY
+from ..models.tokens import BOX, DEFAULTS, KEPT_BY
 
 if TYPE_CHECKING:
     from ..models.model import Model
@@ -101,8 +101,9 @@ def tokens_arguments(parser: argparse.ArgumentParser) -> None:
         "--fovea",
         type=box,
         action="append",
-        metavar="X0,Y0,X1,Y1",
-        help="pixels of the photo within which patches are small; may be given several times",
+        metavar="X0,Y0,X1,Y1|box",
+        help="pixels of the photo within which patches are small, which may be given several times; or box, the most "
+        "certain one of the embedded detector",
     )
     group.add_argument(
         "--fovea-patches",
@@ -118,7 +119,12 @@ def tokens_arguments(parser: argparse.ArgumentParser) -> None:
 
 def tokens_of(args: argparse.Namespace) -> dict[str, Any]:
     """What of it is asked for, by the keywords of `explain`."""
-    return {name: value for name in DEFAULTS if (value := getattr(args, name)) != DEFAULTS[name]}
+    asked = {name: value for name in DEFAULTS if (value := getattr(args, name)) != DEFAULTS[name]}
+    if BOX in asked.get("fovea", ()):
+        if len(asked["fovea"]) > 1:
+            raise UsageError("--fovea box is the one box of the detector: leave the others out, or give them all")
+        asked["fovea"] = BOX
+    return asked
 
 
 def load_model(args: argparse.Namespace) -> Model:
@@ -145,6 +151,11 @@ def size(text: str) -> tuple[int, int]:
     if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
         raise argparse.ArgumentTypeError(f"takes pixels, such as 640, or HEIGHTxWIDTH, such as 480x640, not {text!r}")
     return int(sides[0]), int(sides[-1])
+
+
+def sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """ "224,336x448" -> (height, width) of each."""
+    return tuple(size(part) for part in text.split(","))
 
 
 def cell(text: str) -> tuple[int, int]:
@@ -199,14 +210,16 @@ def wholes(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"takes whole numbers with commas between, not {text!r}") from None
 
 
-def box(text: str) -> tuple[float, ...]:
-    """ "10,20,110,90" -> corners in pixels."""
+def box(text: str) -> tuple[float, ...] | str:
+    """ "10,20,110,90" -> corners in pixels; "box" as it is."""
+    if text == BOX:
+        return text
     try:
         corners = tuple(float(part) for part in text.split(","))
     except ValueError:
         corners = ()
     if len(corners) != 4:
-        raise argparse.ArgumentTypeError(f"takes X0,Y0,X1,Y1, such as 10,20,110,90, not {text!r}")
+        raise argparse.ArgumentTypeError(f"takes X0,Y0,X1,Y1, such as 10,20,110,90, or box, not {text!r}")
     return corners
 
 

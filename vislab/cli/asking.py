@@ -51,6 +51,7 @@ class Asker:
             query=query,
             patch_size=args.patch_size,
             image_size=args.image_size,
+            scales=args.scales,
             **tokens_of(args),
             **self._asked(),
         )
@@ -59,7 +60,7 @@ class Asker:
         """By a model of clips, all frames at once."""
         from ..api.explain_clip import explain_clip
 
-        for name in ("patch", "patch_size", "image_size"):
+        for name in ("patch", "patch_size", "image_size", "scales"):
             if getattr(self.args, name) is not None:
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} is of models of single images, and {self.args.model} sees clips")
@@ -94,7 +95,7 @@ def _is_ours(path: Path, figure: Path) -> bool:
 
 
 def look_of(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("opacity", "colormap", "smooth", "width", "theme", "transparent", "dpi")
+    names = ("opacity", "blend", "colormap", "smooth", "width", "theme", "transparent", "dpi")
     return {name: getattr(args, name) for name in names}
 
 

@@ -175,5 +175,6 @@ class Batch:
         if "predictions" in heat.facts:
             return list(heat.facts["predictions"])
         sizes = {"image_size": args.image_size, "patch_size": args.patch_size, **tokens_of(args)}
+        sizes |= {name: heat.settings[name] for name in ("fovea",) if name in sizes}  # a detector was asked already
         run = ready.run(image, attention_scale=args.attention_scale, **sizes)
         return ready.top(run) if run.logits is not None else []

@@ -6,13 +6,14 @@ import argparse
 import json
 from pathlib import Path
 
-from .arguments import UsageError, scale, share, size
+from .arguments import UsageError, scale, share, size, sizes
 from .photos import spare
 
 DETECT_EPILOG = """\
 examples:
   vislab detect photo.jpg
   vislab detect photo.jpg --detector yolo12n.pt --confidence 0.1 --out boxes.png
+  vislab detect photo.jpg --scales 480,640,960
   vislab detect photo.jpg --attention-scale 0.8 --json
 
 Boxes go to standard output, the most certain first: score, label, and left, top, right and bottom in pixels.
@@ -30,6 +31,9 @@ def detect_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--confidence", type=share, default=0.25, metavar="C", help="of a box, 0 to 1 (default: 0.25)")
     parser.add_argument("--image-size", type=size, metavar="N|HxW", help="pixels of the detector's input")
+    parser.add_argument(
+        "--scales", type=sizes, metavar="N|HxW,…", help="several such sizes, whose boxes become one list"
+    )
     parser.add_argument("--attention-scale", type=scale, default=1.0, metavar="S", help="factor of q·k (default: 1)")
     parser.add_argument(
         "--trust", action="store_true", help="open a .pt file of any name: a pickle, it can run anything"
@@ -50,7 +54,9 @@ def run_detect(args: argparse.Namespace) -> int:
         spare([args.photo], [args.out], f"--out {args.out!r}")
         check_folder(Path(args.out))
     image = load_image(args.photo)
-    settings = {name: getattr(args, name) for name in ("confidence", "image_size", "attention_scale", "trust")}
+    settings = {
+        name: getattr(args, name) for name in ("confidence", "image_size", "scales", "attention_scale", "trust")
+    }
     boxes = detect(image, detector=args.detector, **settings)
     rows = list(zip(boxes.scores.tolist(), boxes.labels, boxes.xyxy.tolist(), strict=True))
     if args.json:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..figures.blends import BLENDS
 from ..figures.pool import Pool, cores
 from ..methods.registry import METHODS, options
 from ..methods.request import DEFAULTS
@@ -21,6 +22,7 @@ from .arguments import (
     report,
     scale,
     share,
+    sizes,
     stretch,
     whole,
     whole_or_none,
@@ -42,6 +44,8 @@ examples:
   vislab figure photo.jpg --patch-size 8 --attention-scale 0:0.5,11:2 --out values.npz
   vislab figure photo.jpg --keep 0.5 --out kept.png
   vislab figure photo.jpg --fovea 120,40,360,300 --out fovea.png
+  vislab figure photo.jpg --fovea box --fovea-patches 16,32 --out found.png
+  vislab figure photo.jpg --scales 224,336,448 --out scales.png
   vislab figure 'photos/*.jpg' --model facebook/dinov2-small --image-size 336x448 --out figures/
   vislab figure photos/ --out figures/ --width column --beside npz --csv table.csv
   vislab figure photos/ --out overlays/ --plain --workers 4
@@ -110,6 +114,9 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S|LAYER:S,…",
         help="factor of q·k, of all layers or of some; 1 is the trained model (default: 1)",
     )
+    group.add_argument(
+        "--scales", type=sizes, metavar="N|HxW,…", help="several sizes of the model's input, whose maps become one"
+    )
     group = parser.add_argument_group("of one method")
     for option, takers in options().items():
         group.add_argument(
@@ -122,6 +129,9 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("display")
     group.add_argument("--colormap", default="viridis", metavar="NAME", help="of matplotlib (default: viridis)")
     group.add_argument("--opacity", type=share, default=0.6, metavar="X", help="0 to 1 (default: 0.6)")
+    group.add_argument(
+        "--blend", choices=BLENDS, default="even", help="how the map lies on the photo (default: even, one opacity)"
+    )
     group.add_argument("--smooth", action="store_true", help="interpolate between patch centres")
     group.add_argument(
         "--plain", action="store_true", help="the photo at its own size under its map, without a page: .png or .jpg"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.costs import attention_flops, attention_memory
 from ..core.geometry import Grid
 from ..models.known import DTYPES
+from ..models.tokens import BOX
 from .arguments import UsageError, load_model, print_table, tokens_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ examples:
   vislab tokens photo.jpg --image-size 2048 --json
   vislab tokens photo.jpg --keep 0.5
   vislab tokens photo.jpg --fovea 120,40,360,300 --merge 8
+  vislab tokens photo.jpg --fovea box
   vislab tokens photo.jpg --model HuggingFaceTB/SmolVLM-256M-Instruct
 
 Of a vision-language model it needs the configuration and the processor alone, no weights.
@@ -41,7 +43,12 @@ def run_tokens(args: argparse.Namespace) -> int:
         told = forecast(args.model, image)
         print(json.dumps(told, ensure_ascii=False, indent=2)) if args.json else print_table(_read(args.photo, told))
         return 0
-    facts = _facts(*_model_and_device(args), (height, width), args)
+    spent = tokens_of(args)
+    if spent.get("fovea") == BOX:
+        from ..api.detect import detect
+
+        spent["fovea"] = detect(image)[:1]
+    facts = _facts(*_model_and_device(args), (height, width), args, spent)
     if args.json:
         print(json.dumps(facts, ensure_ascii=False, indent=2))
     else:
@@ -76,11 +83,16 @@ def _model_and_device(args: argparse.Namespace) -> tuple[Outline, str]:
     return model, str(model.device)
 
 
-def _facts(model: Outline, device: str, source: tuple[int, int], args: argparse.Namespace) -> dict[str, Any]:
-    """What is known before a forward. Sizes are (height, width) in pixels, memory is in bytes."""
+def _facts(
+    model: Outline, device: str, source: tuple[int, int], args: argparse.Namespace, spent: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is known before a forward. Sizes are (height, width) in pixels, memory is in bytes.
+
+    spent: how it spends its tokens, by the keywords of `explain`.
+    """
     from ..models.device import free_memory
 
-    grid, counts = _spent(model, source, args)
+    grid, counts = _spent(model, source, args, spent)
     frame = model.frame(source, image_size=args.image_size, patch_size=args.patch_size)
     value = DTYPES[args.dtype]
     return {
@@ -110,12 +122,14 @@ def _facts(model: Outline, device: str, source: tuple[int, int], args: argparse.
     }
 
 
-def _spent(model: Outline, source: tuple[int, int], args: argparse.Namespace) -> tuple[Grid, list[int]]:
+def _spent(
+    model: Outline, source: tuple[int, int], args: argparse.Namespace, spent: Mapping[str, Any]
+) -> tuple[Grid, list[int]]:
     """The grid, and how many tokens each layer attends over."""
     from ..models.budget import budget
     from ..models.tokens import Tokens
 
-    tokens = Tokens.of(tokens_of(args))
+    tokens = Tokens.of(spent)
     if tokens is None:
         grid = model.grid(args.image_size, args.patch_size)
         return grid, [grid.tokens] * max(1, model.layers)

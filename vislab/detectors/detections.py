@@ -31,8 +31,9 @@ class Detections(Shown):
     xyxy: (n, 4) float32, source pixels. scores: (n,) float32, 0..1, falling, all above `confidence`. labels: n names of
     classes. class_ids: (n,) int, the same classes as the detector counts them. origin: (n,) int, the detector's cell or
     query behind each box. levels: the grids whose cells make boxes, one level after the other, row-major; none where
-    queries make them. frame: source pixels to the detector's. image: (H, W, 3) uint8, the source, or None. Shows itself
-    over its image as the last expression of a notebook cell.
+    queries make them. scales: of boxes that were found at several sizes of the input, these, (height, width) px; origin
+    is then the size that a box was found at, and frame that of the first. frame: source pixels to the detector's.
+    image: (H, W, 3) uint8, the source, or None. Shows itself over its image as the last expression of a notebook cell.
 
         boxes = vislab.detect("photo.jpg", confidence=0.1)
         boxes.labels, boxes[0].xyxy, boxes.above(0.5).scores, len(boxes)
@@ -47,6 +48,7 @@ class Detections(Shown):
     confidence: float
     detector: str
     levels: tuple[Grid, ...] = ()
+    scales: tuple[tuple[int, int], ...] = ()
     image: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -115,6 +117,8 @@ class Detections(Shown):
 
         Raises ValueError where queries make boxes, IndexError where there is no such box.
         """
+        if self.scales:
+            raise ValueError("boxes of several scales were made by cells of several inputs: detect at one image_size")
         if not self.levels:
             raise ValueError(f"the boxes of {self.detector} are made by queries, not by cells")
         ends = np.cumsum([grid.patches for grid in self.levels])

@@ -21,10 +21,11 @@ from ..methods import registry
 from ..methods.request import DEFAULTS, Request
 from ..models.cache import model_of
 from ..models.classes import label_names
+from ..models.fovea import on_input
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
-from ..models.tokens import Tokens
-from .plan import Maps, Outcome, Plan, counted, maps_of, rng
+from ..models.tokens import BOX, Tokens
+from .plan import Maps, Outcome, Plan, counted, maps_of, placed, rng
 from .pointing import mosaics, pointing_scores, quarter
 from .randomise import randomisation
 from .ranks import spearman
@@ -57,7 +58,7 @@ def evaluate(
     what a removed patch shows, the image blurred until its shapes are gone, or its mean colour. steps: of removal, at
     most one a patch. randomised: on how many images, the first ones, the randomisation check is done; 0 leaves it out.
     The same seed gives the same numbers. tokens: how every forward spends them, as of `explain`: keep, merge,
-    heads_off, ….
+    heads_off, …; with fovea="box", on a box of each image and each mosaic, and those where none is found are left out.
 
     - Deletion and insertion: the class's probability while patches are removed, or put back, highest value first
       (Petsiuk, Das & Saenko 2018, RISE).
@@ -85,21 +86,26 @@ def evaluate(
         try:
             image = load_image(source)
             pixels, frame = ready.preprocessing(image, ready.input_size(image_size))
+            own = placed(plan, image)
         except (OSError, ValueError) as error:
             skipped.append(f"image {number}: {error}")
             warnings.warn(f"left out {skipped[-1]}", stacklevel=2)
             continue
-        target = classes[number] if classes else int(ready.logits(pixels, **plan.sizes).argmax())
+        spent = on_input(own.tokens, frame, ready.name)
+        said = None if classes else ready.logits(pixels, patch_size=patch_size, image_size=image_size, **spent)
+        target = classes[number] if said is None else int(said.argmax())
         if methods is None and not outcomes:
-            plan = replace(plan, methods=_answering(plan, image, target))
-        maps = maps_of(plan, image, target, number)
-        curves = _removed(plan, image, maps, target, number)
+            plan = replace(plan, methods=_answering(own, image, target))
+        own = replace(own, methods=plan.methods)
+        maps = maps_of(own, image, target, number)
+        curves = _removed(own, image, maps, target, number)
         outcomes.append(Outcome(number, target, maps, curves, quarter(image, frame)))
         checked += [image] if len(checked) < randomised else []
     if not outcomes:
         raise ValueError(f"none of the {len(sources)} images could be read: {'; '.join(skipped[:3]) or 'give some'}")
     fours = mosaics(outcomes, rng(seed, "mosaics"))
-    pointing = [pointing_scores(plan, mosaic) for mosaic in counted(fours, "mosaic", progress)]
+    asked = (pointing_scores(plan, mosaic) for mosaic in counted(fours, "mosaic", progress))
+    pointing = [scores for scores in asked if scores]
     parts, correlations = randomisation(plan, list(zip(outcomes, checked, strict=False)), progress)
     return Evaluation(
         methods=tuple(outcomes[0].maps),
@@ -108,7 +114,7 @@ def evaluate(
         deletion=np.stack([[curve.deletion for curve in one.curves] for one in outcomes], 1),
         insertion=np.stack([[curve.insertion for curve in one.curves] for one in outcomes], 1),
         agreement=np.stack([_agreement(one.maps) for one in outcomes], -1),
-        pointing=np.array(pointing).reshape(len(fours), len(outcomes[0].maps)).T,
+        pointing=np.array(pointing).reshape(len(pointing), len(outcomes[0].maps)).T,
         parts=parts,
         randomised=correlations,
         skipped=tuple(skipped),
@@ -117,10 +123,13 @@ def evaluate(
 
 
 def _spent(tokens: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of tokens by name. ValueError for what `explain` refuses, and for a fovea, which is one image's."""
-    Tokens.of(tokens)
-    if tokens.get("fovea") is not None:
-        raise ValueError("a fovea lies in one image, and patches are removed from several: leave fovea out")
+    """Settings of tokens by name. ValueError for what `explain` refuses, and for a fovea that is one image's."""
+    asked = Tokens.of(tokens)
+    if asked is not None and asked.fovea not in (None, BOX):
+        raise ValueError(
+            "a fovea of such boxes lies in one image, and several are evaluated: take fovea='box', a box that is found "
+            "in each of them, or leave fovea out"
+        )
     return dict(tokens)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
+from ..api.detect import detect
 from ..api.explain import explain
 from ..core.geometry import Grid
 from ..core.heatmap import Heatmap
 from ..methods import registry
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
+from ..models.tokens import BOX, Tokens
 from .ranks import centre
 from .removal import Fill, Removal
 from .report import CENTRE, RANDOM
@@ -56,6 +58,13 @@ class Outcome:
     maps: Maps
     curves: Sequence[Removal]
     quarter: np.ndarray
+
+
+def placed(plan: Plan, image: np.ndarray) -> Plan:
+    """The plan of one image, its fovea on the box that is found there. Raises ValueError where there is none."""
+    if plan.tokens.get("fovea") != BOX:
+        return plan
+    return replace(plan, tokens={**plan.tokens, "fovea": Tokens(fovea=detect(image)[:1]).fovea})
 
 
 def rng(seed: int, purpose: Literal["maps", "ties", "mosaics"], *key: int) -> np.random.Generator:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..core.geometry import Frame, Grid
-from .plan import Outcome, Plan, maps_of
+from .plan import Outcome, Plan, maps_of, placed
 
 
 def pointing(values: np.ndarray, inside: np.ndarray) -> float:
@@ -45,11 +45,15 @@ def mosaics(outcomes: Sequence[Outcome], rng: np.random.Generator) -> list[list[
 
 
 def pointing_scores(plan: Plan, mosaic: Sequence[Outcome]) -> list[float]:
-    """Each method's mean over the four classes of a mosaic."""
+    """Each method's mean over the four classes of a mosaic; none where a fovea is to lie on a box that is not found."""
     a, b, c, d = (one.quarter for one in mosaic)
     image = np.vstack([np.hstack([a, b]), np.hstack([c, d])])
     source = (image.shape[0], image.shape[1])
     frame = plan.model.frame(source, image_size=plan.image_size, patch_size=plan.patch_size)
+    try:
+        plan = placed(plan, image)
+    except ValueError:
+        return []
     scores = []
     for place, one in enumerate(mosaic):
         maps = maps_of(plan, image, one.target, one.number, place)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..models.model import Model
-from .plan import Outcome, Plan, counted, maps_of
+from .plan import Outcome, Plan, counted, maps_of, placed
 from .ranks import spearman
 from .report import BASELINES
 
@@ -23,14 +23,15 @@ def randomisation(
     """Parts from the top, and the rank correlations with the untouched model's maps: (methods, images, parts)."""
     if not outcomes:
         return (), np.zeros((len(plan.methods) + len(BASELINES), 0, 0))
-    parts = model_parts(plan.model, outcomes[0][1], **plan.sizes)
+    plans = [placed(plan, image) for _, image in outcomes]
+    parts = model_parts(plan.model, outcomes[0][1], **plans[0].sizes)
     model = replace(plan.model, module=copy.deepcopy(plan.model.module))
     generator = torch.Generator().manual_seed(plan.seed)
     correlations = []
     for stage, names in enumerate(counted(list(parts.values()), "part", progress)):
         draw_anew(model.module, names, generator)
-        for one, image in outcomes:
-            maps = maps_of(replace(plan, model=model), image, one.target, one.number, 4 + stage)
+        for own, (one, image) in zip(plans, outcomes, strict=True):
+            maps = maps_of(replace(own, model=model), image, one.target, one.number, 4 + stage)
             correlations.append([spearman(one.maps[name], values) for name, values in maps.items()])
     by_part = np.array(correlations).reshape(len(parts), len(outcomes), -1)
     return tuple(parts), by_part.transpose(2, 1, 0)

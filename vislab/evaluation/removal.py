@@ -16,6 +16,7 @@ from ..core.heatmap import Heatmap
 from ..core.images import load_image
 from ..models.cache import model_of
 from ..models.classes import Classes
+from ..models.fovea import on_input
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
 
@@ -103,12 +104,13 @@ def patch_score(
     ready = model_of(model)
     classes = classes_of(ready)
     grid = ready.grid(image_size, patch_size)
-    pixels, _ = ready.preprocessing(load_image(image), ready.input_size(image_size))
+    pixels, frame = ready.preprocessing(load_image(image), ready.input_size(image_size))
+    spent = on_input(tokens, frame, ready.name)
     whole = pixels.to(ready.device, ready.dtype)
     removed = filled(pixels[0], fill)[None].to(whole)
 
     def logits(shown: Tensor) -> Tensor:
-        return ready.logits(shown, patch_size=patch_size, image_size=image_size, **tokens)
+        return ready.logits(shown, patch_size=patch_size, image_size=image_size, **spent)
 
     index = int(logits(whole).argmax()) if target is None else ready.class_index(target)
     # pixels that are left over at the right and bottom go with the last patch

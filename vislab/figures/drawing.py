@@ -11,11 +11,12 @@ import numpy as np
 
 from ..core.geometry import Box
 from ..core.heatmap import Heatmap
+from . import blends
 from .boxes import Boxes, apart, asking, box_labels
 from .colours import Range, colour_ticks, colours, colours_of, fraction, hidden
 from .formats import PHOTO, rgba
 from .layout import LINE, Bar, Plan, Rect, length, plan
-from .overlay import DIM, sample, sampled
+from .overlay import DIM, overlay, sample, sampled
 from .page import INKS, SCREEN, SMALL, STYLE, Cell, Panel
 from .png import png
 from .text import font
@@ -128,8 +129,11 @@ def _draw_cell(ax: Axes, cell: Cell, photo: _Photo, panel: Panel, page: Plan) ->
         grid = cell.heat.grid
         corner = (0, 0, grid.cols * grid.patch[1], grid.rows * grid.patch[0])
         x0, y0, x1, y1 = cell.heat.frame.box_to_source(corner)
-        layer = layer_of(cell.heat, cell.span, panel)
-        ax.imshow(layer, extent=(x0, x1, y1, y0), interpolation="none", aspect="auto")
+        if panel.look.blend == "multiply":  # which no layer does: a page knows no products of colours
+            ax.imshow(_multiplied(cell, panel), extent=(0, width, height, 0), interpolation="none", aspect="auto")
+        else:
+            layer = layer_of(cell.heat, cell.span, panel)
+            ax.imshow(layer, extent=(x0, x1, y1, y0), interpolation="none", aspect="auto")
         if (asks := asking(cell.heat)) is not None:
             _outline(ax, asks)
     ax.set(xlim=(0, width), ylim=(height, 0))
@@ -147,12 +151,24 @@ def layer_of(heat: Heatmap, span: Range, panel: Panel) -> np.ndarray:
     fine = max(1, 1024 // max(heat.values.shape))
     rows, cols = ((np.arange(count * fine) + 0.5) / fine for count in heat.values.shape)
     share = fraction(sampled(heat, rows, cols, smooth=look.smooth), span)
-    colour = colours(share, colours_of(span, look.colormap))
-    alpha = np.where(hidden(share, span, look.threshold), 0, round(look.opacity * 255)).astype(np.uint8)
+    smoothed = share if look.blend != "contour" else fraction(sampled(heat, rows, cols, smooth=True), span)
+    over = blends.layer(
+        colours(share, colours_of(span, look.colormap)), blends.strength(smoothed, span), look.opacity, look.blend
+    )
+    colour, alpha = over[..., :3], np.where(hidden(share, span, look.threshold), 0, over[..., 3]).astype(np.uint8)
     if heat.dropped is not None:
         gone = sample(heat.dropped, rows, cols, smooth=False)
         colour, alpha = np.where(gone[..., None], 0, colour), np.where(gone, VEIL, alpha)
     return np.dstack([colour, alpha])
+
+
+def _multiplied(cell: Cell, panel: Panel) -> np.ndarray:
+    """The photograph times the colours of its heatmap -> (H, W, 3) uint8."""
+    look, (low, high) = panel.look, cell.span
+    assert cell.heat is not None
+    how: dict[str, Any] = {"opacity": look.opacity, "blend": look.blend, "colormap": look.colormap}
+    way: Any = (low, high) if low < high else "map"
+    return overlay(cell.heat, image=cell.image, normalise=way, smooth=look.smooth, threshold=look.threshold, **how)
 
 
 def _draw_bar(ax: Axes, bar: Bar, colormap: str, unit: float, ink: str) -> None:

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from ..core.geometry import Frame
 from ..core.heatmap import Heatmap
+from ..core.token_map import TokenMap
 from ..detectors.detections import Detections
 from ..detectors.features import FeatureMap
 from ..detectors.points import Points
@@ -48,6 +49,11 @@ def _(value: Detections) -> bytes:
 @picture.register
 def _(value: FeatureMap | Points) -> bytes:
     return png(captioned(value.overlay(), [str(value)]))
+
+
+@picture.register
+def _(value: TokenMap) -> bytes:
+    return png(captioned(value.overlay(), str(value).splitlines()[-1:]))
 
 
 @picture.register

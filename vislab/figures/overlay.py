@@ -10,6 +10,7 @@ from ..core.checks import check_flags, check_shares
 from ..core.geometry import pixel_cells, within
 from ..core.heatmap import Heatmap
 from ..masks.masks import Masks
+from .blends import Blend, blended, check_blend, strength
 from .boxes import Boxes, check_boxes, with_boxes
 from .colours import Normalise, colour_range, colours, colours_of, fraction, hidden
 from .regions import with_masks
@@ -29,6 +30,7 @@ def overlay(
     *,
     image: np.ndarray | None = None,
     opacity: float = OPACITY,
+    blend: Blend = "even",
     colormap: str = "viridis",
     detections: Boxes | None = None,
     smooth: bool = False,
@@ -47,6 +49,11 @@ def overlay(
     fraction of the colour range, or, where 0 is in its middle, of the way from 0 to its ends. normalise: see
     `colour_range`; colormap: see `colours_of`. With `ax` it is drawn there too, in source pixels.
 
+    blend: how it lies on the photo. "even", one opacity everywhere; "value", clear where the map is weak, and up to
+    `opacity` where it is strong; "multiply", the photo's brightness in the map's colours; "contour", lines at a fifth
+    of the range each; "spotlight", the photo dimmed where the map is weak. Strong is what is high, or, where 0 is in
+    the middle of the range, far from it.
+
     Of masks each has a colour, an outline and its label; of the options these take image, opacity, detections and ax.
 
         heat = vislab.explain("photo.jpg")
@@ -57,14 +64,17 @@ def overlay(
     import cv2
 
     check_shares(opacity=opacity, threshold=threshold)
+    check_blend(blend)
     check_flags(smooth=smooth)
     check_boxes(detections)
     if ax is not None and not hasattr(ax, "imshow"):
         raise TypeError(f"ax is matplotlib's axes to draw on, such as plt.gca(), not {type(ax).__name__}")
     canvas = np.array(photograph(heat, image))
     if isinstance(heat, Masks):
-        if (colormap, smooth, normalise, threshold) != ("viridis", False, "map", 0.0):
-            raise ValueError("masks have no values to colour: leave colormap, smooth, normalise and threshold out")
+        if (blend, colormap, smooth, normalise, threshold) != ("even", "viridis", False, "map", 0.0):
+            raise ValueError(
+                "masks have no values to colour: leave blend, colormap, smooth, normalise and threshold out"
+            )
         return _shown(with_masks(canvas, heat, opacity), detections, ax)
     span = colour_range(heat, normalise)
     table = colours_of(span, colormap)
@@ -74,10 +84,16 @@ def overlay(
     if canvas[covered].size:
         at = rows[covered[0]], cols[covered[1]]
         share = fraction(sampled(heat, *at, smooth=smooth), span)
-        blend = cv2.addWeighted(canvas[covered], 1 - opacity, colours(share, table), opacity, 0)
-        weak = hidden(share, span, threshold)[..., None]
         photo = canvas[covered].copy()
-        canvas[covered] = blend if threshold <= 0 else np.where(weak, photo, blend)
+        if blend == "even":
+            drawn = cv2.addWeighted(photo, 1 - opacity, colours(share, table), opacity, 0)
+        else:
+            strong = strength(share, span)
+            if blend == "contour":
+                strong = strength(fraction(sampled(heat, *at, smooth=True), span), span)
+            drawn = blended(photo, colours(share, table), strong, opacity, blend)
+        weak = hidden(share, span, threshold)[..., None]
+        canvas[covered] = drawn if threshold <= 0 else np.where(weak, photo, drawn)
         if heat.dropped is not None:
             gone = sample(heat.dropped, *at, smooth=False)[..., None]
             grey = np.rint(photo @ GREY * DIM)[..., None].astype(np.uint8)

@@ -11,6 +11,7 @@ import numpy as np
 from ..core.checks import check_flags, check_shares, one_of, real, shown
 from ..core.heatmap import Heatmap
 from ..core.shown import Shown
+from .blends import Blend, check_blend
 from .boxes import Boxes
 from .colours import Range
 from .overlay import OPACITY
@@ -49,6 +50,7 @@ class Look:
     """How a figure is drawn: the heatmaps, and the page they stand on."""
 
     opacity: float = OPACITY
+    blend: Blend = "even"
     colormap: str = "viridis"
     smooth: bool = False
     normalise: Normalise = "map"
@@ -60,6 +62,7 @@ class Look:
 
     def __post_init__(self) -> None:
         check_shares(opacity=self.opacity, threshold=self.threshold)
+        check_blend(self.blend)
         check_flags(smooth=self.smooth, transparent=self.transparent)
         if self.width is not None and not one_of(self.width, PAPERS) and not _positive(self.width, MILLIMETRES):
             names = ", ".join(map(repr, PAPERS))

@@ -12,6 +12,7 @@ from ..core.checks import shown
 from ..core.fingerprints import of_image
 from ..core.heatmap import Heatmap
 from . import colours
+from .blends import Blend
 from .boxes import Boxes, check_boxes
 from .captions import caption_of, describe
 from .colours import Range, colour_range, colour_table
@@ -31,6 +32,7 @@ def panel(
     caption: str | None = None,
     detections: Boxes | None = None,
     opacity: float = OPACITY,
+    blend: Blend = "even",
     colormap: str = "viridis",
     smooth: bool = False,
     normalise: Normalise = "map",
@@ -45,10 +47,11 @@ def panel(
     heats: in place of a heatmap may stand a photo, uint8 (H, W, 3), or None for a gap. rows, columns: labels of a grid;
     by default what sets its rows and columns apart. title: one a picture of a list, by default what sets them apart.
     caption: by default what all have in common; "" for none. opacity: from 0.6 on the highest colour over black is
-    brighter than the lowest over white, so that maps are read in grey print too. normalise: which of them share their
-    colours and a bar: "map" none, "row", "column" or "shared"; or "absolute", 0 to 1, or a pair (low, high). threshold:
-    the share of the colours below which the photo shows. width: "column" (85 mm), "page" (two columns, 178 mm), "slide"
-    (16:9, 254 mm), or mm; by default what the pictures need. transparent: no page behind them; theme "dark" has light
+    brighter than the lowest over white, so that maps are read in grey print too. blend: see `overlay`. normalise:
+    which of them share their colours and a bar: "map" none, "row", "column" or "shared"; or "absolute", 0 to 1, or a
+    pair (low, high). threshold: the share of the colours below which the photo shows. width: "column" (85 mm), "page"
+    (two columns, 178 mm), "slide" (16:9, 254 mm), or mm; by default what the pictures need. transparent: no page
+    behind them; theme "dark" has light
     text. dpi: of PNG and JPEG; PDF and SVG need none. Shows itself in a notebook; `vislab.save(path, panel)` writes it.
 
         methods = ("cls", "rollout")
@@ -58,7 +61,7 @@ def panel(
     ValueError: heatmaps without a photo, labels that do not fit the grid, unknown or impossible options.
     """
     options = {name: value for name, value in locals().items() if name != "heats"}
-    look = Look(opacity, colormap, smooth, normalise, threshold, width, theme, transparent, dpi)
+    look = Look(opacity, blend, colormap, smooth, normalise, threshold, width, theme, transparent, dpi)
     colour_table(colormap)
     check_boxes(detections)
     if caption is not None and not isinstance(caption, str):

@@ -39,6 +39,7 @@ def plain_file(figure: Panel, suffix: str, record: Mapping[str, Any]) -> bytes:
     way: Any = look.normalise if isinstance(look.normalise, tuple) or look.normalise == "absolute" else "map"
     drawn: dict[str, Any] = {
         "opacity": look.opacity,
+        "blend": look.blend,
         "colormap": look.colormap,
         "smooth": look.smooth,
         "threshold": look.threshold,

@@ -1,4 +1,4 @@
-"""Masks drawn on a picture: a colour and an outline each, and labels."""
+"""Regions drawn on a picture: masks, a colour and an outline each, and the regions of tokens in their own colours."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..core.geometry import Frame, Grid, pixel_cells, within
 from ..masks.masks import Masks
 from .boxes import apart
 from .text import WHITE, font
@@ -19,6 +20,7 @@ COLOURS = np.array(
     ],
     np.uint8,
 )
+_EDGE = (24, 24, 24)  # between two regions of tokens
 _LABELLED = 0.002  # of the picture, below which a mask has no label
 
 
@@ -38,6 +40,38 @@ def with_masks(image: np.ndarray, masks: Masks, opacity: float) -> np.ndarray:
         cv2.drawContours(picture, edges, -1, WHITE, 3 * line)
         cv2.drawContours(picture, edges, -1, COLOURS[number % len(COLOURS)].tolist(), line)
     return _labelled(picture, masks, areas)
+
+
+def with_regions(image: np.ndarray, regions: np.ndarray, grid: Grid, frame: Frame) -> np.ndarray:
+    """Each region of patches in the mean colour of its pixels, edged; what is in none is grey and dark.
+
+    image: (H, W, 3) uint8. regions: (rows, cols) int, numbers from 0, -1 for none; of a grid. frame: of it.
+    -> (H, W, 3) uint8. Pixels outside of the grid stay as they are.
+    """
+    rows, cols = (pixel_cells(grid, frame, axis) for axis in (0, 1))
+    down, across = within(rows, grid.rows), within(cols, grid.cols)
+    number = regions[np.ix_(rows[down].astype(int), cols[across].astype(int))]
+    picture, seen = np.array(image), image[down, across].astype(np.float64)
+    count = int(number.max(initial=-1)) + 1
+    at = number.ravel() + 1  # 0 for what is in none
+    size = np.maximum(np.bincount(at, minlength=count + 1), 1)
+    means = np.stack([np.bincount(at, band.ravel(), count + 1) / size for band in np.moveaxis(seen, 2, 0)], -1)
+    drawn = means[at].reshape(seen.shape)
+    grey = (seen @ [0.299, 0.587, 0.114])[..., None] * 0.35
+    drawn = np.where((number < 0)[..., None], grey, drawn)
+    line = max(1, round(min(image.shape[:2]) / 400))
+    drawn[_edges(number, line)] = _EDGE
+    picture[down, across] = drawn.round().astype(np.uint8)
+    return picture
+
+
+def _edges(number: np.ndarray, line: int) -> np.ndarray:
+    """The pixels at which another region begins, so many wide. -> bool, as number"""
+    edge = np.zeros(number.shape, bool)
+    for step in range(1, line + 1):
+        edge[:, step:] |= number[:, step:] != number[:, :-step]
+        edge[step:] |= number[step:] != number[:-step]
+    return edge
 
 
 def _labelled(picture: np.ndarray, masks: Masks, areas: np.ndarray) -> np.ndarray:

@@ -51,7 +51,8 @@ class Method:
     difference to it. label: its name on a button. source: what to cite. layer_words: what `layer` may be beside an
     index. single_head: whether `head` may be an index. walks: whether it goes through the layers, `layer` being the
     last of them. attends: whether it needs attention that is one map over the image. every_patch:
-    whether it reads every patch in every layer, so that none may be dropped or merged. with_query: the method that
+    whether it reads every patch in every layer, so that none may be dropped or merged. alone: whether a value is what a
+    patch says by itself, whatever its size, and no share of a whole. with_query: the method that
     takes its place where a patch attends, if it only answers for CLS.
     """
 
@@ -66,6 +67,7 @@ class Method:
     walks: bool = False
     attends: bool = True
     every_patch: bool = False
+    alone: bool = False
     with_query: str = ""
 
     @property
@@ -162,6 +164,7 @@ METHODS: dict[str, Method] = {
             "MaskCLIP: each patch alone",
             "Zhou, Loy & Dai 2022, Extract Free Dense Labels from CLIP",
             every_patch=True,
+            alone=True,
         ),
         Method(
             "grad_cam",
@@ -217,6 +220,7 @@ METHODS: dict[str, Method] = {
             "lens: the head, early",
             "nostalgebraist 2020, the logit lens; Vilas et al. 2023, Analyzing Vision Transformers for Image "
             "Classification in Class Embedding Space",
+            alone=True,
         ),
     )
 }

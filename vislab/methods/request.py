@@ -14,6 +14,7 @@ from typing import Any, Literal
 from ..core import python_call
 from ..core.checks import meant, shown, whole
 from ..models.outline import Outline
+from ..models.preprocessing import sides
 from ..models.tokens import DEFAULTS as AS_THE_MODEL
 from ..models.tokens import Tokens
 from . import registry
@@ -34,8 +35,8 @@ class Request:
     """What is asked of a model about an image; see `vislab.explain` for each field.
 
     region: (x0, y0, x1, y1) source pixels, or None for all of the image. keep to heads_off: how tokens are spent, see
-    `Tokens`. options: those that the method has of its own. Raises ValueError for what is unknown, or what the method
-    does not answer.
+    `Tokens`. scales: sizes of the model's input whose maps become one, or None for one of them. options: those that the
+    method has of its own. Raises ValueError for what is unknown, or what the method does not answer.
     """
 
     method: str = "rollout"
@@ -55,6 +56,7 @@ class Request:
     fovea: Any = None
     fovea_patches: Any = (8, 32)
     heads_off: Any = None
+    scales: Any = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -87,6 +89,9 @@ class Request:
                 "another method, such as 'relevance'"
             )
         object.__setattr__(self, "query", query_of(self.query))
+        object.__setattr__(self, "scales", scales_of(self.scales))
+        if self.scales is not None and self.image_size is not None:
+            raise ValueError("scales are sizes of the model's input: leave image_size out")
         if self.query != "cls" and entry.with_query:
             raise ValueError(
                 f"method {self.method!r} asks what CLS attends to: leave query out, or take method={entry.with_query!r}"
@@ -109,7 +114,7 @@ class Request:
         settings: the fields, and the method's options beside them; others are of no interest here.
         """
         entry = registry.method(settings.get("method", cls.method))
-        taken = {"method", "region", *FORWARD, *entry.asks}
+        taken = {"method", "region", "scales", *FORWARD, *entry.asks}
         own = [option.name for option in entry.options]
         return cls(
             **{name: value for name, value in settings.items() if name in taken},
@@ -155,7 +160,8 @@ class Request:
         usual = {option.name: option.default for option in self.entry.options}
         own = {name: value for name, value in self.options.items() if value != usual[name]}
         sizes = {name: getattr(self, name) for name in SIZES}
-        return {**question, **sizes, **region, **self.tokens, **own}
+        several = {} if self.scales is None else {"scales": self.scales}
+        return {**question, **sizes, **several, **region, **self.tokens, **own}
 
     def call(self, image: str = "image", *, model: str = "embedded", function: str = "vislab.explain") -> str:
         """The Python that makes the heatmap again. image: the source that names the picture, or what function takes."""
@@ -169,6 +175,20 @@ class Request:
 
 
 DEFAULTS: Mapping[str, Any] = {part.name: part.default for part in fields(Request) if part.name != "options"}
+
+
+def scales_of(scales: Any) -> tuple[tuple[int, int], ...] | None:
+    """Several input sizes as (height, width) each. Raises ValueError for what is none, and for one that comes twice."""
+    if scales is None:
+        return None
+    if not isinstance(scales, list | tuple) or not scales:
+        raise ValueError(
+            f"scales are input sizes, such as (224, 336, 448), each a side or (height, width), not {shown(scales)}"
+        )
+    found = tuple(sides(size) for size in scales)
+    if len(set(found)) < len(found):
+        raise ValueError(f"scales name a size twice: {shown(scales)}")
+    return found
 
 
 def query_of(query: Any) -> Query:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..core.geometry import Grid
-from .fovea import Layout, layout_of
+from ..core.geometry import Frame, Grid
+from .fovea import Layout, layout_of, settled
 from .outline import Outline
 from .preprocessing import ImageSize
 from .tokens import Tokens
@@ -33,9 +33,11 @@ def budget(
     *,
     image_size: ImageSize | None = None,
     patch_size: int | None = None,
+    frame: Frame | None = None,
 ) -> Budget:
     """What a forward of an image of `source`, (height, width), will have.
 
+    frame: of the pixels, by default that of the model's preprocessing; a fovea's boxes are then as it takes them.
     Raises ValueError for what the model or the image does not allow.
     """
     named = settings_of(tokens)
@@ -53,7 +55,8 @@ def budget(
             raise ValueError(
                 f"{model.name} keeps its patches of {model.patch[0]} px, and a fovea has several sizes: leave fovea out"
             )
-        frame = model.preprocessing.frame(source, model.input_size(image_size))
+        frame = frame or model.preprocessing.frame(source, model.input_size(image_size))
+        tokens = replace(tokens, fovea=settled(tokens.fovea, frame, tokens.fovea_patches[0], model.name))
         layout = layout_of(tokens, frame, model.name)
         cells = model.grid(image_size, tokens.fovea_patches[0])
     patches = cells.patches if layout is None else layout.patches

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..core.geometry import Frame
-from .tokens import Box, Tokens
+from .tokens import BOX, Box, Found, Tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,50 @@ def layout(boxes: Sequence[Box], sizes: Sequence[int], size: tuple[int, int]) ->
     owner = numbers[row // sides * sides, col // sides * sides]
     index = row // sides * (width // small // sides) + col // sides
     return Layout(tuple(sizes), level[first], index[first], owner)
+
+
+def settled(fovea: Any, frame: Frame, side: int, name: str) -> tuple[Box, ...]:
+    """The boxes of a fovea, source pixels, those of a detector as a model can take them. frame: of its pixels.
+
+    A box that was found is cut to what the model sees, and where it is smaller than a patch of `side` px, widened about
+    its centre. ValueError where none lies there, and for a detector that was not asked yet. name: of the model.
+    """
+    if isinstance(fovea, str) and fovea == BOX:
+        raise ValueError(
+            "fovea='box' asks a detector, which vislab.explain and vislab.evaluate do: here give its boxes, "
+            "fovea=vislab.detect(image)"
+        )
+    if not isinstance(fovea, Found):
+        return tuple(fovea)
+    (height, width), kept = frame.model, []
+    for box in fovea:
+        x0, y0, x1, y1 = (*frame.to_model(*box[:2]), *frame.to_model(*box[2:]))
+        (x0, x1), (y0, y1) = _widened(x0, x1, side, width), _widened(y0, y1, side, height)
+        if x0 < x1 and y0 < y1:
+            kept.append(frame.box_to_source((x0, y0, x1, y1)))
+    if not kept:
+        raise ValueError(f"no box that was found lies in what {name} sees: give fovea, (x0, y0, x1, y1)")
+    return tuple(kept)
+
+
+def on_input(spent: Mapping[str, Any], frame: Frame, name: str) -> dict[str, Any]:
+    """Settings of tokens, by name, with the boxes of a fovea in pixels of the model's input. frame: of its pixels."""
+    tokens = Tokens.of(spent)
+    if tokens is None or tokens.fovea is None:
+        return dict(spent)
+    boxes = settled(tokens.fovea, frame, tokens.fovea_patches[0], name)
+    return {**spent, "fovea": tuple((*frame.to_model(*box[:2]), *frame.to_model(*box[2:])) for box in boxes)}
+
+
+def _widened(low: float, high: float, side: int, length: int) -> tuple[float, float]:
+    """An interval cut to 0..length, and at least a side long; an empty one where it lies outside."""
+    low, high = max(low, 0.0), min(high, float(length))
+    if low >= high:
+        return 0.0, 0.0
+    if high - low < side:
+        low = min(max((low + high - side) / 2, 0.0), length - side)
+        high = low + side
+    return low, high
 
 
 def layout_of(tokens: Tokens, frame: Frame, name: str) -> Layout:

@@ -203,19 +203,18 @@ class Model(Classified):
     ) -> Tensor:
         """Plain forwards, nothing captured. pixels: (n, 3, h, w) from `preprocessing` -> (n, classes) float32.
 
-        tokens: how they are spent, as of `run`, but for a fovea; each image then has a forward of its own, captured.
-        Raises ValueError for a model without a classifier.
+        tokens: how they are spent, as of `run`, a fovea in pixels of the input; the forwards are captured then. Raises
+        ValueError for a model without a classifier.
         """
         size, grid, asked = self.input_size(image_size), self.grid(image_size, patch_size), Tokens.of(tokens)
-        if asked is not None and asked.fovea is not None:
-            raise ValueError("a fovea lies in an image, and these are pixels of inputs: leave fovea out")
-        sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+        sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size, "frame": Frame.stretch(size, size)}
         planned = None if asked is None else budget(self, asked, size, **sizes)
         arguments, pixels = self._arguments(size, grid), pixels.to(self.device, self.dtype)
         with self.lock, torch.no_grad(), evaluating(self.module), self._patched(patch_size):
             spending = None if planned is None else self._spending(planned, size, Frame.stretch(size, size))
             parts = []
-            for part in [pixels] if spending is None else pixels.split(1):
+            alone = spending is not None and spending.blocks.tables  # rows of positions are given to all images alike
+            for part in pixels.split(1) if alone else [pixels]:
                 with nullcontext() if spending is None else self.captured(spending=spending):
                     parts.append(self.class_logits(self.forward(part, arguments)))
         if parts[0] is None:

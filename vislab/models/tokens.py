@@ -16,6 +16,11 @@ KEPT_BY = ("attention", "norm", "random", "centre")
 Box = tuple[float, float, float, float]
 KeepBy = Literal["attention", "norm", "random", "centre"] | tuple[tuple[float, ...], ...] | Heatmap
 Layers = int | Sequence[int] | None
+BOX = "box"  # of a detector, which is asked before the forward
+
+
+class Found(tuple[Box, ...]):
+    """Boxes that a detector found, source pixels: they are cut to what a model sees, and widened to a patch."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,8 @@ class Tokens:
     layer before which patches go, or several, which take equal factors; by default a quarter, a half and three quarters
     of the way. gather: whether those that go become one token, their mean, weighted by attention where that decides.
     merge: pairs of tokens that become one between any two layers. fovea: (x0, y0, x1, y1), source pixels, or several,
-    within which patches are small. fovea_patches: px, the sizes of patches from within the fovea outwards, each a
+    within which patches are small; or all boxes of Detections; "box", the most certain one of the embedded detector, is
+    for `explain` and `evaluate` to find. fovea_patches: px, the sizes of patches from within the fovea outwards, each a
     multiple of the one before. heads_off: {layer: heads} whose output is zero.
 
     Sources: keep by attention and gather, Liang et al. 2022 (EViT), here between layers; merge, Bolya et al. 2023.
@@ -156,19 +162,29 @@ def _layers(keep_at: Any) -> tuple[int, ...] | None:
     return tuple(int(layer) for layer in layers)
 
 
-def _boxes(fovea: Any) -> tuple[Box, ...] | None:
-    """One box or several, as boxes."""
-    if fovea is None:
-        return None
+def _boxes(fovea: Any) -> tuple[Box, ...] | str | None:
+    """One box or several, as boxes; None and "box" as they are."""
+    if fovea is None or (isinstance(fovea, str) and fovea == BOX):
+        return fovea
+    given = getattr(fovea, "xyxy", fovea)
+    if given is not fovea and len(given) == 0:
+        raise ValueError(
+            "fovea lies on the boxes of a detector, and it found none in this image: detect again with a lower "
+            "confidence, or give (x0, y0, x1, y1)"
+        )
     try:
-        corners = np.asarray(fovea, dtype=np.float64)
+        corners = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError):
         corners = np.zeros(0)
     boxes = corners[None] if corners.ndim == 1 else corners
     proper = boxes.ndim == 2 and boxes.size > 0 and boxes.shape[1] == 4 and np.isfinite(boxes).all()
     if not proper or not ((boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])).all():
-        raise ValueError(f"fovea is (x0, y0, x1, y1) in source pixels, or a list of such, not {shown(fovea)}")
-    return tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.tolist())
+        raise ValueError(
+            "fovea is (x0, y0, x1, y1) in source pixels, a list of such, the boxes of vislab.detect, or 'box', not "
+            f"{shown(fovea)}"
+        )
+    kind = Found if given is not fovea or isinstance(fovea, Found) else tuple
+    return kind((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.tolist())
 
 
 def _sizes(patches: Any) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ class Weighing(TorchFunctionMode):
         self._bias: Tensor | None = None
 
     def begin(self, at: int, sizes: Tensor) -> None:
-        """A block runs, on tokens that stand for so many patches each."""
+        """A block runs, on tokens that stand for so many patches each. sizes: (images, tokens)"""
         self._at, self._seen = at, False
         self._bias = sizes.log() if bool((sizes > 1).any()) else None
 
@@ -53,8 +53,9 @@ class Weighing(TorchFunctionMode):
         bound.apply_defaults()
         a, heads, self._seen = bound.arguments, self._off.get(self._at, ()), True
         if self._bias is not None:
-            bias = self._bias.to(a["query"].dtype)
-            bias = bias.expand(len(bias), -1) if func is _MULTI_HEAD else bias[None, None, None]
+            bias = self._bias.to(a["query"].dtype)[:, None, None]
+            if func is _MULTI_HEAD:
+                bias = bias.expand(-1, a["num_heads"], bias.shape[-1], -1).flatten(0, 1)
             a["attn_mask"] = bias if a["attn_mask"] is None else bias + a["attn_mask"]
         if func is _FUSED:
             output = func(**a)
