@@ -1,52 +1,119 @@
 """Measure what spending tokens costs the embedded ViT: accuracy against tokens and time.
 
-    python tokens.py --data DIR --drawn ../../../tests/imagenette_boxes.json [--images N]
+    python tokens.py --data DIR --drawn ../../../tests/imagenette_boxes.json [--images N] [--plot FILE]
 
-Validation images with boxes drawn by hand: even patches of several sizes; keep from 1 to 0.1, by attention, and at 0.5
-by what else decides; merge; and a fovea on the first box that was drawn, on the detector's first, and on the centre.
-Tokens are the mean over layers and images; times are the median of the forwards, one image at a time, under capture.
+Even patches of several sizes; keep from 1 to 0.1, by attention, and at 0.5 by what else decides; merge; and a fovea on
+the detector's first box and on the centre: on all validation images. A fovea on the first box that was drawn by hand:
+on the images that have one, beside the others. Tokens are the mean over layers and images; times are the median of the
+forwards of one image at a time, under capture, all settings in turn on each.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from boxes import read_checks
+from data import load
 from loop import parser
 
 import vislab
 
+Box = tuple[float, float, float, float]
 Spent = Callable[[np.ndarray, np.ndarray], dict[str, Any]]
 KEEPS = (1.0, 0.9, 0.7, 0.5, 0.3, 0.2, 0.1)
-CENTRE = (56.0, 56.0, 168.0, 168.0)  # of 224 px
+SIDE = 224  # pixels of an image
+CENTRE = (56.0, 56.0, 168.0, 168.0)
+NEAR = 96  # side of the square fovea about a box's centre, pixels
 
 
-def settings() -> dict[str, Spent]:
-    """What a row of the table is called -> the settings of the forward of an image with boxes, (k, 4)."""
+@dataclass
+class Row:
+    """A line of the table: how tokens are spent, and what came of it, an entry an image."""
+
+    name: str
+    spent: Spent
+    on_drawn: bool = False  # whether it needs a box drawn by hand
+    right: list[bool] = field(default_factory=list)
+    tokens: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        found = f"{np.mean(self.tokens):.0f} | {np.mean(self.right):.1%} | {len(self.right)}"
+        return f"| {self.name} | {found} | {np.median(self.times) * 1e3:.0f} ms |"
+
+
+def about(boxes: np.ndarray) -> Box:
+    """A square about the centre of the first box, within the image; of an image without one about its own centre."""
+    x0, y0, x1, y1 = boxes[0] if len(boxes) else CENTRE
+    left, top = (min(max((low + high - NEAR) / 2, 0.0), SIDE - NEAR) for low, high in ((x0, x1), (y0, y1)))
+    return (left, top, left + NEAR, top + NEAR)
+
+
+def rows() -> list[Row]:
+    """What is measured."""
 
     def fixed(**spent: Any) -> Spent:
         return lambda image, boxes: spent
 
-    def on_box(image: np.ndarray, boxes: np.ndarray) -> dict[str, Any]:
-        return {"fovea": tuple(boxes[0].clip(0, 224))} if len(boxes) else {"fovea": CENTRE}
+    def on_drawn(image: np.ndarray, boxes: np.ndarray) -> dict[str, Any]:
+        return {"fovea": about(boxes), "fovea_patches": (16, 32)}
 
     def on_detected(image: np.ndarray, boxes: np.ndarray) -> dict[str, Any]:
-        return on_box(image, vislab.detect(image).xyxy)
+        return on_drawn(image, vislab.detect(image).xyxy)
 
-    rows = {f"even, {patch} px": fixed(patch_size=patch) for patch in (32, 28, 16, 14, 8)}
-    rows |= {f"keep {keep:g}": fixed(keep=keep) for keep in KEEPS}
-    rows |= {"keep 0.5, the rest in one token": fixed(keep=0.5, gather=True)}
-    rows |= {f"keep 0.5 by {by}": fixed(keep=0.5, keep_by=by) for by in ("norm", "random", "centre")}
-    rows |= {f"merge {pairs}": fixed(merge=pairs) for pairs in (4, 8, 12, 16)}
-    return rows | {
-        "fovea on the drawn box": on_box,
-        "fovea on the detector's box": on_detected,
-        "fovea on the centre": fixed(fovea=CENTRE),
-    }
+    found = [Row(f"even, {patch} px", fixed(patch_size=patch)) for patch in (56, 32, 28, 16, 14, 8)]
+    found += [Row(f"keep {keep:g}", fixed(keep=keep)) for keep in KEEPS]
+    found += [Row("keep 0.5, the rest in one token", fixed(keep=0.5, gather=True))]
+    found += [Row(f"keep 0.5 by {by}", fixed(keep=0.5, keep_by=by)) for by in ("norm", "random", "centre")]
+    found += [Row(f"merge {pairs}", fixed(merge=pairs)) for pairs in (4, 8, 12, 16)]
+    small = {"fovea_patches": (16, 32)}
+    return [
+        *found,
+        Row("fovea on the detector's box", on_detected),
+        Row("fovea on the centre", fixed(fovea=about(np.empty((0, 4))), **small)),
+        Row("fovea on the drawn box", on_drawn, on_drawn=True),
+        Row("there, even, 16 px", fixed(), on_drawn=True),
+        Row("there, even, 32 px", fixed(patch_size=32), on_drawn=True),
+        Row("there, fovea on the centre", fixed(fovea=about(np.empty((0, 4))), **small), on_drawn=True),
+    ]
+
+
+def measure(model: vislab.Model, asked: Sequence[Row], pixels: np.ndarray, boxes: np.ndarray, label: int) -> None:
+    """Add an image, (224, 224, 3) uint8 with boxes (k, 4), to all rows."""
+    for row in asked:
+        spent = row.spent(pixels, boxes)
+        start = time.perf_counter()
+        run = model.run(pixels, **spent)
+        row.times.append(time.perf_counter() - start)
+        assert run.logits is not None
+        row.right.append(int(run.logits.argmax()) == label)
+        row.tokens.append(float(np.mean([site.keys for site in run.capture.layers])))
+
+
+def plot(measured: Sequence[Row], path: Path) -> None:
+    """Accuracy against tokens, a line a way of spending them."""
+    figure, ax = plt.subplots(figsize=(9, 5))
+    for way in ("even", "keep", "merge", "fovea"):
+        line = [row for row in measured if row.name.startswith(way) and " by " not in row.name and not row.on_drawn]
+        line = [row for row in line if "one token" not in row.name]
+        points = sorted((float(np.mean(row.tokens)), 100 * float(np.mean(row.right)), row.name) for row in line)
+        style = "o" if way == "fovea" else "o-"
+        ax.plot([tokens for tokens, *_ in points], [right for _, right, _ in points], style, label=way)
+        for tokens, right, name in points:
+            ax.annotate(name.split(way)[1].strip(", "), (tokens, right), (4, -11), textcoords="offset points", size=8)
+    ax.set(xscale="log", xlabel="tokens a layer", ylabel="top-1, %", title="Accuracy against tokens")
+    ax.set_xticks([20, 50, 100, 200, 400, 800], ["20", "50", "100", "200", "400", "800"])
+    ax.minorticks_off()
+    ax.grid(alpha=0.3)
+    ax.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
 
 
 def main() -> None:
@@ -54,25 +121,23 @@ def main() -> None:
     command.add_argument("--data", type=Path, required=True)
     command.add_argument("--drawn", type=Path, required=True, help="boxes drawn by hand")
     command.add_argument("--images", type=int, help="how many (default: all)")
+    command.add_argument("--plot", type=Path, help="a picture of accuracy against tokens")
     args = command.parse_args()
-    model = vislab.load("embedded")
-    images, labels, boxes = read_checks(args.data, args.drawn)
-    images, labels, boxes = images[: args.images], labels[: args.images], boxes[: args.images]
-    print(f"| {len(images)} images | tokens a layer | top-1 | time per image |\n|---|---|---|---|")
-    for name, spent in settings().items():
-        right, tokens, times = [], [], []
-        for image, label, drawn in zip(images, labels.tolist(), boxes, strict=True):
-            pixels = image.permute(1, 2, 0).contiguous().numpy()
-            asked = spent(pixels, drawn)
-            start = time.perf_counter()
-            run = model.run(pixels, **asked)
-            times.append(time.perf_counter() - start)
-            assert run.logits is not None
-            right.append(int(run.logits.argmax()) == label)
-            tokens.append(np.mean([site.keys for site in run.capture.layers]))
-        print(
-            f"| {name} | {np.mean(tokens):.0f} | {np.mean(right):.1%} | {np.median(times) * 1e3:.0f} ms |", flush=True
-        )
+    model, measured = vislab.load("embedded"), rows()
+    images, labels = load(args.data, "val")
+    picks = np.linspace(0, len(images) - 1, args.images or len(images)).astype(int)
+    none = np.empty((0, 4))
+    for done, pick in enumerate(picks):
+        pixels = images[pick].permute(1, 2, 0).contiguous().numpy()
+        measure(model, [row for row in measured if not row.on_drawn], pixels, none, int(labels[pick]))
+        print(f"\r{done + 1} of {len(picks)} images", end="", flush=True)
+    for image, label, boxes in zip(*read_checks(args.data, args.drawn), strict=True):
+        pixels = image.permute(1, 2, 0).contiguous().numpy()
+        measure(model, [row for row in measured if row.on_drawn], pixels, boxes, int(label))
+    print("\r| | tokens a layer | top-1 | images | time per image |\n|---|---|---|---|---|")
+    print(*measured, sep="\n")
+    if args.plot:
+        plot(measured, args.plot)
 
 
 if __name__ == "__main__":
