@@ -209,11 +209,12 @@ def test_what_the_code_imports_is_installed_with_it() -> None:
     tests = [path for path in ROOT.glob("tests/**/*.py") if path.parent.name != "bench"]
     own = {"vislab", *HOUSE, *sys.stdlib_module_names, *(path.stem for path in [*ROOT.glob("tests/*.py"), *training])}
     extras = PROJECT["optional-dependencies"]
+    whole = [*PROJECT["dependencies"], *extras["lab"], *extras["detectors"]]
     for files, declared in (
         # whoever has a model of timm's has timm, and boxes for supervision are for those who have it
-        (PACKAGE.rglob("*.py"), [*PROJECT["dependencies"], "timm", "supervision"]),
-        (tests, PROJECT["dependencies"] + extras["test"]),
-        (training, PROJECT["dependencies"]),
+        (PACKAGE.rglob("*.py"), [*whole, "timm", "supervision"]),
+        (tests, [*whole, *extras["test"]]),
+        (training, whole),
     ):
         there = installed_with(declared)
         for path in files:
@@ -227,8 +228,11 @@ def test_what_the_code_imports_is_installed_with_it() -> None:
 def test_given_packages_are_dependencies() -> None:
     given = {"torch", "ultralytics", "transformers", "jupyterlab", "ipywidgets"}
     given |= {"matplotlib", "opencv-python", "captum"}
-    names = {re.match(r"[\w.-]+", requirement).group() for requirement in PROJECT["dependencies"]}
-    assert given <= names
+    extras = PROJECT["optional-dependencies"]
+    brought = [*PROJECT["dependencies"], *extras["lab"], *extras["detectors"]]
+    assert given <= {re.match(r"[\w.-]+", requirement).group() for requirement in brought}
+    assert extras["all"] == ["vislab[lab,detectors]"]
+    assert "vislab[all]" in extras["test"]  # what `make lab` and environment.yml install
 
 
 def test_environment_pyproject_and_readme_agree() -> None:

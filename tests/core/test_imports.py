@@ -143,3 +143,42 @@ def test_loading_is_safe_when_all_cells_are_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     last = json.loads(done.stdout)["cells"][-1]["outputs"]
     assert ["".join(output["text"]) for output in last if output["output_type"] == "stream"] == ["True True\n"]
+
+
+# As if the extras were not installed: what they bring is not found.
+BARE = """
+import importlib.abc, sys
+
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"anywidget", "ipywidgets", "jupyterlab", "ultralytics"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+import vislab
+from vislab.cli.main import main
+
+photo = vislab.samples()["church"]
+heat = vislab.explain(photo, method="relevance")
+vislab.save("figure.png", heat)
+assert main(["figure", str(photo), "--out", "other.png"]) == 0
+for asked in (lambda: vislab.Lab, lambda: vislab.detect(photo), lambda: vislab.explain_box(photo)):
+    try:
+        asked()
+    except ImportError as error:
+        print(error)
+main(["detect", str(photo), "--out", "boxes.png"])
+"""
+
+
+@pytest.mark.slow
+def test_the_core_works_without_the_extras_and_says_which_is_missing(tmp_path: Path) -> None:
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", BARE], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    lab = "anywidget is not installed, and this needs it: pip install 'vislab[lab]'"
+    detectors = "ultralytics is not installed, and this needs it: pip install 'vislab[detectors]'"
+    assert done.stdout.splitlines()[-3:] == [lab, detectors, detectors]
+    assert done.stderr.splitlines()[-1] == f"vislab: {detectors}"
+    assert {path.name for path in tmp_path.iterdir()} == {"figure.png", "other.png"}

@@ -16,8 +16,12 @@ IMPORTING = threading.RLock()
 LOADING = threading.RLock()
 
 
+# Packages that only an extra of vislab brings: `pip install 'vislab[lab]'`.
+EXTRAS = {"anywidget": "lab", "ipywidgets": "lab", "jupyterlab": "lab", "ultralytics": "detectors"}
+
+
 def library(name: str) -> ModuleType:
-    """A module by its full name, imported by one thread at a time.
+    """A module by its full name, imported by one thread at a time. ImportError says which extra brings what is missing.
 
     Where an `import` statement has waited for another thread, it gives what stood in sys.modules before: the empty
     shell of a module that puts another in its place, as transformers and each package in it do. This looks again.
@@ -26,4 +30,12 @@ def library(name: str) -> ModuleType:
     its libraries imported already: see `Lab`.
     """
     with IMPORTING:
-        return import_module(name)
+        try:
+            return import_module(name)
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing not in EXTRAS:
+                raise
+            raise ImportError(
+                f"{missing} is not installed, and this needs it: pip install 'vislab[{EXTRAS[missing]}]'", name=missing
+            ) from None
