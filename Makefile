@@ -82,7 +82,7 @@ tried: $(INSTALLED) ## write down the versions that are installed, for TRIED=1
 	$(PY) .ci/tried.py > $(TRIED_VERSIONS).part
 	mv $(TRIED_VERSIONS).part $(TRIED_VERSIONS)
 
-bench: $(BENCH_INSTALLED) ## time and memory of the engine against the plain forward pass, how the Lab feels, the class page's kernel
+bench: $(BENCH_INSTALLED) ## time and memory of the engine against the plain forward pass, how the Lab feels, and the class page
 	@set -e; for script in $(wildcard tests/bench/bench_*.py); do $(PY) $$script; done
 
 soak: $(INSTALLED) ## 10,000 interactions with the Lab in a browser, and what its page and its kernel hold

@@ -188,7 +188,9 @@ def linear_profile() -> bytes:
     for i in range(struct.unpack_from(">I", data, 128)[0]):
         tag, offset, size = struct.unpack_from(">4sII", data, 132 + 12 * i)
         if tag in (b"rTRC", b"gTRC", b"bTRC"):
-            data[offset : offset + 12] = b"curv" + bytes(8)
+            data[offset : offset + 14] = b"curv" + struct.pack(
+                ">4xIH", 1, 0x100
+            )  # an exponent: Chromium takes no empty curve
         elif tag == b"desc":
             data[offset : offset + size] = data[offset : offset + size].replace(
                 "sRGB".encode("utf-16-be"), "line".encode("utf-16-be")

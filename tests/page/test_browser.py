@@ -28,22 +28,24 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-CANVAS = "figure.picture > canvas"
+CANVAS = "figure.picture > canvas[role=application]"
 CARD = "section.card:not([hidden])"
 # In the page: a worker of its own, whose model gives the logits of photographs.
-LOGITS = """async ([photographs, weights]) => {
-    const part = (name) => document.querySelector(`script[data-part="${name}"]`).textContent;
-    const worker = new Worker(URL.createObjectURL(new Blob([part('worker.js')])));
+LOGITS = """async ([photographs, code, weights]) => {
+    const part = (name) => [...document.querySelectorAll(`script[data-part="${name}"]`)].map((one) => one.textContent);
+    const worker = new Worker(URL.createObjectURL(new Blob(part('worker.js'))));
     const ask = (message) => new Promise((reply) => {
         worker.onmessage = ({ data }) => reply(data);
         worker.postMessage(message);
     });
     const { form } = JSON.parse(document.getElementById('about').textContent);
-    await ask({ kind: 'open', kernel: { text: part('vit.wasm') }, weights: { text: weights }, form });
+    const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    const [kernel, held] = [code, weights].map((text) => ({ pieces: [bytes(text)] }));
+    await ask({ kind: 'open', kernel, weights: held, form });
     const all = new Float32Array(form.layers * form.heads).fill(1), found = [];
     const wish = { patch: form.patch, scale: all, on: all, lens: -1 };
     for (const text of photographs) {
-        const blob = new Blob([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))]);
+        const blob = new Blob([bytes(text)]);
         await ask({ kind: 'photo', name: 'one', blob, side: form.side });
         const { run } = await ask({ kind: 'run', photo: 'one', wish });
         found.push(Array.from(run.logits));
@@ -123,10 +125,14 @@ def tab(browser: Browser, file: Path) -> Iterator[Callable[..., Tab]]:
         assert {url.partition("#")[0] for url in one.asked if not url.startswith(("blob:", "data:"))} == {file.as_uri()}
 
 
+def part(file: Path, name: str) -> str:
+    """The base64 of a part of the page, which stands there in pieces."""
+    return "".join(re.findall(rf'data-part="{re.escape(name)}">([^<]*)', file.read_text(encoding="utf-8")))
+
+
 def photographs(file: Path) -> list[bytes]:
     """Those in the page; then one turned by its EXIF record, one in another colour space, one with transparency."""
-    text = file.read_text(encoding="utf-8")
-    parts = [base64.b64decode(one.split("<")[0]) for one in text.split('.jpg">')[1:]]
+    parts = [base64.b64decode(part(file, f"photo-{i}.jpg")) for i in range(len(vislab.samples()))]
     first = Image.open(io.BytesIO(parts[0]))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -148,9 +154,8 @@ def test_photographs_become_the_logits_of_torch(tab: Callable[..., Tab], file: P
     one = tab()
     one.ready()
     given = photographs(file)
-    assert len(given) == len(vislab.samples()) + 3
-    weights = file.read_text(encoding="utf-8").split('"weights.gz">')[1].split("<")[0]
-    found = one.page.evaluate(LOGITS, [[base64.b64encode(data).decode() for data in given], weights])
+    parts = [part(file, name) for name in ("vit.wasm", "weights.gz")]
+    found = one.page.evaluate(LOGITS, [[base64.b64encode(data).decode() for data in given], *parts])
     page = vislab.load("embedded", device="cpu")
     kernel.dequantised(page, "int8")
     for data, logits in zip(given, found, strict=True):
@@ -163,11 +168,7 @@ def test_photographs_become_the_logits_of_torch(tab: Callable[..., Tab], file: P
 
 def test_hosted_it_asks_its_own_server_alone(browser: Browser, tmp_path: Path) -> None:
     class_site(tmp_path / "site", images=[vislab.samples()["church"], vislab.samples()["moose"]])
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "site"))
-    handler.func.log_message = lambda *_: None  # type: ignore[method-assign]
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    origin = f"http://127.0.0.1:{server.server_port}/"
+    server, origin = served(tmp_path / "site")
     one = Tab(browser, origin)
     one.ready()
     assert one.text("h2").startswith("It says “church”")
@@ -201,8 +202,6 @@ def test_every_setting_changes_what_is_seen_and_the_address_tells_it(tab: Callab
     one.ready(5)
     page.get_by_role("button", name="Lens").click()
     one.ready(6)
-    page.get_by_role("button", name="Hold this picture").click()
-    assert one.text(".held figcaption").startswith("Held: Lens")
     address, told = one("location.hash"), one.text("h2")
     assert address == "#view=lens&patch=32&scale=0&off=35&keep=0.5"
     again = tab(address)
@@ -211,6 +210,41 @@ def test_every_setting_changes_what_is_seen_and_the_address_tells_it(tab: Callab
     page.get_by_role("button", name="As it was").click()
     one.ready(7)
     assert one.text("h2") == says
+
+
+def test_two_panes_are_live_together(tab: Callable[..., Tab]) -> None:
+    one = tab("#patch=56")
+    one.ready()
+    page = one.page
+    page.get_by_role("button", name="Compare").click()
+    one.ready(2)
+    says = one.text(".pane")
+    assert says.removeprefix("A: ") == one.text(".panes > :nth-child(2) .pane").removeprefix("B: ")
+    page.get_by_label("Patch size").fill("1")
+    one.ready(3)
+    assert ", 32 px. It says" in one.text(".pane")
+    assert one.text(".panes > :nth-child(2) .pane").removeprefix("B: ") == says.removeprefix("A: ")
+    page.locator(".thumb").nth(4).click()
+    one.ready(4)
+    assert "moose" in one.text(".pane")
+    page.locator("figure.picture > canvas").nth(1).hover(position={"x": 4, "y": 4})  # of patches of 56 px
+    assert one.text(".panes > :nth-child(2) .said").startswith("Row 1, column 1:")
+    assert one.text(".said").startswith("Row 1, column 1:")
+    page.mouse.move(0, 0)
+    page.get_by_role("button", name="Rollout").click()
+    assert [title.inner_text()[:7] for title in page.locator("figcaption.title").all()] == ["Rollout"] * 2
+    address = one("location.hash")
+    assert address == "#photo=moose&view=rollout&patch=32&other=patch%3D56"
+    told = [pane.inner_text() for pane in page.locator(".pane").all()]
+    again = tab(address)
+    again.ready()
+    assert [pane.inner_text() for pane in again.page.locator(".pane").all()] == told
+    page.get_by_role("button", name="Swap").click()
+    one.until("document.querySelector('.pane').textContent.includes('56 px')")
+    one.ready()
+    assert [pane.inner_text()[3:] for pane in page.locator(".pane").all()] == [text[3:] for text in reversed(told)]
+    page.get_by_role("button", name="Let B go").click()
+    assert one("location.hash") == "#view=rollout&patch=56"
 
 
 def test_the_newest_wish_wins(tab: Callable[..., Tab]) -> None:
@@ -308,15 +342,17 @@ def test_files_that_are_none_are_said_and_it_goes_on(tab: Callable[..., Tab]) ->
     for name, data, said in (
         ("notes.jpg", b"no picture", "notes.jpg could not be read as a picture"),
         ("empty.png", b"", "empty.png could not be read as a picture"),
-        ("huge.png", picture(8000, 6500), "8000×6500 px are too many"),
+        ("huge.png", picture(20_000, 20_000), "20000×20000 px are too many"),  # refused before it is decoded
     ):
         choose.set_input_files({"name": name, "mimeType": "image/png", "buffer": data})
         one.until(f"document.querySelector('{problem}').textContent.includes('{said}')")
         assert one.text("h2").startswith("It says “church”")
-    choose.set_input_files({"name": "dot.png", "mimeType": "image/png", "buffer": picture(1, 1)})
-    one.until("document.querySelector('.picture .quiet').textContent.includes('Your own')")
-    one.ready()
-    assert one.text(problem) == ""
+    for width, height in ((1, 1), (20_000, 3)):
+        before = one.runs
+        choose.set_input_files({"name": "small.png", "mimeType": "image/png", "buffer": picture(width, height)})
+        one.ready(before + 1)
+        assert one.text(problem) == ""
+        assert "Your own" in one.text(".picture .quiet")
     one.page.get_by_role("button", name="Camera").click()  # there is none, or it is denied
     one.until(f"document.querySelector('{problem}').textContent.includes('The camera gives no picture')")
     drop = """(text) => {
@@ -342,6 +378,80 @@ def test_a_browser_that_cannot_run_it_is_told_which_can(tab: Callable[..., Tab],
     one = tab(script=lack)
     one.until("document.querySelector('.problem')")
     assert one.text(".problem").startswith(f"This browser cannot run the model ({said}): take Firefox")
+
+
+def served(folder: Path) -> tuple[ThreadingHTTPServer, str]:
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+    handler.func.log_message = lambda *_: None  # type: ignore[method-assign]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server, f"http://127.0.0.1:{server.server_port}/"
+
+
+# Of the kernel's memory, no more than so many bytes at once.
+REFUSED = """const instantiate = WebAssembly.instantiate;
+WebAssembly.instantiate = async (...given) => {
+    const { instance } = await instantiate(...given);
+    const alloc = (bytes) => (bytes > %d ? 0 : instance.exports.alloc(bytes));
+    return { instance: { exports: { ...instance.exports, alloc } } };
+};
+"""
+
+
+def test_what_a_browser_or_a_server_refuses_is_said_and_it_goes_on(browser: Browser, tmp_path: Path) -> None:
+    folder = class_site(tmp_path / "site", images=[vislab.samples()["church"]]).parent
+    worker, server, origin = folder / "worker.js", *served(folder)
+    code = worker.read_text(encoding="utf-8")
+    worker.write_text(REFUSED % 6_000_000 + code, encoding="utf-8")
+    one = Tab(browser, origin)  # there is room for patches of 16 px, and none for those of 8
+    one.ready()
+    one.page.get_by_label("Patch size").fill("5")
+    one.until("document.querySelector('.problem').textContent.startsWith('The browser gives no more memory')")
+    one.page.get_by_label("Patch size").fill("1")
+    one.until("document.querySelector('.side .quiet').textContent.startsWith('50 tokens')")
+    assert one.text(".problem") == ""
+    one.close()
+    worker.write_text(REFUSED % 100_000 + code, encoding="utf-8")
+    one = Tab(browser, origin)
+    one.until("document.querySelector('.problem')")
+    assert one.text(".problem").startswith("The browser gives no more memory")
+    one.close()
+    worker.write_text(code, encoding="utf-8")
+    (folder / "weights.gz").unlink()
+    one = Tab(browser, origin)
+    one.until("document.querySelector('.problem')")
+    assert one.text(".problem").startswith("The model could not be read (")
+    assert "weights.gz: 404" in one.text(".problem")
+    assert [text for text in one.said if "404" not in text] == []  # the browser itself says so
+    one.said.clear()
+    one.close()
+    server.shutdown()
+    server.server_close()
+
+
+def test_every_control_is_reached_by_keys(tab: Callable[..., Tab]) -> None:
+    """Tab goes through all that is shown; a guided step and a question are answered without a mouse."""
+    one = tab("#patch=56")
+    one.ready()
+    page = one.page
+    shown = """() => [...document.querySelectorAll('button, select, input, summary, canvas[tabindex]')]
+        .filter((e) => e.checkVisibility() && !e.disabled).length"""
+    for mode in ("free", "guided", "quiz"):
+        one(f"void (location.hash = '#patch=56&mode={mode}')")
+        one.until(f"document.body.dataset.mode === '{mode}'")
+        if mode != "free":
+            one.until(f"document.querySelector('{CARD} .options button')")
+        wanted = one(shown)
+        for _ in range(wanted + 2):  # once round, past the end of the page
+            page.keyboard.press("Tab")
+            one("void (document.activeElement.dataset.reached = 'yes')")
+        reached = "[...document.querySelectorAll('main [data-reached]')].filter((e) => e.tabIndex >= 0).length"
+        assert one(reached) == wanted, mode
+        one("document.querySelectorAll('[data-reached]').forEach((e) => delete e.dataset.reached)")
+        if mode != "free":
+            page.locator(f"{CARD} .options button").first.focus()
+            page.keyboard.press("Enter")
+            one.until(f"document.querySelector('{CARD} .shown').textContent.trim()")
 
 
 def test_a_camera_is_live(browser: Browser, chromium: str, file: Path) -> None:

@@ -22,15 +22,15 @@ def test_no_number_is_off_by_more_than_half_a_step() -> None:
 def test_what_is_packed_is_unpacked(weights: str, off: float) -> None:
     random = np.random.default_rng(1)
     tensors = [(layer, place, random.normal(size=size).astype(np.float32)) for layer, place, size in SIZES]
-    found = list(unpacked(packed(tensors, weights, [(2, 7)])))
+    found = list(unpacked(packed(tensors, weights, {(2, 7): "float32", (3, 2): "float16"})))
     for (layer, place, values), (again, there, read) in zip(tensors, found, strict=True):
         assert (layer, place, values.shape) == (again, there, read.shape)
         exact = values.ndim == 1 or (layer, place) == (2, 7)
-        assert np.abs(read - values).max() <= (0 if exact else off)
+        assert np.abs(read - values).max() <= (0 if exact else 2e-3 if layer == 3 else off)
         assert exact or (read != values).any()
 
 
-SIZES = [(0, 0, (5,)), (0, 2, (7, 3)), (1, 2, (1, 9)), (2, 2, (13,)), (2, 7, (3, 5))]
+SIZES = [(0, 0, (5,)), (0, 2, (7, 3)), (1, 2, (1, 9)), (2, 2, (13,)), (2, 7, (3, 5)), (3, 2, (3, 5))]
 
 
 def test_other_weights_are_refused() -> None:

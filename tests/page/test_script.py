@@ -3,6 +3,8 @@ forward as the page runs it."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import re
@@ -15,13 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 from lab.test_face import LONGEST, statements
+from PIL import Image
 
 import vislab
 from vislab.lab import face
 from vislab.page import class_page, script
 from vislab.page.weights import form_of
 
-OWN = [*script.PAGE, *script.WORKER]
+OWN = sorted({*script.PAGE, *script.WORKER})
 TEXTS = script.modules(tuple(OWN))
 SHARED = script.modules((), script.SHARED)
 
@@ -66,7 +69,7 @@ def js(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
 
 
 def test_every_module_has_its_place() -> None:
-    assert sorted(OWN) == sorted(path.stem for path in script.STATIC.glob("*.js"))
+    assert sorted(path.stem for path in script.STATIC.glob("*.js")) == OWN
 
 
 @pytest.mark.parametrize("names", [(*script.SHARED, *script.PAGE), script.WORKER], ids=["page", "worker"])
@@ -127,7 +130,7 @@ def test_words_that_are_asked_for_are_there(js: Callable[..., Any]) -> None:
     assert 8 <= len(questions) <= 10
     assert wanted <= set(english)
     in_quotes = set(re.findall(r'"(\w+)"', code))
-    made = re.compile(r"(?:step|quiz|title|view|mode)_\w+")
+    made = re.compile(r"(?:step|quiz|title|view|mode|word)_\w+")
     assert {name for name in english if name not in in_quotes | wanted and not made.fullmatch(name)} <= {"language"}
 
 
@@ -149,6 +152,7 @@ def test_the_address_tells_the_state(js: Callable[..., Any], about: dict[str, An
         "removed": [1, 2],
         "step": 4,
         "present": True,
+        "other": {"photo": "church", "patch": 16, "scale": [1] * 12, "off": [], "keep": 1, "removed": [5]},
     }
     first, again, empty = js(
         "[initial(about), read(toAddress(state, about)), toAddress(initial(about), about)]",
@@ -209,9 +213,44 @@ def test_measures_of_a_run(js: Callable[..., Any]) -> None:
         "9.5 %",
         "0.12 %",
         "0 %",
-        "0 %",
+        "<0.01 %",
         "100 %",
     ]
+
+
+def test_the_size_of_a_picture_is_read_from_its_first_bytes(js: Callable[..., Any]) -> None:
+    written = []
+    for kind, how in (
+        ("PNG", {}),
+        ("JPEG", {"icc_profile": bytes(200_000)}),
+        ("JPEG", {"progressive": True}),
+        ("WEBP", {}),
+        ("WEBP", {"lossless": True}),
+        ("WEBP", {"exif": b"Exif\0\0" + bytes(8)}),
+        ("GIF", {}),
+        ("BMP", {}),
+    ):
+        held = io.BytesIO()
+        Image.new("RGB", (321, 123), "red").save(held, kind, **how)
+        written.append(base64.b64encode(held.getvalue()).decode())
+    before = 'import { sizeIn } from "./headers.js"; '
+    before += 'const read = (s) => sizeIn(new Uint8Array(Buffer.from(s, "base64")).buffer);'
+    assert js("texts.map(read)", before, texts=written) == [[321, 123]] * 8
+    none = [base64.b64encode(data).decode() for data in (b"", bytes(99), b"\xff\xd8\xff" + bytes(99))]
+    assert js("texts.map(read)", before, texts=none) == [None] * 3
+
+
+def test_a_patch_of_one_pane_is_that_in_the_same_place_of_another(js: Callable[..., Any]) -> None:
+    before = 'import { cellThere } from "./beside.js";'
+    assert js("[cellThere(-1, 4, 8), cellThere(5, 4, 4), cellThere(5, 4, 8), cellThere(63, 8, 4)]", before) == [
+        -1,
+        5,
+        27,
+        15,
+    ]
+    # to a finer grid and back is where it was
+    there = "Array.from({ length: 49 }, (_, i) => cellThere(cellThere(i, 7, 28), 28, 7))"
+    assert js(there, before) == list(range(49))
 
 
 def test_the_newest_wish_wins(js: Callable[..., Any]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Literal, get_args
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from ..core.checks import meant, one_of, shown
 
 Weights = Literal["int8", "float16"]
+NONE: Mapping[tuple[int, int], str] = MappingProxyType({})
 Tensor = tuple[int, int, np.ndarray]  # layer, place, values
 
 
@@ -31,15 +33,16 @@ def quantised(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return steps, np.rint(matrix / np.where(steps > 0, steps, 1)[:, None]).astype(np.int8)
 
 
-def packed(tensors: Iterable[Tensor], weights: Weights, exact: Iterable[tuple[int, int]] = ()) -> bytes:
+def packed(tensors: Iterable[Tensor], weights: Weights, finer: Mapping[tuple[int, int], str] = NONE) -> bytes:
     """Tensors as one file: the length of its head, uint32; its head, JSON; their bytes, each from a multiple of 4.
 
-    weights: what matrices become. exact: (layer, place) of those that stay float32. The head lists [layer, place, rows,
-    cols, kind, offset], cols 0 for a vector; int8 is the steps of all rows, then the numbers.
+    weights: what matrices become. finer: (layer, place) of those that become "float32" or "float16" instead. The head
+    lists [layer, place, rows, cols, kind, offset], cols 0 for a vector; int8 is the steps of all rows, then
+    the numbers.
     """
-    head, body, kept = [], bytearray(), set(exact)
+    head, body = [], bytearray()
     for layer, place, values in tensors:
-        kind = weights if values.ndim == 2 and (layer, place) not in kept else "float32"
+        kind = finer.get((layer, place), weights) if values.ndim == 2 else "float32"
         rows, cols = values.shape if values.ndim == 2 else (len(values), 0)
         head.append([layer, place, rows, cols, kind, len(body)])
         if kind == "int8":

@@ -11,6 +11,7 @@ STATIC = Path(__file__).parent / "static"
 # The modules of the page: those that the Lab draws with too, then its own. Each imports only those before it.
 SHARED = ("numbers", "colours", "places", "elements", "ink")
 PAGE = (
+    "base64",
     "english",  # all words, one table a language
     "chinese",
     "words",  # the words of the language that was chosen
@@ -19,6 +20,7 @@ PAGE = (
     "client",  # the worker, asked one wish at a time
     "app",  # what the page holds, and what follows from a change
     "view",  # the photograph with its map
+    "beside",  # a second photograph, or other settings, beside it
     "panels",  # probabilities, layers, heads
     "game",  # patches taken away
     "photographs",  # files, drops, the camera
@@ -30,7 +32,7 @@ PAGE = (
     "quiz",  # ten questions
     "main",  # the page
 )
-WORKER = ("pixels", "engine", "worker")
+WORKER = ("headers", "pixels", "engine", "worker")
 
 
 def modules(names: tuple[str, ...], shared: tuple[str, ...] = ()) -> dict[str, str]:

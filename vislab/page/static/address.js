@@ -21,6 +21,7 @@ export function initial(about) {
     removed: [],
     step: 0,
     present: false,
+    other: null, // settings of the second pane
   };
 }
 
@@ -60,6 +61,10 @@ function readers(about, languages, steps) {
     removed: (text) => list(text, (one) => whole(one, 0, cells - 1)),
     step: (text) => whole(text, 0, steps - 1),
     present: (text) => (text === "yes" ? true : null),
+    other: (text) => {
+      const { photo, patch, scale, off, keep, removed } = fromAddress(text, about, languages, steps);
+      return { photo, patch, scale, off, keep, removed };
+    },
   };
 }
 
@@ -85,7 +90,8 @@ export function toAddress(state, about) {
   for (const [name, value] of Object.entries(state)) {
     if (JSON.stringify(value) === JSON.stringify(first[name])) continue;
     if (name === "photo" && !about.samples.some((one) => one.name === value)) continue;
-    if (name === "scale") written.set(name, new Set(value).size === 1 ? value[0] : value.join("_"));
+    if (name === "other") written.set(name, toAddress({ ...first, ...value }, about).slice(1));
+    else if (name === "scale") written.set(name, new Set(value).size === 1 ? value[0] : value.join("_"));
     else if (Array.isArray(value)) written.set(name, value.join("."));
     else written.set(name, value === true ? "yes" : value);
   }

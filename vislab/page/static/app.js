@@ -1,20 +1,22 @@
 // What the page holds, and what follows from a change: a new address, a forward where one is needed, a new picture.
 
 import { toAddress } from "./address.js";
+import { fromBase64 } from "./base64.js";
 import { newest, part } from "./client.js";
-import { clsTo, keptOf, largest, ranked, softmax } from "./measures.js";
+import { clsTo, keptOf, largest, ranked, slimmed, softmax } from "./measures.js";
 import { told } from "./words.js";
 
 /** The state is the app's alone: `change` writes it. painters: called with the app whenever something has changed. */
-export function createApp(about, state, ask, element) {
-  const app = { about, state, ask, element, painters: [], photos: new Map(), ui: {}, best: new Map() };
+export function createApp(about, state, { ask, give }, element) {
+  const app = { about, state, ask, give, element, painters: [], photos: new Map(), ui: {}, best: new Map() };
   Object.assign(app, {
     run: null,
     base: null,
     cell: -1,
     tool: "look",
+    plain: false, // without the edges of patches
     rivals: null,
-    held: null,
+    beside: null,
     message: "",
     busy: false,
   });
@@ -41,7 +43,11 @@ export function complain(app, message) {
   draw(app);
 }
 
-const FORWARD = ["photo", "view", "patch", "layer", "scale", "off", "keep", "removed"];
+const SETTINGS = ["photo", "patch", "scale", "off", "keep", "removed"];
+const FORWARD = [...SETTINGS, "view", "layer", "other"];
+
+/** What the model is run with: that of a pane. */
+export const settingsOf = (state) => Object.fromEntries(SETTINGS.map((name) => [name, state[name]]));
 
 /** The one place where the state changes. */
 export function change(app, fields) {
@@ -60,7 +66,9 @@ export function change(app, fields) {
 export async function read(app, name, blob, picture) {
   const reply = await app.ask({ kind: "photo", name, blob, picture, side: app.about.form.side });
   if (reply.kind === "photo") {
-    app.photos.set(name, reply);
+    const version = 1 + (app.photos.get(name)?.version ?? 0);
+    app.photos.get(name)?.picture.close();
+    app.photos.set(name, { ...reply, version });
     return true;
   }
   const { width, height, what, words } = reply;
@@ -71,9 +79,9 @@ export async function read(app, name, blob, picture) {
 
 /** The bytes of a photograph that the page brought. */
 export async function sample(app, name) {
-  const { text, address } = part(`photo-${app.about.samples.findIndex((one) => one.name === name)}.jpg`);
-  if (text === undefined) return (await fetch(address)).blob();
-  return new Blob([Uint8Array.from(atob(text.trim()), (c) => c.charCodeAt(0))], { type: "image/jpeg" });
+  const { texts, address } = part(`photo-${app.about.samples.findIndex((one) => one.name === name)}.jpg`);
+  if (!texts) return (await fetch(address)).blob();
+  return new Blob(texts.map(fromBase64), { type: "image/jpeg" });
 }
 
 export async function ready(app, name) {
@@ -122,30 +130,55 @@ function removedOf(base, { removed, keep }) {
 }
 
 /**
- * The run that the state asks for; beside it the base: the run with every patch and every head in, which tells what was
- * decided before. The state is taken as it is now, whatever becomes of it meanwhile.
+ * The runs of a pane: the base, with every patch and every head in, which tells what was decided before, and the run that
+ * its settings ask for. bases: those that are held already. Null where the model did not run.
  */
-async function compute(app) {
-  const { photo, view, patch, layer, scale, off, removed, keep } = app.state;
-  const lens = view === "lens" ? layer + 1 : -1;
-  const key = JSON.stringify([photo, patch, scale]);
-  const settings = { patch, scale, more: true, lens };
+async function runsOf(app, settings, lens, bases) {
+  const { photo, patch, scale, off, removed, keep } = settings;
+  if (!(await ready(app, photo))) return null;
+  const key = JSON.stringify([photo, app.photos.get(photo).version, patch, scale]);
   const run = async (given) => {
-    const found = await asked(app, { ...settings, ...given }, photo);
-    return found && { ...found, photo, side: Math.floor(app.about.form.side / patch) };
+    const found = await asked(app, { patch, scale, more: true, lens, ...given }, photo);
+    return found && { ...found, photo, side: Math.floor(app.about.form.side / patch), key, lensOf: lens };
   };
+  const same = (one) => one?.key === key && (lens < 0 || one.lensOf === lens);
+  const whole = { off: [], removed: new Set() };
+  const known = bases.find(same);
+  const base = known ?? (await run(whole));
+  if (!base) return null;
+  const out = removedOf(base, { removed, keep });
+  if (out.size || off.length) {
+    if (!known) app.give(slimmed(base)); // the next run takes its place
+    const found = await run({ off, removed: out });
+    return found && { base, run: found };
+  }
+  const full = base.q ? base : await run(whole);
+  return full && { base: full, run: full };
+}
+
+/** Runs that are shown no longer give their queries and keys back, and bases keep only what is asked of them. */
+function giveBack(app, before) {
+  const panes = [app, app.beside].filter((one) => one?.run);
+  const shown = new Set(panes.map((one) => one.run));
+  const bases = panes.map((one) => one.base);
+  const buffers = [...new Set([...before, ...bases])].filter((run) => !shown.has(run)).flatMap(slimmed);
+  if (buffers.length) app.give(buffers);
+}
+
+/** What the state asks for, as it is now, whatever becomes of it meanwhile. */
+async function compute(app) {
+  const { view, layer, other } = app.state;
+  const lens = view === "lens" ? layer + 1 : -1;
   Object.assign(app, { busy: true, message: "" });
   draw(app);
-  if (app.base?.key !== key || app.stale === photo || (lens >= 0 && app.base.lensOf !== lens)) {
-    if (app.stale === photo) app.stale = null;
-    const found = await run({ off: [], removed: new Set() });
-    if (found) app.base = { ...found, key, lensOf: lens };
-  }
-  if (app.base?.key === key) {
-    const out = removedOf(app.base, { removed, keep });
-    app.run = out.size || off.length ? ((await run({ off, removed: out })) ?? app.base) : app.base;
-  }
+  const bases = [app.base, app.beside?.base];
+  const before = [app.run, app.beside?.run, ...bases].filter(Boolean);
+  const found = await runsOf(app, settingsOf(app.state), lens, bases);
+  if (found) Object.assign(app, found);
+  const beside = other && (await runsOf(app, other, lens, [...bases, app.base]));
+  app.beside = beside && { ...beside, settings: other };
   app.busy = false;
+  giveBack(app, before);
   const { dataset } = document.documentElement;
   dataset.runs = 1 + Number(dataset.runs ?? 0);
   draw(app);
@@ -154,15 +187,14 @@ async function compute(app) {
 /** The class that is told of: what the model says with every patch in. */
 export const classOf = (app) => largest(app.base.shares);
 
-/** Put a photograph of the pupil's own in place of the last. */
+/** Put a photograph of the pupil's own in place of the last; done when the model has seen it, not when it is drawn. */
 export async function own(app, blob, picture) {
   complain(app, "");
   if (!(await read(app, "own", blob, picture))) return false;
-  app.stale = "own";
   if (app.state.photo !== "own") change(app, { photo: "own" });
   else {
     Object.assign(app.state, picture ? {} : { query: -1, removed: [] });
-    app.enter(true);
+    await app.enter(true);
   }
   return true;
 }

@@ -55,7 +55,7 @@ function predict(card, index) {
 export function paintCard(card) {
   const { app, nodes, fact, chosen, prefix, name } = card;
   const key = keyOf(app);
-  if (app.base && !app.busy && chosen < 0 && card.posed !== key) pose(card, key);
+  if (app.base && !app.busy && !app.stream && chosen < 0 && card.posed !== key) pose(card, key);
   const values = { ...app.about.form, patch: app.state.patch, label: "…", ...fact?.values };
   say(nodes.say, told(app, `${prefix}_${name}_say`, values));
   say(nodes.ask, told(app, `${prefix}_${name}_ask`, values));

@@ -1,19 +1,32 @@
 // The worker, asked by promises; of wishes that come while it is at work, the newest alone is asked.
 
-/** A part of the page: its text, or, where the page is hosted in parts, its address. */
+import { fromBase64 } from "./base64.js";
+
+const piecesOf = (name) => [...document.querySelectorAll(`script[data-part="${name}"]`)];
+
+/** A part of the page: its text in pieces, or, where the page is hosted in parts, its address. */
 export function part(name) {
-  const element = document.querySelector(`script[data-part="${name}"]`);
-  return element ? { text: element.textContent } : { address: new URL(name, document.baseURI).href };
+  const texts = piecesOf(name).map((piece) => piece.textContent);
+  return texts.length ? { texts } : { address: new URL(name, document.baseURI).href };
 }
 
-/** Let go of a part's text, which is no longer needed: that of the weights is nearly all of the page. */
-export function dropPart(name) {
-  document.querySelector(`script[data-part="${name}"]`)?.remove();
+/** The bytes of a part in pieces, for the worker; its text, which is nearly all of the page, is let go of on the way. */
+export async function taken(name) {
+  const { address } = part(name);
+  if (address) return { address };
+  const pieces = [];
+  for (const piece of piecesOf(name)) {
+    pieces.push(fromBase64(piece.textContent));
+    piece.firstChild.data = ""; // an element that is removed keeps its text until memory is scarce
+    piece.remove();
+    if (pieces.length % 8 === 0) await new Promise((go) => setTimeout(go)); // the page goes on listening
+  }
+  return { pieces };
 }
 
 export function client() {
   const code = part("worker.js");
-  const address = code.address ?? URL.createObjectURL(new Blob([code.text], { type: "text/javascript" }));
+  const address = code.address ?? URL.createObjectURL(new Blob(code.texts, { type: "text/javascript" }));
   const worker = new Worker(address);
   const waiting = new Map();
   let last = 0;
@@ -25,12 +38,14 @@ export function client() {
     for (const reply of waiting.values()) reply({ kind: "failed", what: "worker", words: event.message ?? "" });
     waiting.clear();
   };
-  const ask = (message) =>
+  const ask = (message, moved = []) =>
     new Promise((reply) => {
       waiting.set(++last, reply);
-      worker.postMessage({ ...message, id: last });
+      worker.postMessage({ ...message, id: last }, moved);
     });
-  return { ask };
+  /** Give buffers back, which the worker fills again: what is thrown away stays in memory until a browser is short of it. */
+  const give = (buffers) => worker.postMessage({ kind: "back", buffers }, buffers);
+  return { ask, give };
 }
 
 /** A door that lets one wish through at a time: `ask` is called with the newest, what came between is dropped. */

@@ -79,6 +79,32 @@ function buildReset(app) {
   return reset;
 }
 
+const WORDS = ["patch", "token", "cls", "attention", "layer", "head", "rollout", "lens", "scale", "keep"];
+
+/** The way to the guided steps, for who opens the page without knowing. */
+export function buildWelcome(app) {
+  const welcome = make("button", { type: "button", onclick: () => change(app, { mode: "guided" }) });
+  const row = make("p", { className: "row" }, welcome);
+  app.painters.push(() => {
+    say(welcome, told(app, "welcome"));
+    row.hidden = app.state.mode !== "free";
+  });
+  return row;
+}
+
+/** What the words of this page mean, behind a fold. */
+export function buildWords(app) {
+  const summary = make("summary");
+  const items = WORDS.map(() => make("li"));
+  app.painters.push(() => {
+    say(summary, told(app, "words"));
+    items.forEach((item, i) => {
+      say(item, told(app, `word_${WORDS[i]}`));
+    });
+  });
+  return make("details", { className: "words" }, summary, make("ul", {}, ...items));
+}
+
 export function buildControls(app) {
   const { state, about } = app;
   const { layers, heads, sizes } = about.form;

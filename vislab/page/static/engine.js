@@ -1,17 +1,6 @@
 // The model: weights out of their file, and the kernel that runs them.
 
-import { patchesOf, positionsOf, rowsOf } from "./pixels.js";
-
-/** Bytes that stand in a page as base64. */
-export function fromBase64(text) {
-  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
-  return Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-}
-
-export async function gunzipped(bytes) {
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
+import { patchesOf, positionsOf } from "./pixels.js";
 
 function halfFloat(bits) {
   const sign = bits >> 15 ? -1 : 1;
@@ -21,8 +10,11 @@ function halfFloat(bits) {
   return exponent === 31 ? sign * Infinity : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-/** Hand on the tensors of a file that quantise.py packed, one at a time: take({layer, place, rows, cols, values}). */
-export function eachTensor(bytes, take) {
+/**
+ * Hand on the tensors of a file that quantise.py packed, one at a time: take({layer, place, rows, cols, values}).
+ * room: count -> the Float32Array into which the values of the next are written.
+ */
+export function eachTensor(bytes, room, take) {
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
   const head = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
   const halves = Float32Array.from({ length: 65536 }, (_, bits) => halfFloat(bits));
@@ -30,7 +22,7 @@ export function eachTensor(bytes, take) {
     const count = rows * Math.max(1, cols);
     const from = bytes.byteOffset + 4 + length + start;
     const copy = (offset, size) => bytes.buffer.slice(offset, offset + size);
-    let values = new Float32Array(count);
+    const values = room(count);
     if (kind === "int8") {
       const steps = new Float32Array(copy(from, 4 * rows));
       const numbers = new Int8Array(bytes.buffer, from + 4 * rows, count);
@@ -38,7 +30,7 @@ export function eachTensor(bytes, take) {
     } else if (kind === "float16") {
       const bits = new Uint16Array(copy(from, 2 * count));
       for (let i = 0; i < count; i++) values[i] = halves[bits[i]];
-    } else values = new Float32Array(copy(from, 4 * count));
+    } else values.set(new Float32Array(copy(from, 4 * count)));
     take({ layer, place, rows, cols, values });
   }
 }
@@ -56,15 +48,13 @@ export async function opened(code, bytes, form) {
   const { dim, layers, heads, hidden, patch, classes, epsilon } = form;
   checked(kernel.configure(dim, layers, heads, hidden, 3 * patch * patch, classes, epsilon));
   const most = Math.max(3 * dim, hidden) * Math.max(dim, hidden, 3 * patch * patch, classes);
-  const model = { kernel, form, positions: null, places: new Map(), cut: null };
+  const model = { kernel, form, positions: null, places: new Map(), cut: null, cells: new Float32Array(0), spare: [] };
   const scratch = kernel.alloc(4 * most);
   checked(!scratch);
-  eachTensor(bytes, ({ layer, place, rows, cols, values }) => {
-    if (layer === layers && place === 7) model.positions = values;
-    else {
-      new Float32Array(kernel.memory.buffer, scratch, values.length).set(values);
-      checked(kernel.put(layer, place, scratch, rows, cols));
-    }
+  const room = (count) => new Float32Array(kernel.memory.buffer, scratch, count);
+  eachTensor(bytes, room, ({ layer, place, rows, cols, values }) => {
+    if (layer === layers && place === 7) model.positions = values.slice();
+    else checked(kernel.put(layer, place, scratch, rows, cols));
   });
   return model;
 }
@@ -79,12 +69,38 @@ function placesOf(model, patch) {
   return model.places.get(patch);
 }
 
-/** The patches of the photograph and size that were asked for last, made once. */
+/** The patches of the photograph and size that were asked for last, made once, always in the same room. */
 function cutOf(model, rgb, patch) {
   if (model.cut?.rgb !== rgb || model.cut.patch !== patch) {
-    model.cut = { rgb, patch, patches: patchesOf(rgb, model.form, patch, model.form.sizes[patch].pixels) };
+    const { form } = model;
+    const count = Math.floor(form.side / patch) ** 2 * 3 * form.patch ** 2;
+    if (model.cells.length < count) model.cells = new Float32Array(count);
+    const patches = model.cells.subarray(0, count);
+    patchesOf(rgb, form, patch, form.sizes[patch].pixels, patches);
+    model.cut = { rgb, patch, patches };
   }
   return model.cut.patches;
+}
+
+/**
+ * Numbers out of the kernel's memory, in a buffer that was given back or in a new one. All have room for the smallest
+ * patches, so that each fits; of memory that is never written a browser takes none.
+ */
+function copied(model, at, count) {
+  const { layers, dim, side, sizes } = model.form;
+  const most = 1 + Math.floor(side / Math.min(...Object.keys(sizes))) ** 2;
+  const buffer = model.spare.pop() ?? new ArrayBuffer(4 * layers * dim * most);
+  const out = new Float32Array(buffer, 0, count);
+  out.set(new Float32Array(model.kernel.memory.buffer, at, count));
+  return out;
+}
+
+/** Some rows of a matrix, in an order of their own, or all of them (null), into the kernel's memory. */
+function putRows(kernel, at, matrix, width, rows) {
+  const count = rows?.length ?? matrix.length / width;
+  const out = new Float32Array(kernel.memory.buffer, at, count * width);
+  if (!rows) out.set(matrix);
+  else for (let i = 0; i < count; i++) out.set(matrix.subarray(rows[i] * width, (rows[i] + 1) * width), i * width);
 }
 
 /**
@@ -96,11 +112,10 @@ export function forward(model, rgb, wish) {
   const { kernel, form } = model;
   const { dim, layers, heads, classes } = form;
   const width = 3 * form.patch ** 2;
-  let patches = cutOf(model, rgb, wish.patch);
-  let places = placesOf(model, wish.patch);
-  if (wish.moved) patches = rowsOf(patches, width, wish.moved);
-  if (wish.kept) [patches, places] = [rowsOf(patches, width, wish.kept), rowsOf(places, dim, wish.kept)];
-  const n = patches.length / width;
+  const { kept, moved } = wish;
+  const patches = cutOf(model, rgb, wish.patch);
+  const places = placesOf(model, wish.patch);
+  const n = kept?.length ?? patches.length / width;
   const tokens = n + 1;
   const mark = kernel.mark();
   try {
@@ -111,8 +126,8 @@ export function forward(model, rgb, wish) {
       return at;
     };
     const [p, e, s, o, q, k] = [
-      patches.length,
-      places.length,
+      n * width,
+      n * dim,
       layers * heads,
       layers * heads,
       layers * tokens * dim,
@@ -123,8 +138,8 @@ export function forward(model, rgb, wish) {
     const row = room(tokens);
     const put = (at, values) => new Float32Array(kernel.memory.buffer, at, values.length).set(values);
     const get = (at, count) => new Float32Array(kernel.memory.buffer.slice(at, at + 4 * count));
-    put(p, patches);
-    put(e, places);
+    putRows(kernel, p, patches, width, kept && moved ? kept.map((cell) => moved[cell]) : (kept ?? moved));
+    putRows(kernel, e, places, dim, kept);
     put(s, wish.scale);
     put(o, wish.on);
     checked(kernel.forward(n, p, e, s, o, q, k, states));
@@ -152,8 +167,8 @@ export function forward(model, rgb, wish) {
     const every = wish.lens >= 0 ? readAt(wish.lens, tokens) : null;
     return {
       ...run,
-      q: get(q, layers * tokens * dim),
-      k: get(k, layers * tokens * dim),
+      q: copied(model, q, layers * tokens * dim),
+      k: copied(model, k, layers * tokens * dim),
       rollout: get(row, tokens),
       lens,
       every,

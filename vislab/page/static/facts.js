@@ -96,7 +96,7 @@ export const FACTS = {
     return {
       options,
       right,
-      values: { head: right + 1, all: spreads.map((one) => percent(one)).join(", "), layer: last(app) + 1 },
+      values: { all: spreads.map((one) => `${(100 * one).toFixed(1)} %`).join(", "), layer: last(app) + 1 },
     };
   },
   layers: (app) => {

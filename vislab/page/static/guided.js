@@ -6,9 +6,12 @@ import { createCard, paintCard, turnTo } from "./card.js";
 import { play } from "./scenes.js";
 import { told } from "./words.js";
 
-/** name: of the fact that is asked for; view: what the picture shows until then; panels: what stands below afterwards. */
+/**
+ * name: of the fact that is asked for; view: what the picture shows until then, plain: without the edges of patches;
+ * panels: what stands below afterwards.
+ */
 export const STEPS = [
-  { name: "photo", view: "photo" },
+  { name: "photo", view: "photo", plain: true },
   { name: "patches", view: "photo", sizes: [32, 16, 8] },
   { name: "positions", view: "photo" },
   { name: "products", view: "photo", pick: true },
@@ -18,6 +21,8 @@ export const STEPS = [
   { name: "decision", view: "attention", panels: ["answer", "game"] },
   { name: "unknown", view: "photo" },
 ];
+
+const isLast = (app) => app.state.step === STEPS.length - 1;
 
 export function buildGuided(app) {
   const card = createCard(app, "step", (_, fact) => revealed(app, guide, fact));
@@ -35,7 +40,7 @@ export function buildGuided(app) {
   guide.sizes = make("div", { className: "row" });
   guide.next = make("button", {
     type: "button",
-    onclick: () => change(app, { step: Math.min(STEPS.length - 1, app.state.step + 1) }),
+    onclick: () => change(app, isLast(app) ? { mode: "quiz" } : { step: app.state.step + 1 }),
   });
   guide.back = make("button", {
     type: "button",
@@ -64,6 +69,7 @@ function revealed(app, guide, fact) {
   app.panels = panels ?? [];
   guide.scene.hidden = false;
   if (fact.removed) change(app, { removed: fact.removed });
+  setTimeout(() => guide.next.scrollIntoView({ block: "nearest" }), 100); // once the words stand there
   play(guide.scene, app, name, fact, () => guide.at === app.state.step && app.state.mode === "guided");
 }
 
@@ -74,6 +80,7 @@ function enter(app, guide) {
   guide.scene.hidden = true;
   Object.assign(app, {
     panels: [],
+    plain: Boolean(step.plain),
     picked: null,
     marks: null,
     tool: "look",
@@ -107,7 +114,7 @@ function pickPair(app, cell) {
 
 function paintGuided(app, guide) {
   if (app.state.mode !== "guided") {
-    if (guide.at >= 0) Object.assign(app, { picking: null, marks: null });
+    if (guide.at >= 0) Object.assign(app, { picking: null, marks: null, plain: false });
     guide.at = -1;
     return;
   }
@@ -125,9 +132,8 @@ function paintGuided(app, guide) {
       name: told(app, `step_${STEPS[app.state.step].name}`),
     }),
   );
-  say(guide.next, told(app, "next"));
+  say(guide.next, told(app, isLast(app) ? "toQuiz" : "next"));
   say(guide.back, told(app, "back"));
-  guide.next.disabled = app.state.step === STEPS.length - 1;
   guide.back.disabled = app.state.step === 0;
   paintCard(card);
   guide.scene.setAttribute("aria-label", card.nodes.shown.textContent);

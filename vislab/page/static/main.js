@@ -3,8 +3,10 @@
 import { make, say } from "../../lab/static/elements.js";
 import { fromAddress, MODES } from "./address.js";
 import { change, complain, createApp, draw } from "./app.js";
-import { client, dropPart, part } from "./client.js";
-import { buildControls } from "./controls.js";
+import { fromBase64 } from "./base64.js";
+import { buildBeside } from "./beside.js";
+import { client, taken } from "./client.js";
+import { buildControls, buildWelcome, buildWords } from "./controls.js";
 import { buildGame } from "./game.js";
 import { buildGuided, STEPS } from "./guided.js";
 import { buildAnswer, buildHeads, buildLayers } from "./panels.js";
@@ -55,7 +57,7 @@ function paintTop(app, tabs) {
   const { ui, state } = app;
   document.documentElement.lang = state.language;
   document.body.classList.toggle("present", state.present);
-  document.body.dataset.mode = state.mode;
+  Object.assign(document.body.dataset, { mode: state.mode, view: state.view });
   say(ui.name, told(app, "name"));
   tabs.setAttribute("aria-label", told(app, "modes"));
   ui.language.setAttribute("aria-label", told(app, "languages"));
@@ -68,6 +70,7 @@ function paintTop(app, tabs) {
   ui.present.setAttribute("aria-pressed", state.present);
   say(ui.link, told(app, "link"));
   say(ui.state, told(app, app.busy ? "computing" : "idle"));
+  ui.state.classList.toggle("busy", app.busy);
   say(ui.problem, app.message);
 }
 
@@ -75,36 +78,11 @@ function paintTop(app, tabs) {
 async function copyLink(app) {
   try {
     await navigator.clipboard.writeText(location.href);
-    complain(app, told(app, "linkCopied", { words: location.hash || "#" }));
+    const own = [app.state, app.state.other].some((one) => one && !app.about.samples.some((s) => s.name === one.photo));
+    complain(app, told(app, own ? "linkOwn" : "linkCopied", { words: location.hash || "#" }));
   } catch {
     complain(app, location.href);
   }
-}
-
-/** A picture that is held beside the living one, with what was said of it. */
-function buildHeld(app) {
-  const { ui } = app;
-  ui.hold = make("button", {
-    type: "button",
-    onclick: () => {
-      app.held = app.held ? null : { title: ui.title.textContent, answer: ui.answer.textContent };
-      if (app.held) {
-        const { width, height } = ui.canvas;
-        Object.assign(ui.heldCanvas, { width, height });
-        ui.heldCanvas.getContext("2d").drawImage(ui.canvas, 0, 0);
-      }
-      draw(app);
-    },
-  });
-  [ui.heldCanvas, ui.heldWords] = [make("canvas", { role: "img" }), make("figcaption")];
-  ui.heldFigure = make("figure", { className: "held" }, ui.heldWords, ui.heldCanvas);
-  app.painters.push(() => {
-    say(ui.hold, told(app, app.held ? "compareOff" : "compare"));
-    ui.heldFigure.hidden = !app.held || app.state.mode !== "free";
-    if (app.held) say(ui.heldWords, told(app, "heldTitle", app.held));
-    ui.heldCanvas.setAttribute("aria-label", ui.heldWords.textContent);
-  });
-  return [ui.hold, ui.heldFigure];
 }
 
 function buildFoot(app) {
@@ -122,13 +100,13 @@ function buildFoot(app) {
 }
 
 function layOut(app) {
-  const [hold, held] = buildHeld(app);
-  const free = make("div", { className: "free" }, buildControls(app), make("p", { className: "row" }, hold));
+  const [panes, compare] = buildBeside(app, buildPicture(app));
+  const free = make("div", { className: "free" }, buildControls(app), compare, buildWords(app));
   const guided = buildGuided(app);
   const quiz = buildQuiz(app);
   const answer = buildAnswer(app);
-  const side = make("div", { className: "side" }, guided, quiz, answer, free);
-  const picture = make("div", { className: "left" }, buildPhotographs(app), buildPicture(app), held);
+  const side = make("div", { className: "side" }, guided, quiz, buildWelcome(app), answer, free);
+  const picture = make("div", { className: "left" }, buildPhotographs(app), panes);
   const layers = buildLayers(app);
   const heads = buildHeads(app);
   const game = buildGame(app);
@@ -145,13 +123,16 @@ function layOut(app) {
   app.element.replaceChildren(buildTop(app), make("div", { className: "desk" }, picture, side), below, buildFoot(app));
 }
 
+/** Let the browser draw and listen in between. */
+const pause = () => new Promise((go) => setTimeout(go));
+
 async function start() {
   const element = document.getElementById("page");
   const about = JSON.parse(document.getElementById("about").textContent);
   const state = fromAddress(location.hash, about, Object.keys(LANGUAGES), STEPS.length);
   const wanted = lacking();
-  const { ask } = wanted ? { ask: null } : client();
-  const app = createApp(about, state, ask, element);
+  const worker = wanted ? {} : client();
+  const app = createApp(about, state, worker, element);
   if (wanted) {
     element.replaceChildren(
       make("p", { role: "alert", className: "problem", textContent: told(app, "noBrowser", { words: wanted }) }),
@@ -159,15 +140,19 @@ async function start() {
     return;
   }
   say(document.getElementById("opening"), told(app, "opening"));
-  app.table = Uint8Array.from(atob(about.colours), (c) => c.charCodeAt(0));
-  const opened = await ask({ kind: "open", kernel: part("vit.wasm"), weights: part("weights.gz"), form: about.form });
+  app.table = fromBase64(about.colours);
+  await pause();
+  const [kernel, weights] = [await taken("vit.wasm"), await taken("weights.gz")];
+  const moved = [kernel, weights].flatMap(({ pieces }) => (pieces ?? []).map(({ buffer }) => buffer));
+  const opened = await app.ask({ kind: "open", kernel, weights, form: about.form }, moved);
   if (opened.kind !== "ready") {
-    const words = told(app, opened.what === "memory" ? "noMemory" : "noBrowser", opened);
+    const words = told(app, opened.what === "memory" ? "noMemory" : "noModel", opened);
     element.replaceChildren(make("p", { role: "alert", className: "problem", textContent: words }));
     return;
   }
-  dropPart("weights.gz");
+  await pause();
   layOut(app);
+  await pause();
   addEventListener("resize", () => draw(app));
   addEventListener("hashchange", () =>
     change(app, fromAddress(location.hash, about, Object.keys(LANGUAGES), STEPS.length)),

@@ -14,8 +14,15 @@ export const ranked = (values) => Array.from(values.keys()).sort((a, b) => value
 
 export const largest = (values) => values.indexOf(Math.max(...values));
 
-/** Attention of one token at a layer -> [heads, tokens]. */
+/** Attention of one token at a layer -> [heads, tokens]; rows of CLS are kept with the run. */
 export function rowsAt(run, layer, token) {
+  if (token > 0) return attentionAt(run, layer, token);
+  run.rows ??= [];
+  run.rows[layer] ??= attentionAt(run, layer, 0);
+  return run.rows[layer];
+}
+
+function attentionAt(run, layer, token) {
   const { heads, tokens, dim } = run;
   const size = heads * tokens * dim;
   const part = (of) => of.subarray(layer * size, (layer + 1) * size);
@@ -26,12 +33,29 @@ export function rowsAt(run, layer, token) {
 export const clsTo = (run, layer, head = "mean") =>
   fuse(rowsAt(run, layer, 0), run.heads, run.tokens, head).subarray(1);
 
+/** Take queries and keys, which are large, out of a run that is asked for attention of CLS alone -> their buffers. */
+export function slimmed(run) {
+  if (!run.q) return [];
+  for (let layer = 0; layer < run.layers; layer++) rowsAt(run, layer, 0);
+  const buffers = [run.q.buffer, run.k.buffer];
+  Object.assign(run, { q: null, k: null });
+  return buffers;
+}
+
 /** From which layer on the lens says what the model says at the end; 0 is the embedding. lens: logits by layer. */
 export function decidedAt(lens) {
   const final = largest(lens.at(-1));
   let layer = lens.length - 1;
   while (layer > 0 && largest(lens[layer - 1]) === final) layer--;
   return layer;
+}
+
+/** From which layer on the lens gives the final class more than half, or -1 where it does not in the end. */
+export function sureAt(lens) {
+  const final = largest(lens.at(-1));
+  let layer = lens.length;
+  while (layer > 0 && softmax(lens[layer - 1])[final] > 0.5) layer--;
+  return layer < lens.length ? layer : -1;
 }
 
 /** How many of the values, the largest first, make up half of their sum. */
@@ -97,5 +121,6 @@ export function products(run, layer, head, from, to) {
 /** 0.2 -> "20 %"; small shares with a figure behind the point. */
 export function percent(share) {
   const value = 100 * share;
+  if (value > 0 && value < 0.005) return "<0.01 %";
   return `${value >= 9.95 || value < 0.005 ? value.toFixed(0) : value.toFixed(value >= 0.95 ? 1 : 2)} %`;
 }

@@ -3,7 +3,7 @@
 import { endsOf } from "../../lab/static/colours.js";
 import { make, say } from "../../lab/static/elements.js";
 import { change, classOf } from "./app.js";
-import { clsTo, decidedAt, largest, onGrid, percent, ranked, softmax } from "./measures.js";
+import { clsTo, decidedAt, largest, onGrid, percent, ranked, softmax, sureAt } from "./measures.js";
 import { mapCanvas } from "./view.js";
 import { labelOf, told } from "./words.js";
 
@@ -65,7 +65,10 @@ function paintLayers(app) {
   const target = largest(run.shares);
   const from = decidedAt(run.lens);
   say(ui.layersTitle, told(app, "layersTitle"));
-  say(ui.decided, told(app, from ? "decidedAfter" : "decidedBefore", { layer: from, label: labelOf(app, target) }));
+  const sure = sureAt(run.lens);
+  const words = [told(app, from ? "decidedAfter" : "decidedBefore", { layer: from, label: labelOf(app, target) })];
+  if (sure > from) words.push(told(app, "decidedSure", { layer: sure }));
+  say(ui.decided, words.join(" "));
   const rows = run.lens.map((logits, layer) => {
     const shares = softmax(logits);
     const top = largest(shares);

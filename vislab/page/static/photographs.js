@@ -21,11 +21,10 @@ export function buildPhotographs(app) {
       picture,
     );
     button.setAttribute("aria-label", one.title);
-    sample(app, one.name).then((blob) => {
-      picture.src = URL.createObjectURL(blob);
-    });
+    button.picture = picture;
     return button;
   });
+  showThumbs(app);
   const input = make("input", {
     type: "file",
     accept: "image/*",
@@ -43,6 +42,14 @@ export function buildPhotographs(app) {
   takeDrops(app);
   const label = make("label", { className: "button" }, input, ui.file);
   return make("section", { className: "photos" }, make("div", { className: "thumbs" }, ...ui.thumbs), label, ui.camera);
+}
+
+/** The samples, small: one after the other, so that the page goes on listening. */
+async function showThumbs(app) {
+  for (const [i, one] of app.about.samples.entries()) {
+    app.ui.thumbs[i].picture.src = URL.createObjectURL(await sample(app, one.name));
+    await new Promise((go) => setTimeout(go));
+  }
 }
 
 function fileChosen(app, file) {
@@ -73,7 +80,7 @@ export function stopCamera(app) {
 async function startCamera(app) {
   try {
     app.stream = await navigator.mediaDevices.getUserMedia({
-      video: { facingMode: "environment", width: { ideal: 640 } },
+      video: { facingMode: "environment", width: { ideal: 480 } },
     });
   } catch (error) {
     complain(app, told(app, "noCamera", { words: error.name ?? String(error) }));
@@ -84,9 +91,8 @@ async function startCamera(app) {
   await video.play();
   change(app, { patch: CAMERA_PATCH, removed: [], keep: 1 });
   while (app.stream && app.stream === video.srcObject) {
-    const [last, picture] = [document.documentElement.dataset.runs, await createImageBitmap(video)];
+    const picture = await createImageBitmap(video);
     if (!app.stream || !(await own(app, null, picture))) break;
-    while (app.stream && document.documentElement.dataset.runs === last) await new Promise(requestAnimationFrame);
   }
   video.srcObject = null;
 }

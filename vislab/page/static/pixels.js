@@ -58,14 +58,13 @@ export function resizer(width, height, side) {
 
 /**
  * Patches of any size as a kernel for patches of its own size wants them. rgb: [side, side, 3]; rows: [own, patch],
- * the pseudo-inverse of a resize in one direction, or null for the kernel's own size -> [n, 3 · own²].
+ * the pseudo-inverse of a resize in one direction, or null for the kernel's own size; out: [n, 3 · own²].
  *
  * What PI-resize (Beyer et al. 2023) does to the kernel is done to the pixels: ⟨P·K·Pᵀ, x⟩ = ⟨K, Pᵀ·x·P⟩.
  */
-export function patchesOf(rgb, { side, patch: own, mean, deviation }, patch, rows) {
+export function patchesOf(rgb, { side, patch: own, mean, deviation }, patch, rows, out) {
   const matrix = rows && Float32Array.from(rows);
   const across = Math.floor(side / patch);
-  const out = new Float32Array(across * across * 3 * own * own);
   const shades = [0, 1, 2].map((c) =>
     Float32Array.from({ length: 256 }, (_, v) => (Math.fround(v / 255) - mean[c]) / deviation[c]),
   );
@@ -124,14 +123,5 @@ export function positionsOf(positions, dim, old, now, matrix) {
       }
     }
   }
-  return out;
-}
-
-/** Some rows of a matrix, [rows, width], in an order of their own. */
-export function rowsOf(matrix, width, indices) {
-  const out = new Float32Array(indices.length * width);
-  indices.forEach((index, i) => {
-    out.set(matrix.subarray(index * width, (index + 1) * width), i * width);
-  });
   return out;
 }

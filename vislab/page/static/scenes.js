@@ -4,6 +4,7 @@ import { endsOf } from "../../lab/static/colours.js";
 import { cellsOf, sideOf } from "./app.js";
 import { clsTo, onGrid } from "./measures.js";
 import { mapCanvas } from "./view.js";
+import { told } from "./words.js";
 
 const WIDE = 480; // of the canvas, whose height is 300
 const HIGH = 300;
@@ -64,9 +65,19 @@ function mixed(context, app, fact, time) {
   scattered(context, app, (cell) => [cell % side, Math.floor(cell / side)], between, 0.08);
 }
 
+/** Words on the canvas, readable on what lies below. */
+function written(context, words, y, x = 4) {
+  context.font = "14px system-ui, sans-serif";
+  context.lineWidth = 4;
+  context.strokeStyle = "#fff";
+  context.strokeText(words, x, y);
+  context.fillStyle = "#111";
+  context.fillText(words, x, y);
+}
+
 /** Products as bars, one after the other; then their sum; then the softmax over all tokens, the one that was picked full. */
-function summed(context, _, fact, time) {
-  const { parts, row, to } = fact;
+function summed(context, app, fact, time) {
+  const { parts, row, to, values } = fact;
   const count = Math.ceil(Math.min(1, time * 1.6) * parts.length);
   const most = Math.max(...parts.map(Math.abs)) || 1;
   const wide = WIDE / parts.length;
@@ -78,12 +89,15 @@ function summed(context, _, fact, time) {
   const total = Math.max(most, Math.abs(parts.reduce((a, b) => a + b, 0)), 1e-9);
   context.fillStyle = sum < 0 ? "#c4511d" : "#3b7dbf";
   context.fillRect(WIDE / 2, 165, ((sum / total) * WIDE) / 2, 18);
+  written(context, told(app, "sceneProducts", values), 14);
+  if (count === parts.length) written(context, told(app, "sceneSum", values), 198);
   if (time < 0.65) return;
+  written(context, told(app, "sceneSoftmax", { count: row.length }), 216);
   const top = Math.max(...row.subarray(1));
   const bar = WIDE / (row.length - 1);
   for (let j = 1; j < row.length; j++) {
     context.fillStyle = j === to + 1 ? "#c4511d" : "#8a949e";
-    const high = Math.max(1, (row[j] / top) * 92 * Math.min(1, (time - 0.65) / 0.3));
+    const high = Math.max(1, (row[j] / top) * 74 * Math.min(1, (time - 0.65) / 0.3));
     context.fillRect((j - 1) * bar, 295 - high, Math.max(j === to + 1 ? 3 : 0.6, bar - 0.5), high);
   }
 }
@@ -115,17 +129,16 @@ function headByHead(context, app, _, time) {
     Array.from({ length: heads }, (_, head) => clsTo(app.base, layers - 1, head)),
     Math.ceil(time * heads),
   );
+  for (let head = 0; head < Math.ceil(time * heads); head++) {
+    written(context, told(app, "sceneHead", { head: head + 1 }), 20, 8 + (head * WIDE) / heads);
+  }
 }
 
 function layerByLayer(context, app, _, time) {
   const { layers } = app.base;
   const layer = Math.min(layers - 1, Math.floor(time * layers));
   maps(context, app, [clsTo(app.base, layer)], 1);
-  context.fillStyle = "#111";
-  context.fillRect(0, 0, 52, 34);
-  context.fillStyle = "#fff";
-  context.font = "22px sans-serif";
-  context.fillText(layer + 1, 10, 25);
+  written(context, told(app, "sceneLayer", { layer: layer + 1 }), 18);
 }
 
 /** What the head says of CLS after each layer: the probability of the class as steps. */

@@ -93,7 +93,7 @@ export function paintPicture(app) {
     context.globalAlpha = 1;
   }
   const unit = canvas.width / (canvas.clientWidth || canvas.width);
-  gridLines(context, frame, grid, unit);
+  if (!app.plain) gridLines(context, frame, grid, unit);
   const box = (cell) => boxOf(frame, grid, Math.floor(cell / grid.cols), cell % grid.cols);
   if (run.kept) {
     const kept = new Set(run.kept);
@@ -111,7 +111,7 @@ export function titleOf(app) {
   const who = query < 0 ? told(app, "cls") : told(app, "patchAt", placeWords(app, query));
   const head = state.head === "mean" ? told(app, "meanOfHeads") : told(app, "headN", { head: state.head + 1 });
   const values = { who, layer: state.layer + 1, head, label: app.base ? labelOf(app, classOf(app)) : "" };
-  return told(app, `title_${state.view}`, values);
+  return told(app, `title_${app.plain ? "plain" : state.view}`, values);
 }
 
 const placeWords = (app, cell) => ({ row: Math.floor(cell / sideOf(app)) + 1, col: (cell % sideOf(app)) + 1 });
@@ -119,8 +119,14 @@ const placeWords = (app, cell) => ({ row: Math.floor(cell / sideOf(app)) + 1, co
 /** What the patch under the pointer says. */
 function patchWords(app) {
   const { run, cell, state } = app;
-  if (!run || run.patch !== state.patch || cell < 0 || cell >= cellsOf(app)) return told(app, "pointHint");
+  const plain = state.mode === "guided" && state.view === "photo"; // before attention is told of
+  const hint = app.picking ? ["pickHint", "pickSecond"][app.marks?.length ?? 0] : "";
+  const wanted = hint ? told(app, hint) : "";
+  if (!run || run.patch !== state.patch || cell < 0 || cell >= cellsOf(app)) {
+    return plain ? wanted : told(app, "pointHint");
+  }
   const at = placeWords(app, cell);
+  if (plain) return `${told(app, "patchPlain", at)} ${wanted}`;
   const token = tokenOf(run, cell);
   if (token < 0) return told(app, "patchOut", at);
   if (state.view === "rollout") return told(app, "patchRollout", { ...at, share: percent(run.rollout[token]) });
@@ -143,7 +149,8 @@ export function labelPicture(app) {
     say(ui.low, percent(app.ends[0]));
     say(ui.high, percent(app.ends[1]));
   }
-  ui.canvas.setAttribute("aria-label", `${ui.title.textContent}. ${told(app, "keysHint")}`);
+  const keys = ui.canvas.tabIndex < 0 ? "" : ` ${told(app, "keysHint")}`;
+  ui.canvas.setAttribute("aria-label", `${ui.title.textContent}.${keys}`);
   const photo = app.about.samples.find((one) => one.name === app.state.photo);
   say(ui.credit, photo?.credit ? told(app, "credit", photo) : told(app, photo ? "brought" : "ownPhoto", photo ?? {}));
 }
@@ -171,7 +178,7 @@ export function pick(app, cell) {
 
 const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
-function press(app, event, repaint) {
+function press(app, event) {
   const side = sideOf(app);
   if (event.key in ARROWS) {
     const [down, right] = ARROWS[event.key];
@@ -184,13 +191,24 @@ function press(app, event, repaint) {
     change(app, { query: -1 });
   } else return;
   event.preventDefault();
-  repaint();
+  app.pointed();
 }
 
-/** The figure: canvas, title, colour bar, what the patch says. */
-export function buildPicture(app) {
-  const { ui } = app;
-  ui.canvas = make("canvas", { tabIndex: 0, role: "application", width: 300, height: 200 });
+/** The patch at a place of the window on a canvas, or -1. */
+export function cellUnder(app, canvas, event) {
+  const box = canvas.getBoundingClientRect();
+  const [x, y] = [
+    ((event.clientX - box.left) * canvas.width) / box.width,
+    ((event.clientY - box.top) * canvas.height) / box.height,
+  ];
+  const { frame, grid } = placeOn(canvas, app);
+  const cell = cellAt(frame, grid, x, y);
+  return cell ? cell[0] * grid.cols + cell[1] : -1;
+}
+
+/** A figure, its parts put into ui: canvas, title, colour bar, what the patch says. canvas: its attributes. */
+export function buildFigure(app, ui, attributes) {
+  ui.canvas = make("canvas", { width: 300, height: 200, ...attributes });
   ui.title = make("figcaption", { className: "title" });
   ui.patchWords = make("p", { className: "said" });
   ui.patchWords.setAttribute("aria-live", "polite");
@@ -200,34 +218,31 @@ export function buildPicture(app) {
   ui.bar = make("p", { className: "bar" }, ui.low, shades, ui.high);
   ui.credit = make("p", { className: "quiet" });
   drawBar(app, shades);
-  const repaint = () => {
+  ui.figure = make("figure", { className: "picture" }, ui.title, ui.canvas, ui.bar, ui.patchWords, ui.credit);
+  return ui.figure;
+}
+
+/** The picture that is pointed at. app.pointed: called where another patch is under the pointer. */
+export function buildPicture(app) {
+  const { ui } = app;
+  buildFigure(app, ui, { tabIndex: 0, role: "application" });
+  app.pointed = () => {
     paintPicture(app);
     labelPicture(app);
-  };
-  const at = (event) => {
-    const { canvas } = ui;
-    const box = canvas.getBoundingClientRect();
-    const [x, y] = [
-      ((event.clientX - box.left) * canvas.width) / box.width,
-      ((event.clientY - box.top) * canvas.height) / box.height,
-    ];
-    const { frame, grid } = placeOn(canvas, app);
-    const cell = cellAt(frame, grid, x, y);
-    return cell ? cell[0] * grid.cols + cell[1] : -1;
   };
   const point = (cell) => {
     if (cell === app.cell) return;
     app.cell = cell;
-    repaint();
+    app.pointed();
   };
-  ui.canvas.addEventListener("pointermove", (event) => point(at(event)));
+  ui.canvas.addEventListener("pointermove", (event) => point(cellUnder(app, ui.canvas, event)));
   ui.canvas.addEventListener("pointerleave", () => point(-1));
   ui.canvas.addEventListener("click", (event) => {
-    app.cell = at(event);
+    app.cell = cellUnder(app, ui.canvas, event);
     pick(app, app.cell);
-    repaint();
+    app.pointed();
   });
-  ui.canvas.addEventListener("keydown", (event) => press(app, event, repaint));
+  ui.canvas.addEventListener("keydown", (event) => press(app, event));
   app.painters.push(paintPicture, labelPicture);
-  return make("figure", { className: "picture" }, ui.title, ui.canvas, ui.bar, ui.patchWords, ui.credit);
+  return ui.figure;
 }

@@ -8,7 +8,7 @@ export const LANGUAGES = { en: ENGLISH, zh: CHINESE };
 /** The words of a name, with values in place of {names}. */
 export function told(app, name, values = {}) {
   const text = LANGUAGES[app.state.language][name];
-  return text.replace(/\{(\w+)\}/g, (_, key) => values[key]);
+  return text.replace(/\{(\w+)\}/g, (_, key) => values[key]).replaceAll(" %", "\u00a0%"); // on one line
 }
 
 /** A class, in the language that was chosen where it names it. */

@@ -1,6 +1,7 @@
 // What runs beside the page: photographs are read here, and the model runs here, so that the page never halts.
 
-import { forward, fromBase64, gunzipped, opened } from "./engine.js";
+import { forward, opened } from "./engine.js";
+import { sizeOf } from "./headers.js";
 import { resizer } from "./pixels.js";
 
 const STRIP = 256; // rows of a photograph that are read at a time
@@ -8,16 +9,35 @@ const SHOWN = 1024; // px, the longer side of the photograph that the page draws
 const MOST_PIXELS = 50_000_000;
 const held = { model: null, photos: new Map() };
 
-/** A part of the page: text that stands in it, as base64, or the address of a file beside it. */
-async function bytesOf({ text, address }) {
-  if (text !== undefined) return fromBase64(text.trim());
+/** A part of the page as a stream of bytes: pieces that came with the message, or a file beside the page. */
+async function streamOf({ pieces, address }) {
+  if (pieces) {
+    const whole = new Blob(pieces);
+    for (const { buffer } of pieces) buffer.transfer?.(0); // freed now, and not when the browser is short of memory
+    return whole.stream();
+  }
   const answer = await fetch(address);
   if (!answer.ok) throw new Error(`${address}: ${answer.status}`);
-  return new Uint8Array(await answer.arrayBuffer());
+  return answer.body;
+}
+
+async function bytesIn(stream) {
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/** A large photograph as the page draws it. */
+function reduced(bitmap) {
+  const scale = SHOWN / Math.max(bitmap.width, bitmap.height);
+  const [width, height] = [bitmap.width, bitmap.height].map((one) => Math.max(1, Math.round(one * scale)));
+  const canvas = new OffscreenCanvas(width, height);
+  canvas.getContext("2d").drawImage(bitmap, 0, 0, width, height);
+  return canvas;
 }
 
 /** A photograph as pixels for the model, kept under its name, and as a picture for the page. */
 async function photograph({ name, blob, picture }, side) {
+  const [stated, high] = (blob && (await sizeOf(blob))) ?? [0, 0];
+  if (stated * high > MOST_PIXELS) return { kind: "large", width: stated, height: high };
   const bitmap = picture ?? (await createImageBitmap(blob));
   const { width, height } = bitmap;
   if (width * height > MOST_PIXELS) {
@@ -25,27 +45,30 @@ async function photograph({ name, blob, picture }, side) {
     return { kind: "large", width, height };
   }
   const resized = resizer(width, height, side);
-  const canvas = new OffscreenCanvas(width, Math.min(STRIP, height));
+  const small = Math.max(width, height) <= SHOWN; // drawn once, for the model and for the page
+  const strip = small ? height : Math.min(STRIP, height);
+  const canvas = new OffscreenCanvas(width, strip);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.fillStyle = "#fff";
-  for (let top = 0; top < height; top += STRIP) {
-    const rows = Math.min(STRIP, height - top);
+  for (let top = 0; top < height; top += strip) {
+    const rows = Math.min(strip, height - top);
     context.fillRect(0, 0, width, rows);
     context.drawImage(bitmap, 0, -top);
     resized.add(context.getImageData(0, 0, width, rows).data, top, rows);
   }
   held.photos.set(name, resized.done());
-  const scale = Math.min(1, SHOWN / Math.max(width, height));
-  const drawn = new OffscreenCanvas(Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
-  drawn.getContext("2d").drawImage(bitmap, 0, 0, drawn.width, drawn.height);
+  const shown = small ? canvas : reduced(bitmap);
   bitmap.close();
-  return { kind: "photo", name, width, height, picture: drawn.transferToImageBitmap() };
+  return { kind: "photo", name, width, height, picture: shown.transferToImageBitmap() };
 }
 
 async function answer(message) {
   if (message.kind === "open") {
-    const [code, weights] = await Promise.all([message.kernel, message.weights].map(bytesOf));
-    held.model = await opened(code, await gunzipped(weights), message.form);
+    const [code, weights] = await Promise.all([message.kernel, message.weights].map(streamOf));
+    const unzipped = weights.pipeThrough(new DecompressionStream("gzip"));
+    const [kernel, values] = await Promise.all([code, unzipped].map(bytesIn));
+    held.model = await opened(kernel, values, message.form);
+    values.buffer.transfer?.(0);
     return { kind: "ready" };
   }
   if (message.kind === "photo") return photograph(message, message.side);
@@ -55,6 +78,10 @@ async function answer(message) {
 }
 
 self.onmessage = async ({ data }) => {
+  if (data.kind === "back") {
+    held.model.spare.push(...data.buffers);
+    return;
+  }
   try {
     const reply = await answer(data);
     const { picture, run } = reply;
