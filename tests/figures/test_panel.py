@@ -101,13 +101,19 @@ def test_methods_options_are_in_the_caption_only_when_asked_for() -> None:
 
 
 def test_one_opacity_everywhere() -> None:
-    """What is seen in a notebook is what is written into a file, whichever function drew it."""
+    """What is seen in a notebook is what is written into a file, whichever function drew it.
+
+    The Lab's maps lie by their value, and are as strong only where they are highest: its files say so.
+    """
     drawn = {vislab.overlay, vislab.panel, vislab.Focus.overlay, page.Look}
     command = arguments.Parser()
     figure.figure_arguments(command)
     defaults = {inspect.signature(one).parameters["opacity"].default for one in drawn}
-    defaults |= {command.get_default("opacity"), traits.Settings().opacity}
+    defaults |= {command.get_default("opacity")}
     assert defaults == {overlay.OPACITY}
+    assert {inspect.signature(one).parameters["blend"].default for one in drawn} == {command.get_default("blend")}
+    own = traits.Settings()
+    assert (own.blend, own.opacity > overlay.OPACITY) == ("value", True)
 
 
 def test_only_what_differs_from_the_defaults_is_asked() -> None:

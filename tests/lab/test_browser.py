@@ -148,6 +148,7 @@ class Session:
     def drag(self, label: str, to: float) -> Callable[[], None]:
         """Take a slider's handle with the mouse to a share of its way; called, it lets go."""
         node = self.control(label)
+        node.scroll_into_view_if_needed()
         box = node.bounding_box()
         share = node.evaluate("e => (e.value - e.min) / (e.max - e.min)")
         at = lambda part: (box["x"] + 8 + (box["width"] - 16) * part, box["y"] + box["height"] / 2)  # noqa: E731
@@ -173,7 +174,7 @@ def run() -> Any:
 def test_pointing(lab: Session, run: Any) -> None:
     """Hover is exact and tells nobody; pins, arrows and Escape are settings."""
     shown = lab.pixels()
-    wanted = vislab.explain(vislab.samples()["church"])
+    wanted = vislab.explain(vislab.samples()["church"], method="cls")
     assert lab.values() == pytest.approx(wanted.values, rel=1e-3)
     lab.until("[...lab.layers.values()].some(held => held)")
 
@@ -195,8 +196,9 @@ def test_pointing(lab: Session, run: Any) -> None:
     lab.page.mouse.click(*lab.over(3, 4))
     lab.page.mouse.move(5, 5)
     lab.until("pane.shown.query === 'patch (3, 4)'")
-    rolled = vislab.explain(vislab.samples()["church"], query=(1024 / 14 * 4.5, 683 / 14 * 3.5))
-    assert lab.values() == pytest.approx(rolled.values, rel=1e-3)
+    at = (1024 / 14 * 4.5, 683 / 14 * 3.5)
+    pinned = vislab.explain(vislab.samples()["church"], method="attention", query=at)
+    assert lab.values() == pytest.approx(pinned.values, rel=1e-3)
 
     lab.page.locator(CANVAS).first.focus()
     lab.page.keyboard.press("ArrowDown")
@@ -214,7 +216,7 @@ def test_pointing(lab: Session, run: Any) -> None:
     lab.page.wait_for_timeout(200)
     assert np.array_equal(lab.pixels(), shown)
     assert lab.page.evaluate(WRITTEN) == 0
-    assert lab.text("section:nth-of-type(2) p").startswith("layer 11, patches' mean: entropy")
+    assert lab.text("section:nth-of-type(2) p.detail").startswith("layer 11, patches' mean: entropy")
     lab("lab.heard({ kind: 'plain', run: pane.shown.run, layer: 3, classes: {} })")
     lab.until("lab.ui.measures.textContent === '…'")
 
@@ -236,7 +238,7 @@ def test_sliders(lab: Session, run: Any) -> None:
     let_go()
     lab.until(f"pane.shown.settings.attention_scale === {factor} && second.shown")
     lab.ready()
-    wanted = vislab.explain(vislab.samples()["church"], attention_scale=factor).values
+    wanted = vislab.explain(vislab.samples()["church"], method="cls", attention_scale=factor).values
     assert lab.values() == pytest.approx(wanted, rel=1e-3)
     assert "preview" not in lab.text("figcaption")
     assert lab("second.shown.settings.attention_scale") == 1
@@ -293,7 +295,7 @@ def test_forwards(lab: Session, run: Any) -> None:
     lab.until("pane.shown.settings.attention_scale === 2")
     lab.ready()
     assert set(lab("lab.came.map(view => view.settings.attention_scale)")) == {2, 1}  # and × 1 beside it
-    wanted = vislab.explain(vislab.samples()["church"], attention_scale=2.0).values
+    wanted = vislab.explain(vislab.samples()["church"], method="cls", attention_scale=2.0).values
     assert lab.values() == pytest.approx(wanted, rel=1e-3)
     scale(0)
     lab.until("pane.shown.settings.attention_scale === 1")
@@ -302,26 +304,26 @@ def test_forwards(lab: Session, run: Any) -> None:
     lab.fold("All methods")
     lab.until("lab.ui.gallery.firstChild")
     lab("lab.ui.gallery.firstChild.focus()")
-    lab.until("!lab.ui.play.disabled && lab.ui.gallery.firstChild.textContent.endsWith('layer')")
+    lab.until("lab.store.state.removal?.gone && lab.ui.gallery.firstChild.textContent.endsWith('layer')")
     assert lab("document.activeElement === lab.ui.gallery.firstChild")
     lab.fold("All methods")  # what is still to be made is left off
     lab.ready()
     lab.fold("All methods")
-    lab.until("!lab.ui.play.disabled")
+    lab.until("lab.store.state.removal?.gone")
     labkit.execute(lab.page, "")  # after which all is sent that waited for the kernel
     sent = len(lab.sent)
-    whole = lab("lab.ui.without.toDataURL()")
+    whole = lab.pixels()
     score = vislab.patch_score(vislab.samples()["church"], target="church")
     kept, nothing = score(np.array([np.ones((14, 14)), np.zeros((14, 14))], bool))
-    assert lab("lab.ui.removed.firstChild.data") == f"0 of 196 patches gone: church {100 * kept:.0f} %"
-    lab.page.locator(".vislab-lab").get_by_role("button", name="play", exact=True).click()
-    lab.until("Number(lab.ui.step.value) === 28 && lab.ui.play.textContent === 'play'")
-    assert lab("lab.ui.removed.firstChild.data") == f"196 of 196 patches gone: church {100 * nothing:.0f} %"
-    assert lab("lab.ui.without.toDataURL()") != whole
-    lab.control("patches gone").focus()
+    lab.page.locator(".vislab-lab").get_by_role("button", name="▶ deletion", exact=True).click()
+    lab.until("Number(lab.ui.step.value) === 28 && !lab.store.state.playing")
+    assert lab.text(".removed") == f"196 of 196 patches gone: church {100 * nothing:.1f} %"
+    assert np.abs(lab.pixels().astype(int) - whole).max() > 60
+    lab.control("step").focus()
     lab.page.keyboard.press("Home")
-    lab.until("lab.ui.removed.firstChild.data.startsWith('0 of')")
-    assert lab("lab.ui.without.toDataURL()") == whole
+    lab.until("lab.ui.removed.textContent.startsWith('0 of')")
+    assert lab.text(".removed") == f"0 of 196 patches gone: church {100 * kept:.0f} %"
+    assert np.array_equal(lab.pixels(), whole)
     assert len(lab.sent) == sent
     lab.fold("All methods")
     lab.ready()
@@ -344,16 +346,18 @@ def test_detector(lab: Session) -> None:
     lab.control("each box by itself").check()
     lab.until("lab.ui.figures[0].title.textContent.endsWith('each box by itself')")
     lab.ready()
-    seen = vislab.focus(vislab.samples()["church"], confidence=lab("lab.port.get('confidence')"))
+    seen = vislab.focus(vislab.samples()["church"], confidence=lab("lab.port.get('confidence')"), method="cls")
     x0, y0, x1, y1 = (np.float64(seen.regions[0]) * before.shape[1] / 1024).round().astype(int)
-    shown = np.array(Image.fromarray(seen.overlay(boxes=False)).resize(before.shape[1::-1]), int)[y0:y1, x0:x1]
+    shown = np.array(
+        Image.fromarray(seen.overlay(boxes=False, blend="value", opacity=0.8)).resize(before.shape[1::-1]), int
+    )[y0:y1, x0:x1]
     apart = [np.abs(picture[y0:y1, x0:x1] - shown).mean() for picture in (lab.pixels(), before)]
     assert apart[0] < 0.7 * apart[1], apart
     crops = "1 crop" if len(seen.regions) == 1 else f"{len(seen.regions)} crops"
     words = [f"embedded and {crops}: {seen.staged.tokens} tokens", f"1024×672 px: {seen.whole.tokens:,} tokens, about"]
     assert all(one in lab.text(".caption") for one in words)
     lab.control("each box by itself").uncheck()
-    lab.until("lab.ui.figures[0].title.textContent.startsWith('rollout of CLS')")
+    lab.until("lab.ui.figures[0].title.textContent.startsWith('attention of CLS')")
     lab.ready()
     assert np.array_equal(lab.pixels(), before)
 
@@ -391,7 +395,7 @@ def test_choices(lab: Session) -> None:
     lab.control("image").select_option("rocket")
     lab.until(f"pane.shown && pane.shown.content !== '{before}'")
     lab.ready()
-    wanted = vislab.explain(vislab.samples()["rocket"]).values
+    wanted = vislab.explain(vislab.samples()["rocket"], method="cls").values
     assert lab.values() == pytest.approx(wanted, rel=1e-3)
     page.locator(".vislab-lab input[type=file]").set_input_files(vislab.samples()["coffee"])
     lab.until("String(lab.port.get('_source')) === '400,600' && pane.shown")
@@ -401,9 +405,9 @@ def test_choices(lab: Session) -> None:
     assert "bytes" in lab.text(".status")
     large = {"name": "large.jpg", "mimeType": "image/jpeg", "buffer": bytes(10**7 + 1)}
     page.locator(".vislab-lab input[type=file]").set_input_files(large)
-    lab.until("lab.ui.status.textContent.endsWith('vislab.Lab(\"large.jpg\")')")
+    lab.until("lab.ui.status.textContent.includes('save it as JPEG or PNG first')")
     lab.control("head").select_option("2")
-    lab.until("pane.shown.settings.method === 'cls'")
+    lab.until("pane.shown.settings.head === 2")
 
     lab.control("method").select_option("relevance")
     lab.until("pane.shown.settings.method === 'relevance'")
@@ -447,8 +451,9 @@ def test_choices(lab: Session) -> None:
     assert page.evaluate(cells) == before
 
     lab("(lab.port.set('model', './no-such-folder'), lab.port.save_changes(), true)")
-    page.locator(".vislab-lab .status[data-state=error]").wait_for()
-    assert "unknown model './no-such-folder'" in lab.text(".status")
+    lab.until("lab.ui.note.textContent.endsWith('It is embedded again.')")
+    assert "unknown model './no-such-folder'" in lab.text(".note")
+    lab.until("lab.ui.model.value === 'embedded'")
     assert lab("pane.shown.model.name") == "embedded"
 
     unnamed, small = page.evaluate(CONTROLS)
@@ -512,15 +517,20 @@ def test_it_stays_small_and_leaves_a_picture(lab: Session, server: Server) -> No
 
     page.wait_for_timeout(1500)
     outputs = labkit.code_cells(page)[0]["outputs"]
-    pictures = [output["data"]["image/jpeg"] for output in outputs if "image/jpeg" in output.get("data", {})]
-    assert len(pictures) == 1
-    assert page.locator(".jp-RenderedImage").is_hidden()
+    pictures = [output["data"] for output in outputs if "image/jpeg" in output.get("data", {})]
+    assert [len(picture["text/html"]) < 4e6 for picture in pictures] == [True]
+    assert page.locator(".vislab-held").is_hidden()
     page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
     page.wait_for_function("() => !jupyterapp.shell.currentWidget.context.model.dirty")
     page.evaluate("() => jupyterapp.serviceManager.sessions.shutdownAll()")
     page.reload()
-    page.locator(".jp-RenderedImage img").wait_for(timeout=240_000)
+    held = page.frame_locator(".vislab-held iframe")
+    held.locator("figure > canvas").first.wait_for(timeout=240_000)
     assert page.locator(".vislab-lab").count() == 0
+    assert page.locator(".vislab-held img").is_hidden()
+    assert not page.get_by_text("Error displaying widget").is_visible()
+    held.locator("figure > canvas").first.hover()
+    held.locator("figcaption", has_text="what patch").first.wait_for()
 
 
 @pytest.fixture
@@ -528,7 +538,7 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A page in whose lab patches were taken away, with few methods and in few steps."""
     monkeypatch.setattr("vislab.lab.trial.STEPS", 4)
     with labkit.only("cls", "rollout"):
-        lab = Lab("church", compare={"attention_scale": 0.5}, detector=None)
+        lab = Lab("church", method="rollout", compare={"attention_scale": 0.5}, detector=None)
         lab._asked(lab, {"kind": "methods", "open": True}, [])
         yield lab.wait(240).save(tmp_path / "page.html")
 
@@ -565,7 +575,7 @@ def test_the_page_lives_without_network_and_python(browser: Browser, exported: P
         assert np.abs(rows - exact).max() <= 0.02 * exact.max()
         page.mouse.move(1, 1)
         page.locator(".vislab-lab summary", has_text="All methods").click()
-        page.get_by_role("button", name="play").click()
+        page.get_by_role("button", name="▶ deletion").click()
         page.get_by_text("196 of 196 patches gone: church").wait_for()
         assert page.locator(".vislab-lab .gallery button", has_text="deletion").count() == 3
         for label, key in [
@@ -580,8 +590,9 @@ def test_the_page_lives_without_network_and_python(browser: Browser, exported: P
             page.keyboard.press(key)
             views.append(shown())
         assert all(not np.array_equal(a, b) for a, b in pairwise(views))
-        page.get_by_text("Taking patches away runs the model, which this page does not hold").wait_for()
-        assert page.get_by_role("button", name="play").is_disabled()
+        page.get_by_text("This page holds no film of this map.").wait_for()
+        assert page.get_by_role("button", name="▶ insertion").is_disabled()
+        assert page.get_by_role("button", name="by mouse").is_hidden()
         assert page.locator("header h1").inner_text().endswith("above a lawn · rollout: all layers")
         assert "Gary Todd" in page.locator("header p").inner_text()
         page.get_by_text("not measured of this layer").wait_for()

@@ -18,7 +18,7 @@ import pytest
 import vislab
 from vislab.core.costs import attention_flops, attention_memory
 from vislab.core.geometry import Frame, Grid
-from vislab.figures import colours, overlay
+from vislab.figures import blends, colours, overlay
 from vislab.lab import face
 from vislab.lab.runs import forward_flops
 
@@ -324,6 +324,48 @@ def test_js_smoothing(js: Any) -> None:
     rows, cols = (np.arange(n * 4) / 4 + 0.125 for n in values.shape)
     wanted = overlay.sample(values, rows, cols, smooth=True)
     assert np.allclose(np.reshape(js("lab.upsample(values, 3, 5, 4)", values=values), (12, 20)), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("span", [(0.0, 1.0), (-1.0, 1.0)])
+@pytest.mark.parametrize("blend", ["even", "value", "contour", "spotlight"])
+def test_js_blends_are_those_of_figures(js: Any, blend: str, span: tuple[float, float]) -> None:
+    """The same pixels lie over the photograph, as opaque."""
+    values = np.linspace(*span, 40 * 30, dtype=np.float32).reshape(30, 40)
+    table, opacity = colours.colour_table("viridis" if span[0] == 0 else "coolwarm"), 0.5
+    share = (values - span[0]) / (span[1] - span[0])
+    wanted = blends.layer(colours.colours(share, table), blends.strength(share, span), opacity, blend)
+    before = "const pixels = lab.coloured(values, span, table), strong = lab.strengths(values, span);"
+    given = {"values": values, "span": list(span), "table": table.ravel().tolist()}
+    found = js(f"Array.from(lab.blendPixels(pixels, strong, 40, '{blend}'))", before, **given)
+    [clear, composed] = js(f"lab.layingOf('{blend}', {opacity})")
+    over = np.float32(found).reshape(30, 40, 4)
+    assert composed == "source-over"
+    assert np.abs(over[..., 3] * clear - wanted[..., 3]).max() <= 2
+    seen = wanted[..., 3] > 4
+    assert seen.any()
+    assert np.abs(over[..., :3][seen] - wanted[..., :3][seen]).max() <= 2
+
+
+def test_js_multiplied_is_composed_by_the_canvas(js: Any) -> None:
+    assert js("lab.layingOf('multiply', 0.5)") == [0.5, "multiply"]
+    assert js("Object.keys(lab.BLENDS).sort()") == sorted(blends.BLENDS)
+
+
+def test_js_sight_keeps_what_is_zoomed_at(js: Any) -> None:
+    """Whole without zoom; the place stays; never beyond the photograph; a wide one uses the height that is there."""
+    source, room, at = [400, 1600], [800, 600], [1200, 100]
+    whole = js("lab.sightOf(room, source)", room=room, source=source)
+    assert (whole["wide"], whole["high"], whole["scale"], whole["x"], whole["y"]) == (800, 200, 0.5, 0, 0)
+    given = {"room": room, "source": source, "at": at}
+    centre = "lab.centreKeeping(lab.sightOf(room, source), source, at, 4)"
+    near = js(f"lab.sightOf(room, source, 4, {centre})", **given)
+    assert (near["wide"], near["high"], near["scale"]) == (800, 600, 2)
+    before, after = (((at[0] - one["x"]) * one["scale"], (at[1] - one["y"]) * one["scale"]) for one in (whole, near))
+    assert after == pytest.approx(before)
+    corner = js("lab.sightOf(room, source, 4, [0, 9999])", **given)
+    assert (corner["x"], corner["y"]) == (0, 400 - 600 / 2)
+    box = {"left": 10, "top": 20, "width": 800, "height": 600}
+    assert js("lab.sourceAt(sight, box, 10, 20)", sight=near, box=box) == pytest.approx([near["x"], near["y"]])
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,3 +119,20 @@ def test_the_call_is_python_that_makes_the_same(kept: Kept) -> None:
     code = protocol.call_of(heat(kept, attention_scale=0.5))
     assert "attention_scale=0.5" in code
     assert eval(code, namespace).settings["attention_scale"] == 0.5
+
+
+@pytest.mark.slow
+def test_a_notebook_that_a_program_runs_keeps_the_finished_map(tmp_path: Path) -> None:
+    """nbconvert, papermill and Voila end the kernel with the last cell: by then the map is there."""
+    import nbclient
+    import nbformat
+
+    code = 'import vislab\nlab = vislab.Lab("church", detector=None)\nlab'
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbclient.NotebookClient(book, timeout=240, resources={"metadata": {"path": tmp_path}}).execute()
+    [last] = [one["data"] for one in book.cells[0].outputs if "image/jpeg" in one.get("data", {})]
+    picture = vislab.load_image(base64.b64decode(last["image/jpeg"])).astype(int)
+    shown = vislab.explain(vislab.samples()["church"], method="cls")
+    assert np.abs(picture - vislab.overlay(shown, blend="value", opacity=0.8)).mean() < 4
+    assert np.abs(picture - vislab.load_image(vislab.samples()["church"])).mean() > 4
+    assert "vislab-held" in last["text/html"]

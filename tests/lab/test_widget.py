@@ -21,6 +21,7 @@ import vislab
 from vislab.core.geometry import Frame
 from vislab.detectors.detections import Detections
 from vislab.figures import colours
+from vislab.lab import export_page
 from vislab.lab.runs import Runs
 from vislab.lab.traits import FAINTEST, SETTINGS
 from vislab.lab.widget import Lab
@@ -36,6 +37,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     fresh.rate(cache.model_of("embedded"), np.zeros((32, 32, 3), np.uint8))
     fresh.forwards = 0
     monkeypatch.setattr("vislab.lab.runs.RUNS", fresh)
+    monkeypatch.setattr("vislab.lab.stage.SOON", 60.0)  # however much else the machine has to do, rollout is not slow
     return fresh
 
 
@@ -67,7 +69,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], list[byt
 
 @pytest.fixture
 def lab(told: list) -> Iterator[Lab]:
-    made = Lab("church").wait(60)
+    made = Lab("church", method="rollout").wait(60)
     yield made
     with suppress(Exception):  # of what a test left wanted; the next test shall not meet it
         made.wait(60)
@@ -216,7 +218,7 @@ def test_errors_stand_in_the_status_line_and_the_last_view_stays(lab: Lab, told:
     with pytest.raises(OSError, match="cannot load 'no/such-model'"):
         lab.wait(60)
     assert told[-1][0]["state"] == "error"
-    assert "vislab.load('embedded')" in told[-1][0]["words"]
+    assert told[-1][0]["words"].endswith("or take the embedded one, which needs neither.")  # and no Python
     assert lab.heatmap is good
     lab.model = "embedded"
     assert lab.wait(60).heatmap is not None
@@ -555,6 +557,68 @@ def test_an_export_does_not_wait_for_all_of_them(
     assert len(removals(told)) == 1
 
 
+def test_a_film_of_the_shown_map_is_made_alone(lab: Lab, told: list, few: list[int]) -> None:
+    ask(lab, "film", open=True)
+    [(content, _)] = removals(told)
+    assert "method" not in kinds(told)
+    assert content["deletion"][0] == content["insertion"][-1]
+    assert content["deletion"][-1] == content["insertion"][0]
+    lab.layer = "mean"
+    lab.wait(60)
+    assert len(removals(told)) == 2
+    ask(lab, "film", open=False)
+    lab.layer = -1
+    lab.wait(60)
+    assert len(removals(told)) == 2
+
+
+def test_without_some_patches_the_class_is_what_the_model_says(lab: Lab, told: list) -> None:
+    lab.state = {"method": "grad_cam", "target": "golf ball", "attention_scale": 0.5}
+    lab.wait(60)
+    kept = lab._stage.panes[0].kept
+    ask(lab, "take", run=kept.number, gone=[3, 100])
+    [(content, [filled])] = [one for one in told if one[0]["kind"] == "without"]
+    assert (content["run"], content["gone"], content["target"]) == (kept.number, [3, 100], "golf ball")
+    masks = np.ones((2, 196), bool)
+    masks[1, [3, 100]] = False
+    with kept.model.lock, kept.model.captured(0.5):
+        wanted = vislab.patch_score(vislab.samples()["church"], target="golf ball")(masks.reshape(2, 14, 14))
+    assert [content["before"], content["now"]] == pytest.approx(wanted, rel=1e-4)
+    assert vislab.load_image(filled).shape == (224, 224, 3)
+    told.clear()
+    lab.patch_size = 32  # another run, of which other patches were meant
+    lab.wait(60)
+    assert "without" not in kinds(told)
+
+
+def test_a_model_that_the_page_chose_in_vain_gives_way(lab: Lab, told: list) -> None:
+    """Whoever sets it in Python is told by an error, and keeps what they set."""
+    lab.set_state({"model": "./nowhere"})
+    lab.wait(60)
+    assert lab.model == "embedded"
+    [words] = [content["words"] for content, _ in told if content["kind"] == "note"]
+    assert words.startswith("unknown model './nowhere'")
+    assert words.endswith("It is embedded again.")
+    assert told[-1][0]["state"] == "ready"
+    lab.model = "./nowhere-else"
+    with pytest.raises(ValueError, match="unknown model"):
+        lab.wait(60)
+    assert lab.model == "./nowhere-else"
+
+
+def test_the_last_view_is_a_page_that_answers(lab: Lab) -> None:
+    """It holds all layers of a small model, and of a large one those that fit, the shown one first."""
+    lab.layer = 3
+    still = lab.wait(60)._still()["text/html"]
+    assert "jp-OutputArea-child:has(+ .jp-OutputArea-child .vislab-held)" in still
+    assert len(still) < 3e6
+    kept = lab._stage.panes[0].kept
+    every = export_page.small_layers([(kept, 3)])
+    assert [content["layer"] for content, _ in every] == [3, 11, 10, 9, 8, 7, 6, 5, 4, 2, 1, 0]
+    one = sum(map(len, every[0][1]))
+    assert [content["layer"] for content, _ in export_page.small_layers([(kept, 3)], 2.5 * one)] == [3, 11]
+
+
 def test_without_classes_there_is_nothing_to_lose(told: list, few: list[int]) -> None:
     from transformers import ViTConfig, ViTModel
 
@@ -601,7 +665,8 @@ def test_upload_is_the_new_photograph(lab: Lab, told: list) -> None:
     ask(lab, "upload", [vislab.samples()["moose"].read_bytes()])
     assert lab.heatmap.frame.source == (683, 1024)
     lab.state = lab.state
-    assert lab.image.shape == (683, 1024, 3)
+    assert lab.image == "your photograph"  # as long as this lab lives
+    assert lab.state["image"] == ""
     told.clear()
     ask(lab, "upload", [b"no picture at all"])
     assert told[0][0]["state"] == "error"
@@ -687,5 +752,5 @@ def test_the_still_picture_is_what_is_shown(lab: Lab) -> None:
         lab.set_trait(name, value)
         assert lab._timer is not timer  # it is made anew
     picture = vislab.load_image(base64.b64decode(lab._still()["image/jpeg"]))
-    shown = vislab.overlay(lab.heatmap, detections=lab.detections, **look)
+    shown = vislab.overlay(lab.heatmap, detections=lab.detections, blend="value", **look)
     assert np.abs(picture.astype(int) - shown).mean() < 4

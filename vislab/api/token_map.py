@@ -21,9 +21,9 @@ def token_map(image: Any, *, model: str | Path | Model | nn.Module = "embedded",
     image, model: as of `explain`. forward: settings of the forward, as of `explain`: keep, merge, fovea, patch_size, ….
     Raises ValueError for what the model or the image does not allow.
 
-        regions = vislab.token_map("photo.jpg", merge=16)
-        print(regions)
-        Image.fromarray(regions.overlay(layer=6)).save("merged.png")
+        tokens = vislab.token_map("photo.jpg", merge=16)
+        print(tokens)
+        picture = tokens.overlay(layer=6)  # (H, W, 3) uint8
     """
     ready, picture = model_of(model), load_image(image)
     run = ready.run(picture, **forward)

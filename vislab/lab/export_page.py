@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ from typing import Any
 from ..core.credits import credit_of
 from ..methods.registry import METHODS
 from ..models.outline import Outline
-from . import face
-from .protocol import Message, layer
+from . import face, protocol
+from .protocol import Message
 from .runs import Kept
+from .stage import Stage, asked_of
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -41,7 +44,7 @@ header p {{ font: 14px/1.4 system-ui, sans-serif; margin: 0 0 12px; }}
 </style>
 </head>
 <body>
-<header><h1>{title}</h1><p>{words}</p></header>
+<header>{heading}<p>{words}</p></header>
 <main></main>
 <script type="application/json" id="held">{held}</script>
 <script type="application/json" id="module">{module}</script>
@@ -58,14 +61,77 @@ document.documentElement.dataset.ready = "yes";
 </body>
 </html>
 """
+BRIEF = 2e6  # bytes of layers in a page that stays in a notebook
+BRIEFLY = (
+    "The lab's last view, which still answers: point at a patch, choose a layer, a head or a scale. Run the cell for "
+    "all the rest."
+)
+FRAME = """<style>
+.jp-OutputArea-child:has(+ .jp-OutputArea-child .vislab-held):not(:has(.vislab-lab)) {{ display: none; }}
+.vislab-held:has(iframe) img {{ display: none; }}
+.vislab-held iframe {{ width: 100%; height: 860px; border: 0; }}
+</style>
+<div class="vislab-held"><img alt="the lab's last view" src="data:image/jpeg;base64,{still}">
+<iframe title="the lab's last view" loading="lazy" sandbox="allow-scripts" srcdoc="{page}"></iframe></div>"""
 
 
-def small_layers(panes: Sequence[tuple[Kept, Any]]) -> list[Message]:
-    """What a page holds: every layer of the first picture's run, and of another's the one that it shows."""
-    first, *others = panes
-    indices = [(first[0], index) for index in range(first[0].model.layers)]
-    indices += [(kept, layer % kept.model.layers) for kept, layer in others if kept is not first[0] and layer != "mean"]
-    return [layer(kept, index, small=True) for kept, index in indices]
+def held_page(stage: Stage, state: Mapping[str, Any], detector: Any, image: object, *, brief: bool = False) -> str:
+    """What a stage shows, as a page. state: the settings and the photograph, as the face has them.
+
+    brief: without the atlas, and with no more layers than BRIEF bytes, the shown one first.
+    """
+    assert stage.plain is not None
+    panes = [shown for shown in stage.panes if shown is not None]
+    first = panes[0]
+    told = [
+        protocol.about(),
+        *(stage.view(pane, shown) for pane, shown in enumerate(panes)),
+        protocol.plain(first.kept, stage.plain, first.settings, stage.rate),
+        protocol.boxes(first.digest, stage.finding.detections if stage.finding else None),
+        *([] if brief or not first.kept.model.attends else [protocol.atlas(first.kept)]),
+        stage.closely(first, detector),
+    ]
+    if stage.worth.get("of") == asked_of(first):
+        told += [message for method, message in [*stage.worth.items()] if method != "of"]
+    layers = small_layers([(shown.kept, shown.settings["layer"]) for shown in panes], BRIEF if brief else math.inf)
+    title, words = page_words(first.kept.model, first.heat.method, image)
+    if brief:
+        title, words = "", BRIEFLY
+    return page(title, state, told, layers, words)
+
+
+def frame(text: str, still: str) -> str:
+    """A page as an output of a notebook that is opened again; still: a JPEG in base64, for where no page may be shown.
+
+    What stands before it, a widget without its kernel, is hidden.
+    """
+    return FRAME.format(page=html.escape(text, quote=True), still=still)
+
+
+def nobody_looks() -> bool:
+    """Whether a program runs the cell, such as nbconvert, which keeps what is there at its end and asks for no more."""
+    from IPython import get_ipython
+
+    kernel = getattr(get_ipython(), "kernel", None)
+    return kernel is not None and not getattr(kernel, "_allow_stdin", True)
+
+
+def small_layers(panes: Sequence[tuple[Kept, Any]], most: float = math.inf) -> list[Message]:
+    """What a page holds: every layer of the first picture's run, and of another's the one that it shows.
+
+    most: bytes, of which the layers that are shown come first.
+    """
+    indices = [(kept, layer % kept.model.layers) for kept, layer in panes if layer != "mean" and kept.model.layers]
+    first = panes[0][0]
+    indices += [(first, index) for index in reversed(range(first.model.layers)) if (first, index) not in indices]
+    held: list[Message] = []
+    for kept, index in dict.fromkeys(indices):
+        content, buffers = kept.once(("small", index), functools.partial(protocol.layer, kept, index, small=True))
+        most -= sum(map(len, buffers))
+        if most < 0:
+            break
+        held.append((content, buffers))
+    return held
 
 
 def page_words(model: Outline, method: str, image: object) -> tuple[str, str]:
@@ -86,7 +152,8 @@ def page(
     """
     held = {"state": dict(state), "messages": messages, "layers": layers}
     return PAGE.format(
-        title=html.escape(title),
+        title=html.escape(title or "vislab"),
+        heading=title and f"<h1>{html.escape(title)}</h1>",
         words=html.escape(words),
         css=face.style(),
         held=_json(held),

@@ -14,6 +14,7 @@ STATIC = Path(__file__).parent / "static"
 ORDER = (
     "numbers",  # attention from queries and keys
     "colours",  # values as pixels
+    "blends",  # how a map lies on its photograph
     "places",  # pixels, patches, tokens, and what those cost
     "words",  # numbers and names, written
     "store",  # all that changes in a view
@@ -21,12 +22,19 @@ ORDER = (
     "choices",  # what menus list, and where sliders stop
     "operands",  # queries and keys, fetched and kept
     "reading",  # what a pane shows, in values and words
+    "sight",  # which part of the photograph is seen
+    "definitions",  # each control and number in one sentence
     "elements",  # made and filled
+    "help",  # those, where they are shown
+    "present",  # the picture takes the window
     "ink",  # lines and shades on a canvas
+    "gone",  # which patches are gone
     "picture",  # the pictures and their colour bars
     "build",  # the elements of a view
     "controls",  # menus and sliders, bound to settings
+    "history",  # undo and redo
     "pointing",  # hover and pins
+    "zooming",  # closer to the photograph
     "keyboard",  # arrow keys, Escape
     "atlas",  # all heads
     "methods",  # all methods

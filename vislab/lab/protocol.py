@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,13 @@ from ..methods.heads import survey
 from ..methods.layers import encoder
 from ..methods.registry import METHODS
 from ..methods.request import Request
+from ..models.held import is_held
 from ..models.known import KNOWN, TWINS
 from ..models.model import Model
 from . import heads
 from .runs import Kept, forward_flops
-from .traits import COLORMAPS
-from .trial import Trial
+from .traits import COLORMAPS, SLIDERS, Settings
+from .trial import Trial, Without
 
 if TYPE_CHECKING:
     from ..api.focus import Focus
@@ -47,9 +48,14 @@ def jpeg(image: np.ndarray) -> bytes:
 def about() -> Message:
     """What there is to choose from, and the colours."""
     tables = b"".join(colour_table(name).tobytes() for name in COLORMAPS)
-    methods = {name: {"label": method.label, "asks": sorted(method.asks)} for name, method in METHODS.items()}
-    lists = {"samples": list(samples()), "models": TWINS | KNOWN, "methods": methods}
-    return {"kind": "about", **lists, "colormaps": COLORMAPS}, [tables]
+    methods = {
+        name: {"label": method.label, "asks": sorted(method.asks), "single_head": method.single_head}
+        for name, method in METHODS.items()
+    }
+    usual = {name: trait.default() for name, trait in Settings.class_traits().items() if name in SLIDERS}
+    models = TWINS | KNOWN
+    lists = {"samples": list(samples()), "models": models, "held": [*filter(is_held, models)], "methods": methods}
+    return {"kind": "about", **lists, "colormaps": COLORMAPS, "usual": usual}, [tables]
 
 
 def view(pane: int, kept: Kept, heat: Heatmap, settings: Mapping[str, Any]) -> Message:
@@ -145,9 +151,18 @@ def removal(kept: Kept, settings: Mapping[str, Any], trial: Trial | str) -> Mess
     if isinstance(trial, str):
         return content | {"refused": trial}, []
     curves = trial.curves
-    content |= {"target": trial.target, "share": curves.share.tolist(), "deletion": curves.deletion.tolist()}
+    content |= {"target": trial.target, "share": curves.share.tolist()}
+    content |= {"deletion": curves.deletion.tolist(), "insertion": curves.insertion.tolist()}
     content |= {"areas": [curves.deletion_area, curves.insertion_area]}
     return content, [trial.gone.astype("<u2").tobytes(), jpeg(trial.filled)]
+
+
+def without(kept: Kept, gone: Sequence[int], found: Without | str) -> Message:
+    """What becomes of the class without those patches; or why it is not known."""
+    content: dict[str, Any] = {"kind": "without", "run": kept.number, "gone": list(gone)}
+    if isinstance(found, str):
+        return content | {"refused": found}, []
+    return content | {"target": found.target, "before": found.before, "now": found.now}, [jpeg(found.filled)]
 
 
 def boxes(digest: str, detections: Detections | None) -> Message:

@@ -20,7 +20,8 @@ from . import protocol, runs
 from .protocol import Message
 from .runs import Kept
 from .traits import FAINTEST, FORWARD, READING, named
-from .trial import Trial, trial
+from .trial import Trial, Without, trial, without
+from .wording import plainly
 from .worker import Superseded, Unless
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class Stage:
     send: tells the page. newer: the settings that are wanted beyond those at work, or None. panes: what is shown, the
     second where two pictures are compared. plain: the run of the unmodified model. rate: operations a second. finding:
     what the detector found. closer: each box by itself, where that is shown. unfolded: whether the page shows every
-    method's map. worth: what it was told of those, by method, and "of" which run and question.
+    method's map. worth: what it was told of those, by method, and "of" which run and question. filming: whether the
+    page shows how patches of the map go. taken: the run whose patches were taken away by hand, and which, or None.
     """
 
     def __init__(self, send: Callable[..., None], newer: Callable[[], Mapping[str, Any] | None]) -> None:
@@ -75,6 +77,8 @@ class Stage:
         self.closer: Focus | None = None
         self.unfolded = False
         self.worth: dict[Any, Any] = {}
+        self.filming = False
+        self.taken: tuple[int, list[int]] | None = None
 
     def show(self, wanted: dict[str, Any]) -> float | None:
         """Show these settings -> how long the forward took, seconds; None where the run was remembered.
@@ -96,8 +100,11 @@ class Stage:
         self.send(*protocol.plain(kept, self.plain, wanted, self.rate))
         self._detect(wanted)
         self._look_closer(wanted, shown)
-        if self.unfolded:
-            self._every_method(wanted, shown)
+        self._take_away(wanted, shown)
+        if self.unfolded or self.filming:
+            refused = self._removal(wanted, shown)
+            if self.unfolded:
+                self._every_method(wanted, shown, refused)
         if self.finding is not None and self.finding.failed is not None:
             raise NoBoxes(f"The map is ready, but no boxes: {self.finding.failed}")
         return kept.seconds if is_new else None
@@ -195,42 +202,59 @@ class Stage:
         """Each box by itself, as the page is told it."""
         return protocol.closer(shown.kept, shown.settings, self.closer, named(detector), self.rate)
 
-    def _every_method(self, wanted: Mapping[str, Any], shown: Shown) -> None:
-        """What becomes of the class under the shown map; each method's map; and what becomes of it under those."""
-        kept = shown.kept
+    def _take_away(self, wanted: Mapping[str, Any], shown: Shown) -> None:
+        """What becomes of the class without the patches that were taken away by hand."""
+        if self.taken is None or self.taken[0] != shown.kept.number:
+            return
+        gone = self.taken[1]
+        try:
+            with Unless(self._is_overtaken):
+                found: Without | str = without(shown.kept, wanted["pixels"], gone, wanted["target"])
+        except (ValueError, RuntimeError, MemoryError) as error:
+            found = plainly(str(error))
+        self.send(*protocol.without(shown.kept, gone, found))
+
+    def _removal(self, wanted: Mapping[str, Any], shown: Shown) -> str | None:
+        """What becomes of the class while patches go in the order of the shown map -> why that is not known, if so."""
         if self.worth.get("of") != (of := asked_of(shown)):
             self.worth = {"of": of}
-
-        def tell(message: Message) -> None:
-            self.worth[message[0].get("method")] = message
-            self.send(*message)
-
-        def tried(what: str, heat: Heatmap) -> Trial:
-            progress = self._progress(f"{what}, forwards without patches")
-            with Unless(self._is_overtaken):
-                return trial(kept, wanted["pixels"], heat, wanted["target"], progress=progress)
-
         refused = None
         try:
-            tell(protocol.removal(kept, shown.settings, tried("the shown map", shown.heat)))
+            made: Trial | str = self._tried(wanted, shown.kept, "the shown map", shown.heat)
         except (ValueError, RuntimeError, MemoryError) as error:
-            refused = str(error)
-            tell(protocol.removal(kept, shown.settings, refused))
+            made = refused = plainly(str(error))
+        self._tell(protocol.removal(shown.kept, shown.settings, made))
+        return refused
+
+    def _tell(self, message: Message) -> None:
+        self.worth[message[0].get("method")] = message
+        self.send(*message)
+
+    def _tried(self, wanted: Mapping[str, Any], kept: Kept, what: str, heat: Heatmap) -> Trial:
+        progress = self._progress(f"{what}, forwards without patches")
+        with Unless(self._is_overtaken):
+            return trial(kept, wanted["pixels"], heat, wanted["target"], progress=progress)
+
+    def _every_method(self, wanted: Mapping[str, Any], shown: Shown, refused: str | None) -> None:
+        """Each method's map, and what becomes of the class under those, unless that cannot be known."""
+        kept = shown.kept
         heats: dict[str, Heatmap] = {}
         of_tokens = {entry.with_query for entry in METHODS.values()}  # each shown as what it stands in for
         possible = [name for name, entry in METHODS.items() if kept.model.attends or not entry.attends]
         for method in (name for name in possible if name not in of_tokens):
             try:
                 heats[method] = self._read({**wanted, **LAST, "method": method}, kept).heat
-                tell(protocol.of_method(method, shown.settings, kept, heats[method]))
+                self._tell(protocol.of_method(method, shown.settings, kept, heats[method]))
             except (ValueError, RuntimeError, MemoryError) as error:
-                tell(protocol.of_method(method, shown.settings, kept, str(error)))
+                self._tell(protocol.of_method(method, shown.settings, kept, plainly(str(error))))
         if refused is None:
             for method, heat in (heats | {RANDOM: _at_random(shown)}).items():
-                tell(protocol.of_method(method, shown.settings, kept, heat, tried(_label(method), heat)))
+                tried = self._tried(wanted, kept, _label(method), heat)
+                self._tell(protocol.of_method(method, shown.settings, kept, heat, tried))
 
     def say(self, state: str, words: object) -> None:
-        """Tell the page's status line."""
+        """Tell the page's status line, errors in its own words."""
+        words = plainly(str(words)) if state == "error" else words
         self.send({"kind": "status", "state": state, "words": str(words)})
 
     def view(self, pane: int, shown: Shown) -> Message:

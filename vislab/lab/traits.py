@@ -15,18 +15,22 @@ from ..core import fingerprints
 from ..core.checks import meant, one_of, real, shown
 from ..core.images import load_image, samples
 from ..detectors.detector import Detector
+from ..figures.blends import BLENDS
 from ..methods import registry
 from ..models.cache import model_of
 from ..models.model import Model
 
 COLORMAPS = ("viridis", "magma", "inferno", "plasma", "cividis", "turbo", "gray", "coolwarm")
 NORMALISE = ("map", "shared", "absolute")
+OPACITY = 0.8  # where a map is strongest, for it lies by its value
 SCALES = (0.1, 4.0)
 FAINTEST = 0.05  # the lowest confidence of a detection that is shown; boxes are found once, down to it
 FORWARD = ("model", "patch_size", "image_size", "attention_scale")  # what a forward depends on, beside the image
 READING = ("method", "layer", "head", "query", "target")  # what is read from the same forward
 COMPARABLE = (*FORWARD, "method", "layer", "head", "target")
-DISPLAY = ("opacity", "colormap", "smooth", "normalise", "threshold", "grid", "incoming", "confidence")
+LOOK = ("opacity", "blend", "colormap", "smooth", "normalise", "threshold")  # of a heatmap, in files too
+DISPLAY = (*LOOK, "grid", "incoming", "confidence")
+SLIDERS = ("patch_size", "image_size", "attention_scale", "layer", "opacity", "threshold", "confidence")
 SETTINGS = ("image", *FORWARD, *READING, "compare", "before", "detector", "two_stage", *DISPLAY)
 NAMED = ("image", "model", "detector")  # what may be an object without a name, which then stays in Python
 
@@ -77,7 +81,7 @@ class Settings(traitlets.HasTraits):
     patch_size = _trait(traitlets.Any(None, allow_none=True))
     image_size = _trait(traitlets.Any(None, allow_none=True))
     attention_scale = _trait(_Number(1.0))
-    method = _trait(_Choice(list(registry.METHODS), "rollout"))
+    method = _trait(_Choice(list(registry.METHODS), "cls"))
     layer = _trait(traitlets.Any(-1))
     head = _trait(traitlets.Any("mean"))
     query = _trait(traitlets.Any("cls"))
@@ -86,7 +90,8 @@ class Settings(traitlets.HasTraits):
     before = _trait(traitlets.Bool(True))
     detector = _trait(traitlets.Any("embedded", allow_none=True), to_json=named)
     two_stage = _trait(traitlets.Bool(False))
-    opacity = _trait(_Number(0.6, min=0, max=1))
+    opacity = _trait(_Number(OPACITY, min=0, max=1))
+    blend = _trait(_Choice(BLENDS, "value"))
     colormap = _trait(_Choice(COLORMAPS, "viridis"))
     smooth = _trait(traitlets.Bool(False))
     normalise = _trait(_Choice(NORMALISE, "map"))
@@ -99,6 +104,7 @@ class Settings(traitlets.HasTraits):
     _digest = ""
     _pinned = ""  # the digest of the image in which the query was given
     _ready: Model | None = None  # the model, once it is loaded
+    _uploaded: Mapping[str, np.ndarray] = {}  # the user's own pictures, by the names of their files
 
     @property
     def state(self) -> dict[str, Any]:
@@ -106,7 +112,8 @@ class Settings(traitlets.HasTraits):
 
         A photograph, model or detector that has no name is "" in it, which changes nothing: pass it again.
         """
-        return {name: named(value) if name in NAMED else value for name, value in self._settings()}
+        plain = {name: named(value) if name in NAMED else value for name, value in self._settings()}
+        return plain | ({"image": ""} if plain["image"] in self._uploaded else {})
 
     @state.setter
     def state(self, values: Mapping[str, Any]) -> None:
@@ -140,11 +147,15 @@ class Settings(traitlets.HasTraits):
     def _image_is_there(self, proposal: Any) -> Any:
         value = proposal["value"]
         with _in_words():
-            pixels = load_image(samples().get(value, value) if isinstance(value, str) else value)
+            pixels = load_image(self._named_image(value) if isinstance(value, str) else value)
         before, self._pixels, self._digest = self._digest, pixels, fingerprints.of_image(pixels)
         if self._digest != before and isinstance(value, str | Path) and value == self.image:
             self._notify_trait("image", value, value)  # the file was rewritten: traitlets sees the same path
         return value
+
+    def _named_image(self, name: str) -> Any:
+        """What a name stands for: a picture that was uploaded, a sample, or a file."""
+        return self._uploaded[name] if name in self._uploaded else samples().get(name, name)
 
     @traitlets.observe("image")
     def _pin_stays_in_its_image(self, _: Any) -> None:
@@ -243,10 +254,17 @@ class Settings(traitlets.HasTraits):
         alien = {name: usual for name, usual in (("layer", -1), ("head", "mean")) if not self._takes(name, usual)}
         if not alien:
             return
+        before = registry.METHODS[self.method].label
         if change["name"] == "method":
             self.state = alien
+            self._gave_way(f"{before} has no single {' or '.join(alien)} to choose: what was chosen is let go.")
         else:
             self.method = "cls"
+            after = registry.METHODS["cls"].label
+            self._gave_way(f"{before} has no such {change['name']} to choose: the method is now {after}.")
+
+    def _gave_way(self, words: str) -> None:
+        """Told where one setting made another give way."""
 
     def _takes(self, name: str, usual: Any) -> bool:
         entry, value = registry.METHODS[self.method], getattr(self, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -46,13 +46,7 @@ def trial(
     this run before is given again. Raises ValueError for a model without a classifier.
     """
     model, run = kept.model, kept.run
-    labels = removing.classes_of(model).labels
-    if target is None:
-        assert run.logits is not None  # of a model that has classes
-        target = int(run.logits.argmax())
-    index = model.class_index(target)
-    name = labels[index]
-
+    index, name = _class_of(kept, target)
     steps = min(STEPS, run.grid.patches)
     gone = np.zeros((run.grid.rows, run.grid.cols), int)
     score = patch_score(image, model=model, target=index, **kept.sizes)
@@ -66,18 +60,64 @@ def trial(
                 parts.append(score(part))
         return np.concatenate(parts)
 
-    def filled() -> np.ndarray:
-        pixels, _ = model.preprocessing(image, model.input_size(kept.sizes.get("image_size")))
-        mean, std = (np.array(v)[:, None, None] for v in (model.preprocessing.mean, model.preprocessing.std))
-        shown = removing.filled(pixels[0], "blur").numpy() * std + mean
-        return (shown.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
-
     def make() -> Trial:
         values = on_patches(heat, run.grid, model.input_size(kept.sizes.get("image_size")))
         curves = removal(values, score=scores, steps=steps, seed=rng(0, "ties", 0))
-        return Trial(name, curves, gone, kept.once("filled", filled))
+        return Trial(name, curves, gone, _filled(kept, image))
 
     return kept.once(("trial", index, heat.values.tobytes()), make)
+
+
+@dataclass(frozen=True, eq=False)
+class Without:
+    """The probability of a class, in words, with all patches and without some. filled: as a Trial has it."""
+
+    target: str
+    before: float
+    now: float
+    filled: np.ndarray
+
+
+def without(kept: Kept, image: np.ndarray, gone: Sequence[int], target: str | int | None = None) -> Without:
+    """Take patches, counted row by row, away from the image of a run, under its settings.
+
+    target: as of `trial`. Raises ValueError for a model without a classifier.
+    """
+    index, name = _class_of(kept, target)
+
+    def make() -> tuple[float, float]:
+        masks = np.ones((2, kept.run.grid.patches), bool)
+        masks[1, list(gone)] = False
+        score = patch_score(image, model=kept.model, target=index, **kept.sizes)
+        with _scaled(kept):
+            before, now = score(masks.reshape(2, kept.run.grid.rows, kept.run.grid.cols))
+        return float(before), float(now)
+
+    before, now = kept.once(("without", index, tuple(gone)), make)
+    return Without(name, before, now, _filled(kept, image))
+
+
+def _class_of(kept: Kept, target: str | int | None) -> tuple[int, str]:
+    """The index and name of the class that is watched."""
+    labels = removing.classes_of(kept.model).labels
+    if target is None:
+        assert kept.run.logits is not None  # of a model that has classes
+        target = int(kept.run.logits.argmax())
+    index = kept.model.class_index(target)
+    return index, labels[index]
+
+
+def _filled(kept: Kept, image: np.ndarray) -> np.ndarray:
+    """The model's input as it is where patches are gone -> (h, w, 3) uint8"""
+
+    def make() -> np.ndarray:
+        preprocessing = kept.model.preprocessing
+        pixels, _ = preprocessing(image, kept.model.input_size(kept.sizes.get("image_size")))
+        mean, std = (np.array(v)[:, None, None] for v in (preprocessing.mean, preprocessing.std))
+        shown = removing.filled(pixels[0], "blur").numpy() * std + mean
+        return (shown.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
+
+    return kept.once("filled", make)
 
 
 @contextmanager

@@ -7,10 +7,12 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
+import numpy as np
 import traitlets
 
 from ..core.checks import shown
@@ -23,16 +25,18 @@ from ..methods.registry import METHODS
 from ..models import hub
 from ..models.cache import model_of
 from . import face, protocol, runs
-from .export_page import page, page_words, small_layers
+from .export_page import frame, held_page, nobody_looks
 from .runs import Kept
-from .stage import NoBoxes, Stage, asked_of
-from .traits import DISPLAY, FAINTEST, FORWARD, READING, Settings
+from .stage import NoBoxes, Stage
+from .traits import DISPLAY, FAINTEST, FORWARD, LOOK, READING, Settings, named
+from .wording import plainly
 from .worker import Newest, Superseded
 
 if TYPE_CHECKING:
     from ..detectors.detections import Detections
 
 
+UPLOADS = 8  # of the user's own pictures, the newest are held
 QUIET = 1.0  # seconds without a change after which the still picture is made anew
 ANSWERED = ["image", *FORWARD, *READING, "compare", "before", "detector", "two_stage", "confidence"]
 GONE = {"refused": "this picture is no longer held: another is on its way"}
@@ -45,8 +49,8 @@ class Lab(Settings, anywidget.AnyWidget):
     settings: any of the controls, each also an attribute, validated when set: model (what `load` takes), patch_size,
     image_size, attention_scale (0.1 to 4), method, layer, head, query ("cls" or (x, y) in source pixels), target (of
     the methods for one class), compare (settings of the second picture), before, detector (what `detect` takes, or
-    None), two_stage (each box is looked at by itself), confidence, opacity, colormap, smooth, normalise, threshold,
-    grid, incoming.
+    None), two_stage (each box is looked at by itself), confidence, opacity, blend, colormap, smooth, normalise,
+    threshold, grid, incoming.
 
     Raises TraitError, in words, for a value that is impossible; what goes wrong later stands in the lab's status line.
 
@@ -61,12 +65,16 @@ class Lab(Settings, anywidget.AnyWidget):
     _photo = traitlets.Bytes(b"").tag(sync=True)
     _source = traitlets.List().tag(sync=True)
     _content = traitlets.Unicode().tag(sync=True)
+    _uploads = traitlets.List().tag(sync=True)  # names of the user's own pictures
 
     def __init__(self, image: Any = None, *, state: Mapping[str, Any] | None = None, **settings: Any) -> None:
         self._worker = Newest(self._show, self._failed)
         self._stage = Stage(self.send, lambda: self._worker.newer)
         self._handle: Any = None
         self._greet = False
+        self._worked: Any = None  # the model that was last shown
+        self._chosen: Any = None  # the model that the page chose
+        self._uploaded = {}
         self._timer = threading.Timer(0, int)
         super().__init__()
         if not isinstance(state, Mapping | None):
@@ -94,11 +102,23 @@ class Lab(Settings, anywidget.AnyWidget):
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """What the browser set; a value that is refused is said in the status line, and the browser gets ours back."""
+        self._chosen = sync_data.get("model", self._chosen)
         try:
             super().set_state(sync_data)
         except (traitlets.TraitError, ValueError) as error:
             self._say("error", str(error))
             self.send_state(list(sync_data))
+
+    def _goes_back(self, model: Any, error: Exception) -> bool:
+        """Whether a model that the page chose, and that could not be had, gives way to the one before it; told so."""
+        if self._worked is None or model != self._chosen or model == self._worked:
+            return False
+        self._gave_way(f"{plainly(str(error))} It is {named(self._worked) or 'the one before'} again.")
+        self.model = self._worked
+        return True
+
+    def _gave_way(self, words: str) -> None:
+        self.send({"kind": "note", "words": words})
 
     # ---- one forward at a time ----
 
@@ -139,7 +159,13 @@ class Lab(Settings, anywidget.AnyWidget):
 
     def _show(self, wanted: dict[str, Any]) -> None:
         greeted, self._greet = self._greet, False
-        self._ready = model_of(wanted["model"])
+        try:
+            self._ready = model_of(wanted["model"])
+        except Exception as error:
+            if not self._goes_back(wanted["model"], error):
+                raise
+            raise Superseded from error
+        self._worked = wanted["model"]
         if METHODS[wanted["method"]].attends and not self._ready.attends:
             self.method = "grad_cam"  # which is then wanted in place of this
             raise Superseded
@@ -157,7 +183,7 @@ class Lab(Settings, anywidget.AnyWidget):
         self._stage.say(state, words)
 
     def _look(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("opacity", "colormap", "smooth", "normalise", "threshold")}
+        return {name: getattr(self, name) for name in LOOK}
 
     def _asked(self, _: Any, content: Mapping[str, Any], buffers: list[Any]) -> None:
         """Messages from the browser."""
@@ -168,7 +194,7 @@ class Lab(Settings, anywidget.AnyWidget):
 
     def _on_hello(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
         self.send(*protocol.about())
-        self._greet, self._stage.unfolded = True, False  # as a new page is
+        self._greet, self._stage.unfolded, self._stage.filming = True, False, False  # as a new page is
         self._want()
 
     def _on_layer(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
@@ -188,8 +214,23 @@ class Lab(Settings, anywidget.AnyWidget):
         self._stage.unfolded = bool(content["open"])
         self._want()  # folded, too: what is still to be made is left off
 
+    def _on_film(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
+        self._stage.filming = bool(content["open"])
+        self._want()
+
+    def _on_take(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
+        self._stage.taken = content["run"], [int(patch) for patch in content["gone"]]
+        self._want()
+
     def _on_upload(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self.image = load_image(bytes(buffers[0]))
+        pixels, name = load_image(bytes(buffers[0])), str(content.get("name") or "your photograph")
+        same = [old for old, own in self._uploaded.items() if np.array_equal(own, pixels)]
+        taken = {*self._uploaded, *samples()}
+        names = chain([name], (f"{Path(name).stem} ({again}){Path(name).suffix}" for again in count(2)))
+        own = next(iter(same), None) or next(one for one in names if one not in taken)
+        self._uploaded = dict([*self._uploaded.items()][-UPLOADS + 1 :]) | {own: pixels}
+        self._uploads = list(self._uploaded)
+        self.image = own
 
     def _on_export(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
         unfolded, self._stage.unfolded = self._stage.unfolded, False
@@ -222,31 +263,23 @@ class Lab(Settings, anywidget.AnyWidget):
             heats = [shown.heat for shown in panes]
             what = heats[0] if len(heats) == 1 else heats
             return save.save(path, what, detections=self.detections, **self._look())
-        assert self._stage.plain is not None
-        first = panes[0]
-        own = {name: getattr(self, name) for name in ("_photo", "_source", "_content")}
-        state = own | {name: value for name, value in self.state.items() if value is not None}
-        state |= {"compare": self._stage.beside(self.state) if len(panes) > 1 else {}, "before": False}
-        told = [
-            protocol.about(),
-            *(self._stage.view(pane, shown) for pane, shown in enumerate(panes)),
-            protocol.plain(first.kept, self._stage.plain, first.settings, self._stage.rate),
-            protocol.boxes(self._digest, self._stage.finding.detections if self._stage.finding else None),
-            protocol.atlas(first.kept),
-            self._stage.closely(first, self.detector),
-        ]
-        if self._stage.worth.get("of") == asked_of(first):
-            told += [message for method, message in self._stage.worth.items() if method != "of"]
-        layers = small_layers([(shown.kept, shown.settings["layer"]) for shown in panes])
-        title, words = page_words(first.kept.model, first.heat.method, self.image)
-        path.write_text(page(title, state, told, layers, words), encoding="utf-8")
+        path.write_text(self._page(), encoding="utf-8")
         return path
 
+    def _page(self, brief: bool = False) -> str:
+        state = {name: getattr(self, name) for name in ("_photo", "_source", "_content")}
+        state |= {name: value for name, value in self.state.items() if value is not None}
+        state |= {"compare": self._stage.beside(self.state) if self._stage.panes[1] else {}, "before": False}
+        return held_page(self._stage, state, self.detector, self.image, brief=brief)
+
     def _ipython_display_(self) -> None:
-        """The lab, and after it a picture of its last view, which is seen where the lab is not: without a kernel."""
+        """The lab, and after it its last view, which is seen, and answers, where the lab is not: without a kernel."""
         from IPython.display import display, publish_display_data
 
         data = self._repr_mimebundle_()
+        if nobody_looks():
+            with suppress(Exception):  # which stands in the lab
+                self.wait()
         if data:
             publish_display_data(*data if isinstance(data, tuple) else (data,))
             self._handle = display(self._still(), raw=True, display_id=True)
@@ -254,10 +287,12 @@ class Lab(Settings, anywidget.AnyWidget):
     def _still(self) -> dict[str, Any]:
         photo, heat = self._pixels, self.heatmap
         if self._stage.closer is not None:
-            photo = self._stage.closer.overlay(opacity=self.opacity, colormap=self.colormap)
+            photo = self._stage.closer.overlay(opacity=self.opacity, blend=self.blend, colormap=self.colormap)
         elif heat is not None and heat.image is not None:
             photo = overlay(heat, detections=self.detections, **self._look())
-        return {"image/jpeg": base64.b64encode(protocol.jpeg(photo)).decode(), "text/plain": "the lab's last view"}
+        still = base64.b64encode(protocol.jpeg(photo)).decode()
+        held = {"text/html": frame(self._page(brief=True), still)} if heat and self._stage.plain else {}
+        return {"image/jpeg": still, "text/plain": "the lab's last view"} | held
 
     def _settle(self) -> None:
         self._timer.cancel()

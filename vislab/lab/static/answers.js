@@ -4,7 +4,7 @@ import { download } from "./files.js";
 import { typed } from "./numbers.js";
 import { keepLayer, operands } from "./operands.js";
 import { placeOf } from "./places.js";
-import { pause } from "./removal.js";
+import { pause, rollWaiting, takeAgain } from "./removal.js";
 import { layerIndex, now } from "./settings.js";
 import { amount } from "./words.js";
 
@@ -28,7 +28,10 @@ const ANSWERS = {
     if (content !== store.port.get("_content")) return {}; // of the photograph before this one
     const shown = { ...message, ...placeOf(message) };
     if (!pane) operands(store, shown, layerIndex(shown, now(store, "layer")), false); // ready before the pointer comes
-    return withPane({ shown, values: typed(values, Float32Array) });
+    const before = store.state.panes[0].shown;
+    store.change(withPane({ shown, values: typed(values, Float32Array) }));
+    if (!pane) takeAgain(store, before);
+    return {};
   },
   plain: (_, plain) => ({ plain }),
   method({ state }, message, [values]) {
@@ -40,10 +43,14 @@ const ANSWERS = {
     const before = store.state.removal;
     if (key === before?.key) return {}; // told again
     pause(store);
-    before?.filled?.close();
-    const removal = { ...message, key, gone: gone && typed(gone, Uint16Array) };
-    if (image) fillRemoval(store, removal, image);
-    return { removal, step: 0 };
+    if (image) fillGone(store, message.run, image);
+    store.change({ removal: { ...message, key, gone: gone && typed(gone, Uint16Array) }, step: 0 });
+    rollWaiting(store);
+    return {};
+  },
+  without(store, message, [image]) {
+    if (image) fillGone(store, message.run, image);
+    return { without: message };
   },
   closer(_, message, buffers) {
     if (!message.crops) return { closer: null };
@@ -56,6 +63,7 @@ const ANSWERS = {
     return { closer: { ...message, crops, values, signed: crops.some((crop) => crop.signed) } };
   },
   boxes: (_, boxes) => ({ boxes }),
+  note: (_, { words }) => ({ note: { words } }),
   layer(store, message, buffers) {
     keepLayer(store, message, buffers);
     return {};
@@ -68,9 +76,10 @@ const ANSWERS = {
   },
 };
 
-/** The photograph as the model sees it where patches are gone joins its removal, unless there is another by then. */
-async function fillRemoval(store, removal, image) {
-  const filled = await createImageBitmap(new Blob([image]));
-  if (store.state.removal === removal) store.change({ removal: { ...removal, filled } });
-  else filled.close();
+/** What the model sees where patches are gone, made once a run. */
+async function fillGone(store, run, bytes) {
+  if (store.state.filled?.run === run) return;
+  const image = await createImageBitmap(new Blob([bytes]));
+  store.state.filled?.image.close();
+  store.change({ filled: { run, image } });
 }

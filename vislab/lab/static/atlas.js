@@ -3,7 +3,7 @@
 import { coloured, span } from "./colours.js";
 import { make } from "./elements.js";
 import { coloursOf } from "./picture.js";
-import { commit, layerIndex, now } from "./settings.js";
+import { commit, layerIndex, methodName, now } from "./settings.js";
 
 /** Show the atlas of the shown run; asks for it, once a run. */
 export function showAtlas(store, ui, shown) {
@@ -44,6 +44,15 @@ function layOut(store, ui, atlas) {
   ui.atlasWords.textContent = `${what}, each map in its own colours. Below each: entropy in bits and mean attention distance in px of the input, means over ${queries} patches.`;
 }
 
+/** Make a head the picture, and say what became of the method. */
+function openHead(store, layer, head) {
+  const method = now(store, "method");
+  const other = method !== "cls" && method !== "attention" && !store.page;
+  const words = `Layer ${layer}, head ${head}: attention of this head alone.`;
+  const way = { [`back to ${methodName(store, method)}`]: { method, layer: -1, head: "mean" } };
+  commit(store, { method: "cls", layer, head }, { note: other ? { words, ways: way } : null });
+}
+
 /** maps: [layers, heads, rows, cols]; entropy, distance: [layers][heads]. */
 function atlasCell(store, { grid: [rows, cols], maps, entropy, distance }, layer, head) {
   const size = rows * cols;
@@ -55,7 +64,7 @@ function atlasCell(store, { grid: [rows, cols], maps, entropy, distance }, layer
   canvas.getContext("2d").putImageData(new ImageData(pixels, cols, rows), 0, 0);
   canvas.style.aspectRatio = wide / high;
   const [bits, px] = [entropy[layer][head].toFixed(1), distance[layer][head].toFixed(0)];
-  const open = () => commit(store, { method: "cls", layer, head });
+  const open = () => openHead(store, layer, head);
   const below = [bits, `${px} px`].map((words) => make("span", { textContent: words }));
   const button = make("button", { type: "button", onclick: open }, canvas, ...below);
   button.dataset.at = `${layer}:${head}`;

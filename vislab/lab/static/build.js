@@ -1,5 +1,6 @@
 // The elements of a view, named; nothing here knows what they are for.
 
+import { BLENDS } from "./blends.js";
 import { INPUTS, PATCHES } from "./choices.js";
 import { fill, make, makeDrawing } from "./elements.js";
 
@@ -13,19 +14,18 @@ const SUFFIXES = {
 const RANGES = { map: "of each map", shared: "shared by both", absolute: "0 to 1" };
 // Controls whose settings only a kernel answers.
 const ASKING = ["image", "upload", "model", "detector", "method", "target", "before", "patch_size", "image_size"];
-const REMOVAL =
-  "Take away the patches that are highest in the map above, and watch the class go. A patch that is gone shows the image blurred until its shapes are.";
 const GALLERY =
   "The same image by every method, from the last layer and all heads. Below each, the area under the class's probability while patches are taken away in the map's order (deletion, lower is better) and put back (insertion, higher is better). A map worth believing beats a random order.";
 
 /** Put them into the root -> their names, and out: what stands beside sliders. page: whether there is no kernel. */
 export function build(root, page) {
-  const ui = { out: {} };
+  const ui = { root, out: {} };
   const parts = [topOf(ui), make("div", { className: "main" }, picturesOf(ui), sideOf(ui)), moreOf(ui)];
   root.replaceChildren(...parts);
   ui.back.hidden = !page;
   if (page) {
     for (const name of ASKING) ui[name].parentNode.hidden = true;
+    ui.take.hidden = true;
     ui.compare.hidden = ui.export.hidden = true;
   }
   return ui;
@@ -38,6 +38,11 @@ const row = (...children) => make("div", { className: "row" }, ...children);
 const section = (title, ...children) => make("section", {}, make("h3", { textContent: title }), ...children);
 const button = (words) => make("button", { type: "button", textContent: words });
 const quiet = (words) => make("p", { className: "quiet", textContent: words });
+/** Not shown while the picture has the window. */
+const detail = (node) => {
+  node.classList.add("detail");
+  return node;
+};
 const ends = (...words) => {
   const spans = words.map((one) => make("span", { textContent: one }));
   return make("div", { className: "ends" }, ...spans);
@@ -64,10 +69,15 @@ function fold(ui, name, words, ...children) {
 function topOf(ui) {
   ui.upload = make("input", { type: "file", accept: "image/*" });
   ui.upload.setAttribute("aria-label", "Upload a photograph");
-  const upload = make("label", { className: "button", title: "a photograph of your own" }, "upload", ui.upload);
+  const upload = make("label", { className: "button" }, "upload", ui.upload);
   ui.status = make("span", { className: "status", role: "status" });
   const [image, ...others] = ["image", "model", "detector", "method"].map((name) => field(ui, name, select(), name));
-  return make("div", { className: "top" }, image, upload, ...others, field(ui, "target", select(), "for"), ui.status);
+  ui.present = Object.assign(button("present"), { className: "go" });
+  ui.undo = Object.assign(button("↶"), { ariaLabel: "undo" });
+  ui.redo = Object.assign(button("↷"), { ariaLabel: "redo" });
+  const back = make("span", { className: "pair" }, ui.undo, ui.redo);
+  const target = field(ui, "target", select(), "for");
+  return make("div", { className: "top" }, image, upload, ...others, target, back, ui.present, ui.status);
 }
 
 function figureOf() {
@@ -90,13 +100,24 @@ function picturesOf(ui) {
   second.canvas.setAttribute("aria-hidden", "true");
   ui.panes = make("div", { className: "panes" }, first.box, second.box);
   ui.caption = make("p", { className: "caption", role: "status" });
+  ui.note = make("p", { className: "note", role: "status" });
+  ui.problem = make("p", { className: "problem", hidden: true });
+  ui.told = make("p", { className: "told" });
+  ui.removed = make("p", { className: "removed", role: "status" });
   ui.back = button("back to what was exported");
-  ui.unpin = Object.assign(button("back to CLS"), { title: "Escape on the photograph" });
+  ui.unpin = button("back to CLS");
   const incoming = field(ui, "incoming", check(), "who attends to it");
   const grid = field(ui, "grid", check(), "patch grid");
   const confidence = slider(ui, "minimum", "confidence", range(0.05, 0.95, 0.01), "confidence");
   const closer = field(ui, "two_stage", check(), "each box by itself");
-  return make("div", {}, ui.panes, ui.caption, row(incoming, grid, ui.unpin, ui.back, confidence, closer));
+  const zoom = ["−", "whole", "+"].map((words) => button(words));
+  [ui.farther, ui.whole, ui.closer] = zoom;
+  ui.farther.ariaLabel = "zoom out";
+  ui.closer.ariaLabel = "zoom in";
+  const pair = make("span", { className: "pair" }, ...zoom);
+  const below = row(incoming, grid, ui.unpin, ui.back, pair, confidence, closer);
+  ui.left = make("div", { className: "left" }, ui.panes, ui.caption, ui.told, ui.note, ui.removed, detail(below));
+  return ui.left;
 }
 
 function sideOf(ui) {
@@ -105,13 +126,18 @@ function sideOf(ui) {
   ui.cost = make("p");
   ui.chart = makeDrawing(220, 72);
   ui.measures = make("p");
+  ui.fused = make("p", { className: "fused" });
   ui.classes = make("ol");
   ui.knows = quiet("");
+  ui.leave = Object.assign(button("✕"), { ariaLabel: "leave" });
   const id = `vislab-one-${Math.random().toString(36).slice(2)}`;
   const one = make("datalist", { id }, make("option", { value: "0" }));
   const patch = slider(ui, "patch_size", "patch size", range(...PATCHES, 1));
   const input = slider(ui, "image_size", "input size", range(...INPUTS, 1));
-  const chart = make("div", { className: "chart" }, ui.chart, make("div", { className: "marks" }));
+  [ui.upward, ui.along] = [make("span"), make("span")];
+  const plot = make("div", { className: "plot" }, ui.upward, ui.chart, ui.along);
+  ui.marks = make("div", { className: "marks" });
+  const chart = make("div", { className: "chart" }, plot, ui.marks);
   const scale = slider(ui, "scale", "scale", range(-50, 30, 1, { list: id }));
   const layer = slider(ui, "layer", "layer", range(0, 11, 1));
   const head = field(ui, "head", select(), "head");
@@ -119,9 +145,11 @@ function sideOf(ui) {
   return make(
     "div",
     { className: "side" },
-    section("Tokens", ui.count, patch, input, ui.why, ui.cost, chart),
-    section("Attention", scale, one, layer, head, ui.measures, before),
-    section("Prediction", ui.classes, ui.knows),
+    section("Tokens", ui.count, patch, detail(input), ui.why, detail(ui.cost), detail(chart)),
+    section("Attention", scale, one, layer, head, ui.fused, detail(ui.measures), detail(before)),
+    section("Prediction", ui.classes, detail(ui.knows)),
+    gameOf(ui),
+    make("div", { className: "stage" }, ui.leave),
   );
 }
 
@@ -134,11 +162,13 @@ function moreOf(ui) {
   ui.exports = Object.entries(SUFFIXES).map(([value, words]) => Object.assign(button(words), { value }));
   const look = [
     slider(ui, "opacity", "opacity", range(0, 1, 0.01)),
+    field(ui, "blend", select(), "blend"),
     field(ui, "colormap", select(), "colours"),
     field(ui, "normalise", select(), "range"),
     slider(ui, "threshold", "hide below", range(0, 1, 0.01)),
     field(ui, "smooth", check(), "smooth between patches"),
   ];
+  fill(ui.blend, Object.keys(BLENDS), (name) => BLENDS[name], "value");
   fill(ui.normalise, Object.keys(RANGES), (name) => RANGES[name], "map");
   const another = [field(ui, "what", select(), "the same, but another"), field(ui, "which", select(), "namely")];
   return make(
@@ -146,21 +176,23 @@ function moreOf(ui) {
     { className: "more" },
     fold(ui, "display", "View", row(...look)),
     fold(ui, "atlas", "Head atlas", ui.atlasWords, ui.maps),
-    fold(ui, "every", "All methods", removalOf(ui), quiet(GALLERY), ui.gallery),
+    fold(ui, "every", "All methods", quiet(GALLERY), ui.gallery),
     fold(ui, "compare", "Compare", row(...another)),
     fold(ui, "export", "Export", row(...ui.exports), ui.call, ui.copy),
   );
 }
 
-function removalOf(ui) {
-  ui.without = make("canvas", { role: "img" });
-  ui.without.setAttribute("aria-label", "The photograph without the patches that are gone");
-  ui.play = button("play");
-  ui.removed = make("p");
+/** Patches that are taken away: what there is to press, and what became of the class. */
+function gameOf(ui) {
+  ui.take = button("by mouse");
+  ui.films = { deletion: button("▶ deletion"), insertion: button("▶ insertion") };
+  ui.allBack = button("all back");
+  const step = field(ui, "step", range(0, 28, 1), "step");
   ui.fall = makeDrawing(320, 132);
-  const [up, along] = [ends("100 %", "0 %"), ends("no patch gone", "all gone")];
-  const fall = make("div", { className: "fall" }, up, ui.fall, make("span"), along);
-  const play = row(ui.play, field(ui, "step", range(0, 28, 1), "patches gone"));
-  const beside = make("div", {}, make("p", { textContent: REMOVAL }), play, ui.removed, fall);
-  return make("div", { className: "removal" }, ui.without, beside);
+  ui.shares = ends();
+  ui.area = quiet("");
+  const fall = make("div", { className: "fall" }, ends("100 %", "0 %"), ui.fall, make("span"), ui.shares);
+  ui.fell = make("div", {}, fall, detail(ui.area));
+  const all = row(ui.take, ...Object.values(ui.films), ui.allBack);
+  return section("Take patches away", all, step, ui.fell);
 }

@@ -44,10 +44,14 @@ export const methodNames = ({ state }) => {
 export const modelNames = (store) =>
   [...new Set(["embedded", now(store, "model"), ...Object.keys(store.state.about.models)])].filter(Boolean);
 
+/** Whether a model needs no download; of one that is not listed, who chose it knows. */
+export const isHeld = ({ state: { about } }, name) => !(name in about.models) || about.held.includes(name);
+
 export const sampleNames = ({ port, state }) => {
   const { samples } = state.about;
   const image = port.get("image");
-  return samples.includes(image) ? samples : [image, ...samples];
+  const known = [...samples, ...(port.get("_uploads") ?? [])];
+  return known.includes(image) ? known : [image, ...known];
 };
 
 export const headNames = ({ model }) => ["mean", "max", "min", ...Array(model.heads).keys()];

@@ -4,6 +4,7 @@ import {
   comparable,
   FITTING,
   headNames,
+  isHeld,
   methodNames,
   modelNames,
   sampleNames,
@@ -13,7 +14,7 @@ import {
   targetsOf,
 } from "./choices.js";
 import { fill, say } from "./elements.js";
-import { commit, layerIndex, methodName, now, sizesOf, takes, visibleBoxes } from "./settings.js";
+import { commit, layerIndex, methodName, now, sizesOf, takes, visibleBoxes, withoutChoice } from "./settings.js";
 import { boxCount } from "./words.js";
 
 const OWN = "your own"; // what has no name
@@ -28,9 +29,16 @@ export const bindControls = (store, ui) => [
   ...bindCompare(store, ui),
 ];
 
-/** show: as above; read: from the control's value to the setting's; live: whether it is shown while it is dragged. */
+/**
+ * show: as above; read: from the control's value to the setting's; live: whether it is shown while it is dragged, which
+ * is a slider's: a double click on it, or on its name, is a way back to what it says at first.
+ */
 function bind(store, node, name, { show, read = (v) => v, live = false }) {
   if (live) {
+    node.parentNode.addEventListener("dblclick", () => {
+      const { usual } = store.state.about;
+      if (!node.disabled && name in usual) commit(store, { [name]: usual[name] });
+    });
     node.addEventListener("input", () => {
       store.change({ drag: { ...store.state.drag, [name]: read(node.value) } });
     });
@@ -68,17 +76,22 @@ function bindMenus(store, ui) {
     bind(store, ui.colormap, "colormap", {
       show: (v) => fill(ui.colormap, store.state.about.colormaps, (name) => name, v),
     }),
-    bind(store, ui.normalise, "normalise", {
-      show(v) {
-        ui.normalise.value = v;
-      },
-    }),
+    ...["normalise", "blend"].map((name) =>
+      bind(store, ui[name], name, {
+        show(v) {
+          ui[name].value = v;
+        },
+      }),
+    ),
     bind(store, ui.head, "head", {
       read: (v) => (isNumber(v) ? Number(v) : v),
       show(v, shown) {
         if (!shown) return;
         const words = (name) => (isNumber(name) ? `head ${name}` : `heads: ${name}`);
         fill(ui.head, headNames(shown).map(String), words, String(v < 0 ? v + shown.model.heads : v));
+        const fused = withoutChoice(store).includes("head");
+        for (const option of ui.head.options) option.disabled = fused && isNumber(option.value);
+        ui.head.disabled = fused && !takes(store, "head");
       },
     }),
   ];
@@ -96,7 +109,8 @@ function fillJson(node, values, value, words = (one) => one) {
 function bindModel(store, { model }) {
   const afresh = { layer: -1, head: "mean", patch_size: null, image_size: null };
   model.addEventListener("change", () => commit(store, { model: model.value, ...afresh }));
-  const show = (v) => fill(model, [...(v ? [] : [""]), ...modelNames(store)], (name) => name || OWN, v);
+  const words = (name) => `${name || OWN}${isHeld(store, name) ? "" : " ↓"}`;
+  const show = (v) => fill(model, [...(v ? [] : [""]), ...modelNames(store)], words, v);
   return { name: "model", show };
 }
 
@@ -145,8 +159,9 @@ function bindAttention(store, { scale, layer, out }) {
         if (!shown) return;
         const { layers } = shown.model;
         const index = layerIndex(shown, v);
-        Object.assign(layer, { max: layers - 1, value: index });
-        out.layer.textContent = v === "mean" ? "mean" : `${index} of 0–${layers - 1}`;
+        const all = withoutChoice(store).includes("layer");
+        Object.assign(layer, { max: layers - 1, value: index, disabled: all });
+        out.layer.textContent = all ? "all" : v === "mean" ? "mean" : `${index} of 0–${layers - 1}`;
       },
     }),
   ];

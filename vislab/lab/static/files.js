@@ -2,35 +2,81 @@
 
 import { make } from "./elements.js";
 import { closerReading } from "./reading.js";
-import { isTwo, now, visibleBoxes } from "./settings.js";
+import { isTwo, now, remembered, visibleBoxes } from "./settings.js";
 import { amount, python } from "./words.js";
 
 const UPLOAD = 10e6; // bytes: a server takes messages of 10 MiB, and closes the kernel's connection over a longer one
-const SAVED = { opacity: 0.6, colormap: "viridis", smooth: false, normalise: "map", threshold: 0 }; // as vislab.save has them
+const SHRUNK = [4096, 0.9]; // px of the longer side, and quality as JPEG: of a photograph that has more bytes
+const SAVED = { opacity: 0.6, blend: "even", colormap: "viridis", smooth: false, normalise: "map", threshold: 0 }; // as vislab.save has them
 
 export function bindFiles(store, ui) {
   ui.upload.addEventListener("change", async () => {
-    const [file] = ui.upload.files;
-    if (!file) return;
-    if (file.size > UPLOAD) store.change({ status: { state: "error", words: tooLarge(file) } });
-    else {
-      store.change({ status: { state: "computing", words: `reading ${file.name}` } });
-      store.port.send({ kind: "upload" }, undefined, [await file.arrayBuffer()]);
-    }
+    await upload(store, ui.upload.files[0]);
     ui.upload.value = "";
   });
+  if (!store.page) {
+    ui.panes.addEventListener("dragover", (event) => event.preventDefault());
+    ui.panes.addEventListener("drop", (event) => {
+      event.preventDefault();
+      upload(store, event.dataTransfer.files[0]);
+    });
+  }
   for (const button of ui.exports) {
     button.addEventListener("click", () => {
-      store.change({ exporting: true, status: { state: "computing", words: `writing ${button.textContent}` } });
+      store.change({
+        exporting: true,
+        asked: "export",
+        status: { state: "computing", words: `writing ${button.textContent}` },
+      });
       store.port.send({ kind: "export", suffix: button.value });
     });
   }
   ui.copy.addEventListener("click", () => navigator.clipboard?.writeText(ui.call.textContent));
 }
 
+/** Send a photograph to Python; one that is too large for a message is shrunk here. */
+async function upload(store, file) {
+  if (!file) return;
+  const { name, size } = file;
+  const history = remembered(store, { image: name });
+  store.change({ status: { state: "computing", words: `reading ${name}` }, note: null, asked: "upload", ...history });
+  if (size <= UPLOAD) return store.port.send({ kind: "upload", name }, undefined, [await file.arrayBuffer()]);
+  const shrunk = await shrink(file);
+  if (!shrunk) return store.change({ status: { state: "error", words: tooLarge(file) } });
+  const { bytes, width, height } = shrunk;
+  const note = `${name} has ${amount(size, "B")}: shrunk to ${width} × ${height} px, ${amount(bytes.byteLength, "B")}.`;
+  store.change({ note: { words: note } });
+  store.port.send({ kind: "upload", name }, undefined, [bytes]);
+}
+
+/** A photograph as a JPEG that fits into a message -> {bytes, width, height}; null where the browser cannot read it. */
+async function shrink(file) {
+  const [longest, quality] = SHRUNK;
+  let photo;
+  try {
+    photo = await createImageBitmap(file);
+  } catch {
+    return null;
+  }
+  for (let side = longest; side >= 512; side /= 2) {
+    const share = Math.min(1, side / Math.max(photo.width, photo.height));
+    const [width, height] = [photo.width, photo.height].map((px) => Math.max(1, Math.round(px * share)));
+    const canvas = make("canvas", { width, height });
+    const context = canvas.getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.drawImage(photo, 0, 0, width, height);
+    const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", quality));
+    if (blob.size > UPLOAD) continue;
+    photo.close();
+    return { bytes: await blob.arrayBuffer(), width, height };
+  }
+  photo.close();
+  return null;
+}
+
 function tooLarge({ name, size }) {
-  const open = `vislab.Lab(${JSON.stringify(name)})`;
-  return `${name} has ${amount(size, "B")}, and a notebook takes ${amount(UPLOAD, "B")} at once: put the file beside the notebook, and open it with ${open}`;
+  const most = `this browser cannot read it, and sends ${amount(UPLOAD, "B")} at most`;
+  return `${name} has ${amount(size, "B")}; ${most}: save it as JPEG or PNG first`;
 }
 
 /** Hand a file to the browser, as a download. */
@@ -49,7 +95,7 @@ export async function loadPhoto(store) {
     pane.shown?.content === port.get("_content") ? pane : { ...pane, shown: null },
   );
   state.photo?.close();
-  store.change({ loading, panes, photo: null });
+  store.change({ loading, panes, photo: null, zoom: 1, centre: null });
   if (!bytes?.byteLength) return;
   const photo = await createImageBitmap(new Blob([bytes]));
   if (store.state.loading === loading) store.change({ photo });
@@ -64,7 +110,7 @@ export function codeOf(store) {
   const written = (name) => `${name}=${python(now(store, name))}`;
   const look = Object.keys(SAVED).filter((name) => now(store, name) !== SAVED[name]);
   if (closerReading(store, panes[0])) {
-    const drawn = look.filter((name) => ["opacity", "colormap"].includes(name)).map(written);
+    const drawn = look.filter((name) => ["opacity", "blend", "colormap"].includes(name)).map(written);
     return [...begun, `seen = ${closer.call}`, `seen.overlay(${drawn.join(", ")})`].join("\n");
   }
   const names = ["heat", "other"].slice(0, shown.length);

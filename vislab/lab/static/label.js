@@ -3,10 +3,11 @@
 import { showAtlas } from "./atlas.js";
 import { make, say } from "./elements.js";
 import { codeOf } from "./files.js";
+import { defined } from "./help.js";
 import { showMethods } from "./methods.js";
 import { attentionFlops, forwardFlops, gridOf, mapBytes } from "./places.js";
-import { pause, showRemoval } from "./removal.js";
-import { layerIndex, methodName, now, same, sizesOf, statusOf } from "./settings.js";
+import { showRemoval } from "./removal.js";
+import { commit, layerIndex, methodName, now, same, sizesOf, statusOf, withoutChoice } from "./settings.js";
 import { amount, change, duration, factor, whole } from "./words.js";
 
 const MARKS = [640, 1024, 2048]; // px, input sizes on the parabola of costs
@@ -22,6 +23,12 @@ export function label(store, ui, controls) {
   if (!about) return;
   for (const control of controls) control.show(now(store, control.name), shown);
   const blind = now(store, "detector") === null;
+  ui.whole.disabled = ui.farther.disabled = store.state.zoom === 1;
+  ui.undo.disabled = store.state.past.length === 0;
+  ui.redo.disabled = store.state.future.length === 0;
+  showNote(store, ui);
+  showProblem(store, ui);
+  showFused(store, ui);
   ui.unpin.disabled = now(store, "query") === "cls";
   ui.minimum.parentNode.hidden = blind;
   ui.two_stage.parentNode.hidden = store.page ? !closer : blind;
@@ -33,9 +40,55 @@ export function label(store, ui, controls) {
   if (unfolded.atlas) showAtlas(store, ui, shown);
   if (unfolded.every) {
     showMethods(store, ui, shown);
-    showRemoval(store, ui, shown);
   }
+  showRemoval(store, ui, shown);
   ui.call.textContent = codeOf(store);
+}
+
+const NODES = { attention_scale: "scale", confidence: "minimum", compare: "what", export: "copy" };
+
+/** What went wrong, below what was used last: where that is beside the status line, or shown by none, there alone. */
+function showProblem(store, { problem, ...ui }) {
+  const { alone, asked, presenting } = store.state;
+  const { state, words } = statusOf(store);
+  const node = ui[NODES[asked] ?? asked];
+  const told = state === "error" && !alone && (presenting || (node && !node.closest(".top")));
+  problem.hidden = !told;
+  if (!told) return;
+  const place = presenting || !node?.getClientRects().length ? ui.caption : (node.closest("label, .row") ?? node);
+  if (place.nextElementSibling !== problem) place.after(problem);
+  say(problem, words);
+}
+
+/** What a change brought with it, and the ways from there. */
+function showNote(store, { note }) {
+  const said = store.state.note;
+  const key = JSON.stringify(said);
+  if (note.dataset.key === key) return;
+  note.dataset.key = key;
+  note.replaceChildren(said?.words ?? "", ...ways(store, said?.ways ?? {}));
+}
+
+const WAY = "Sets that; undo takes it back.";
+
+/** Buttons that set settings. ways: {words: settings}. */
+const ways = (store, all) =>
+  Object.entries(all).map(([textContent, settings]) =>
+    make("button", { type: "button", textContent, title: WAY, onclick: () => commit(store, settings) }),
+  );
+
+/** Why layer or head cannot be chosen, and the way to where they can. */
+function showFused(store, ui) {
+  const without = withoutChoice(store);
+  const method = now(store, "method");
+  const key = String([method, without]);
+  if (ui.fused.dataset.key === key) return;
+  ui.fused.dataset.key = key;
+  ui.fused.hidden = without.length === 0;
+  if (ui.fused.hidden) return ui.fused.replaceChildren();
+  const words = `${methodName(store, method)} has no single ${without.join(" or ")} to choose: `;
+  const attends = store.state.about.methods.cls && store.state.panes[0].shown?.model.layers !== 0;
+  ui.fused.replaceChildren(words, ...(attends ? ways(store, { [methodName(store, "cls")]: { method: "cls" } }) : []));
 }
 
 /** Of a page: the way back to what was exported, and the methods where it holds some. */
@@ -44,6 +97,8 @@ function showBack(store, ui) {
   const settings = Object.fromEntries(Object.keys(exported).map((name) => [name, now(store, name)]));
   say(ui.back, `back to ${methodName(store, exported.method)}`);
   ui.back.disabled = same(settings, exported, Object.keys(exported));
+  ui.atlas.hidden = store.state.atlas === null;
+  ui.take.closest("section").hidden = store.state.removal === null;
   ui.every.hidden = Object.keys(store.state.maps).length === 0;
 }
 
@@ -55,7 +110,6 @@ export function bindFolds(store, ui) {
     });
   }
   ui.every.addEventListener("toggle", () => {
-    pause(store);
     store.port.send({ kind: "methods", open: ui.every.open });
   });
 }
@@ -73,32 +127,43 @@ function showTokens(store, ui, { model }) {
     return ui.chart.replaceChildren();
   }
   const sum = `${grid.rows} × ${grid.cols}${extra ? ` + ${extra}` : ""} = `;
-  ui.count.replaceChildren(sum, make("b", { textContent: whole(n) }), " tokens");
+  ui.count.replaceChildren(
+    make("span", { className: "detail", textContent: sum }),
+    make("b", { textContent: whole(n) }),
+    " tokens",
+  );
   const [flops, bytes] = [amount(attentionFlops(n, dim, layers), "FLOP"), amount(mapBytes(n, heads, layers), "B")];
   const forecast = () => `a forward takes about ${duration(forwardFlops(n, dim, layers) / plain.rate)} here`;
   const time = store.page || !plain ? "" : forecast();
-  ui.cost.replaceChildren(`attention ${flops} · n² maps ${bytes}`, make("br"), time);
+  const costs = { flops: `attention ${flops}`, n2: `n² maps ${bytes}`, time };
+  const [perLayer, maps, clock] = Object.entries(costs).map(([name, textContent]) =>
+    defined(make("span", { textContent }), name),
+  );
+  ui.cost.replaceChildren(perLayer, " · ", maps, make("br"), clock);
   const marks = MARKS.map((side) => [side, gridOf([side, side], patch, extra).tokens]);
-  drawCost(ui.chart, n, marks);
+  drawCost(ui, n, marks);
 }
 
 /** n against n²: the parabola, where the marked input sizes stand on it, and where we are. marks: [[px, tokens], …]. */
-function drawCost(svg, n, marks) {
-  const most = Math.max(n, marks.at(-1)[1]);
+function drawCost({ chart, marks: table, upward, along }, n, marks) {
+  const most = marks.map(([, t]) => t).find((t) => t > 1.2 * n) ?? 1.2 * n; // so that the dot is seen to move
   const x = (t) => 4 + (t / most) * 212;
   const y = (t) => 66 - (t / most) ** 2 * 60;
   const steps = Array.from({ length: 41 }, (_, i) => (i / 40) * most);
   const path = steps.map((t, i) => `${i ? "L" : "M"}${x(t).toFixed(1)} ${y(t).toFixed(1)}`).join("");
-  const dots = marks.map(
+  const seen = marks.filter(([, t]) => t <= most);
+  const dots = seen.map(
     ([side, t]) => `<circle cx="${x(t)}" cy="${y(t)}" r="3"><title>${side} px: ${whole(t)} tokens</title></circle>`,
   );
   const here = `<circle cx="${x(n)}" cy="${y(n)}" r="5" class="here"/>`;
-  svg.innerHTML = `<path d="M4 6V66H216" class="axis"/><path d="${path}"/>${dots.join("")}${here}`;
+  chart.innerHTML = `<path d="M4 6V66H216" class="axis"/><path d="${path}"/>${dots.join("")}${here}`;
   const would = marks.map(([side, t]) => `${side} pixels would make ${whole(t)}`).join(", ");
-  svg.setAttribute("aria-label", `Attention grows with the square of the tokens. Now ${whole(n)}; ${would}.`);
+  chart.setAttribute("aria-label", `Attention grows with the square of the tokens. Now ${whole(n)}; ${would}.`);
   const rows = marks.map(([side, t]) => [`${side} px`, whole(t), `× ${factor((t / n) ** 2)}`]);
   const cells = [["input", "tokens", "cost n²"], ...rows].flat();
-  svg.nextElementSibling.replaceChildren(...cells.map((words) => make("span", { textContent: words })));
+  table.replaceChildren(...cells.map((words) => make("span", { textContent: words })));
+  say(upward, `↑ cost, up to × ${factor((most / n) ** 2)}`);
+  say(along, `${whole(Math.round(most))} tokens →`);
 }
 
 function showMeasures(store, ui, shown) {
@@ -114,7 +179,9 @@ function showMeasures(store, ui, shown) {
   const part = (name, digits, unit, comparable = true) => {
     const value = of(plain.own[name]);
     const by = comparable ? change(value, of(plain.measures[name]), digits, unit) : "";
-    return [`${name} ${value.toFixed(digits)}${unit}`, by && " ", make("span", { className: "by", textContent: by })];
+    const words = make("span", { textContent: `${name} ${value.toFixed(digits)}${unit}` });
+    const than = make("span", { className: "by", textContent: by });
+    return [defined(words, name), by && " ", defined(than, "by")];
   };
   const layer = settings.layer === "mean" ? "mean of layers" : `layer ${layerIndex(shown, settings.layer)}`;
   const parts = [...part("entropy", 1, " bits"), " · ", ...part("distance", 0, " px", sameInput)];

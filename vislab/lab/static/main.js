@@ -5,13 +5,17 @@ import { hear } from "./answers.js";
 import { build } from "./build.js";
 import { bindControls } from "./controls.js";
 import { bindFiles, loadPhoto } from "./files.js";
+import { bindHelp } from "./help.js";
+import { bindHistory } from "./history.js";
 import { bindKeyboard } from "./keyboard.js";
 import { bindFolds, label } from "./label.js";
 import { paint } from "./picture.js";
 import { bindPointing } from "./pointing.js";
+import { bindPresent } from "./present.js";
 import { bindRemoval, pause } from "./removal.js";
 import { visibleBoxes } from "./settings.js";
 import { createStore, onFrames } from "./store.js";
+import { bindZooming } from "./zooming.js";
 
 /** A view in an element. port, page: as the store has them -> ready, a promise of the first picture; dispose. */
 function view(port, root, page = false) {
@@ -23,7 +27,18 @@ function view(port, root, page = false) {
   const store = createStore(port, page);
   const ui = build(root, page);
   const controls = bindControls(store, ui);
-  for (const bindMore of [bindFolds, bindRemoval, bindFiles, bindPointing, bindKeyboard]) bindMore(store, ui);
+  const more = [
+    bindFolds,
+    bindRemoval,
+    bindFiles,
+    bindZooming,
+    bindPointing,
+    bindKeyboard,
+    bindHistory,
+    bindPresent,
+    bindHelp,
+  ];
+  for (const bindMore of more) bindMore(store, ui);
   const draw = (all = true) => {
     if (port.get("_source")?.length && ui.panes.clientWidth) paint(store, ui); // nowhere to be seen, nothing to paint
     if (all) label(store, ui, controls);
@@ -39,7 +54,7 @@ function view(port, root, page = false) {
   const endFrames = onFrames(store, draw);
   for (const [event, listener] of Object.entries(listeners)) port.on(event, listener);
   const size = new ResizeObserver(changed);
-  for (const node of [root, ui.panes]) size.observe(node);
+  for (const node of [root, ui.panes, ui.left]) size.observe(node);
   const ready = loadPhoto(store).then(() => draw());
   port.send({ kind: "hello" });
   expose(ui.canvas, { store, draw, heard, ready, ui });
@@ -51,7 +66,7 @@ function view(port, root, page = false) {
       size.disconnect();
       for (const [event, listener] of Object.entries(listeners)) port.off(event, listener);
       store.state.photo?.close();
-      store.state.removal?.filled?.close();
+      store.state.filled?.image.close();
       store.memory.layers.clear();
     },
   };
@@ -61,6 +76,7 @@ function view(port, root, page = false) {
 function expose(canvas, { store, ...parts }) {
   canvas.lab = {
     ...parts,
+    store,
     port: store.port,
     layers: store.memory.layers,
     visible: () => visibleBoxes(store),

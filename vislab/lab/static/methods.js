@@ -14,7 +14,9 @@ export function showMethods(store, ui, shown) {
     maps[name]?.run === shown.run && JSON.stringify(maps[name].asked) === asked ? maps[name] : null;
   const names = [...methodNames(store), "random"].filter((name) => !store.page || of(name));
   const current = names.map(of);
-  const look = ["colormap", "normalise", "opacity", "smooth", "threshold", "method"].map((name) => now(store, name));
+  const look = ["blend", "colormap", "normalise", "opacity", "smooth", "threshold", "method"].map((name) =>
+    now(store, name),
+  );
   const key = JSON.stringify([shown.content, look, current.map((one) => one && [one.run, one.target, one.number])]);
   if (ui.gallery.dataset.key === key || !photo) return;
   ui.gallery.dataset.key = key;

@@ -1,14 +1,20 @@
 // The pictures: photograph, heatmap, grid, boxes, and the bar that says what their colours mean.
 
+import { blendPixels, layingOf, strengths } from "./blends.js";
 import { centred, coloured, endsOf, ticks, upsample } from "./colours.js";
+import { DEFINITIONS } from "./definitions.js";
 import { make, say } from "./elements.js";
+import { drawGone, goneNow } from "./gone.js";
 import { dim, dimOutside, gridLines, labelledBox, outline } from "./ink.js";
 import { boxOf, seenBy, toSource } from "./places.js";
+import { roomAbove } from "./present.js";
 import { captionOf, paneName, readingOf } from "./reading.js";
 import { isTwo, now, proposedGrid, visibleBoxes } from "./settings.js";
+import { sightOf } from "./sight.js";
 import { tickLabels } from "./words.js";
 
-const HIGHEST = [540, 0.58]; // px, and share of the window: how high a photograph may stand
+const HIGHEST = { one: 0.74, stacked: 0.36, narrow: 0.42 }; // of the window: how high a photograph may stand
+const BESIDE = 240; // px that each of two pictures has at least where they stand beside each other
 
 /** Draw both panes and what stands below them. */
 export function paint(store, ui) {
@@ -16,23 +22,22 @@ export function paint(store, ui) {
   const two = isTwo(store);
   const readings = panes.map((pane) => (pane.shown && (two || !pane.index) ? readingOf(store, pane) : null));
   const ranges = rangesOf(store, readings, two);
-  // Beside each other or one above the other, whichever makes the larger pictures.
-  const [height, width] = store.port.get("_source");
-  const wide = ui.panes.clientWidth / 2;
-  const highest = Math.min(HIGHEST[0], innerHeight * HIGHEST[1]);
-  const tall = highest / 2.1;
-  const stack = two && (tall * width) / height > wide * 1.1;
+  const stack = two && ui.panes.clientWidth < 2 * BESIDE;
   ui.panes.classList.toggle("two", two && !stack);
+  const alone = ui.left.clientWidth === ui.left.parentNode.clientWidth; // sliders below it
+  const share = stack ? "stacked" : alone ? "narrow" : "one";
+  const tall = store.state.presenting ? roomAbove(ui) / (stack ? 2 : 1) : innerHeight * HIGHEST[share];
   ui.figures[1].box.hidden = !two;
   for (const { index } of two ? panes : panes.slice(0, 1)) {
-    const drawn = { reading: readings[index], range: ranges[index], tall: stack ? tall : highest, two };
+    const drawn = { reading: readings[index], range: ranges[index], tall, two };
     paintPane(store, panes[index], ui.figures[index], drawn);
   }
   say(ui.caption, captionOf(store, readings[0]));
+  say(ui.told, store.state.help ?? "");
   const title = ui.figures[0].title.textContent;
   ui.canvas.setAttribute(
     "aria-label",
-    `Photograph with heatmap: ${title}. ${ui.caption.textContent}. Arrow keys walk the patches, Escape goes back to CLS.`,
+    `Photograph with heatmap: ${title}. ${ui.caption.textContent}. Arrow keys walk the patches, Delete takes one away, Escape goes back to CLS.`,
   );
 }
 
@@ -51,22 +56,23 @@ function rangesOf(store, readings, two) {
 /** reading: as `readingOf` has it, or null; tall: how high the picture may be, px; two: whether there is another. */
 function paintPane(store, pane, figure, { reading, range, tall, two }) {
   const { photo, about, hover } = store.state;
-  const [height, width] = store.port.get("_source");
+  const source = store.port.get("_source");
+  const [height, width] = source;
   const context = figure.canvas.getContext("2d");
   const sharp = Math.min(2, devicePixelRatio || 1);
-  sizeCanvas(figure, Math.min(figure.box.clientWidth, (tall * width) / height), sharp, [height, width]);
-  context.setTransform(1, 0, 0, 1, 0, 0);
+  figure.sight = sightOf([figure.box.clientWidth, tall], source, store.state.zoom, store.state.centre);
+  const zoom = sizeCanvas(figure, sharp);
+  const unit = (sharp / zoom) * (store.state.presenting ? 2 : 1);
+  context.setTransform(zoom, 0, 0, zoom, -figure.sight.x * zoom, -figure.sight.y * zoom); // source pixels
   context.imageSmoothingQuality = "high";
-  if (photo) context.drawImage(photo, 0, 0, figure.canvas.width, figure.canvas.height);
+  context.imageSmoothingEnabled = true;
+  if (photo) context.drawImage(photo, 0, 0, width, height);
   if (!reading || !photo || !about) {
     figure.title.textContent = "the photograph";
     return;
   }
   const { frame, grid } = pane.shown;
   const proposal = proposedGrid(store, pane);
-  const zoom = figure.canvas.width / width;
-  const unit = sharp / zoom;
-  context.setTransform(zoom, 0, 0, zoom, 0, 0); // from here on in source pixels
   if (reading.crops) {
     dim(context, width, height);
     for (const crop of reading.crops.toReversed()) layCrop(store, context, crop, range, figure.layer, unit);
@@ -75,6 +81,8 @@ function paintPane(store, pane, figure, { reading, range, tall, two }) {
     dimOutside(context, frame, width, height);
     if (now(store, "grid") || proposal) gridLines(context, frame, proposal ?? grid, unit);
   }
+  const without = pane.index || reading.crops ? null : goneNow(store);
+  if (without) drawGone(context, without, frame, grid, unit);
   for (const one of visibleBoxes(store)) labelledBox(context, one, unit, width);
   if (reading.cell) outline(context, boxOf(frame, grid, ...reading.cell), unit, !hover);
   figure.title.textContent = (reading.preview ? "preview · " : "") + (proposal ? "new patches · " : "") + reading.title;
@@ -83,31 +91,37 @@ function paintPane(store, pane, figure, { reading, range, tall, two }) {
   colourBar(store, figure, range);
 }
 
-/** room: the width there is, px of the page; sharp: pixels of the screen in one of those. */
-function sizeCanvas({ canvas }, room, sharp, [height, width]) {
-  const wide = Math.max(1, Math.round(room * sharp));
-  const high = Math.max(1, Math.round((wide * height) / width));
-  if (canvas.width === wide && canvas.height === high) return;
-  Object.assign(canvas, { width: wide, height: high });
-  canvas.style.width = `${wide / sharp}px`;
+/** sharp: pixels of the screen in one of the page -> pixels of the canvas in one of the source. */
+function sizeCanvas({ canvas, sight }, sharp) {
+  const wide = Math.max(1, Math.round(sight.wide * sharp));
+  const high = Math.max(1, Math.round((wide * sight.high) / sight.wide));
+  if (canvas.width !== wide || canvas.height !== high) {
+    Object.assign(canvas, { width: wide, height: high });
+    canvas.style.width = `${wide / sharp}px`;
+  }
+  return (sight.scale * wide) / sight.wide;
 }
 
 /** Values over their patches; the context draws in source pixels. layer: a canvas to make them in. */
 export function lay(store, context, { frame, grid }, values, range, layer) {
   const { rows, cols, patch } = grid;
-  const smooth = now(store, "smooth");
-  const fine = smooth ? Math.max(1, Math.min(8, Math.floor(240 / Math.max(rows, cols)))) : 1;
+  const blend = now(store, "blend");
+  const lines = blend === "contour";
+  const smooth = now(store, "smooth") || lines;
+  const finest = Math.max(1, Math.floor((lines ? 720 : 240) / Math.max(rows, cols)));
+  const fine = smooth ? Math.min(lines ? 64 : 8, finest) : 1;
   const [x0, y0] = toSource(frame, 0, 0);
   const [x1, y1] = toSource(frame, cols * patch[1], rows * patch[0]);
   const finer = smooth ? upsample(values, rows, cols, fine) : values;
-  const pixels = coloured(finer, range, coloursOf(store, range), now(store, "threshold"));
+  const plain = coloured(finer, range, coloursOf(store, range), now(store, "threshold"));
+  const pixels = blendPixels(plain, strengths(finer, range), cols * fine, blend);
   Object.assign(layer, { width: cols * fine, height: rows * fine });
   layer.getContext("2d").putImageData(new ImageData(pixels, layer.width, layer.height), 0, 0);
   context.imageSmoothingEnabled = smooth;
   context.imageSmoothingQuality = "low"; // bilinear, as the values are
-  context.globalAlpha = now(store, "opacity");
+  [context.globalAlpha, context.globalCompositeOperation] = layingOf(blend, now(store, "opacity"));
   context.drawImage(layer, x0, y0, x1 - x0, y1 - y0);
-  context.globalAlpha = 1;
+  [context.globalAlpha, context.globalCompositeOperation] = [1, "source-over"];
 }
 
 /** A part of the photograph that was looked at by itself, over whatever is there. */
@@ -132,19 +146,21 @@ export function coloursOf(store, range = [0, 1]) {
 }
 
 function colourBar(store, figure, [low, high]) {
-  const key = `${low}:${high}:${now(store, "colormap")}`;
+  const key = [low, high, now(store, "colormap"), store.state.presenting, figure.bar.clientWidth].join(":");
   if (figure.bar.dataset.key === key) return;
   figure.bar.dataset.key = key;
   const even = Float32Array.from({ length: 256 }, (_, i) => i / 255);
   const ramp = coloured(even, [0, 1], coloursOf(store, [low, high]));
   figure.ramp.getContext("2d").putImageData(new ImageData(ramp, 256, 1), 0, 0);
-  const at = ticks(low, high, 4);
+  const letters = parseFloat(getComputedStyle(figure.bar).fontSize);
+  const at = ticks(low, high, Math.max(1, Math.min(4, Math.floor(figure.bar.clientWidth / letters / 5))));
   const names = tickLabels(at);
   const mark = (v, i) => {
     const place = high > low ? (100 * (v - low)) / (high - low) : 0;
     return make("span", { textContent: names[i], style: `left: ${place}%; --shift: ${-place}%` });
   };
   figure.numbers.replaceChildren(...at.map(mark));
+  figure.bar.title = DEFINITIONS[centred([low, high]) ? "signed" : "bar"];
   figure.bar.setAttribute("aria-label", `Colours run from ${low.toPrecision(3)} to ${high.toPrecision(3)}`);
 }
 

@@ -1,100 +1,195 @@
-// The removal game: the patches that are highest in the shown map go one after the other, and with them the class.
+// Patches taken away: by mouse, one after the other; or as a film, highest of the shown map first, and back again.
 
 import { make } from "./elements.js";
-import { dimOutside } from "./ink.js";
-import { photographOn } from "./picture.js";
-import { boxOf, seenBy } from "./places.js";
-import { FORWARD, isOf, READ, same, settingsOf } from "./settings.js";
+import { currentRemoval, currentTrial, takenOf } from "./gone.js";
+import { cellOver, pointAt } from "./pointing.js";
+import { pinnedPoint } from "./settings.js";
 
 const PACE = 150; // ms a step
-const NO_MODEL =
-  "Taking patches away runs the model, which this page does not hold. It can be played for a map under which it was done in the Lab before the export.";
+const DONE = { deletion: "gone", insertion: "put back" };
 
-/** What was currentRemoval of the map that is shown; null where that is another. */
-function currentRemoval(store) {
-  const { removal, panes } = store.state;
-  const { shown } = panes[0];
-  const fresh = shown && same(settingsOf(store, panes[0]), shown.settings, [...FORWARD, ...READ]);
-  return fresh && isOf(removal, panes[0]) ? removal : null;
-}
-
-/** Show how far it is. */
-export function showRemoval(store, ui, { frame, grid }) {
-  const { page } = store;
-  const played = currentRemoval(store);
-  const ready = Boolean(played?.filled);
-  const { context } = photographOn(store, 640, ui.without);
-  ui.play.disabled = ui.step.disabled = !ready;
-  ui.play.textContent = store.state.playing && ready ? "pause" : "play";
-  ui.fall.parentNode.hidden = page && !ready;
-  if (!ready) {
-    ui.fall.replaceChildren();
-    const waits = page ? NO_MODEL : "The model runs without more and more of the patches …";
-    ui.removed.textContent = played?.refused ?? waits;
-    return;
-  }
-  const { deletion, share, target, areas } = played;
-  const last = deletion.length - 1;
-  const step = Math.min(store.state.step, last);
-  takeAway(context, played, step, frame, grid);
-  dimOutside(context, frame, ...store.port.get("_source").toReversed());
-  const patches = grid.rows * grid.cols;
-  const gone = Math.round(share[step] * patches);
-  const words = `${gone} of ${patches} patches gone: ${target.split(",")[0]} ${(100 * deletion[step]).toFixed(0)} %`;
-  const worth = `area under the curve ${areas[0].toFixed(2)}, lower is better; put back in the same order ${areas[1].toFixed(2)}, higher is better`;
-  ui.removed.replaceChildren(words, make("br"), make("span", { className: "quiet", textContent: worth }));
-  Object.assign(ui.step, { max: last, value: step });
-  ui.step.setAttribute("aria-valuetext", words);
-  drawFall(ui.fall, deletion, share, step);
-  const falls = deletion.map((p) => `${(100 * p).toFixed(0)} %`).join(", ");
-  ui.fall.setAttribute("aria-label", `Probability of ${target} while patches are taken away: ${falls}`);
-}
-
-/** A probability against the share of patches that are gone: all of it faintly, and as far as it is shown. */
-function drawFall(svg, values, share, step) {
-  const points = values.map((value, i) => `${(4 + 312 * share[i]).toFixed(1)} ${(126 - 120 * value).toFixed(1)}`);
-  const path = (count) => `M${points.slice(0, count).join("L")}`;
-  const [x, y] = points[step].split(" ");
-  const lines = `<path d="${path(values.length)}"/><path d="${path(step + 1)}" class="shown"/>`;
-  svg.innerHTML = `<path d="M4 6V126H316" class="axis"/>${lines}<circle cx="${x}" cy="${y}" r="5" class="here"/>`;
-}
-
-/** gone: for each patch the step at which it goes; filled: what the model sees where patches are gone. */
-function takeAway(context, { gone, filled }, step, frame, grid) {
-  context.beginPath();
-  gone.forEach((at, i) => {
-    const [x0, y0, x1, y1] = boxOf(frame, grid, Math.floor(i / grid.cols), i % grid.cols);
-    if (at <= step) context.rect(x0, y0, x1 - x0, y1 - y0);
-  });
-  context.save();
-  context.clip();
-  context.drawImage(filled, ...seenBy(frame));
-  context.restore();
-}
-
-/** The button and the slider; whatever makes the game another one stops it. */
+/** Buttons, the slider and the pointer; whatever makes the film another one stops it. */
 export function bindRemoval(store, ui) {
-  ui.play.addEventListener("click", () => (store.state.playing ? pause(store) : play(store)));
+  ui.take.addEventListener("click", () => chooseTool(store, store.state.tool === "take" ? "point" : "take"));
+  ui.allBack.addEventListener("click", () => {
+    endFilm(store);
+    take(store, []);
+  });
+  for (const [name, node] of Object.entries(ui.films)) node.addEventListener("click", () => roll(store, name));
   ui.step.addEventListener("input", () => {
     pause(store);
     store.change({ step: Number(ui.step.value) });
   });
+  bindTaking(store, ui.figures[0]);
   store.subscribe(() => {
-    if (store.state.playing && !currentRemoval(store)?.filled) pause(store);
+    if (store.state.playing && !currentRemoval(store)?.gone) pause(store);
   });
 }
 
+/** What a click on the photograph does from now on. */
+function chooseTool(store, tool) {
+  endFilm(store);
+  store.change({ tool, hover: null });
+  if (tool === "take") take(store, takenOf(store)); // how the class stands before the first
+}
+
+/** A click takes a patch away or puts it back; a drag does so with all on its way. */
+function bindTaking(store, figure) {
+  const { canvas } = figure;
+  let stroke = null; // whether patches go, and which there are
+  const touch = (event) => {
+    const cell = cellOver(store, pointAt(figure, event));
+    if (!cell) return;
+    const patch = cell[0] * store.state.panes[0].shown.grid.cols + cell[1];
+    stroke ??= { goes: !takenOf(store).includes(patch) };
+    if (takenOf(store).includes(patch) !== stroke.goes) keep(store, changed(takenOf(store), patch));
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    if (store.state.tool !== "take" || event.button !== 0 || !store.state.panes[0].shown) return;
+    canvas.setPointerCapture(event.pointerId);
+    touch(event);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (stroke) touch(event);
+  });
+  const end = () => {
+    if (stroke) take(store, takenOf(store));
+    stroke = null;
+  };
+  for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, end);
+  canvas.addEventListener("keydown", (event) => {
+    const cell = cellOver(store, pinnedPoint(store));
+    if (event.key !== "Delete" || store.page || !cell) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const patch = cell[0] * store.state.panes[0].shown.grid.cols + cell[1];
+    endFilm(store);
+    store.change({ tool: "take" });
+    take(store, changed(takenOf(store), patch));
+  });
+}
+
+const changed = (patches, patch) =>
+  patches.includes(patch) ? patches.filter((one) => one !== patch) : [...patches, patch];
+
+const keep = (store, patches) => store.change({ taken: { run: store.state.panes[0].shown?.run, patches } });
+
+/** These patches are gone, and what becomes of the class is asked for. */
+function take(store, patches) {
+  keep(store, patches);
+  const { run } = store.state.taken;
+  if (!store.page) store.port.send({ kind: "take", run, gone: [...patches].sort((a, b) => a - b) });
+}
+
+/** The same patches of the same photograph stay away in another run, where they are the same. before: what was shown. */
+export function takeAgain(store, before) {
+  const { panes, taken } = store.state;
+  const { shown } = panes[0];
+  const alike = before?.content === shown.content && String(before.grid.patch) === String(shown.grid.patch);
+  const ours = before && taken.run === before.run && before.run !== shown.run && taken.patches.length > 0;
+  if (alike && ours && String(before.frame.model) === String(shown.frame.model)) take(store, taken.patches);
+}
+
+/** Show a film from its beginning, or halt it; where it is not made yet, it begins once it is. */
+function roll(store, film) {
+  if (store.state.playing && store.state.film === film) return pause(store);
+  pause(store);
+  store.change({ film, tool: "point", step: 0 });
+  if (currentRemoval(store)?.gone) play(store);
+  else if (!store.page) store.port.send({ kind: "film", open: true });
+}
+
+/** Show from the beginning the film that was waited for. */
+export function rollWaiting(store) {
+  if (store.state.film && !store.state.playing && currentRemoval(store)?.gone) play(store);
+}
+
 function play(store) {
-  const last = () => store.state.removal.deletion.length - 1;
   const tick = () => {
     const step = store.state.step + 1;
     store.change({ step });
-    if (step >= last()) pause(store);
+    if (step >= store.state.removal.deletion.length - 1) pause(store);
   };
-  store.change({ step: store.state.step >= last() ? 0 : store.state.step, playing: setInterval(tick, PACE) });
+  store.change({ step: 0, playing: setInterval(tick, PACE) });
+}
+
+/** No film any more: none is made of the next map. */
+function endFilm(store) {
+  pause(store);
+  if (store.state.film && !store.page) store.port.send({ kind: "film", open: false });
+  store.change({ film: null });
 }
 
 export function pause(store) {
   clearInterval(store.state.playing);
-  store.change({ playing: 0 });
+  if (store.state.playing) store.change({ playing: 0 });
+}
+
+/** What there is to press, and how far it is. */
+export function showRemoval(store, ui, { grid }) {
+  const { film, playing, tool } = store.state;
+  const removal = currentRemoval(store);
+  const held = Boolean(removal?.gone);
+  ui.take.setAttribute("aria-pressed", String(tool === "take"));
+  ui.canvas.dataset.tool = tool;
+  for (const [name, node] of Object.entries(ui.films)) {
+    node.disabled = store.page && !held;
+    node.setAttribute("aria-pressed", String(film === name));
+    node.textContent = `${playing && film === name ? "❚❚" : "▶"} ${name}`;
+  }
+  const taken = takenOf(store);
+  ui.allBack.hidden = !film && !taken.length;
+  ui.root.classList.toggle("game", Boolean(film) || tool === "take" || taken.length > 0);
+  ui.step.parentNode.hidden = !film || !held;
+  const words = film
+    ? filmWords(store, removal, grid)
+    : tool === "take" || taken.length
+      ? tookWords(store, taken, grid)
+      : "";
+  ui.removed.ariaLive = playing ? "off" : "polite"; // a film is not read aloud step by step
+  if (ui.removed.textContent !== words) ui.removed.textContent = words;
+  ui.fell.hidden = !film || !held;
+  if (!ui.fell.hidden) showFall(store, ui, removal, words);
+}
+
+const percent = (p) => `${(100 * p).toFixed(p < 0.095 ? 1 : 0)} %`;
+
+function filmWords({ state: { film, step }, page }, removal, grid) {
+  if (removal?.refused) return removal.refused;
+  if (!removal?.gone)
+    return page ? "This page holds no film of this map." : "The model runs without more and more of the patches …";
+  const patches = grid.rows * grid.cols;
+  const count = Math.round(removal.share[step] * patches);
+  return `${count} of ${patches} patches ${DONE[film]}: ${removal.target.split(",")[0]} ${percent(removal[film][step])}`;
+}
+
+function tookWords(store, taken, grid) {
+  const trial = currentTrial(store);
+  if (trial?.refused) return trial.refused;
+  const name = trial?.target.split(",")[0];
+  if (!taken.length)
+    return `Click a patch, or drag over several, to take them away${trial ? `: ${name} ${percent(trial.before)}` : ""}`;
+  const end = trial ? `${name} ${percent(trial.before)} → ${percent(trial.now)}` : "the model looks again …";
+  return `${taken.length} of ${grid.rows * grid.cols} patches gone: ${end}`;
+}
+
+/** The probability against the share of patches: all of it faintly, and as far as it is shown. */
+function showFall(store, ui, removal, words) {
+  const { film, step } = store.state;
+  const { share, areas } = removal;
+  const values = removal[film];
+  Object.assign(ui.step, { max: values.length - 1, value: step });
+  ui.step.setAttribute("aria-valuetext", words);
+  const area = film === "deletion" ? `${areas[0].toFixed(2)}, lower` : `${areas[1].toFixed(2)}, higher`;
+  ui.area.textContent = `area under the curve ${area} is better`;
+  ui.shares.replaceChildren(
+    ...[`0 ${DONE[film]}`, `all ${removal.gone.length}`].map((textContent) => make("span", { textContent })),
+  );
+  const points = values.map((value, i) => `${(4 + 312 * share[i]).toFixed(1)} ${(126 - 120 * value).toFixed(1)}`);
+  const path = (count) => `M${points.slice(0, count).join("L")}`;
+  const [x, y] = points[step].split(" ");
+  const lines = `<path d="${path(values.length)}"/><path d="${path(step + 1)}" class="shown"/>`;
+  ui.fall.innerHTML = `<path d="M4 6V126H316" class="axis"/>${lines}<circle cx="${x}" cy="${y}" r="5" class="here"/>`;
+  const falls = values.map((p) => `${(100 * p).toFixed(0)} %`).join(", ");
+  ui.fall.setAttribute("aria-label", `Probability of ${removal.target} while patches are ${DONE[film]}: ${falls}`);
 }

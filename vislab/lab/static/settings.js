@@ -5,14 +5,21 @@ import { gridOf } from "./places.js";
 export const FORWARD = ["model", "patch_size", "image_size", "attention_scale"];
 export const READ = ["method", "layer", "head", "query", "target"];
 export const ATTENTION = ["cls", "attention"]; // methods whose rows the page can make itself
+const AT_ONCE = 700; // ms: steps of a slider or of a pin that follow each other as closely are one change
+const STEPPED = ["patch_size", "image_size", "attention_scale", "layer", "query", "opacity", "threshold", "confidence"];
+const MOST = 100; // changes that can be undone
 const ANSWERED = ["image", ...FORWARD, ...READ, "compare", "before", "detector", "two_stage"]; // settings that Python answers
+
+const DISPLAY = ["opacity", "blend", "colormap", "smooth", "normalise", "threshold", "grid", "incoming", "confidence"];
+const CHANGING = [...ANSWERED, ...DISPLAY]; // all that can be set
 
 /** What a control says, dragged or not. */
 export const now = ({ state, port }, name) => (name in state.drag ? state.drag[name] : port.get(name));
 
-/** Set settings, here and in Python. */
-export function commit(store, changes) {
+/** Set settings, here and in Python. note: what is said of it; remember: whether it can be undone. */
+export function commit(store, changes, { note = null, remember = true } = {}) {
   const { port, page } = store;
+  const history = remember ? remembered(store, changes) : {};
   const drag = { ...store.state.drag };
   let { status } = store.state;
   for (const [name, value] of Object.entries(changes)) {
@@ -22,8 +29,21 @@ export function commit(store, changes) {
     if (changed && answered && !page) status = { state: "computing", words: "" };
     port.set(name, value);
   }
-  store.change({ drag, status });
+  store.change({ drag, status, note, asked: Object.keys(changes)[0], ...history });
   port.save_changes();
+}
+
+/** The history with the settings as they are before a change; what has no name (your own photograph) is left out. */
+export function remembered({ port, state }, changes) {
+  const names = String(Object.keys(changes));
+  const settings = Object.fromEntries(CHANGING.map((name) => [name, port.get(name)]).filter(([, v]) => v !== ""));
+  if (Object.entries(changes).every(([name, value]) => JSON.stringify(port.get(name)) === JSON.stringify(value)))
+    return {};
+  const last = state.past.at(-1);
+  if (STEPPED.includes(names) && last?.names === names && Date.now() - last.at < AT_ONCE) {
+    return { past: [...state.past.slice(0, -1), { ...last, at: Date.now() }], future: [] };
+  }
+  return { past: [...state.past, { settings, names, at: Date.now() }].slice(-MOST), future: [] };
 }
 
 /** The settings in which the second picture differs; null where there is none. */
@@ -54,6 +74,13 @@ export const layerIndex = ({ model }, layer) =>
 /** Whether a part of the question makes a difference to the method. */
 export const takes = (store, part, method = now(store, "method")) =>
   store.state.about?.methods[method]?.asks.includes(part);
+
+/** Which of layer and head may not be one of the user's choice under the method: attention has both. */
+export function withoutChoice(store) {
+  const method = store.state.about?.methods[now(store, "method")];
+  if (!method || store.page) return [];
+  return [...(method.asks.includes("layer") ? [] : ["layer"]), ...(method.single_head ? [] : ["head"])];
+}
 
 /** What a method is called; one that is in no list is that against which they are held. */
 export const methodName = ({ state }, method) => state.about?.methods[method]?.label ?? "a random order";

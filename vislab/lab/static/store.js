@@ -15,14 +15,27 @@ const START = {
   closer: null,
   atlas: null,
   removal: null,
+  without: null,
+  filled: null, // {run, image}: what the model sees where patches are gone
   maps: {}, // method -> its map of a run, or why there is none
   mapCount: 0, // how many of those came
   // What the user is at.
   hover: null, // the point under the pointer, source pixels
   drag: {}, // what sliders say while they are dragged; nobody else is told before they are let go
   unfolded: {}, // name of a section -> whether it is open
-  step: 0, // how far a removal is shown
+  film: null, // "deletion" or "insertion", while patches go or come back by themselves
+  step: 0, // how far that is shown
   playing: 0, // the clock that moves it on
+  taken: { run: null, patches: [] }, // patches of a run that were clicked away
+  past: [], // settings before each change, the newest last
+  future: [], // those that were undone
+  zoom: 1, // of the pictures, and the source pixel in their middle
+  centre: null,
+  tool: "point", // what a click on the photograph does
+  presenting: false,
+  help: null, // the sentence of what is pointed at, while that is told
+  asked: null, // the control that was used last
+  note: null, // what a change brought with it: {words, ways}, ways: {words: settings}, buttons that set those
 };
 
 /**

@@ -1,0 +1,349 @@
+"""The Lab as a newcomer meets it, in Chromium without a notebook: what is clicked, and what is then seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from living import Living
+from PIL import Image
+
+import vislab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.browser
+CHURCH = "church"
+
+
+@pytest.fixture
+def living(browser: Browser) -> Iterator[Callable[..., Living]]:
+    """Opens a lab in a page of a size."""
+    opened: list[Living] = []
+
+    def make(width: int = 1280, height: int = 800, **settings: Any) -> Living:
+        page = browser.new_context(viewport={"width": width, "height": height}).new_page()
+        opened.append(Living(page, CHURCH, **{"detector": None, **settings}))
+        opened[-1].ready()
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        assert one.errors == []
+        one.page.context.close()
+
+
+def test_what_is_pinned_is_what_was_seen(living: Callable[..., Living]) -> None:
+    """A click keeps the map under the pointer, and by another method says so; undo takes it back."""
+    lab = living()
+    assert lab.text("figcaption").startswith("attention of CLS · layer 11")
+    for method, note in (("cls", ""), ("rollout", "Pinned as you saw it: attention of layer 11.")):
+        lab.control("method").select_option(method)
+        lab.ready()
+        lab.page.mouse.move(*lab.over(6, 7))
+        lab.until("pane.rows.key")
+        lab.page.wait_for_timeout(100)
+        values = lab("[...store.memory.rows[0].rows]")
+        lab.page.mouse.click(*lab.over(6, 7))
+        lab.until("pane.shown.query === 'patch (6, 7)'")
+        seen = np.float32(values).reshape(3, -1).mean(0)[1:]
+        assert lab.values().ravel() == pytest.approx(seen, abs=float(2e-3 * seen.max()))
+        lab.page.mouse.move(2, 2)
+        lab.until("!store.state.hover && lab.ui.figures[0].title.textContent.startsWith('attention')")
+        assert lab.text("figcaption").startswith("attention of patch (6, 7) · layer 11")
+        assert lab("lab.ui.note.textContent").startswith(note)
+        if method == "rollout":
+            lab.button("rollout: all layers instead").click()
+            lab.until("pane.shown.settings.method === 'rollout' && pane.shown.query === 'patch (6, 7)'")
+            lab.button("undo").click()
+            lab.until("pane.shown.settings.method === 'cls' && pane.shown.query === 'patch (6, 7)'")
+        lab.button("undo").click()
+        lab.until(f"pane.shown.settings.method === '{method}' && pane.shown.query === 'CLS'")
+    lab.button("redo").click()
+    lab.until("pane.shown.settings.method === 'cls' && pane.shown.query === 'patch (6, 7)'")
+    lab.page.keyboard.press("Control+z")
+    lab.until("pane.shown.settings.method === 'rollout' && pane.shown.query === 'CLS'")
+    lab.page.keyboard.press("Control+Shift+z")
+    lab.until("pane.shown.settings.method === 'cls' && pane.shown.query === 'patch (6, 7)'")
+
+
+def test_no_control_switches_the_method_in_silence(living: Callable[..., Living]) -> None:
+    lab = living(method="relevance")
+    assert lab.control("layer").is_disabled()
+    assert lab.control("head").is_disabled()
+    lab.page.locator(".vislab-lab .fused button").click()
+    lab.until("pane.shown.settings.method === 'cls'")
+    lab.control("head").select_option("2")
+    lab.until("pane.shown.settings.head === 2")
+    lab.control("method").select_option("rollout")
+    lab.until("pane.shown.settings.method === 'rollout'")
+    lab.until("lab.ui.note.textContent.includes('no single head')")
+    assert lab.control("layer").is_enabled()
+    assert lab.control("head").locator("option[value='2']").is_disabled()
+    lab.fold("Head atlas")
+    lab.page.locator(".vislab-lab .atlas button[data-at='4:1']").click()
+    lab.until("pane.shown.settings.layer === 4 && pane.shown.settings.head === 1")
+    assert lab("lab.ui.note.textContent").startswith("Layer 4, head 1: attention of this head alone.")
+    lab.button("back to rollout: all layers").click()
+    lab.until("pane.shown.settings.method === 'rollout' && pane.shown.settings.head === 'mean'")
+
+
+def test_a_double_click_resets_a_slider(living: Callable[..., Living]) -> None:
+    lab = living(attention_scale=0.5, layer=3)
+    for label, name, usual in (("scale", "attention_scale", 1), ("layer", "layer", -1)):
+        lab.control(label).dblclick()
+        lab.until(f"lab.port.get('{name}') === {usual} && pane.shown.settings.{name} === {usual}")
+        lab.ready()
+    assert lab.lab.attention_scale == 1
+
+
+def test_pictures_of_ones_own_stay_and_large_ones_are_shrunk(living: Callable[..., Living], tmp_path: Path) -> None:
+    lab = living()
+    large = tmp_path / "holiday.bmp"
+    Image.fromarray(vislab.load_image(vislab.samples()["coffee"])).resize((2400, 1600)).save(large)
+    assert large.stat().st_size > 10e6
+    chosen = lab.page.locator(".vislab-lab input[type=file]")
+    chosen.set_input_files(large)
+    lab.until("String(lab.port.get('_source')) === '1600,2400' && pane.shown")
+    assert "holiday.bmp has 12 MB: shrunk to 2400 × 1600 px" in lab.text(".note")
+    lab.ready()
+    lab.button("undo").click()
+    lab.until("String(lab.port.get('_source')) === '683,1024' && pane.shown")
+    lab.button("redo").click()
+    lab.until("String(lab.port.get('_source')) === '1600,2400' && pane.shown")
+    lab.ready()
+    lab.control("image").select_option("coffee")
+    lab.ready()
+    lab.control("image").select_option("holiday.bmp")
+    lab.until("String(lab.port.get('_source')) === '1600,2400' && pane.shown")
+    assert lab.lab.state["image"] == ""  # a name that means nothing elsewhere
+    lab.button("undo").click()
+    lab.until("String(lab.port.get('_source')) === '400,600' && pane.shown")
+
+
+# In the page: how high an x of the caption is, px.
+LETTER = """() => {
+    const context = document.createElement('canvas').getContext('2d');
+    const { fontSize, fontFamily } = getComputedStyle(document.querySelector('.vislab-lab .caption'));
+    context.font = `${fontSize} ${fontFamily}`;
+    return context.measureText('x').actualBoundingBoxAscent;
+}"""
+
+
+def seen(lab: Living, selector: str) -> bool:
+    """Whether all of an element lies within the window."""
+    box = lab.page.locator(f".vislab-lab {selector}").first.bounding_box()
+    size = lab.page.viewport_size
+    inside = box["x"] >= 0 and box["x"] + box["width"] <= size["width"] + 1
+    return inside and box["y"] >= 0 and box["y"] + box["height"] <= size["height"] + 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080)])
+def test_presented_it_has_the_window_and_is_read_across_a_room(
+    living: Callable[..., Living], width: int, height: int
+) -> None:
+    """At 6 m, on a picture 2 m wide, an x has 16 minutes of arc: 28 mm; picture and sliders are seen whole."""
+    lab = living(width, height)
+    lab.page.evaluate("() => { document.querySelector('main').style.cssText = 'contain: strict; height: 300px'; }")
+    lab.button("present").click()
+    lab.page.mouse.move(width - 3, height - 3)
+    lab.until("lab.ui.root.clientWidth === innerWidth && lab.ui.root.clientHeight === innerHeight")
+    lab.page.wait_for_timeout(200)
+    assert lab.page.evaluate(LETTER) * 2000 / width >= 28
+    for selector in ("figure > canvas", ".caption", ".side input[type=range]", ".stage button", "ol li:nth-child(3)"):
+        assert seen(lab, selector), selector
+    picture = lab.page.locator("figure > canvas").first.bounding_box()
+    assert picture["width"] * picture["height"] > 0.4 * width * height
+    for hidden in (".top", ".more", ".chart"):
+        assert lab.page.locator(f".vislab-lab {hidden}").is_hidden()
+    lab.page.mouse.click(*lab.over(6, 7))
+    lab.until("pane.shown.query === 'patch (6, 7)'")
+    lab.page.keyboard.press("Escape")
+    lab.until("!store.state.presenting && lab.ui.present === document.activeElement")
+    assert lab("pane.shown.query") == "patch (6, 7)"
+    assert lab.page.locator(".vislab-lab .top").is_visible()
+
+
+@pytest.mark.parametrize(("width", "height"), [(853, 533), (760, 600), (470, 533)])
+def test_picture_and_sliders_are_seen_together(living: Callable[..., Living], width: int, height: int) -> None:
+    lab = living(width, height)
+    lab.page.locator(".vislab-lab .main").evaluate("e => e.scrollIntoView({ block: 'start' })")
+    for selector in ("figure > canvas", ".count", "input[aria-label='patch size']", "input[aria-label='input size']"):
+        assert seen(lab, selector), selector
+    assert lab("lab.ui.root.scrollWidth <= lab.ui.root.clientWidth + 1")
+
+
+def test_the_photograph_fills_its_column_and_two_stand_beside_each_other(living: Callable[..., Living]) -> None:
+    lab = living(1500, 1080, attention_scale=0.5)
+    boxes = [lab.page.locator(f"figure:nth-of-type({n}) > canvas").bounding_box() for n in (1, 2)]
+    assert boxes[0]["y"] == pytest.approx(boxes[1]["y"], abs=1)
+    lab.control("show × 1 beside it").uncheck()
+    lab.until("!second.shown")
+    lab.page.wait_for_timeout(100)
+    assert lab("lab.ui.canvas.clientWidth >= lab.ui.left.clientWidth - 2")
+
+
+def test_zoomed_a_click_is_where_it_is_seen(living: Callable[..., Living]) -> None:
+    """Zooming about a place keeps it there; dragging moves the picture and pins nothing."""
+    lab = living()
+    x, y = lab.over(4, 9)
+    lab.page.mouse.move(x, y)
+    lab.page.keyboard.down("Control")
+    for _ in range(6):
+        lab.page.mouse.wheel(0, -100)
+    lab.page.keyboard.up("Control")
+    lab.until("store.state.zoom > 3")
+    before = lab("[lab.ui.figures[0].sight.x, lab.ui.figures[0].sight.y]")
+    lab.page.mouse.move(x + 1, y + 1)
+    lab.until("lab.ui.figures[0].title.textContent.startsWith('what patch 4, 9')")
+    lab.page.mouse.down()
+    lab.page.mouse.move(x - 80, y - 60, steps=4)
+    lab.page.mouse.up()
+    lab.page.wait_for_timeout(150)
+    after = lab("[lab.ui.figures[0].sight.x, lab.ui.figures[0].sight.y]")
+    assert after[0] > before[0]
+    assert after[1] > before[1]
+    assert lab.lab.query == "cls"
+    lab.button("whole").click()
+    lab.until("store.state.zoom === 1 && lab.ui.figures[0].sight.x === 0")
+
+
+def test_patches_are_clicked_away(living: Callable[..., Living]) -> None:
+    """A click takes a patch away, a drag all on its way; the class is what the model says without them."""
+    lab = living()
+    whole = lab.pixels()
+    lab.button("by mouse").click()
+    lab.until("lab.ui.removed.textContent.includes('church 9')")
+    lab.page.mouse.click(*lab.over(7, 3))
+    lab.page.mouse.move(*lab.over(8, 2))
+    lab.page.mouse.down()
+    lab.page.mouse.move(*lab.over(8, 11), steps=30)
+    lab.page.mouse.up()
+    lab.until("store.state.without?.gone.length === 11 && lab.ui.status.dataset.state === 'ready'")
+    masks = np.ones((2, 14, 14), bool)
+    masks[1, 8, 2:12] = masks[1, 7, 3] = False
+    before, now = 100 * vislab.patch_score(vislab.samples()[CHURCH], target="church")(masks)
+    assert lab.text(".removed") == f"11 of 196 patches gone: church {before:.0f} % → {now:.0f} %"
+    assert lab.lab.query == "cls"
+    changed = np.abs(lab.pixels().astype(int) - whole).max(-1) > 40
+    high, wide = changed.shape
+    assert changed[high * 8 // 14 : high * 9 // 14, wide * 2 // 14 : wide * 12 // 14].mean() > 0.5
+    assert changed[: high * 6 // 14].mean() == 0
+    lab.page.mouse.click(*lab.over(7, 3))
+    lab.until("lab.ui.removed.textContent.startsWith('10 of')")
+    lab.ready()
+    lab.control("scale").evaluate("e => { e.value = -15; e.dispatchEvent(new Event('change')); }")
+    lab.until("pane.shown.settings.attention_scale === 0.501")
+    lab.until("store.state.without?.run === pane.shown.run && store.state.without.gone.length === 10")
+    lab.control("scale").dblclick()
+    lab.until("pane.shown.settings.attention_scale === 1 && store.state.without?.run === pane.shown.run")
+    lab.ready()
+    lab.page.keyboard.press("Tab")
+    lab.page.locator(".vislab-lab figure > canvas").first.focus()
+    lab.page.keyboard.press("ArrowRight")
+    lab.until("pane.shown.query === 'patch (7, 7)'")
+    lab.page.keyboard.press("Delete")
+    lab.until("lab.ui.removed.textContent.startsWith('11 of')")
+    lab.page.keyboard.press("Escape")
+    lab.until("pane.shown.query === 'CLS'")
+    lab.button("all back").click()
+    lab.until("lab.ui.removed.textContent.startsWith('Click a patch')")
+    lab.button("by mouse").click()
+    lab.page.mouse.move(2, 2)
+    lab.until("lab.ui.removed.textContent === ''")
+    lab.page.wait_for_timeout(100)
+    assert np.array_equal(lab.pixels(), whole)
+
+
+def test_a_film_takes_them_away_in_the_order_of_the_map(living: Callable[..., Living]) -> None:
+    """One press makes it, and shows it; the other direction is there then."""
+    lab = living()
+    whole = lab.pixels()
+    lab.button("▶ deletion").click()
+    lab.until("store.state.playing && store.state.step > 2")
+    lab.button("❚❚ deletion").click()
+    lab.control("step").evaluate("e => { e.value = 7; e.dispatchEvent(new Event('input')); }")
+    heat = vislab.explain(vislab.samples()[CHURCH], method="cls")
+    curves = vislab.removal(heat, score=vislab.patch_score(vislab.samples()[CHURCH], target="church"))
+    lab.until("lab.ui.removed.textContent.startsWith('49 of 196 patches gone: church')")
+    assert lab.text(".removed").endswith(f" {100 * curves.deletion[7]:.0f} %")
+    row, col = divmod(int(np.argmax(heat.values)), 14)
+    gone = lab.pixels()
+    spot = np.s_[gone.shape[0] * (2 * row + 1) // 28, gone.shape[1] * (2 * col + 1) // 28]
+    assert np.abs(gone[spot].astype(int) - whole[spot]).max() > 40
+    sent = len(lab.sent)
+    lab.button("▶ insertion").click()
+    lab.until("store.state.step === 28 && !store.state.playing")
+    assert lab.text(".removed").startswith("196 of 196 patches put back: church 9")
+    assert len(lab.sent) == sent
+    lab.page.wait_for_timeout(100)
+    assert np.array_equal(lab.pixels(), whole)
+    lab.button("all back").click()
+    lab.until("!store.state.film && lab.ui.step.parentNode.hidden")
+    lab.ready()
+    assert not lab.lab._stage.filming
+
+
+# In the page: controls and numbers that are seen, and that nothing says a sentence of; and sentences that are two.
+UNTOLD = """() => {
+    const root = document.querySelector('.vislab-lab');
+    for (const details of root.querySelectorAll('details')) details.open = true;
+    const parts = 'input, select, button, summary, output, ol li, .count, .side p > span, figcaption span, .caption';
+    const told = e => e.closest('[title]')?.title ?? '';
+    const seen = [...root.querySelectorAll(parts)];
+    const all = seen.filter(e => e.getClientRects().length && !e.closest('.atlas, .gallery'));
+    const says = e => e.textContent !== '' || e.matches('input, select');
+    return [all.filter(e => says(e) && !told(e)).map(e => e.outerHTML),
+        all.map(told).filter(words => /[.!?] [A-Z]/.test(words)), all.length];
+}"""
+
+
+def test_every_control_and_number_is_told_in_a_sentence(living: Callable[..., Living]) -> None:
+    """As a tooltip; and where the picture has the window, as its caption."""
+    lab = living(attention_scale=0.5, detector="embedded", method="grad_cam")
+    lab.until("lab.ui.measures.querySelector('.by')?.textContent")
+    untold, long, count = lab.page.evaluate(UNTOLD)
+    assert untold == []
+    assert long == []
+    assert count > 60
+    bar = lab.page.locator(".vislab-lab .colours").first
+    assert "red speaks for the class, blue against it" in bar.get_attribute("title")
+    lab.button("present").click()
+    lab.control("scale").hover()
+    lab.until("lab.ui.told.textContent.startsWith('Factor of the attention')")
+    assert lab.page.locator(".vislab-lab .told").is_visible()
+    lab.control("layer").focus()
+    lab.until("lab.ui.told.textContent.startsWith('Which layer')")
+    lab.page.mouse.move(*lab.over(5, 5))
+    lab.until("lab.ui.told.textContent === ''")
+
+
+def test_what_went_wrong_stands_beside_what_was_used(living: Callable[..., Living]) -> None:
+    """In the words of the page; a model that cannot be had gives way to the one before it."""
+    lab = living()
+    marked = lab("[...lab.ui.model.options].map(option => option.textContent)")
+    assert marked[:2] == ["embedded", "embedded-plain"]
+    assert "facebook/dinov2-small ↓" in marked
+    lab.control("head").select_option("1")
+    lab.ready()
+    lab.control("model").select_option("facebook/dinov2-small")
+    lab.until("lab.ui.note.textContent.endsWith('It is embedded again.')")
+    lab.until("lab.ui.model.value === 'embedded' && lab.ui.status.dataset.state === 'ready'")
+    assert "cannot load 'facebook/dinov2-small'" in lab.text(".note")
+    assert "vislab." not in lab.text(".note")
+    assert lab("pane.shown.model.name") == "embedded"
+
+    lab.lab.two_stage = True  # which is written as a page alone
+    lab.lab.detector = "embedded"
+    lab.until("lab.ui.two_stage.checked && lab.ui.status.dataset.state === 'ready'")
+    lab.fold("Export")
+    lab.button("PDF").click()
+    lab.until("!lab.ui.problem.hidden")
+    problem, button = (lab.page.locator(f".vislab-lab {at}").first.bounding_box() for at in (".problem", "pre"))
+    assert abs(problem["y"] - button["y"]) < 200
+    assert "each box by itself" in lab.text(".problem")
+    assert "two_stage" not in lab.text(".problem")

@@ -1,0 +1,29 @@
+// One sentence for each control and number: a tooltip, and where the picture has the window, its caption.
+
+import { DEFINITIONS } from "./definitions.js";
+
+/** Write the sentences where they belong; while the picture has the window, what is pointed at is told. */
+export function bindHelp(store, ui) {
+  const nodes = {
+    ...ui,
+    ...ui.films,
+    chart: ui.chart.parentNode.parentNode,
+    export: ui.export.firstChild,
+    ...Object.fromEntries(["display", "atlas", "every", "compare"].map((name) => [name, ui[name].firstChild])),
+  };
+  for (const [name, sentence] of Object.entries(DEFINITIONS)) {
+    const node = nodes[name];
+    if (node) (node.closest("label") ?? node).title = sentence;
+  }
+  for (const { title, name } of ui.figures) title.title = name.title = DEFINITIONS.title;
+  for (const button of ui.exports) button.title = `Keep what you see as ${button.textContent}.`;
+  const tell = ({ target }) => {
+    const help = store.state.presenting ? (target.closest("[title]")?.title ?? null) : null;
+    if (help !== store.state.help) store.change({ help });
+  };
+  for (const event of ["pointerover", "focusin"]) ui.root.addEventListener(event, tell);
+  ui.root.addEventListener("pointerleave", () => store.change({ help: null }));
+}
+
+/** A number with its sentence. */
+export const defined = (node, name) => Object.assign(node, { title: DEFINITIONS[name] });
