@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .lab.widget import Lab
     from .language.answer import Answer
     from .language.words import Word
+    from .masks.files import load_masks
     from .masks.masks import Masks
     from .methods.heads import Survey, survey
     from .methods.lens import Lens, lens
@@ -98,6 +99,7 @@ __all__ = [
     "load",
     "load_detector",
     "load_image",
+    "load_masks",
     "overlay",
     "panel",
     "patch_score",
@@ -155,6 +157,7 @@ _HOME = {
     "load": "models.load",
     "load_detector": "detectors.load",
     "load_image": "core.images",
+    "load_masks": "masks.files",
     "overlay": "figures.overlay",
     "panel": "figures.panel",
     "patch_score": "evaluation.removal",

@@ -14,7 +14,8 @@ from ..core.heatmap import Heatmap
 from ..core.images import load_image
 from ..masks.maps import chosen, on_pixels, visible
 from ..masks.masks import Masks
-from ..masks.networks import KINDS, Segmenter, segmenter_of
+from ..masks.methods import KINDS, METHODS, OF_HEATMAPS, OF_TOKENS
+from ..masks.networks import Segmenter, segmenter_of
 from ..masks.refine import refined
 from ..masks.tokens import Tokens, kmeans, patch_tokens, tokencut
 from ..models.cache import model_of
@@ -22,11 +23,6 @@ from ..models.load import load
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
 from .explain import explain
-
-# The options of each method, with what they are by default.
-OF_HEATMAPS: dict[str, dict[str, Any]] = {"otsu": {}, "threshold": {"level": 0.5}, "share": {"level": 0.5}}
-OF_TOKENS: dict[str, dict[str, Any]] = {"kmeans": {"clusters": 4, "seed": 0}, "tokencut": {"tau": 0.2}}
-METHODS = (*OF_HEATMAPS, *OF_TOKENS, *KINDS)
 
 
 def segment(

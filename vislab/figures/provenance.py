@@ -15,12 +15,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..core.bands import how_read
-from ..core.fingerprints import of_name
+from ..core.fingerprints import of_image, of_name
 from ..core.heatmap import Heatmap
 from ..core.python_call import call, plain
 from ..detectors.request import BoxRequest
 from ..language import request as words
+from ..masks.masks import Masks
 from ..methods.registry import METHODS
 from ..methods.request import Request
 from .formats import READERS
@@ -93,6 +96,29 @@ def record_of(panel: Panel, suffix: str, *, alone: bool = False) -> dict[str, An
         "versions": versions(),
         "call": _call(panel, list(images), suffix, alone),
         **({"plain": True} if alone else {}),
+    }
+
+
+def record_of_masks(masks: Masks, image: np.ndarray | None) -> dict[str, Any]:
+    """What travels with masks on an image, (H, W, 3) uint8, or without one. It names no path of the machine."""
+    images: dict[str, Any] = {}
+    if image is not None:
+        digest = of_image(image)
+        images[digest] = {"height": image.shape[0], "width": image.shape[1], **plain(how_read(digest))}
+    found = zip(
+        masks.labels, masks.scores.tolist(), masks.boxes.tolist(), masks.masks.mean((1, 2)).tolist(), strict=True
+    )
+    return {
+        "vislab": _version("vislab"),
+        "images": images,
+        "masks": {
+            "method": masks.method,
+            "model": of_name(masks.model),
+            "scored": masks.scored,
+            "facts": plain(masks.facts),
+            "regions": [{"label": n, "score": s, "xyxy": box, "share": part} for n, s, box, part in found],
+        },
+        "versions": versions(),
     }
 
 

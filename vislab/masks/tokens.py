@@ -41,8 +41,8 @@ def patch_tokens(
     """
     if not model.attends:
         raise ValueError(
-            f"{model.name} has no attention that is one map over the image, so it has no tokens to group: take "
-            "vislab.segment(heat, method='otsu') of a heatmap by method='grad_cam'"
+            f"{model.name} has no attention that is one map over the image, so it has no tokens to group: take the "
+            "mask of a heatmap by grad_cam, method='otsu'"
         )
     with model.prepared(image, image_size=image_size, patch_size=patch_size) as prepared, torch.no_grad():
         with model.captured() as cap:
