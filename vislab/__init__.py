@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from .core.cache import Cache, cache
     from .core.clip import ClipFrame, frames
     from .core.costs import attention_flops, attention_memory
+    from .core.features import FeatureMap
     from .core.geometry import Frame, Grid
     from .core.heatmap import Heatmap
     from .core.images import load_image, samples
     from .core.token_map import TokenMap
     from .detectors.detections import Detections
     from .detectors.detector import Detector
-    from .detectors.features import FeatureMap
     from .detectors.glance import Glance
     from .detectors.load import load_detector
     from .detectors.points import Points
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .masks.masks import Masks
     from .methods.heads import Survey, survey
     from .methods.lens import Lens, lens
+    from .methods.tokens import patch_tokens
     from .models.load import load
     from .models.model import Model
     from .models.run import Run
@@ -103,6 +104,7 @@ __all__ = [
     "overlay",
     "panel",
     "patch_score",
+    "patch_tokens",
     "provenance",
     "removal",
     "reproduce",
@@ -122,7 +124,7 @@ _HOME = {
     "Detections": "detectors.detections",
     "Detector": "detectors.detector",
     "Evaluation": "evaluation.report",
-    "FeatureMap": "detectors.features",
+    "FeatureMap": "core.features",
     "Focus": "api.focus",
     "Frame": "core.geometry",
     "Glance": "detectors.glance",
@@ -161,6 +163,7 @@ _HOME = {
     "overlay": "figures.overlay",
     "panel": "figures.panel",
     "patch_score": "evaluation.removal",
+    "patch_tokens": "methods.tokens",
     "provenance": "figures.provenance",
     "removal": "evaluation.removal",
     "reproduce": "api.reproduce",

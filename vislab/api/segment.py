@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core import fingerprints
 from ..core.checks import check_flags, check_options, check_shares, meant, one_of, real, shown, whole
+from ..core.features import FeatureMap
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
 from ..masks.maps import chosen, on_pixels, visible
@@ -17,7 +18,8 @@ from ..masks.masks import Masks
 from ..masks.methods import KINDS, METHODS, OF_HEATMAPS, OF_TOKENS
 from ..masks.networks import Segmenter, segmenter_of
 from ..masks.refine import refined
-from ..masks.tokens import Tokens, kmeans, patch_tokens, tokencut
+from ..masks.tokens import kmeans, tokencut
+from ..methods.tokens import patch_tokens
 from ..models.cache import model_of
 from ..models.load import load
 from ..models.model import Model
@@ -85,8 +87,8 @@ def segment(
         return _of_heatmap(explain(image, model=ready, **sizes), method, refine, options)
     settings = _settings(method, OF_TOKENS[method], options)
     picture = load_image(image)
-    tokens = patch_tokens(ready, picture, **sizes)
-    masks = _of_tokens(ready, tokens, picture, method, settings)
+    tokens = patch_tokens(picture, model=ready, **sizes)
+    masks = _of_tokens(ready, tokens, method, settings)
     return (
         refined(masks, on_pixels(np.ones((1, *_shape(tokens)), bool), tokens.grid, tokens.frame)[0])
         if refine
@@ -116,21 +118,22 @@ def _of_heatmap(heat: Heatmap, method: str, refine: bool, options: Mapping[str, 
     return refined(masks, seen) if refine else masks
 
 
-def _of_tokens(model: Model, tokens: Tokens, image: np.ndarray, method: str, settings: Mapping[str, Any]) -> Masks:
+def _of_tokens(model: Model, tokens: FeatureMap, method: str, settings: Mapping[str, Any]) -> Masks:
+    values = tokens.tokens.astype(np.float64)
     if method == "tokencut":
-        kept, clean = tokencut(tokens.values, settings["tau"])
+        kept, clean = tokencut(values, settings["tau"])
         cells, labels, scores = kept[None], ["foreground"], np.array([clean])
         scored = "similarity that stays on either side of the cut"
     else:
         count = settings["clusters"]
         if count > tokens.grid.patches:
             raise ValueError(f"{count} clusters of {tokens.grid.patches} patches are too many: take fewer")
-        cells = kmeans(tokens.values, **settings) == np.arange(count)[:, None]
+        cells = kmeans(values, **settings) == np.arange(count)[:, None]
         labels, scores = [f"cluster {i}" for i in range(count)], cells.mean(1)
         scored = "share of the patches"
     masks = on_pixels(cells.reshape(len(cells), *_shape(tokens)), tokens.grid, tokens.frame)
     facts = fingerprints.of_module(model.module)
-    return Masks(masks, tuple(labels), scores, scored, _said(method, settings), model.name, image, facts)
+    return Masks(masks, tuple(labels), scores, scored, _said(method, settings), model.name, tokens.image, facts)
 
 
 def _of_network(
@@ -176,5 +179,5 @@ def _said(method: str, settings: Mapping[str, Any]) -> str:
     return method + (f" ({', '.join(f'{k} {v:g}' for k, v in settings.items())})" if settings else "")
 
 
-def _shape(tokens: Tokens) -> tuple[int, int]:
+def _shape(tokens: FeatureMap) -> tuple[int, int]:
     return tokens.grid.rows, tokens.grid.cols

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..core.features import FeatureMap
 from ..core.geometry import Frame
 from ..core.heatmap import Heatmap
 from ..core.token_map import TokenMap
 from ..detectors.detections import Detections
-from ..detectors.features import FeatureMap
 from ..detectors.points import Points
 from ..masks.masks import Masks
 from . import drawing
