@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .engine.capture import Capture
     from .engine.hooks import capture
     from .engine.site import AttentionRefused
+    from .evaluation.compare import Comparison, compare
     from .evaluation.evaluate import evaluate
     from .evaluation.removal import Removal, patch_score, removal
     from .evaluation.report import Evaluation
@@ -62,6 +63,7 @@ __all__ = [
     "Cache",
     "Capture",
     "ClipFrame",
+    "Comparison",
     "Detections",
     "Detector",
     "Evaluation",
@@ -89,6 +91,7 @@ __all__ = [
     "cache",
     "capture",
     "class_page",
+    "compare",
     "detect",
     "evaluate",
     "explain",
@@ -121,6 +124,7 @@ _HOME = {
     "Cache": "core.cache",
     "Capture": "engine.capture",
     "ClipFrame": "core.clip",
+    "Comparison": "evaluation.compare",
     "Detections": "detectors.detections",
     "Detector": "detectors.detector",
     "Evaluation": "evaluation.report",
@@ -148,6 +152,7 @@ _HOME = {
     "cache": "core.cache",
     "capture": "engine.hooks",
     "class_page": "page.class_page",
+    "compare": "evaluation.compare",
     "detect": "api.detect",
     "evaluate": "evaluation.evaluate",
     "explain": "api.explain",

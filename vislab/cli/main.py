@@ -11,6 +11,7 @@ from importlib import import_module
 
 from .arguments import Parser, UsageError, model_arguments, report, sentence
 from .ask import ASK_EPILOG, ask_arguments, run_ask
+from .compare import COMPARE_EPILOG, compare_arguments, run_compare
 from .detect import DETECT_EPILOG, detect_arguments, run_detect
 from .evaluate import EVALUATE_EPILOG, evaluate_arguments, run_evaluate
 from .figure import FIGURE_EPILOG, figure_arguments, run_figure
@@ -32,6 +33,7 @@ examples:
   vislab detect photo.jpg --out boxes.png
   vislab segment photo.jpg --method kmeans --out masks.png
   vislab ask photo.jpg "What is on the hill?" --model HuggingFaceTB/SmolVLM-256M-Instruct --out words.pdf
+  vislab compare photo.jpg --need class,boxes
   vislab show figure.pdf
   vislab reproduce figure.pdf --out again.pdf
   vislab tokens photo.jpg --patch-size 16 --image-size 640
@@ -121,6 +123,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     ask_arguments(ask)
     ask.set_defaults(run=run_ask)
+
+    text = "run several kinds of models on photos, and say which to take"
+    compare = commands.add_parser(
+        "compare", parents=[common], help=text, description=f"{text.capitalize()}.", epilog=COMPARE_EPILOG
+    )
+    compare_arguments(compare)
+    compare.set_defaults(run=run_compare)
 
     text = "tell in words how a figure was made, from the record inside it"
     show = commands.add_parser(
