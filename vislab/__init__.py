@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .core.token_map import TokenMap
     from .detectors.detections import Detections
     from .detectors.detector import Detector
+    from .detectors.export import Exported, export_detector
     from .detectors.glance import Glance
     from .detectors.load import load_detector
     from .detectors.points import Points
@@ -67,6 +68,7 @@ __all__ = [
     "Detections",
     "Detector",
     "Evaluation",
+    "Exported",
     "FeatureMap",
     "Focus",
     "Frame",
@@ -97,6 +99,7 @@ __all__ = [
     "explain",
     "explain_box",
     "explain_clip",
+    "export_detector",
     "focus",
     "frames",
     "lens",
@@ -128,6 +131,7 @@ _HOME = {
     "Detections": "detectors.detections",
     "Detector": "detectors.detector",
     "Evaluation": "evaluation.report",
+    "Exported": "detectors.export",
     "FeatureMap": "core.features",
     "Focus": "api.focus",
     "Frame": "core.geometry",
@@ -158,6 +162,7 @@ _HOME = {
     "explain": "api.explain",
     "explain_box": "api.explain_box",
     "explain_clip": "api.explain_clip",
+    "export_detector": "detectors.export",
     "focus": "api.focus",
     "frames": "core.clip",
     "lens": "methods.lens",

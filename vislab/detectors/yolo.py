@@ -159,7 +159,7 @@ def embedded(name: str, device: torch.device | None = None) -> Yolo:
 
     try:
         card = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        with _silence():
+        with silence():
             module = DetectionModel(YAML.load(folder / "model.yaml"), verbose=False)
         module.load_state_dict({key: value.float() for key, value in load_file(folder / "model.safetensors").items()})
         module.names = dict(enumerate(card["labels"]))
@@ -190,7 +190,7 @@ def weights(name: str, *, trust: bool, device: torch.device | None = None) -> Yo
             "it, say trust=True (--trust in a terminal). Official names such as 'yolo12n.pt' need no trust"
         )
     try:
-        with _silence():
+        with silence():
             checkpoint, _ = torch_safe_load(str(path), safe_only=not trust)
     except Exception as error:  # of a broken file, whatever pickle makes of it
         raise OSError(f"{path} cannot be read as weights of ultralytics: {str(error).splitlines()[0]}") from error
@@ -246,7 +246,7 @@ def _made(module: Any, size: int | Sequence[int], device: torch.device | None) -
             "a prompt-free YOLOE leaves cells out before it makes boxes, and its boxes then name no cells: take one "
             "with classes, such as 'yoloe-11s-seg.pt' after set_classes"
         )
-    with _silence():
+    with silence():
         # end2end: as predict() asks by default, NMS where the network has a head for it
         backend = AutoBackend(module, device or _device(module), fuse=True, verbose=False, end2end=False)
         module = backend.backend.model.eval()
@@ -275,7 +275,7 @@ def _official_file(name: str) -> Path:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """No log lines; whatever was disabled before is disabled again, no more."""
     with LOADING:
         before = logging.root.manager.disable
@@ -311,7 +311,7 @@ def _no_trace() -> Iterator[None]:
     opener, saver, printing = PIL.Image.open, torch.save, copy.copy(torch._tensor_str.PRINT_OPTS)
     os.environ |= told
     try:
-        with _silence(), np.printoptions():
+        with silence(), np.printoptions():
             yield
     finally:
         for name, value in before.items():
