@@ -17,7 +17,7 @@ SIZE = (96, 160)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["embedded", "yolo26n"])
+@pytest.mark.parametrize("name", ["embedded", "yolo26n", "yolo11n-seg", "yolo11n-pose", "yolo11n-obb"])
 def test_the_boxes_of_the_file_are_those_of_the_network(name: str, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
@@ -26,8 +26,8 @@ def test_the_boxes_of_the_file_are_those_of_the_network(name: str, tmp_path: Pat
     assert made.size == SIZE
     assert 0 < made.boxes < export.BOXES
     assert str(made).startswith(f"{tmp_path / 'detector.onnx'}: input 96×160 px; on ")
-    if name == "yolo26n":
-        return  # of random weights, its best boxes are ties of many classes, of which any may be listed
+    if name != "embedded":
+        return  # of random weights, the best boxes are ties of many classes, of which any may be listed
     photo = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
     glance = ready.glance(photo, image_size=SIZE)
     boxes = glance.detections(0.05)

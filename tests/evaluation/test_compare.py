@@ -134,3 +134,11 @@ def test_a_segmenter_of_pixels_counts_the_tokens_that_attend() -> None:
     table = vislab.compare(PHOTO, detector=None, model=None, segmenter=found, repeats=1, progress=False)
     assert table.models[0].tokens == 16 * 16
     assert "by semantic segmentation" in table.models[0].looks[0].says
+
+
+def test_a_segmenter_of_ultralytics_counts_its_cells() -> None:
+    seg = vislab.load_detector(detecting.yolo("yolo11n-seg"))
+    table = vislab.compare(PHOTO, detector=None, model=None, segmenter=seg, repeats=1, progress=False)
+    boxes = vislab.detect(PHOTO, detector=seg)
+    assert table.models[0].tokens == sum(grid.patches for grid in boxes.levels)
+    assert table.models[0].looks[0].says.startswith(f"{len(boxes)} regions by instance segmentation: ")

@@ -11,8 +11,11 @@ import numpy as np
 from ..core import fingerprints
 from ..core.checks import check_flags, check_options, check_shares, meant, one_of, real, shown, whole
 from ..core.features import FeatureMap
+from ..core.geometry import Grid
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
+from ..detectors.cache import detector_of
+from ..detectors.detector import Detector
 from ..masks.maps import chosen, on_pixels, visible
 from ..masks.masks import Masks
 from ..masks.methods import KINDS, METHODS, OF_HEATMAPS, OF_TOKENS
@@ -43,8 +46,9 @@ def segment(
     image: what `load_image` takes, or a heatmap, whose mask is made. model: a Vision Transformer as `load` takes it, or
     a segmentation model: of transformers (SegFormer, Mask2Former and their kin) or torchvision (FCN, DeepLabV3,
     LRASPP), by its name on the hub ("torchvision/fcn_resnet50"), its folder, or as a module with the processor that it
-    was trained with (of torchvision its weights' transforms). method, of a segmentation model: "semantic" (the
-    default), "instance" or "panoptic", by the library's own post-processing.
+    was trained with (of torchvision its weights' transforms); or a -seg network of ultralytics as `load_detector` takes
+    it ("yolo11n-seg.pt"), with the options confidence, iou and trust of `detect`. method, of a segmentation model:
+    "semantic" (the default), "instance" (that of a -seg network) or "panoptic", by the library's own post-processing.
 
     Of a Vision Transformer, without training: of a heatmap, by default that of rollout, "otsu" (the default),
     "threshold" (option level, a fraction from its lowest to its highest value) or "share" (option level, of the map's
@@ -70,6 +74,9 @@ def segment(
         if own := [name for name, value in given.items() if value is not None]:
             raise ValueError(f"a heatmap knows how it was made: leave {', '.join(own)} out")
         return _of_heatmap(image, method or "otsu", refine, options)
+    if (detector := detector_for(model, options.get("trust", False))) is not None:
+        options.pop("trust", None)
+        return _of_detector(detector, load_image(image), method or "instance", refine, options, image_size, patch_size)
     if method is None or method in KINDS:
         found = segmenter_of(model, processor)
         if found is not None:
@@ -156,6 +163,36 @@ def _of_network(
                 f"{found.name} makes masks of pixels, as its processor shows it pictures: leave {name} out"
             )
     return found.segment(image, method)
+
+
+def detector_for(model: Any, trust: bool = False) -> Detector | None:
+    """A -seg network of ultralytics, by the name of its file, as an object, or loaded; None of any other model."""
+    ours = any(base.__module__.startswith("ultralytics.") for base in type(model).__mro__)
+    if isinstance(model, Detector) or ours or (isinstance(model, str | Path) and str(model).endswith(".pt")):
+        return detector_of(model, trust)
+    return None
+
+
+def _of_detector(
+    detector: Detector,
+    image: np.ndarray,
+    method: str,
+    refine: bool,
+    options: Mapping[str, Any],
+    image_size: ImageSize | None,
+    patch_size: int | None,
+) -> Masks:
+    if method != "instance":
+        raise ValueError(f"{detector.name} gives instance masks, not {method} ones")
+    check_options("vislab.segment by a detector", options, ("confidence", "iou"))
+    for name, given in {"refine": refine or None, "patch_size": patch_size}.items():
+        if given is not None:
+            raise ValueError(f"{detector.name} makes masks of pixels: leave {name} out")
+    glance = detector.glance(image, image_size=image_size)
+    boxes, masks = glance.detections(**options), glance.masks(**options)
+    grid, facts = Grid(*glance.frame.model, (1, 1)), fingerprints.of_module(detector.module)
+    placed, how = on_pixels(masks, grid, glance.frame), "instance segmentation"
+    return Masks(placed, boxes.labels, boxes.scores, "model's own", how, detector.name, image, facts)
 
 
 def _settings(method: str, known: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

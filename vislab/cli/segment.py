@@ -41,8 +41,8 @@ def segment_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="embedded",
         metavar="NAME",
-        help="'embedded' (default; needs no network), another Vision Transformer, or a segmentation model of "
-        "transformers or torchvision, by its name on the hub or its folder",
+        help="'embedded' (default; needs no network), another Vision Transformer, a segmentation model of "
+        "transformers or torchvision by its name on the hub or its folder, or 'yolo11n-seg.pt' and the like",
     )
     parser.add_argument(
         "--method",
@@ -63,6 +63,9 @@ def segment_arguments(parser: argparse.ArgumentParser) -> None:
         ("tau", float, "X", "the cosine above which two tokens are alike (default: 0.2)"),
     ):
         parser.add_argument(f"--{name}", type=kind, metavar=letter, help=f"{words}, of {' and '.join(OPTIONS[name])}")
+    parser.add_argument(
+        "--trust", action="store_true", help="open a .pt file of any name: a pickle, it can run anything"
+    )
     parser.add_argument("--refine", action="store_true", help="move the edges of patches to those of the photo")
     parser.add_argument("--out", metavar="PATH", help=".png, the photo under its masks, or .npz, the masks themselves")
     parser.add_argument("--opacity", type=share, default=0.5, metavar="X", help="of the picture (default: 0.5)")
@@ -126,10 +129,12 @@ def _segmented(args: argparse.Namespace, options: dict[str, Any]) -> Masks:
     from ..masks.networks import segmenter_of
 
     image, sizes = load_image(args.photo), {"image_size": args.image_size, "patch_size": args.patch_size}
+    if args.model.endswith(".pt"):
+        options["trust"] = args.trust
     of_map = args.method in OF_HEATMAPS or args.map is not None or args.target is not None
     if not of_map:
         with _in_words("--method"):
-            if args.method is not None or segmenter_of(args.model) is not None:
+            if args.method is not None or "trust" in options or segmenter_of(args.model) is not None:
                 return segment(image, model=args.model, method=args.method, refine=args.refine, **sizes, **options)
     target = int(args.target) if args.target is not None and args.target.isdecimal() else args.target
     with _in_words("--map"):

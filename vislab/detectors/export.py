@@ -20,6 +20,7 @@ from ..core.checks import first_line
 from ..core.files import check_folder, write
 from ..core.images import load_image, samples
 from ..models.preprocessing import ImageSize, sides
+from . import cells
 from .cache import detector_of
 from .detector import Detector
 from .yolo import Yolo, quietly, silence
@@ -97,7 +98,10 @@ def _exported(ready: Detector, family: Yolo, size: tuple[int, int], folder: Path
     from ultralytics.engine.exporter import Exporter
 
     module: Any = copy.deepcopy(family.module).cpu()
-    module.task, module.pt_path = "detect", str(folder / "detector.pt")  # it names its file by these
+    head = type(family.head).__name__
+    tasks = {"segment": cells.MASKS, "pose": cells.POSES, "obb": cells.TURNED}
+    module.task = next((task for task, heads in tasks.items() if head in heads), "detect")
+    module.pt_path = str(folder / "detector.pt")  # the file is named by it
     settings = {"format": "onnx", "imgsz": list(size), "batch": 1, "simplify": False, "device": "cpu"}
     try:
         with silence(), warnings.catch_warnings(action="ignore"):

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..api.ask import ask
 from ..api.detect import detect
-from ..api.segment import segment
+from ..api.segment import detector_for, segment
 from ..detectors.cache import detector_of
 from ..detectors.detector import Detector
 from ..engine.hooks import capture
@@ -90,8 +90,7 @@ def _model(given: Any, question: str) -> Contender:
 
 
 def _segmenter(given: Any, question: str) -> Contender:
-    network = segmenter_of(given)
-    ready: Segmenter | Model = model_of(given) if network is None else network
+    ready: Detector | Segmenter | Model = detector_for(given) or segmenter_of(given) or model_of(given)
     counted: list[int | None] = []
 
     def look(image: np.ndarray) -> Look:
@@ -105,8 +104,10 @@ def _segmenter(given: Any, question: str) -> Contender:
     return Contender("segmenter", ready.name, ready.module, look)
 
 
-def _attending(ready: Segmenter | Model, image: np.ndarray) -> int | None:
-    """The most tokens that attend in one place of a segmenter; None of one without attention."""
+def _attending(ready: Detector | Segmenter | Model, image: np.ndarray) -> int | None:
+    """The most tokens that attend in one place of a segmenter, or the cells of a detector; None of one without."""
+    if isinstance(ready, Detector):
+        return sum(grid.patches for grid in ready.family.levels(ready.glance(image).frame))
     if isinstance(ready, Model):
         return ready.grid().tokens if ready.attends else None
     with capture(ready.module) as cap:

@@ -70,8 +70,14 @@ def with_boxes(image: np.ndarray, boxes: Boxes) -> np.ndarray:
     draw = ImageDraw.Draw(page, "RGBA")
     corners = [[round(float(v)) for v in box] for box in boxes.xyxy]
     texts = box_labels(boxes)
-    for box in corners:
-        _outline(draw, box, line)
+    turned, points = getattr(boxes, "corners", None), getattr(boxes, "keypoints", None)
+    for number, box in enumerate(corners):
+        if turned is None:
+            _outline(draw, box, line)
+        else:
+            _turned(draw, turned[number], line)
+        if points is not None:
+            _dots(draw, points[number], line)
     high, labels = sum(face.getmetrics()) + 2, []
     for (x0, y0, _, _), text in zip(corners, texts, strict=True):
         wide = math.ceil(face.getlength(text)) + 8
@@ -103,6 +109,21 @@ def with_asking(image: np.ndarray, heat: Heatmap) -> np.ndarray:
 def _line(image: np.ndarray) -> int:
     """How thick a line is on a picture, px."""
     return max(1, round(min(image.shape[:2]) / 320))
+
+
+def _turned(draw: ImageDraw.ImageDraw, corners: np.ndarray, line: int) -> None:
+    """A white line cased in black around a turned box. corners: (4, 2) px."""
+    path = [tuple(corner) for corner in [*corners.tolist(), *corners[:2].tolist()]]
+    draw.line(path, (0, 0, 0, 190), 3 * line)
+    draw.line(path, WHITE, line)
+
+
+def _dots(draw: ImageDraw.ImageDraw, points: np.ndarray, line: int) -> None:
+    """White dots cased in black. points: (k, 2 or 3); of three numbers the last is how visible, and below ½ is none."""
+    for x, y, *visible in points.tolist():
+        if not visible or visible[0] >= 0.5:
+            for size, colour in ((2.5 * line, (0, 0, 0, 190)), (1.5 * line, WHITE)):
+                draw.ellipse((x - size, y - size, x + size, y + size), fill=colour)
 
 
 def _outline(draw: ImageDraw.ImageDraw, box: Sequence[int], line: int) -> None:
