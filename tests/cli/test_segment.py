@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import detecting
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import vislab
@@ -101,6 +103,20 @@ def test_what_is_wrong_is_said_in_one_line_of_the_terminal(
     assert re.search(message, said[2])
     assert said[2].count("\n") == 1
     assert not re.search(r"method=|_size|vislab\.", said[2].replace("vislab.load(", ""))
+
+
+def test_a_network_of_ultralytics_makes_masks_once_it_is_trusted(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"model": detecting.yolo("yolo11n-seg").model}, "mine.pt")
+    Image.fromarray(detecting.PHOTO).save("photo.png")
+    words = ["photo.png", "--model", "mine.pt", "--image-size", "160"]
+    assert call(capsys, *words)[2].startswith("vislab: mine.pt is a pickle, which can run anything")
+    status, out, _ = call(capsys, *words, "--trust", "--json", "--out", "masks.npz")
+    masks = vislab.segment(detecting.PHOTO, model="mine.pt", trust=True, image_size=160)
+    assert status == 0
+    assert len(json.loads(out)["masks"]) == len(masks) > 1
+    assert np.array_equal(vislab.load_masks("masks.npz").masks, masks.masks)
+    status, _, err = call(capsys, *words, "--trust", "--method", "kmeans")
+    assert (status, err) == (1, "vislab: mine.pt gives instance masks, not kmeans ones\n")
 
 
 def test_a_photo_is_not_written_over(capsys: pytest.CaptureFixture[str]) -> None:
