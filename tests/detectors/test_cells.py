@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import cv2
 import detecting
 import numpy as np
@@ -11,6 +14,7 @@ import transformers as hf
 from ultralytics import YOLO
 
 import vislab
+from vislab.figures.notebook import boxes_array
 
 SHAPES = [(72, 120), (150, 90), (61, 300)]
 NETWORKS = ["yolo11n-seg", "yolo12n-seg", "yolo26n-seg", "yolo11n-pose", "yolo26n-pose", "yolo12n-obb", "yolo26n-obb"]
@@ -78,6 +82,32 @@ def test_parts_keep_their_keypoints_and_corners() -> None:
         assert not getattr(boxes, part).flags.writeable
         with pytest.raises(ValueError, match="are not put together"):
             vislab.detect(detecting.PHOTO, detector=detector, scales=(128, 160))
+
+
+@pytest.mark.parametrize("name", ["yolo11n-pose", "yolo12n-obb"])
+def test_keypoints_and_turned_boxes_lie_on_the_photograph_in_every_picture(name: str, tmp_path: Path) -> None:
+    """A photograph of twice the size has the same picture in a notebook, but for the rounding of lines."""
+    heat = vislab.explain(detecting.PHOTO, method="cls")
+    boxes = vislab.detect(detecting.PHOTO, detector=vislab.load_detector(detecting.yolo(name)), image_size=160)[:2]
+    plain = replace(boxes, keypoints=None, corners=None)
+
+    def enlarged(found: vislab.Detections, by: int) -> vislab.Detections:
+        height, width = (by * side for side in detecting.PHOTO.shape[:2])
+        points = None if found.keypoints is None else found.keypoints * np.array([by, by, 1], np.float32)
+        return replace(
+            found,
+            xyxy=by * found.xyxy,
+            keypoints=points,
+            corners=None if found.corners is None else by * found.corners,
+            image=cv2.resize(detecting.PHOTO, (width, height), interpolation=cv2.INTER_NEAREST),
+            frame=vislab.Frame.stretch((height, width), found.frame.model),
+        )
+
+    drawn, again, bare = (boxes_array(enlarged(*one)).astype(int) for one in ((boxes, 10), (boxes, 20), (plain, 10)))
+    assert np.abs(drawn - again).mean() < 0.2 * np.abs(drawn - bare).mean()
+    path = vislab.save(tmp_path / "figure.png", vislab.panel(heat, detections=boxes))
+    assert path.read_bytes() != vislab.save(tmp_path / "plain.png", vislab.panel(heat, detections=plain)).read_bytes()
+    assert vislab.reproduce(path, image=detecting.PHOTO).differences == ()
 
 
 def test_a_classifier_of_ultralytics_is_a_model_with_its_own_probabilities() -> None:

@@ -26,10 +26,12 @@ from ..language import request as words
 from ..masks.masks import Masks
 from ..methods.registry import METHODS
 from ..methods.request import Request
+from .boxes import Boxes
 from .formats import READERS
 from .layout import plan
 from .page import Cell, Panel
 
+POINTS = ("keypoints", "corners")  # of boxes, where they have some
 PACKAGES = ("vislab", "numpy", "matplotlib", "torch", "transformers", "timm", "ultralytics")
 
 
@@ -82,14 +84,13 @@ def record_of(panel: Panel, suffix: str, *, alone: bool = False) -> dict[str, An
     number = count()
     cells = [[_content(cell, number) for cell in row] for row in panel.cells]
     boxes = panel.detections
-    found = [] if boxes is None else zip(boxes.labels, boxes.scores.tolist(), boxes.xyxy.tolist(), strict=True)
     return {
         "vislab": _version("vislab"),
         "images": images,
         "maps": maps,
         "cells": cells,
         "listed": panel.listed,
-        "detections": None if boxes is None else [{"label": n, "score": s, "xyxy": box} for n, s, box in found],
+        "detections": None if boxes is None else _boxes(boxes),
         "display": asdict(panel.look),
         "options": plain(panel.options),
         "caption": panel.caption,
@@ -97,6 +98,16 @@ def record_of(panel: Panel, suffix: str, *, alone: bool = False) -> dict[str, An
         "call": _call(panel, list(images), suffix, alone),
         **({"plain": True} if alone else {}),
     }
+
+
+def _boxes(boxes: Boxes) -> list[dict[str, Any]]:
+    """What is recorded of boxes, each with its keypoints or its corners where it has some."""
+    more = {name: part.tolist() for name in POINTS if (part := getattr(boxes, name, None)) is not None}
+    found = zip(boxes.labels, boxes.scores.tolist(), boxes.xyxy.tolist(), strict=True)
+    return [
+        {"label": label, "score": score, "xyxy": box, **{name: part[number] for name, part in more.items()}}
+        for number, (label, score, box) in enumerate(found)
+    ]
 
 
 def record_of_masks(masks: Masks, image: np.ndarray | None) -> dict[str, Any]:
