@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .engine.hooks import capture
     from .engine.site import AttentionRefused
     from .evaluation.compare import Comparison, compare
+    from .evaluation.drawn import Agreement, evaluate_masks
     from .evaluation.evaluate import evaluate
     from .evaluation.removal import Removal, patch_score, removal
     from .evaluation.report import Evaluation
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Agreement",
     "Answer",
     "AttentionRefused",
     "Cache",
@@ -96,6 +98,7 @@ __all__ = [
     "compare",
     "detect",
     "evaluate",
+    "evaluate_masks",
     "explain",
     "explain_box",
     "explain_clip",
@@ -122,6 +125,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Agreement": "evaluation.drawn",
     "Answer": "language.answer",
     "AttentionRefused": "engine.site",
     "Cache": "core.cache",
@@ -159,6 +163,7 @@ _HOME = {
     "compare": "evaluation.compare",
     "detect": "api.detect",
     "evaluate": "evaluation.evaluate",
+    "evaluate_masks": "evaluation.drawn",
     "explain": "api.explain",
     "explain_box": "api.explain_box",
     "explain_clip": "api.explain_clip",

@@ -21,6 +21,8 @@ def token_map(image: Any, *, model: str | Path | Model | nn.Module = "embedded",
     image, model: as of `explain`. forward: settings of the forward, as of `explain`: keep, merge, fovea, patch_size, ….
     Raises ValueError for what the model or the image does not allow.
 
+        from PIL import Image
+
         regions = vislab.token_map("photo.jpg", merge=16)
         print(regions)
         Image.fromarray(regions.overlay(layer=6)).save("merged.png")

@@ -61,7 +61,7 @@ def export_detector(
     what the network says before boxes that overlap are taken away. On each of vislab's samples its boxes and scores lie
     within 0.5 px and 0.01 of the network's, else there is no file.
 
-        print(vislab.export_detector("detector.onnx"))
+        print(vislab.export_detector("detector.onnx"))  # needs onnx
 
     Raises ImportError where onnx or onnxruntime is not installed, ValueError for a detector of another library, one
     that cannot be exported, and one that says something else as a file.

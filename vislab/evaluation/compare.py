@@ -182,7 +182,7 @@ def compare(
     What is measured is what these functions take, with the photograph's preparation and the queries and keys that
     vislab records. Memory is counted tensor by tensor, on any device; what kernels take for themselves is not in it.
 
-        table = vislab.compare(vislab.samples())
+        table = vislab.compare(["photo.jpg", "street.jpg"], repeats=1)
         print(table)
         table.recommend(["boxes", "class"], within=0.1)
 

@@ -22,7 +22,8 @@ def load_masks(path: str | os.PathLike[str]) -> Masks:
 
     Raises FileNotFoundError, and ValueError for another file, or one with more than 256 regions.
 
-        truth = vislab.load_masks("truth.png")
+        vislab.save("truth.npz", vislab.segment("photo.jpg", method="kmeans", clusters=2))
+        truth = vislab.load_masks("truth.npz")  # or a picture of regions, .png
         vislab.segment("photo.jpg").matches(truth)
     """
     path = Path(path).expanduser()

@@ -35,10 +35,11 @@ def patch_tokens(
     image, model: as of `explain`. layer: counted from 0, -1 the last. image_size, patch_size: px, as of `explain`.
     Raises ValueError for a model without layers over one grid, or whose block makes other tokens.
 
+        from PIL import Image
+
         tokens = vislab.patch_tokens("photo.jpg", layer=6)
-        print(tokens)
+        print(tokens, tokens.components(3).shape)
         Image.fromarray(tokens.overlay()).save("tokens.png")
-        np.asarray(tokens), tokens.components(3)
 
     Source: for images Oquab et al. 2023, DINOv2, of the patches of an image.
     """
