@@ -40,8 +40,9 @@ def settle(network: nn.Module) -> None:
         network.eval()
         head = network.model[-1]
         for contrast in getattr(head, "cv4", []):  # of YOLOE: classes are vectors that it compares with
-            contrast.bias.fill_(-2)
-            contrast.logit_scale.fill_(1)
+            if hasattr(contrast, "logit_scale"):
+                contrast.bias.fill_(-2)
+                contrast.logit_scale.fill_(1)
         for classifier in [*head.cv3, *getattr(head, "one2one_cv3", [])]:
             classifier[-1].weight.normal_(0, 3 * classifier[-1].in_channels ** -0.5)
             classifier[-1].bias.fill_(-2)

@@ -250,6 +250,18 @@ def test_the_vit_is_measured(script: Script, data: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_masks_are_measured_against_drawn_boxes(script: Script, data: Path, tmp_path: Path) -> None:
+    card = tmp_path / "card.md"
+    card.write_text("before\n<!-- corloc -->\nold\n<!-- /corloc -->\nafter\n")
+    said = script("corloc.py", data=data, drawn=data / "drawn.json", images=2, patch_size=32, card=card)
+    assert card.read_text() == f"before\n<!-- corloc -->\n{said}<!-- /corloc -->\nafter\n"
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ")[1:] for line in said.splitlines()[2:]}
+    assert {"the whole picture", "the embedded detector's first box", "relevance, otsu", "tokencut"} <= set(rows)
+    sides = [float(rows[f"tokencut{more}"][1]) for more in ("", ", the best of its two sides")]
+    assert sides[0] <= sides[1] <= 1
+
+
+@pytest.mark.slow
 def test_the_reader_learns_and_is_measured(script: Script, data: Path, tmp_path: Path) -> None:
     options = {"batch": 2, "watch": 2}
     said = script(

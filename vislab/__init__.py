@@ -21,19 +21,22 @@ if TYPE_CHECKING:
     from .core.cache import Cache, cache
     from .core.clip import ClipFrame, frames
     from .core.costs import attention_flops, attention_memory
+    from .core.features import FeatureMap
     from .core.geometry import Frame, Grid
     from .core.heatmap import Heatmap
     from .core.images import load_image, samples
     from .core.token_map import TokenMap
     from .detectors.detections import Detections
     from .detectors.detector import Detector
-    from .detectors.features import FeatureMap
+    from .detectors.export import Exported, export_detector
     from .detectors.glance import Glance
     from .detectors.load import load_detector
     from .detectors.points import Points
     from .engine.capture import Capture
     from .engine.hooks import capture
     from .engine.site import AttentionRefused
+    from .evaluation.compare import Comparison, compare
+    from .evaluation.drawn import Agreement, evaluate_masks
     from .evaluation.evaluate import evaluate
     from .evaluation.removal import Removal, patch_score, removal
     from .evaluation.report import Evaluation
@@ -45,9 +48,11 @@ if TYPE_CHECKING:
     from .lab.widget import Lab
     from .language.answer import Answer
     from .language.words import Word
+    from .masks.files import load_masks
     from .masks.masks import Masks
     from .methods.heads import Survey, survey
     from .methods.lens import Lens, lens
+    from .methods.tokens import patch_tokens
     from .models.load import load
     from .models.model import Model
     from .models.run import Run
@@ -55,14 +60,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Agreement",
     "Answer",
     "AttentionRefused",
     "Cache",
     "Capture",
     "ClipFrame",
+    "Comparison",
     "Detections",
     "Detector",
     "Evaluation",
+    "Exported",
     "FeatureMap",
     "Focus",
     "Frame",
@@ -87,20 +95,25 @@ __all__ = [
     "cache",
     "capture",
     "class_page",
+    "compare",
     "detect",
     "evaluate",
+    "evaluate_masks",
     "explain",
     "explain_box",
     "explain_clip",
+    "export_detector",
     "focus",
     "frames",
     "lens",
     "load",
     "load_detector",
     "load_image",
+    "load_masks",
     "overlay",
     "panel",
     "patch_score",
+    "patch_tokens",
     "provenance",
     "removal",
     "reproduce",
@@ -112,15 +125,18 @@ __all__ = [
 ]
 
 _HOME = {
+    "Agreement": "evaluation.drawn",
     "Answer": "language.answer",
     "AttentionRefused": "engine.site",
     "Cache": "core.cache",
     "Capture": "engine.capture",
     "ClipFrame": "core.clip",
+    "Comparison": "evaluation.compare",
     "Detections": "detectors.detections",
     "Detector": "detectors.detector",
     "Evaluation": "evaluation.report",
-    "FeatureMap": "detectors.features",
+    "Exported": "detectors.export",
+    "FeatureMap": "core.features",
     "Focus": "api.focus",
     "Frame": "core.geometry",
     "Glance": "detectors.glance",
@@ -144,20 +160,25 @@ _HOME = {
     "cache": "core.cache",
     "capture": "engine.hooks",
     "class_page": "page.class_page",
+    "compare": "evaluation.compare",
     "detect": "api.detect",
     "evaluate": "evaluation.evaluate",
+    "evaluate_masks": "evaluation.drawn",
     "explain": "api.explain",
     "explain_box": "api.explain_box",
     "explain_clip": "api.explain_clip",
+    "export_detector": "detectors.export",
     "focus": "api.focus",
     "frames": "core.clip",
     "lens": "methods.lens",
     "load": "models.load",
     "load_detector": "detectors.load",
     "load_image": "core.images",
+    "load_masks": "masks.files",
     "overlay": "figures.overlay",
     "panel": "figures.panel",
     "patch_score": "evaluation.removal",
+    "patch_tokens": "methods.tokens",
     "provenance": "figures.provenance",
     "removal": "evaluation.removal",
     "reproduce": "api.reproduce",

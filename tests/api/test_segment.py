@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import cv2
+import detecting
 import numpy as np
 import pytest
 
@@ -63,3 +66,43 @@ def test_a_mask_is_refined_by_a_photograph() -> None:
     assert vislab.segment(bare).model == "a heatmap"
     with pytest.raises(ValueError, match="no photograph to refine its mask by"):
         vislab.segment(bare, refine=True)
+
+
+@pytest.mark.parametrize("shape", [(72, 120), (150, 90)])
+def test_masks_of_a_network_of_ultralytics_are_those_of_its_boxes_on_the_pixels_of_the_photograph(
+    shape: tuple[int, int],
+) -> None:
+    photo = cv2.resize(detecting.PHOTO, shape[::-1])
+    detector = vislab.load_detector(detecting.yolo("yolo11n-seg"))
+    masks = vislab.segment(photo, model=detector, image_size=160, confidence=0.4)
+    glance = detector.glance(photo, image_size=160)
+    boxes, inner = glance.detections(0.4), glance.masks(0.4)
+    assert len(masks) == len(boxes) > 1
+    assert masks.labels == boxes.labels
+    assert np.array_equal(masks.scores, boxes.scores)
+    for y, x in ((0, 0), (shape[0] // 2, 31), (shape[0] - 1, shape[1] - 1)):
+        at_x, at_y = glance.frame.to_model(x + 0.5, y + 0.5)
+        assert np.array_equal(masks.masks[:, y, x], inner[:, int(at_y), int(at_x)])
+    for mask, box in zip(masks.boxes, boxes.xyxy, strict=True):
+        assert (mask[:2] >= box[:2] - 1.5).all()
+        assert (mask[2:] <= box[2:] + 1.5).all()
+    again = vislab.segment(photo, model=detecting.yolo("yolo11n-seg"), image_size=160, confidence=0.4)
+    assert np.array_equal(again.masks, masks.masks)
+
+
+def test_what_a_network_of_ultralytics_does_not_do_is_said(tmp_path: Path) -> None:
+    boxes_alone = vislab.load_detector("embedded")
+    with pytest.raises(ValueError, match="makes boxes without masks"):
+        vislab.segment(detecting.PHOTO, model=boxes_alone)
+    seg = vislab.load_detector(detecting.yolo("yolo11n-seg"))
+    for options, says in (
+        ({"method": "kmeans"}, "gives instance masks, not kmeans"),
+        ({"refine": True}, "leave refine out"),
+        ({"patch_size": 8}, "leave patch_size out"),
+        ({"confidense": 0.5}, "did you mean 'confidence'"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            vislab.segment(detecting.PHOTO, model=seg, **options)
+    (tmp_path / "mine-seg.pt").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="is a pickle, which can run anything"):
+        vislab.segment(detecting.PHOTO, model=str(tmp_path / "mine-seg.pt"))

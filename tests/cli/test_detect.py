@@ -48,6 +48,16 @@ def test_json_holds_the_boxes(capsys: pytest.CaptureFixture[str], scale: float) 
     assert np.array([one["xyxy"] for one in found]) == pytest.approx(boxes.xyxy, abs=0.051)
 
 
+@pytest.mark.parametrize(("name", "part"), [("yolo11n-pose", "keypoints"), ("yolo11n-obb", "corners")])
+def test_json_holds_keypoints_and_turned_corners(name: str, part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"model": detecting.yolo(name).model}, f"{name}.pt")
+    words = ["--detector", f"{name}.pt", "--trust", "--image-size", "160", "--json"]
+    assert main(["detect", "photo.png", *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    boxes = vislab.detect(detecting.PHOTO, detector=vislab.load_detector(f"{name}.pt", trust=True), image_size=160)
+    assert np.array([one[part] for one in found]) == pytest.approx(getattr(boxes, part), abs=0.006)
+
+
 def test_the_table_has_a_line_for_each_box(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["detect", "photo.png", *SETTINGS, "--confidence", "0.4"]) == 0
     first, *lines = capsys.readouterr().out.splitlines()

@@ -72,3 +72,27 @@ def test_what_is_wrong_is_said_in_one_line(
     assert (said[0], said[1]) == (status, "")
     assert re.search(message, said[2])
     assert said[2].count("\n") == 1
+
+
+def test_masks_of_maps_are_measured_against_a_folder_of_drawn_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("drawn").mkdir()
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:30, 5:25] = 7
+    Image.fromarray(mask).save("drawn/a.png")
+    words = ["--masks", "drawn", "--methods", "cls", "--patch-size", "4", "--csv", "table.csv"]
+    status, out, err = call(capsys, "a.png", "b.png", *words)
+    model = load.load(tiny.make("ViT classifier"))
+    found = vislab.evaluate_masks(
+        {"a": "a.png"}, masks={"a": "drawn/a.png"}, model=model, methods=["cls"], patch_size=4
+    )
+    assert status == 1
+    assert err == "vislab: left out b: nobody drew a mask of it\n"
+    assert out.splitlines()[1:] == repr(found).splitlines()[1:]
+    assert Path("table.csv").read_text() == found.csv()
+    for words, says in (
+        (("--masks", "nowhere"), "there is no folder 'nowhere'"),
+        (("--masks", "drawn", "--figure", "curves.pdf"), "leave one of them out"),
+    ):
+        status, _, err = call(capsys, "a.png", *words)
+        assert status
+        assert says in err

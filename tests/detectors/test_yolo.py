@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -376,6 +377,10 @@ def test_what_is_not_there_is_said(name: str, message: str, tmp_path: Path, monk
         vislab.load_detector(name)
 
 
-def test_only_detection_models_are_taken() -> None:
-    with pytest.raises(ValueError, match=r"its head is Classify, .* take a detection model"):
+def test_only_networks_that_make_boxes_are_taken() -> None:
+    with pytest.raises(ValueError, match=r"its head is Classify, .*vislab\.load"):
         vislab.load_detector(YOLO("yolo11n-cls.yaml"))
+    other = copy.deepcopy(detecting.yolo("yolo11n").model)
+    other.model[-1] = torch.nn.Identity()
+    with pytest.raises(ValueError, match=r"its head is Identity, .* that make boxes"):
+        vislab.load_detector(other)

@@ -60,6 +60,25 @@ def test_agreement_is_by_class() -> None:
         masks.agreement(masks, measure="f1")
 
 
+def test_matches_are_the_masks_that_overlap_most() -> None:
+    masks, regions = made(), np.zeros((3, 60, 90), bool)
+    regions[0, 10:40, 5:35] = regions[1, 35:55, 60:80] = regions[2, 0:5, 0:5] = True
+    matches = masks.matches(made(masks=regions, labels=("a", "b", "c"), scores=[1, 1, 1]))
+    assert [(one.region, one.mask, one.label) for one in matches] == [
+        ("a", 0, "dog"),
+        ("b", 1, "cat"),
+        ("c", None, None),
+    ]
+    for match, region in zip(matches[:2], regions, strict=False):
+        assert match.values["iou"] == masks.iou(region).max()
+        assert match.values["dice"] == pytest.approx(2 * match.values["iou"] / (1 + match.values["iou"]))
+    assert matches[2].values == {"iou": 0, "dice": 0, "pixel_accuracy": 1 - 25 / 5400, "boundary_f": 0}
+    assert [one.mask for one in masks[:0].matches(masks)] == [None] * 3
+    assert masks.matches(masks[:0]) == ()
+    with pytest.raises(TypeError, match=r"vislab\.load_masks reads them"):
+        masks.matches(regions)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("other", "says"),
     [(REGIONS[0, :20], "90×60 px, and the others 90×20"), (REGIONS * 1, "array of bool"), ("mask", "array of bool")],
@@ -116,7 +135,7 @@ def test_how_masks_are_not_drawn(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="masks have no values to colour"):
         vislab.overlay(made(), colormap="magma")
     for name, options in {"a.pdf": {}, "a.png": {"plain": True}, "b.png": {"beside": "npz"}}.items():
-        with pytest.raises(ValueError, match=r"masks are saved as \.png alone"):
+        with pytest.raises(ValueError, match=r"masks are saved as \.png, or as \.npz"):
             vislab.save(tmp_path / name, made(), **options)
     with pytest.raises(ValueError, match="has no option 'colormap'"):
         vislab.save(tmp_path / "a.png", made(), colormap="magma")

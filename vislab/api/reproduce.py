@@ -24,7 +24,7 @@ from ..detectors.cache import detector_of
 from ..figures.drawing import preview
 from ..figures.page import Panel
 from ..figures.panel import Content, panel
-from ..figures.provenance import provenance, versions
+from ..figures.provenance import POINTS, provenance, versions
 from ..figures.save import file_of
 from ..language.answer import Answer
 from ..models.cache import model_of
@@ -83,6 +83,7 @@ def reproduce(
         xyxy=np.array([box["xyxy"] for box in detections]),
         scores=np.array([box["score"] for box in detections]),
         labels=[box["label"] for box in detections],
+        **{name: np.array([box[name] for box in detections]) for name in POINTS if name in detections[0]},
     )
     options: dict[str, Any] = dict(record["options"])
     if isinstance(options.get("normalise"), list):

@@ -108,6 +108,8 @@ def together(found: Sequence[Detections], iou: float) -> Detections:
     parts = [(one.xyxy, one.scores, one.class_ids, np.full(len(one), at)) for at, one in enumerate(found)]
     xyxy, scores, class_ids, origin = (np.concatenate(part) for part in zip(*parts, strict=True))
     labels = [label for one in found for label in one.labels]
+    if any(one.keypoints is not None or one.corners is not None for one in found):
+        raise ValueError("keypoints and turned boxes of several scales are not put together: detect at one image_size")
     kept = batched_nms(torch.tensor(xyxy), torch.tensor(scores), torch.tensor(class_ids), iou).numpy()
     return replace(
         found[0],

@@ -10,23 +10,24 @@ import numpy as np
 
 from ..core import fingerprints
 from ..core.checks import check_flags, check_options, check_shares, meant, one_of, real, shown, whole
+from ..core.features import FeatureMap
+from ..core.geometry import Grid
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
+from ..detectors.cache import detector_of
+from ..detectors.detector import Detector
 from ..masks.maps import chosen, on_pixels, visible
 from ..masks.masks import Masks
-from ..masks.networks import KINDS, Segmenter, segmenter_of
+from ..masks.methods import KINDS, METHODS, OF_HEATMAPS, OF_TOKENS
+from ..masks.networks import Segmenter, segmenter_of
 from ..masks.refine import refined
-from ..masks.tokens import Tokens, kmeans, patch_tokens, tokencut
+from ..masks.tokens import kmeans, tokencut
+from ..methods.tokens import patch_tokens
 from ..models.cache import model_of
 from ..models.load import load
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
 from .explain import explain
-
-# The options of each method, with what they are by default.
-OF_HEATMAPS: dict[str, dict[str, Any]] = {"otsu": {}, "threshold": {"level": 0.5}, "share": {"level": 0.5}}
-OF_TOKENS: dict[str, dict[str, Any]] = {"kmeans": {"clusters": 4, "seed": 0}, "tokencut": {"tau": 0.2}}
-METHODS = (*OF_HEATMAPS, *OF_TOKENS, *KINDS)
 
 
 def segment(
@@ -45,8 +46,9 @@ def segment(
     image: what `load_image` takes, or a heatmap, whose mask is made. model: a Vision Transformer as `load` takes it, or
     a segmentation model: of transformers (SegFormer, Mask2Former and their kin) or torchvision (FCN, DeepLabV3,
     LRASPP), by its name on the hub ("torchvision/fcn_resnet50"), its folder, or as a module with the processor that it
-    was trained with (of torchvision its weights' transforms). method, of a segmentation model: "semantic" (the
-    default), "instance" or "panoptic", by the library's own post-processing.
+    was trained with (of torchvision its weights' transforms); or a -seg network of ultralytics as `load_detector` takes
+    it ("yolo11n-seg.pt"), with the options confidence, iou and trust of `detect`. method, of a segmentation model:
+    "semantic" (the default), "instance" (that of a -seg network) or "panoptic", by the library's own post-processing.
 
     Of a Vision Transformer, without training: of a heatmap, by default that of rollout, "otsu" (the default),
     "threshold" (option level, a fraction from its lowest to its highest value) or "share" (option level, of the map's
@@ -72,6 +74,9 @@ def segment(
         if own := [name for name, value in given.items() if value is not None]:
             raise ValueError(f"a heatmap knows how it was made: leave {', '.join(own)} out")
         return _of_heatmap(image, method or "otsu", refine, options)
+    if (detector := detector_for(model, options.get("trust", False))) is not None:
+        options.pop("trust", None)
+        return _of_detector(detector, load_image(image), method or "instance", refine, options, image_size, patch_size)
     if method is None or method in KINDS:
         found = segmenter_of(model, processor)
         if found is not None:
@@ -89,8 +94,8 @@ def segment(
         return _of_heatmap(explain(image, model=ready, **sizes), method, refine, options)
     settings = _settings(method, OF_TOKENS[method], options)
     picture = load_image(image)
-    tokens = patch_tokens(ready, picture, **sizes)
-    masks = _of_tokens(ready, tokens, picture, method, settings)
+    tokens = patch_tokens(picture, model=ready, **sizes)
+    masks = _of_tokens(ready, tokens, method, settings)
     return (
         refined(masks, on_pixels(np.ones((1, *_shape(tokens)), bool), tokens.grid, tokens.frame)[0])
         if refine
@@ -120,21 +125,22 @@ def _of_heatmap(heat: Heatmap, method: str, refine: bool, options: Mapping[str, 
     return refined(masks, seen) if refine else masks
 
 
-def _of_tokens(model: Model, tokens: Tokens, image: np.ndarray, method: str, settings: Mapping[str, Any]) -> Masks:
+def _of_tokens(model: Model, tokens: FeatureMap, method: str, settings: Mapping[str, Any]) -> Masks:
+    values = tokens.tokens.astype(np.float64)
     if method == "tokencut":
-        kept, clean = tokencut(tokens.values, settings["tau"])
+        kept, clean = tokencut(values, settings["tau"])
         cells, labels, scores = kept[None], ["foreground"], np.array([clean])
         scored = "similarity that stays on either side of the cut"
     else:
         count = settings["clusters"]
         if count > tokens.grid.patches:
             raise ValueError(f"{count} clusters of {tokens.grid.patches} patches are too many: take fewer")
-        cells = kmeans(tokens.values, **settings) == np.arange(count)[:, None]
+        cells = kmeans(values, **settings) == np.arange(count)[:, None]
         labels, scores = [f"cluster {i}" for i in range(count)], cells.mean(1)
         scored = "share of the patches"
     masks = on_pixels(cells.reshape(len(cells), *_shape(tokens)), tokens.grid, tokens.frame)
     facts = fingerprints.of_module(model.module)
-    return Masks(masks, tuple(labels), scores, scored, _said(method, settings), model.name, image, facts)
+    return Masks(masks, tuple(labels), scores, scored, _said(method, settings), model.name, tokens.image, facts)
 
 
 def _of_network(
@@ -159,6 +165,36 @@ def _of_network(
     return found.segment(image, method)
 
 
+def detector_for(model: Any, trust: bool = False) -> Detector | None:
+    """A -seg network of ultralytics, by the name of its file, as an object, or loaded; None of any other model."""
+    ours = any(base.__module__.startswith("ultralytics.") for base in type(model).__mro__)
+    if isinstance(model, Detector) or ours or (isinstance(model, str | Path) and str(model).endswith(".pt")):
+        return detector_of(model, trust)
+    return None
+
+
+def _of_detector(
+    detector: Detector,
+    image: np.ndarray,
+    method: str,
+    refine: bool,
+    options: Mapping[str, Any],
+    image_size: ImageSize | None,
+    patch_size: int | None,
+) -> Masks:
+    if method != "instance":
+        raise ValueError(f"{detector.name} gives instance masks, not {method} ones")
+    check_options("vislab.segment by a detector", options, ("confidence", "iou"))
+    for name, given in {"refine": refine or None, "patch_size": patch_size}.items():
+        if given is not None:
+            raise ValueError(f"{detector.name} makes masks of pixels: leave {name} out")
+    glance = detector.glance(image, image_size=image_size)
+    boxes, masks = glance.detections(**options), glance.masks(**options)
+    grid, facts = Grid(*glance.frame.model, (1, 1)), fingerprints.of_module(detector.module)
+    placed, how = on_pixels(masks, grid, glance.frame), "instance segmentation"
+    return Masks(placed, boxes.labels, boxes.scores, "model's own", how, detector.name, image, facts)
+
+
 def _settings(method: str, known: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a method, checked, with those that were not given."""
     if options and not known:
@@ -180,5 +216,5 @@ def _said(method: str, settings: Mapping[str, Any]) -> str:
     return method + (f" ({', '.join(f'{k} {v:g}' for k, v in settings.items())})" if settings else "")
 
 
-def _shape(tokens: Tokens) -> tuple[int, int]:
+def _shape(tokens: FeatureMap) -> tuple[int, int]:
     return tokens.grid.rows, tokens.grid.cols

@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from .arguments import UsageError, scale, share, size, sizes
 from .photos import spare
+
+if TYPE_CHECKING:
+    from ..detectors.detections import Detections
 
 DETECT_EPILOG = """\
 examples:
@@ -60,7 +66,10 @@ def run_detect(args: argparse.Namespace) -> int:
     boxes = detect(image, detector=args.detector, **settings)
     rows = list(zip(boxes.scores.tolist(), boxes.labels, boxes.xyxy.tolist(), strict=True))
     if args.json:
-        found = [{"score": round(s, 4), "label": label, "xyxy": [round(v, 1) for v in box]} for s, label, box in rows]
+        found = [
+            {"score": round(s, 4), "label": label, "xyxy": [round(v, 1) for v in box], **_more(boxes[number])}
+            for number, (s, label, box) in enumerate(rows)
+        ]
         print(json.dumps(found, ensure_ascii=False, indent=2))
     else:
         print(boxes)
@@ -69,3 +78,9 @@ def run_detect(args: argparse.Namespace) -> int:
     if args.out:
         write(Path(args.out), png(boxes.overlay()))
     return 0
+
+
+def _more(box: Detections) -> dict[str, Any]:
+    """What a box has beside its corners: keypoints (x, y, how visible), or the corners of a turned one."""
+    parts = {"keypoints": box.keypoints, "corners": box.corners}
+    return {name: np.round(part[0].astype(float), 2).tolist() for name, part in parts.items() if part is not None}

@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from ..core.checks import meant
 from ..methods.registry import METHODS
-from .arguments import csv_path, load_model, report, tokens_of, whole
-from .photos import photos_argument, photos_of, spare
+from .arguments import UsageError, csv_path, load_model, report, tokens_of, whole
+from .photos import Photo, photos_argument, photos_of, spare
 
 EVALUATE_EPILOG = """\
 examples:
   vislab evaluate photos/ --methods rollout,cls,relevance
   vislab evaluate 'photos/*.jpg' --methods rollout,grad_cam --csv table.csv --figure curves.pdf
+  vislab evaluate photos/ --masks drawn/ --methods rollout,relevance
 
 The table goes to standard output: deletion, insertion, grid pointing game and randomisation check, each method beside a
-random order and a centre blob. A photo that cannot be read is named on standard error and left out; the exit status is
-then 1.
+random order and a centre blob; or, with --masks, how much the masks of maps agree with drawn ones. A photo that cannot
+be read is named on standard error and left out; the exit status is then 1.
 """
 
 
@@ -40,6 +44,12 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="photos that the randomisation check is done on (default: 8; 0 leaves it out)",
     )
     parser.add_argument("--seed", type=_count, default=0, metavar="N", help="of all that is random (default: 0)")
+    parser.add_argument(
+        "--masks",
+        metavar="DIR",
+        help="folder of mask files named as the photos, .png or .npz, with 0 where nothing is: measures IoU, Dice, "
+        "pixel accuracy and boundary F of the maps' masks (by otsu) instead",
+    )
     parser.add_argument("--csv", type=csv_path, metavar="PATH", help="the table as a file")
     parser.add_argument("--figure", metavar="PATH", help="the curves: .png, .jpg, .pdf or .svg")
 
@@ -48,6 +58,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from ..evaluation.report import destination
 
     paths = [destination(path) for path in (args.csv, args.figure) if path]  # refused before hours of work, not after
+    if args.masks is not None:
+        return _against_drawn(args, photos_of(args.photos))
     photos = [photo.source for photo in photos_of(args.photos)]
     spare(photos, paths, f"--figure {args.figure!r}")
     model = load_model(args)
@@ -72,6 +84,36 @@ def run_evaluate(args: argparse.Namespace) -> int:
         report(f"left out {reason}", args.debug)
     for path in paths:
         result.save(path)
+    print(result)
+    return 1 if result.skipped else 0
+
+
+def _against_drawn(args: argparse.Namespace, photos: Sequence[Photo]) -> int:
+    from ..core.files import check_folder, write
+    from ..evaluation.drawn import evaluate_masks
+
+    folder = Path(args.masks).expanduser()
+    if not folder.is_dir():
+        raise NotADirectoryError(f"there is no folder {args.masks!r}: give the one that the mask files lie in")
+    for name, usual in (("figure", None), ("fill", "blur"), ("steps", 28), ("randomised", 8), ("seed", 0)):
+        if getattr(args, name) != usual:
+            raise UsageError(f"--{name} is of what --masks does not measure: leave one of them out")
+    if args.csv:
+        spare([photo.source for photo in photos], [args.csv], f"--csv {args.csv!r}")
+        check_folder(Path(args.csv))
+    places = [(photo.name, folder / f"{photo.name}{suffix}") for suffix in (".npz", ".png") for photo in photos]
+    masks = {name: path for name, path in places if path.is_file()}
+    asked: dict[str, Any] = {"patch_size": args.patch_size, "image_size": args.image_size, **tokens_of(args)}
+    if args.methods is not None:
+        asked["methods"] = args.methods
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "left out")  # reported below, in the manner of the other commands
+        images = {photo.name: photo.source for photo in photos}
+        result = evaluate_masks(images, masks=masks, model=load_model(args), progress=sys.stderr.isatty(), **asked)
+    for reason in result.skipped:
+        report(f"left out {reason}", args.debug)
+    if args.csv:
+        write(Path(args.csv), result.csv().encode())
     print(result)
     return 1 if result.skipped else 0
 

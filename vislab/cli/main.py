@@ -11,12 +11,14 @@ from importlib import import_module
 
 from .arguments import Parser, UsageError, model_arguments, report, sentence
 from .ask import ASK_EPILOG, ask_arguments, run_ask
+from .compare import COMPARE_EPILOG, compare_arguments, run_compare
 from .detect import DETECT_EPILOG, detect_arguments, run_detect
 from .evaluate import EVALUATE_EPILOG, evaluate_arguments, run_evaluate
 from .figure import FIGURE_EPILOG, figure_arguments, run_figure
 from .models import run_models
 from .page import PAGE_EPILOG, page_arguments, run_page
 from .record import REPRODUCE_EPILOG, SHOW_EPILOG, reproduce_arguments, run_reproduce, run_show, show_arguments
+from .segment import SEGMENT_EPILOG, run_segment, segment_arguments
 from .tokens import TOKENS_EPILOG, run_tokens
 
 # The exit status of a program that was stopped by a signal: 128 + its number.
@@ -29,7 +31,9 @@ examples:
   vislab figure 'photos/*.jpg' --out 'figures/{name}.svg'
   vislab evaluate photos/ --methods rollout,cls,relevance --csv table.csv
   vislab detect photo.jpg --out boxes.png
+  vislab segment photo.jpg --method kmeans --out masks.png
   vislab ask photo.jpg "What is on the hill?" --model HuggingFaceTB/SmolVLM-256M-Instruct --out words.pdf
+  vislab compare photo.jpg --need class,boxes
   vislab show figure.pdf
   vislab reproduce figure.pdf --out again.pdf
   vislab tokens photo.jpg --patch-size 16 --image-size 640
@@ -106,12 +110,26 @@ def _parser() -> argparse.ArgumentParser:
     detect_arguments(detect)
     detect.set_defaults(run=run_detect)
 
+    text = "find regions of a photo, as masks"
+    segment = commands.add_parser(
+        "segment", parents=[common], help=text, description=f"{text.capitalize()}.", epilog=SEGMENT_EPILOG
+    )
+    segment_arguments(segment)
+    segment.set_defaults(run=run_segment)
+
     text = "ask a vision-language model about a photo, and see where each word of its answer looks"
     ask = commands.add_parser(
         "ask", parents=[common], help=text, description=f"{text.capitalize()}.", epilog=ASK_EPILOG
     )
     ask_arguments(ask)
     ask.set_defaults(run=run_ask)
+
+    text = "run several kinds of models on photos, and say which to take"
+    compare = commands.add_parser(
+        "compare", parents=[common], help=text, description=f"{text.capitalize()}.", epilog=COMPARE_EPILOG
+    )
+    compare_arguments(compare)
+    compare.set_defaults(run=run_compare)
 
     text = "tell in words how a figure was made, from the record inside it"
     show = commands.add_parser(

@@ -79,7 +79,7 @@ def run_reproduce(args: argparse.Namespace) -> int:
 
 def _told(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What the record says, each with what it is called; several of a kind are numbered."""
-    photos, maps = list(record["images"].items()), record["maps"]
+    photos, maps = list(record["images"].items()), record.get("maps", ())
     for number, (digest, photo) in enumerate(photos):
         yield _numbered("photo", number, photos), f"{photo['width']}×{photo['height']} px, fingerprint {digest}"
     for number, one in enumerate(maps):
@@ -91,8 +91,17 @@ def _told(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _once("to cite", [one["source"] for one in maps])
     boxes = record.get("detections") or ()
     yield from _once("boxes", [", ".join(f"{box['label']} {box['score']:.2f}" for box in boxes)])
-    yield from _once("caption", [record["caption"]])
+    if masks := record.get("masks"):
+        yield from _masks(masks)
+    yield from _once("caption", [record.get("caption")])
     yield "made with", ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+
+
+def _masks(masks: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a record says of masks."""
+    yield "masks", f"{len(masks['regions'])} by {masks['method']}; model {masks['model']}; scores: {masks['scored']}"
+    yield from _once("regions", [", ".join(f"{one['label']} {one['score']:.2f}" for one in masks["regions"])])
+    yield from _once("weights", [_run_with(masks["facts"])])
 
 
 def _numbered(name: str, number: int, several: list[Any]) -> str:

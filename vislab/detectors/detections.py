@@ -16,12 +16,15 @@ from ..core.shown import Shown, drawing
 
 
 class Decoded(NamedTuple):
-    """A detector's output as boxes, tensors of length n; see `Detections`."""
+    """A detector's output as boxes, tensors of length n; see `Detections`. masks: (n, h, w) bool, of its input."""
 
     xyxy: Any
     scores: Any
     class_ids: Any
     origin: Any
+    masks: Any = None
+    keypoints: Any = None
+    corners: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,9 @@ class Detections(Shown):
     query behind each box. levels: the grids whose cells make boxes, one level after the other, row-major; none where
     queries make them. scales: of boxes that were found at several sizes of the input, these, (height, width) px; origin
     is then the size that a box was found at, and frame that of the first. frame: source pixels to the detector's.
-    image: (H, W, 3) uint8, the source, or None. Shows itself over its image as the last expression of a notebook cell.
+    keypoints: (n, k, 2 or 3) float32 of a -pose network, x and y in source pixels, and how sure it is that the point is
+    visible, 0..1. corners: (n, 4, 2) float32 of an -obb network, those of the turned box that xyxy lies around. image:
+    (H, W, 3) uint8, the source, or None. Shows itself over its image as the last expression of a notebook cell.
 
         boxes = vislab.detect("photo.jpg", confidence=0.1)
         boxes.labels, boxes[0].xyxy, boxes.above(0.5).scores, len(boxes)
@@ -50,6 +55,8 @@ class Detections(Shown):
     levels: tuple[Grid, ...] = ()
     scales: tuple[tuple[int, int], ...] = ()
     image: np.ndarray | None = None
+    keypoints: np.ndarray | None = None
+    corners: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         xyxy = np.array(self.xyxy, dtype=np.float32)
@@ -74,6 +81,11 @@ class Detections(Shown):
         if self.image is not None and self.image.shape[:2] != self.frame.source:
             raise ValueError(f"the frame is of an image of {self.frame.source}, not of {self.image.shape[:2]}")
         arrays: dict[str, np.ndarray] = {"xyxy": xyxy, "scores": scores, "class_ids": class_ids, "origin": origin}
+        for name in ("keypoints", "corners"):
+            if (given := getattr(self, name)) is not None:
+                arrays[name] = np.array(given, dtype=np.float32)
+                if arrays[name].ndim != 3 or len(given) != count:
+                    raise ValueError(f"{name} are an array (boxes, points, numbers), not {arrays[name].shape}")
         for name, values in arrays.items():
             values.flags.writeable = False
             object.__setattr__(self, name, values)
@@ -97,6 +109,8 @@ class Detections(Shown):
             labels=tuple(self.labels[i] for i in kept),
             class_ids=self.class_ids[kept],
             origin=self.origin[kept],
+            keypoints=None if self.keypoints is None else self.keypoints[kept],
+            corners=None if self.corners is None else self.corners[kept],
         )
 
     def above(self, confidence: float) -> Detections:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..core.features import FeatureMap
 from ..core.geometry import Grid
 from ..core.images import load_image
 from ..engine.hooks import capture
@@ -23,7 +24,6 @@ from ..models.embedding import reason
 from ..models.modes import evaluating
 from ..models.preprocessing import ImageSize, sides
 from . import detr, yolo
-from .features import FeatureMap
 from .glance import Glance
 
 

@@ -15,7 +15,7 @@ from ..core.heatmap import Heatmap
 from ..engine.capture import Capture
 from ..methods.request import Head
 from . import maps
-from .detections import Detections, check_confidence
+from .detections import Decoded, Detections, check_confidence
 from .maps import Place
 from .points import Points
 from .request import BoxRequest
@@ -47,11 +47,11 @@ class Glance:
 
         Both lie in 0..1. No forward is needed.
         """
-        check_confidence(confidence)
-        check_shares(iou=iou)
-        family = self.detector.family
-        decoded = family.decode(self._output, self.frame, confidence, iou)
-        xyxy, scores, class_ids, origin = (torch.as_tensor(part).cpu().numpy() for part in decoded)
+        decoded = self._decoded(confidence, iou)
+        xyxy, scores, class_ids, origin = (torch.as_tensor(part).cpu().numpy() for part in decoded[:4])
+        keypoints, corners = (
+            None if one is None else one.cpu().numpy() for one in (decoded.keypoints, decoded.corners)
+        )
         return Detections(
             xyxy=np.concatenate([np.minimum(xyxy[:, :2], xyxy[:, 2:]), np.maximum(xyxy[:, :2], xyxy[:, 2:])], 1),
             scores=scores,
@@ -61,9 +61,27 @@ class Glance:
             frame=self.frame,
             confidence=confidence,
             detector=self.detector.name,
-            levels=family.levels(self.frame),
+            levels=self.detector.family.levels(self.frame),
             image=self.image,
+            keypoints=keypoints,
+            corners=corners,
         )
+
+    def masks(self, confidence: float = 0.25, iou: float = 0.7) -> np.ndarray:
+        """The mask of each of these boxes -> (n, h, w) bool, pixels of the detector's input; no forward is needed.
+
+        Raises ValueError for a detector that makes none.
+        """
+        masks = self._decoded(confidence, iou).masks
+        if masks is None:
+            raise ValueError(f"{self.detector.name} makes boxes without masks: take one that does, as 'yolo11n-seg.pt'")
+        found: np.ndarray = masks.cpu().numpy()
+        return found
+
+    def _decoded(self, confidence: float, iou: float) -> Decoded:
+        check_confidence(confidence)
+        check_shares(iou=iou)
+        return self.detector.family.decode(self._output, self.frame, confidence, iou)
 
     def places(self) -> list[Place]:
         """The sites that attend over a feature map or over patches, in execution order, each with its grid."""

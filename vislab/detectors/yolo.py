@@ -34,6 +34,7 @@ from ..core.files import assets
 from ..core.geometry import Frame, Grid
 from ..core.imports import IMPORTING, LOADING, library
 from ..models.hub import advice
+from . import cells
 from .detections import Decoded
 
 LOAD = "vislab.load_detector"
@@ -42,8 +43,7 @@ RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 # What is used of it, and the variables of the environment that it sets when it is imported.
 _PARTS = ("data.augment", "nn.autobackend", "nn.tasks", "utils.downloads", "utils.nms", "utils.ops")
 _SETS = ("KINETO_LOG_LEVEL", "NUMEXPR_MAX_THREADS", "OMP_NUM_THREADS", "TF_CPP_MIN_LOG_LEVEL", "TORCH_CPP_LOG_LEVEL")
-# Heads whose boxes are made by cells (YOLOE's with masks beside them), and by queries.
-_CELLS, _QUERIES = ("Detect", "v10Detect", "YOLOEDetect", "YOLOESegment"), ("RTDETRDecoder",)
+_QUERIES = ("RTDETRDecoder",)  # heads whose boxes are made by queries
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,22 +113,10 @@ class Yolo:
 
     def decode(self, output: Any, frame: Frame, confidence: float, iou: float) -> Decoded:
         """The boxes that ultralytics' own predictor gives, in its order, with the cell or query behind each."""
-        prediction, raw = output
-        prediction = (prediction[0] if isinstance(prediction, tuple) else prediction).clone()  # decoding writes into it
         if self.deformable:
-            return self._of_queries(prediction, raw, frame, confidence)
-        from ultralytics.utils.nms import non_max_suppression
-        from ultralytics.utils.ops import scale_boxes
-
-        ends = bool(self.module.end2end)  # a network fused for NMS-free boxes; others have none after fusing
-        nms: dict[str, Any] = {"nc": len(self.labels), "end2end": ends, "return_idxs": True}
-        nms["agnostic"] = type(self.head).__name__.startswith("YOLOE")  # boxes of two classes suppress each other too
-        [found], [cell] = non_max_suppression(prediction, confidence, iou, **nms)
-        if ends:
-            scores = raw["one2one"]["scores"].permute(0, 2, 1).sigmoid()
-            cell = self.head.get_topk_index(scores, self.head.max_det)[2][0, cell]
-        xyxy = scale_boxes(frame.model, found[:, :4].clone(), frame.source)
-        return Decoded(xyxy, found[:, 4], found[:, 5], cell.reshape(-1))
+            prediction, raw = output
+            return self._of_queries(prediction.clone(), raw, frame, confidence)
+        return cells.decoded(self, output, frame, confidence, iou)
 
     def _of_queries(self, prediction: Tensor, raw: Any, frame: Frame, confidence: float) -> Decoded:
         from ultralytics.utils.ops import xywh2xyxy
@@ -159,7 +147,7 @@ def embedded(name: str, device: torch.device | None = None) -> Yolo:
 
     try:
         card = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        with _silence():
+        with silence():
             module = DetectionModel(YAML.load(folder / "model.yaml"), verbose=False)
         module.load_state_dict({key: value.float() for key, value in load_file(folder / "model.safetensors").items()})
         module.names = dict(enumerate(card["labels"]))
@@ -190,7 +178,7 @@ def weights(name: str, *, trust: bool, device: torch.device | None = None) -> Yo
             "it, say trust=True (--trust in a terminal). Official names such as 'yolo12n.pt' need no trust"
         )
     try:
-        with _silence():
+        with silence():
             checkpoint, _ = torch_safe_load(str(path), safe_only=not trust)
     except Exception as error:  # of a broken file, whatever pickle makes of it
         raise OSError(f"{path} cannot be read as weights of ultralytics: {str(error).splitlines()[0]}") from error
@@ -224,10 +212,15 @@ def _made(module: Any, size: int | Sequence[int], device: torch.device | None) -
     from ultralytics.nn.autobackend import AutoBackend
 
     head = type(module.model[-1]).__name__
-    if head not in _CELLS + _QUERIES:
+    if head == "Classify":
         raise ValueError(
-            f"its head is {head}, and vislab reads boxes of {', '.join(_CELLS + _QUERIES)}: take a detection model, "
-            "such as 'yolo12n.pt'"
+            "its head is Classify, which makes no boxes: what it rests on is explained by vislab.explain(image, "
+            "model=vislab.load(yolo.model, processor=…)), with the image processor that it was trained with"
+        )
+    if head not in cells.HEADS + _QUERIES:
+        raise ValueError(
+            f"its head is {head}, and vislab reads networks of ultralytics that make boxes (detection, -seg, -pose, "
+            "-obb, RT-DETR): take one of these, such as 'yolo12n.pt'"
         )
     if any(type(part).__name__ == "AAttn" and not hasattr(part, "qkv") for part in module.modules()):
         raise ValueError(
@@ -246,7 +239,7 @@ def _made(module: Any, size: int | Sequence[int], device: torch.device | None) -
             "a prompt-free YOLOE leaves cells out before it makes boxes, and its boxes then name no cells: take one "
             "with classes, such as 'yoloe-11s-seg.pt' after set_classes"
         )
-    with _silence():
+    with silence():
         # end2end: as predict() asks by default, NMS where the network has a head for it
         backend = AutoBackend(module, device or _device(module), fuse=True, verbose=False, end2end=False)
         module = backend.backend.model.eval()
@@ -275,7 +268,7 @@ def _official_file(name: str) -> Path:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """No log lines; whatever was disabled before is disabled again, no more."""
     with LOADING:
         before = logging.root.manager.disable
@@ -311,7 +304,7 @@ def _no_trace() -> Iterator[None]:
     opener, saver, printing = PIL.Image.open, torch.save, copy.copy(torch._tensor_str.PRINT_OPTS)
     os.environ |= told
     try:
-        with _silence(), np.printoptions():
+        with silence(), np.printoptions():
             yield
     finally:
         for name, value in before.items():

@@ -70,8 +70,13 @@ def with_boxes(image: np.ndarray, boxes: Boxes) -> np.ndarray:
     draw = ImageDraw.Draw(page, "RGBA")
     corners = [[round(float(v)) for v in box] for box in boxes.xyxy]
     texts = box_labels(boxes)
-    for box in corners:
-        _outline(draw, box, line)
+    for number, box in enumerate(corners):
+        turned, points = turned_of(boxes, number), points_of(boxes, number)
+        if turned is None:
+            _outline(draw, box, line)
+        else:
+            _turned(draw, turned, line)
+        _dots(draw, points, line)
     high, labels = sum(face.getmetrics()) + 2, []
     for (x0, y0, _, _), text in zip(corners, texts, strict=True):
         wide = math.ceil(face.getlength(text)) + 8
@@ -103,6 +108,33 @@ def with_asking(image: np.ndarray, heat: Heatmap) -> np.ndarray:
 def _line(image: np.ndarray) -> int:
     """How thick a line is on a picture, px."""
     return max(1, round(min(image.shape[:2]) / 320))
+
+
+def turned_of(boxes: Boxes, number: int) -> np.ndarray | None:
+    """The corners of a turned box, (4, 2) px; None of one that is not turned."""
+    corners = getattr(boxes, "corners", None)
+    return None if corners is None else np.asarray(corners[number])
+
+
+def points_of(boxes: Boxes, number: int) -> list[tuple[float, float]]:
+    """A box's keypoints that are visible, px: of three numbers the last says how sure that is, and is at least ½."""
+    points = getattr(boxes, "keypoints", None)
+    every = [] if points is None else np.asarray(points[number]).tolist()
+    return [(x, y) for x, y, *visible in every if not visible or visible[0] >= 0.5]
+
+
+def _turned(draw: ImageDraw.ImageDraw, corners: np.ndarray, line: int) -> None:
+    """A white line cased in black around a turned box. corners: (4, 2) px."""
+    path = [tuple(corner) for corner in [*corners.tolist(), *corners[:2].tolist()]]
+    draw.line(path, (0, 0, 0, 190), 3 * line)
+    draw.line(path, WHITE, line)
+
+
+def _dots(draw: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]], line: int) -> None:
+    """White dots cased in black."""
+    for x, y in points:
+        for size, colour in ((2.5 * line, (0, 0, 0, 190)), (1.5 * line, WHITE)):
+            draw.ellipse((x - size, y - size, x + size, y + size), fill=colour)
 
 
 def _outline(draw: ImageDraw.ImageDraw, box: Sequence[int], line: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from ..core.geometry import Box
 from ..core.heatmap import Heatmap
 from . import blends
-from .boxes import Boxes, apart, asking, box_labels
+from .boxes import Boxes, apart, asking, box_labels, points_of, turned_of
 from .colours import Range, colour_ticks, colours, colours_of, fraction, hidden
 from .formats import PHOTO, rgba
 from .layout import LINE, Bar, Plan, Rect, length, plan
@@ -219,13 +219,27 @@ def _outline(ax: Axes, box: Box) -> None:
         ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=line))
 
 
+def _draw_found(ax: Axes, boxes: Boxes, number: int, radius: float) -> None:
+    """A box, turned where it is, and its keypoints. radius: of a point, source pixels."""
+    from matplotlib.patches import Circle, Polygon
+
+    turned = turned_of(boxes, number)
+    if turned is None:
+        _outline(ax, boxes.xyxy[number].tolist())
+    else:
+        for colour, line in (("black", 2.2), ("white", 0.8)):
+            ax.add_patch(Polygon(turned, fill=False, edgecolor=colour, linewidth=line))
+    for place in points_of(boxes, number):
+        ax.add_patch(Circle(place, radius, facecolor="white", edgecolor="black", linewidth=0.6))
+
+
 def _draw_boxes(ax: Axes, boxes: Boxes, size: float) -> None:
     """Boxes as white lines cased in black, labels white on black: legible on a photo and on every colormap."""
     right, bottom = ax.get_xlim()[1], ax.get_ylim()[0]
     unit = bottom / (ax.bbox.height / ax.figure.dpi * 72)  # source pixels a point
     high, labels, texts = (size + 5) * unit, [], []
-    for (x0, y0, x1, y1), text in zip(boxes.xyxy.tolist(), box_labels(boxes), strict=True):
-        _outline(ax, (x0, y0, x1, y1))
+    for number, ((x0, y0, *_), text) in enumerate(zip(boxes.xyxy.tolist(), box_labels(boxes), strict=True)):
+        _draw_found(ax, boxes, number, 2 * unit)
         wide = (font(100).getlength(text) / 100 * size + 5) * unit
         if wide > right or high > bottom / 3:  # the label would hide what it names
             continue

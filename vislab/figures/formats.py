@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.heatmap import Heatmap
+from ..masks.masks import Masks
 from .png import png
 
 if TYPE_CHECKING:
@@ -116,6 +117,14 @@ def numbers(heats: Sequence[Heatmap], record: Mapping[str, Any]) -> bytes:
         arrays[f"frame{end}"] = np.array([frame.source, frame.model, frame.scale, frame.offset], dtype=np.float64)
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def numbers_of_masks(masks: Masks, record: Mapping[str, Any]) -> bytes:
+    """masks, labels and scores, as `Masks` holds them."""
+    arrays: dict[str, Any] = {"masks": masks.masks, "labels": np.array(masks.labels, dtype=str), "scores": masks.scores}
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays, provenance=np.array(json.dumps(record)))
     return file.getvalue()
 
 

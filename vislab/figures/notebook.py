@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..core.features import FeatureMap
 from ..core.geometry import Frame
 from ..core.heatmap import Heatmap
 from ..core.token_map import TokenMap
 from ..detectors.detections import Detections
-from ..detectors.features import FeatureMap
 from ..detectors.points import Points
 from ..masks.masks import Masks
 from . import drawing
@@ -103,9 +103,15 @@ def boxes_array(boxes: Detections) -> np.ndarray:
     """What a notebook shows of detections: boxes on their photo (on white if it has none), a caption -> RGB uint8."""
     photo = boxes.image if boxes.image is not None else np.full((*boxes.frame.source, 3), 255, np.uint8)
     height, width = shown_size(boxes.frame.source)
-    scale = np.tile((width / photo.shape[1], height / photo.shape[0]), 2)
-    picture = with_boxes(resized(photo, (height, width)), replace(boxes, xyxy=boxes.xyxy * scale, image=None))
-    return captioned(picture, [str(boxes)])
+    scale, points, corners = np.array([width / photo.shape[1], height / photo.shape[0]]), boxes.keypoints, boxes.corners
+    moved = replace(
+        boxes,
+        xyxy=boxes.xyxy * np.tile(scale, 2),
+        keypoints=None if points is None else np.concatenate([points[..., :2] * scale, points[..., 2:]], -1),
+        corners=None if corners is None else corners * scale,
+        image=None,
+    )
+    return captioned(with_boxes(resized(photo, (height, width)), moved), [str(boxes)])
 
 
 def captioned(picture: np.ndarray, phrases: Sequence[str]) -> np.ndarray:

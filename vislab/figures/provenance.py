@@ -15,18 +15,23 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..core.bands import how_read
-from ..core.fingerprints import of_name
+from ..core.fingerprints import of_image, of_name
 from ..core.heatmap import Heatmap
 from ..core.python_call import call, plain
 from ..detectors.request import BoxRequest
 from ..language import request as words
+from ..masks.masks import Masks
 from ..methods.registry import METHODS
 from ..methods.request import Request
+from .boxes import Boxes
 from .formats import READERS
 from .layout import plan
 from .page import Cell, Panel
 
+POINTS = ("keypoints", "corners")  # of boxes, where they have some
 PACKAGES = ("vislab", "numpy", "matplotlib", "torch", "transformers", "timm", "ultralytics")
 
 
@@ -79,20 +84,52 @@ def record_of(panel: Panel, suffix: str, *, alone: bool = False) -> dict[str, An
     number = count()
     cells = [[_content(cell, number) for cell in row] for row in panel.cells]
     boxes = panel.detections
-    found = [] if boxes is None else zip(boxes.labels, boxes.scores.tolist(), boxes.xyxy.tolist(), strict=True)
     return {
         "vislab": _version("vislab"),
         "images": images,
         "maps": maps,
         "cells": cells,
         "listed": panel.listed,
-        "detections": None if boxes is None else [{"label": n, "score": s, "xyxy": box} for n, s, box in found],
+        "detections": None if boxes is None else _boxes(boxes),
         "display": asdict(panel.look),
         "options": plain(panel.options),
         "caption": panel.caption,
         "versions": versions(),
         "call": _call(panel, list(images), suffix, alone),
         **({"plain": True} if alone else {}),
+    }
+
+
+def _boxes(boxes: Boxes) -> list[dict[str, Any]]:
+    """What is recorded of boxes, each with its keypoints or its corners where it has some."""
+    more = {name: part.tolist() for name in POINTS if (part := getattr(boxes, name, None)) is not None}
+    found = zip(boxes.labels, boxes.scores.tolist(), boxes.xyxy.tolist(), strict=True)
+    return [
+        {"label": label, "score": score, "xyxy": box, **{name: part[number] for name, part in more.items()}}
+        for number, (label, score, box) in enumerate(found)
+    ]
+
+
+def record_of_masks(masks: Masks, image: np.ndarray | None) -> dict[str, Any]:
+    """What travels with masks on an image, (H, W, 3) uint8, or without one. It names no path of the machine."""
+    images: dict[str, Any] = {}
+    if image is not None:
+        digest = of_image(image)
+        images[digest] = {"height": image.shape[0], "width": image.shape[1], **plain(how_read(digest))}
+    found = zip(
+        masks.labels, masks.scores.tolist(), masks.boxes.tolist(), masks.masks.mean((1, 2)).tolist(), strict=True
+    )
+    return {
+        "vislab": _version("vislab"),
+        "images": images,
+        "masks": {
+            "method": masks.method,
+            "model": of_name(masks.model),
+            "scored": masks.scored,
+            "facts": plain(masks.facts),
+            "regions": [{"label": n, "score": s, "xyxy": box, "share": part} for n, s, box, part in found],
+        },
+        "versions": versions(),
     }
 
 

@@ -16,13 +16,12 @@ from ..core.files import check_folder, write
 from ..core.heatmap import Heatmap
 from ..masks.masks import Masks
 from .drawing import figure_of, styled
-from .formats import FORMATS, WRITERS, numbers
+from .formats import FORMATS, WRITERS, numbers, numbers_of_masks, png_of
 from .overlay import overlay, photograph
 from .page import Panel
 from .panel import OPTIONS, Content, panel
 from .plain import check_plain, plain_file
-from .png import png
-from .provenance import latex, record_of
+from .provenance import latex, record_of, record_of_masks
 
 Beside = Literal["json", "tex", "npz"]
 
@@ -45,7 +44,8 @@ def save(
     values. plain: the photograph at its own size with the heatmap on it, as `overlay` draws it, without colour bar or
     caption; of one heatmap, as .png or .jpg. How it was made travels inside the file in any case (see `provenance` and
     `reproduce`). Of masks the photograph is written under them as .png, as `overlay` draws it with the option opacity,
-    and how they were made in words. The same call writes the same bytes; a failed one leaves nothing behind.
+    or they themselves as .npz, which `load_masks` reads. The same call writes the same bytes; a failed one leaves
+    nothing behind.
 
         vislab.save("figure.pdf", vislab.explain("photo.jpg"), width="column")
 
@@ -67,10 +67,17 @@ def _save_masks(
     path: Path, masks: Masks, image: np.ndarray | None, beside: Any, plain: bool, options: Mapping[str, Any]
 ) -> Path:
     check_options("vislab.save of masks", options, ("opacity", "image"))
-    if path.suffix.lower() != ".png" or beside or plain:
-        raise ValueError("masks are saved as .png alone, without beside or plain: np.savez keeps np.asarray(masks)")
-    drawn = overlay(masks, image=image, **{"opacity": 0.5, **options})
-    write(path, png(drawn, notes={"Software": "vislab", "Description": str(masks)}))
+    suffix = path.suffix.lower()
+    if suffix not in (".png", ".npz") or beside or plain:
+        raise ValueError("masks are saved as .png, or as .npz for themselves, without beside or plain")
+    ground = masks.image if image is None and suffix == ".npz" else photograph(masks, image)
+    record = record_of_masks(masks, ground)
+    if suffix == ".npz":
+        check_options("vislab.save of masks as .npz", options, ("image",))
+        write(path, numbers_of_masks(masks, record))
+    else:
+        drawn = overlay(masks, image=ground, **{"opacity": 0.5, **options})
+        write(path, png_of(drawn, None, masks.method, str(masks), record))
     return path
 
 

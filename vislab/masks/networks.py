@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..core.cache import KEEPERS, Latest
 from ..core.checks import first_line, shown
 from ..core.files import place_of
+from ..core.fingerprints import of_module
 from ..core.geometry import Grid
 from ..core.imports import LOADING, library
 from ..models.cache import saved
@@ -25,10 +26,9 @@ from ..models.hub import advice, bring_transformers, part, quiet, safely, weight
 from ..models.modes import evaluating
 from .maps import on_pixels
 from .masks import Masks
+from .methods import KINDS
 from .seen import seen_frame, whole
 
-Kind = Literal["semantic", "instance", "panoptic"]
-KINDS = ("semantic", "instance", "panoptic")
 _SEMANTIC, _UNIVERSAL = "ForSemanticSegmentation", ("ForUniversalSegmentation", "ForInstanceSegmentation")
 
 
@@ -79,6 +79,7 @@ class Segmenter:
             f"{kind} segmentation",
             self.name,
             image,
+            of_module(self.module),
         )
 
     def _prepared(self, image: np.ndarray, kind: str) -> dict[str, Tensor]:

@@ -1,75 +1,12 @@
-"""Regions out of a Vision Transformer's tokens, without training: clusters, the normalised cut, components."""
+"""Regions out of a Vision Transformer's tokens, without training: clusters and the normalised cut."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-import torch
-from torch import Tensor, nn
-
-from ..core.geometry import Frame, Grid
-from ..methods.blocks import block_path
-from ..methods.layers import encoder
-from ..methods.question import check_tokens
-from ..models.model import Model
-from ..models.preprocessing import ImageSize
 
 MOST = 4096  # patches in the normalised cut, whose time grows with their third power
 _APART = 1e-5  # the similarity of tokens that are not alike, which keeps the graph in one piece (Wang et al. 2022)
 _TRIES = 5  # beginnings of k-means, of which the tightest clusters are taken
-
-
-@dataclass(frozen=True, eq=False)
-class Tokens:
-    """What the last block of a model makes of an image's patches: values (patches, width) float64, row-major."""
-
-    values: np.ndarray
-    grid: Grid
-    frame: Frame
-
-
-def patch_tokens(
-    model: Model, image: np.ndarray, *, image_size: ImageSize | None = None, patch_size: int | None = None
-) -> Tokens:
-    """The patches' tokens after the last block. image: (H, W, 3) uint8.
-
-    Raises ValueError for a model without layers over one grid, or whose last block makes other tokens.
-    """
-    if not model.attends:
-        raise ValueError(
-            f"{model.name} has no attention that is one map over the image, so it has no tokens to group: take "
-            "vislab.segment(heat, method='otsu') of a heatmap by method='grad_cam'"
-        )
-    with model.prepared(image, image_size=image_size, patch_size=patch_size) as prepared, torch.no_grad():
-        with model.captured() as cap:
-            model.forward(prepared.pixels, prepared.arguments)
-        path = block_path(model.module, encoder(cap, prepared.grid)[-1].path)
-        with _kept(model.module, path, prepared.grid) as made:
-            model.forward(prepared.pixels, prepared.arguments)
-    if len(made) != 1:
-        raise ValueError(f"{path} of {model.name} runs {len(made)} times, so it is not told which of them is its last")
-    values = made[0][0, prepared.grid.patch_tokens].double().cpu().numpy()
-    if not np.isfinite(values).all():
-        raise ValueError(f"the tokens of {model.name} hold NaN or infinite values: look for them in its weights")
-    return Tokens(values, prepared.grid, prepared.frame)
-
-
-@contextmanager
-def _kept(module: nn.Module, path: str, grid: Grid) -> Iterator[list[Tensor]]:
-    """What a block hands on inside the block of code, (1, tokens, width) each time."""
-    made: list[Tensor] = []
-
-    def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        tokens = output if isinstance(output, Tensor) else output[0]
-        check_tokens(tokens, grid.tokens)
-        made.append(tokens)
-
-    with module.get_submodule(path).register_forward_hook(hook):
-        yield made
 
 
 def directions(values: np.ndarray) -> np.ndarray:

@@ -138,16 +138,21 @@ def _by_patch(pixels: Tensor, grid: Grid) -> Tensor:
 def _seen_as_image(attention: nn.Module, own: slice, count: int, shape: tuple[int, int]) -> Iterator[nn.Module]:
     """A layer whose output is the patch tokens that enter an attention module, (batch, channels, rows, cols).
 
-    own: which of its `count` tokens these are. shape: (rows, cols) of them.
+    They enter it in a row, or, where there are no others, as such a map already. own: which of its `count` tokens these
+    are. shape: (rows, cols) of them.
     """
     seen = nn.Identity()
 
     def through(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        tokens = tokens_given(args, kwargs, count)
-        before, patches, after = tokens.split((own.start, own.stop - own.start, count - own.stop), 1)
-        image = seen(patches.mT.unflatten(2, shape))
-        replaced = torch.cat([before, image.flatten(2).mT, after], 1)
-        swap = {id(tokens): replaced}  # queries, keys and values of nn.MultiheadAttention are one tensor
+        given = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+        maps = [x for x in given if x.ndim == 4 and tuple(x.shape[2:]) == shape and own == slice(0, count)]
+        if maps and all(x.ndim != 3 for x in given):
+            entered, image = maps[0], seen(maps[0])
+        else:
+            entered = tokens_given(args, kwargs, count)
+            before, patches, after = entered.split((own.start, own.stop - own.start, count - own.stop), 1)
+            image = torch.cat([before, seen(patches.mT.unflatten(2, shape)).flatten(2).mT, after], 1)
+        swap = {id(entered): image}  # queries, keys and values of nn.MultiheadAttention are one tensor
         return tuple(swap.get(id(x), x) for x in args), {name: swap.get(id(x), x) for name, x in kwargs.items()}
 
     with attention.register_forward_pre_hook(through, with_kwargs=True):

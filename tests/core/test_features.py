@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 import vislab
+from vislab.core.features import FeatureMap, principal_colours
 from vislab.core.geometry import Frame, Grid
-from vislab.detectors.features import FeatureMap, principal_colours
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,22 @@ def test_colours_are_principal_components() -> None:
         found = left[:, n] * np.sign(right[n, np.abs(right[n]).argmax()])
         low, high = np.quantile(found, [0.01, 0.99])
         assert colours[:, n] == pytest.approx(255 * np.clip((found - low) / (high - low), 0, 1), abs=0.51)
+
+
+@pytest.mark.parametrize(("cells", "channels"), [((6, 10), 12), ((3, 4), 40)])
+def test_components_are_those_of_a_singular_value_decomposition(cells: tuple[int, int], channels: int) -> None:
+    tokens = np.random.default_rng(4).normal(size=(cells[0] * cells[1], channels)) + 3
+    frame = Frame.stretch((48, 80), (8 * cells[0], 8 * cells[1]))
+    one = FeatureMap("layer 3", tokens, Grid(*cells, (8, 8)), frame, np.zeros((48, 80, 3), np.uint8))
+    left, values, right = np.linalg.svd(tokens - tokens.mean(0), full_matrices=False)
+    found = one.components(5)
+    assert found.shape == (*cells, 5)
+    dense = left[:, :5] * values[:5] * np.sign(right[np.arange(5), np.abs(right[:5]).argmax(1)])
+    np.testing.assert_allclose(found.reshape(-1, 5), dense, atol=1e-9)
+    np.testing.assert_allclose(one.components(), found[..., :3], atol=1e-12)
+    for count in (0, channels + 1, 1.5):
+        with pytest.raises(ValueError, match=f"have 1 to {channels} components"):
+            one.components(count)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])

@@ -1,4 +1,4 @@
-"""A detector's feature maps as tokens: how many, where on the photo, and in colours what they have in common."""
+"""Cells of a feature map, or patches, as tokens: how many, where they lie, and in colours what they have in common."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.geometry import Frame, Grid, pixel_cells, within
-from ..core.shown import Shown
+from .checks import shown, whole
+from .geometry import Frame, Grid, pixel_cells, within
+from .shown import Shown
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap(Shown):
-    """One of the maps that lead into a detector's head, its cells taken as tokens.
+    """One of the maps that lead into a detector's head, or what a layer makes of an image's patches, cell by cell.
 
-    name: "P3", its stride being 2³ px. tokens: (cells, channels) float32, row-major on the grid. frame: source
-    pixels to the detector's. image: (H, W, 3) uint8, the source. Shows itself in colours over its image in a notebook;
-    `np.asarray` of it is its tokens. `Detector.features` makes them; tokens of other models can be put into one.
+    name: "P3", its stride being 2³ px, or "layer 11". tokens: (cells, channels) float32, row-major on the grid. frame:
+    source pixels to the model's. image: (H, W, 3) uint8, the source. Shows itself in colours over its image in a
+    notebook; `np.asarray` of it is its tokens. `Detector.features` and `vislab.patch_tokens` make them.
     """
 
     name: str
@@ -36,6 +37,17 @@ class FeatureMap(Shown):
     def colours(self) -> np.ndarray:
         """The first three principal components as red, green and blue -> (rows, cols, 3) uint8."""
         return principal_colours(self.tokens)[0].reshape(self.grid.rows, self.grid.cols, 3)
+
+    def components(self, count: int = 3) -> np.ndarray:
+        """The first principal components of the tokens -> (rows, cols, count) float64, the largest variance first.
+
+        Of each the mean over cells is 0, and the sign is that in which its largest weight of a channel is positive.
+        Raises ValueError for more than there are channels.
+        """
+        channels = self.tokens.shape[1]
+        if not whole(count) or not 1 <= count <= channels:
+            raise ValueError(f"tokens of {channels} channels have 1 to {channels} components, not {shown(count)}")
+        return principal_components(self.tokens, count)[0].reshape(self.grid.rows, self.grid.cols, count)
 
     def overlay(self) -> np.ndarray:
         """Its colours on the image, each cell's where its pixels are -> (H, W, 3) uint8."""
@@ -57,22 +69,29 @@ class FeatureMap(Shown):
         )
 
 
+def principal_components(tokens: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """tokens: (n, channels), finite -> ((n, count) float64, (channels,) the variance along each axis times n, falling).
+
+    The sign of each is that in which its largest weight of a channel is positive.
+    """
+    centred = np.asarray(tokens, np.float64) - np.mean(tokens, 0, dtype=np.float64)
+    values, vectors = np.linalg.eigh(centred.T @ centred)  # of the channels: few, however many tokens there are
+    axes = vectors[:, ::-1][:, :count]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
+    return centred @ axes, values[::-1].clip(0)
+
+
 def principal_colours(tokens: np.ndarray) -> tuple[np.ndarray, float]:
     """The first three principal components of tokens as red, green and blue, with their share of the variance.
 
     tokens: (n, channels), finite -> ((n, 3) uint8, 0..1). Each component runs from its lowest to its highest value,
-    the outermost hundredths cut; its sign is that in which the largest weight of a channel is positive. Fewer
-    components leave the last colours at 0.
+    the outermost hundredths cut. Fewer components leave the last colours at 0.
     """
-    centred = np.asarray(tokens, np.float64) - np.mean(tokens, 0, dtype=np.float64)
-    values, vectors = np.linalg.eigh(centred.T @ centred)  # of the channels: few, however many tokens there are
-    total = float(values.clip(0).sum())
-    axes = vectors[:, ::-1][:, :3]
-    axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
-    components = centred @ axes
+    components, values = principal_components(tokens, 3)
+    total = float(values.sum())
     low, high = np.percentile(components, (1, 99), axis=0)
     kept = np.flatnonzero(high - low > 1e-9 * max(1e-30, np.sqrt(total)))
     colours = np.zeros((len(components), 3), np.uint8)
     share = (components[:, kept] - low[kept]) / (high - low)[kept]
     colours[:, kept] = np.rint(255 * share.clip(0, 1))
-    return colours, float(values[::-1][:3].clip(0).sum()) / total if total > 0 else 1.0
+    return colours, float(values[:3].sum()) / total if total > 0 else 1.0

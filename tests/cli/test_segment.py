@@ -1,0 +1,124 @@
+"""Laws of `vislab segment`: what it prints and writes is what `vislab.segment` finds."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import detecting
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vislab
+from vislab.cli.main import main
+
+CHURCH = str(vislab.samples()["church"])
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = main(["segment", *arguments])
+    return status, *capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("", {}),
+        ("--method kmeans --clusters 3 --seed 5", {"method": "kmeans", "clusters": 3, "seed": 5}),
+        ("--method threshold --level 0.7 --patch-size 32", {"method": "threshold", "level": 0.7, "patch_size": 32}),
+    ],
+)
+def test_json_and_files_hold_the_masks(words: str, options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    masks = vislab.segment(CHURCH, **options)
+    status, out, err = call(capsys, CHURCH, *words.split(), "--json", "--out", "masks.npz")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert (found["method"], found["model"]) == (masks.method, "embedded")
+    assert [one["label"] for one in found["masks"]] == list(masks.labels)
+    assert [one["xyxy"] for one in found["masks"]] == masks.boxes.tolist()
+    assert np.array_equal(vislab.load_masks("masks.npz").masks, masks.masks)
+
+
+def test_the_mask_of_a_map_for_a_class_is_drawn_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--map relevance --target church --method share --level 0.8 --opacity 0.4 --out masks.png"
+    status, out, _ = call(capsys, CHURCH, *words.split())
+    heat = vislab.explain(CHURCH, method="relevance", target="church")
+    masks = vislab.segment(heat, method="share", level=0.8)
+    assert status == 0
+    first, line = out.splitlines()
+    assert first == str(masks)
+    assert line.startswith(f"{masks.scores[0]:.2f}  church  {masks.masks.mean():.1%}  ")
+    assert np.array_equal(np.asarray(Image.open("masks.png")), masks.overlay(opacity=0.4))
+    assert main(["show", "masks.png"]) == 0
+    assert re.search(r"masks +1 by share \(level 0.8\) on relevance", capsys.readouterr().out)
+
+
+def test_masks_are_measured_against_regions_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    masks = vislab.segment(CHURCH, method="kmeans", clusters=2)
+    Image.fromarray(masks.masks[1].astype(np.uint8)).save("drawn.png")
+    words = ["--method", "kmeans", "--clusters", "2", "--against", "drawn.png"]
+    assert call(capsys, CHURCH, *words)[1].splitlines()[-1] == (
+        "region 1, cluster 1: IoU 1.000, Dice 1.000, pixel accuracy 1.000, boundary F 1.000"
+    )
+    found = json.loads(call(capsys, CHURCH, *words, "--json")[1])["against"]
+    exact = {"iou": 1, "dice": 1, "pixel_accuracy": 1, "boundary_f": 1}
+    assert found == [{"region": "1", "mask": 1, "label": "cluster 1", **exact}]
+    Image.fromarray((masks.masks[1] * 2 + masks.masks[0]).astype(np.uint8)).save("drawn.png")
+    assert call(capsys, CHURCH, *words)[1].splitlines()[-1].startswith("mean of 2 regions: IoU 1.000")
+    Image.fromarray(np.zeros(masks.masks.shape[1:], np.uint8)).save("drawn.png")
+    assert call(capsys, CHURCH, *words)[1].splitlines()[-1] == "the mask file has no region to measure against"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        ("--out masks.jpg", 2, r"--out takes \.png or \.npz"),
+        ("--out nowhere/masks.png", 1, "there is no folder 'nowhere'"),
+        ("--method kmean", 2, "did you mean 'kmeans'"),
+        ("--method kmeans --level 0.5", 2, "--level is an option of --method threshold and share"),
+        ("--method tokencut --map cls", 2, "makes masks of no heatmap: leave --map out"),
+        ("--method instance", 1, "take --method otsu"),
+        ("--method tokencut --tau 2", 1, "tau is a cosine"),
+        ("--map relevance --target chruch", 1, "did you mean 'church'"),
+        ("--against nowhere.png", 1, "there is no file 'nowhere.png'"),
+        ("--against small.png", 1, "1024×683 px, and the others 4×3"),
+        ("--model embeded", 1, "embeded"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_of_the_terminal(
+    words: str, status: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.ones((3, 4), np.uint8)).save("small.png")
+    said = call(capsys, CHURCH, *words.split())
+    assert (said[0], said[1]) == (status, "")
+    assert re.search(message, said[2])
+    assert said[2].count("\n") == 1
+    assert not re.search(r"method=|_size|vislab\.", said[2].replace("vislab.load(", ""))
+
+
+def test_a_network_of_ultralytics_makes_masks_once_it_is_trusted(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"model": detecting.yolo("yolo11n-seg").model}, "mine.pt")
+    Image.fromarray(detecting.PHOTO).save("photo.png")
+    words = ["photo.png", "--model", "mine.pt", "--image-size", "160"]
+    assert call(capsys, *words)[2].startswith("vislab: mine.pt is a pickle, which can run anything")
+    status, out, _ = call(capsys, *words, "--trust", "--json", "--out", "masks.npz")
+    masks = vislab.segment(detecting.PHOTO, model="mine.pt", trust=True, image_size=160)
+    assert status == 0
+    assert len(json.loads(out)["masks"]) == len(masks) > 1
+    assert np.array_equal(vislab.load_masks("masks.npz").masks, masks.masks)
+    status, _, err = call(capsys, *words, "--trust", "--method", "kmeans")
+    assert (status, err) == (1, "vislab: mine.pt gives instance masks, not kmeans ones\n")
+
+
+def test_a_photo_is_not_written_over(capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (40, 40)).save("photo.png")
+    assert call(capsys, "photo.png", "--out", "./photo.png")[0] == 2

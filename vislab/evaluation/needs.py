@@ -1,0 +1,13 @@
+"""What somebody may need of photographs, and the kinds of models that give it."""
+
+from __future__ import annotations
+
+KINDS = ("detector", "model", "segmenter", "reader")
+NEEDS = {
+    "class": ("model", "reader"),
+    "boxes": ("detector",),
+    "count": ("detector",),
+    "outlines": ("segmenter",),
+    "words": ("reader",),
+}
+QUESTION = "What is in the picture?"  # that a reader is asked
