@@ -232,7 +232,7 @@ def test_given_packages_are_dependencies() -> None:
     brought = [*PROJECT["dependencies"], *extras["lab"], *extras["detectors"]]
     assert given <= {re.match(r"[\w.-]+", requirement).group() for requirement in brought}
     assert extras["all"] == ["vislab[lab,detectors]"]
-    assert "vislab[all]" in extras["test"]  # what `make lab` and environment.yml install
+    assert "vislab[all,onnx]" in extras["test"]  # what `make lab` and environment.yml install
 
 
 def test_environment_pyproject_and_readme_agree() -> None:
