@@ -154,7 +154,7 @@ def _look(
     ways |= {f"layer {i} head {h}": image[i, h] for i in range(len(image)) for h in range(image.shape[1])}
     ways["rollout"] = _rollout(attentions, 1 + COUNT + rows)[:, 1 : 1 + COUNT]
     for way, seen in ways.items():
-        maps[way] += (_quarters(seen).argmax(1) == rests[rows]).tolist()
+        maps[way] += (in_quarters(seen).argmax(1) == rests[rows]).tolist()
 
 
 def _rollout(attentions: list[Tensor], rows: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ def _rollout(attentions: list[Tensor], rows: Tensor) -> Tensor:
     return walk
 
 
-def _quarters(maps: Tensor) -> Tensor:
+def in_quarters(maps: Tensor) -> Tensor:
     """How much of each map, (n, image tokens), lies at each place, in both views of it. -> (n, 4)"""
     whole = maps[:, :PATCHES].unflatten(1, (2, GRID // 2, 2, GRID // 2))
     near = maps[:, PATCHES:].unflatten(1, (2, GRID, LINE))[..., :-1].unflatten(3, (2, GRID))

@@ -30,7 +30,7 @@ from loop import Run, adamw, fall, follow, parser, require, rise, set_rate, to_f
 from scenes import PLACES, questions, scenes
 from torch import Tensor, nn
 from tower import Tower, named, tower_loss
-from transformers import LlavaNextForConditionalGeneration, ViTForImageClassification, ViTModel
+from transformers import LlavaNextForConditionalGeneration, ViTForImageClassification
 
 FREE = 0.25  # share of the training scenes in which pictures may reach into other quarters
 EPOCH = 100  # steps between two checkpoints
@@ -42,7 +42,7 @@ PLACED = 1  # the Llama's layer after which an image token is to know its quarte
 
 def new_tower(start: Path) -> Tower:
     """A copy of the embedded ViT."""
-    return Tower(ViTModel.from_pretrained(start, dtype=torch.float32, add_pooling_layer=False))
+    return Tower(ViTForImageClassification.from_pretrained(start, dtype=torch.float32).vit)
 
 
 def train_tower(args: argparse.Namespace) -> None:
