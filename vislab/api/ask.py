@@ -51,6 +51,8 @@ def ask(
     The model runs as it is, greedily, with its fused attention: the answer is the one that it gives without vislab, in
     the memory of a plain forward. Attention is recorded on the way, and read when someone asks.
 
+        answer = vislab.ask("photo.jpg", "where is the church ?")
+        heat = vislab.explain(answer, target=0)
         name = "HuggingFaceTB/SmolVLM-256M-Instruct"
         answer = vislab.ask("photo.jpg", "What is on the hill?", model=name)  # needs the network
         heat = vislab.explain(answer, target="church")  # needs the network
