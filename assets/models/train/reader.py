@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from bank import Bank, Drawn, new_bank
 from bars import measure
 from data import load
-from llava import GRID, IGNORED, LINE, PATCHES, new_processor, new_reader, pack, read
+from llava import COUNT, GRID, IGNORED, LINE, PATCHES, new_processor, new_reader, pack, read
 from loop import Run, adamw, fall, follow, parser, require, rise, set_rate, to_fast, to_master
 from scenes import PLACES, questions, scenes
 from torch import Tensor, nn
@@ -34,7 +34,9 @@ from transformers import LlavaNextForConditionalGeneration, ViTForImageClassific
 
 FREE = 0.25  # share of the training scenes in which pictures may reach into other quarters
 EPOCH = 100  # steps between two checkpoints
-TOKENS = (160, 320)  # image tokens of a scene that a step sees, ends of lines apart: at first, and at the end
+# Image tokens of a scene that a step sees, ends of lines apart. Few are quick to learn from, but a question's own words
+# then compete with few tokens for attention: in the end a step sees as many as the model will.
+TOKENS = ((160, 160, 160, 320, 320, 640), (320, 640, 980))
 FIRST = ("name", "nothing", "place", "nowhere")  # kinds of questions that are asked first
 TAUGHT = (2, 3)  # the Llama's layers whose heads, in the mean, are taught where to look
 PLACED = 1  # the Llama's layer after which an image token is to know its quarter
@@ -179,11 +181,11 @@ def train(args: argparse.Namespace) -> None:
         set_rate(optimiser, args.rate * rise(now.step, 100) * fall(now.progress, 0.5) + 1e-7)
         to_fast(master, fast)
         rng = random.Random(now.step)
+        count = rng.choice(TOKENS[now.progress > 0.8])
         if rng.random() < 0.5:
             drawn = bank.whole(rng.choices(range(len(bank.pictures)), k=args.batch))
         else:
-            drawn = bank.mixed(args.batch, rng)
-        count = TOKENS[now.progress > 0.7]
+            drawn, count = bank.mixed(args.batch, rng), min(count, COUNT - PATCHES - 2 * GRID)
         loss = lesson(fast, drawn, count, rng, first=now.progress < 0.25, device=device)
         loss.backward()
         to_master(fast, master)
