@@ -16,10 +16,10 @@ def run_models(args: argparse.Namespace) -> int:
     from ..models.known import KNOWN, READER, TWINS
 
     print("Embedded, needs no network:")
-    print_table({f"  {name}": words for name, words in TWINS.items()})
+    reader = {READER: "a vision-language model: answers vislab ask, and shows where each word looks"}
+    print_table({f"  {name}": words for name, words in (TWINS | reader).items()})
     if found := outline_of("embedded"):
-        print(f"  Both: {_introduced(found)}")
-    print_table({f"  {READER}": "a vision-language model: answers vislab ask, and shows where each word looks"})
+        print(f"  The twins: {_introduced(found)}")
     print("\nTo begin with, of families that the tests go through; downloaded when first used:")
     print_table({f"  {name}": words for name, words in KNOWN.items()})
     print("\nAny other model of these families works by its name on the hub, timm/NAME and torchvision/NAME included,")
