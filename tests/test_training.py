@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from teacher import read_teacher
 from torch import nn
+from transformers import LlavaNextForConditionalGeneration
 
 import vislab
 
@@ -263,15 +264,23 @@ def test_masks_are_measured_against_drawn_boxes(script: Script, data: Path, tmp_
 
 @pytest.mark.slow
 def test_the_reader_learns_and_is_measured(script: Script, data: Path, tmp_path: Path) -> None:
-    options = {"batch": 2, "watch": 2}
-    said = script(
-        "reader.py", "train", data=data, start=MODELS / "vit-tiny-imagenette", out=tmp_path, epochs=1e-6, **options
-    )
-    assert "patches name" in said
-    said = script("reader.py", "evaluate", data=data, model=tmp_path / "model", scenes=2)
+    given = {"data": data, "start": MODELS / "vit-tiny-imagenette", "out": tmp_path, "minutes": 1e-6, "watch": 1}
+    for seed in (0, 1):
+        said = script("reader.py", "tower", **given | {"out": tmp_path / str(seed), "seed": seed, "batch": 6})
+        assert "patches name" in said
+    towers = [tmp_path / str(seed) / "tower.pt" for seed in (0, 1)]
+    one, other = (torch.load(path, weights_only=True)["mean"] for path in towers)
+    said = script("reader.py", "train", "--tower", *map(str, towers), **given, batch=2, bank=3)
+    assert "map" in said
+    learned = LlavaNextForConditionalGeneration.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    for name in ("layers.3.mlp.fc1.weight", "embeddings.position_embeddings"):
+        mean = (one[f"vit.{name}"] + other[f"vit.{name}"]) / 2
+        torch.testing.assert_close(learned.model.vision_tower.state_dict()[name], mean, rtol=1e-3, atol=1e-3)
+    said = script("reader.py", "evaluate", data=data, model=tmp_path / "model", scenes=1)
     assert "erasing" in said
     before = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"]
-    script("reader.py", "train", data=data, start=MODELS / "vit-tiny-imagenette", out=tmp_path, epochs=2e-3, **options)
+    given |= {"minutes": torch.load(tmp_path / "checkpoint.pt", weights_only=True)["minutes"] + 1e-6}
+    script("reader.py", "train", "--tower", *map(str, towers), **given, batch=2, bank=3)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] > before
 
 

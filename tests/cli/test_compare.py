@@ -21,7 +21,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_json_and_table_hold_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["compare", CHURCH, "--segmenter", "none", "--repeats", "1", "--csv", "table.csv"]
+    words = ["compare", CHURCH, *"--segmenter none --reader none --repeats 1 --csv table.csv".split()]
     assert main([*words, "--need", "class,boxes", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [one["kind"] for one in told["models"]] == ["detector", "model"]
@@ -38,8 +38,8 @@ def test_json_and_table_hold_what_was_measured(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        ("--detector none --model none --segmenter none", 2, "all kinds are none"),
-        ("--question why?", 2, "name one, --reader NAME"),
+        ("--detector none --model none --segmenter none --reader none", 2, "all kinds are none"),
+        ("--reader none --question why?", 2, "name one, --reader NAME"),
         ("--need box", 2, "takes some of class, boxes"),
         ("--within 0", 2, "takes a number above 0"),
         ("--csv nowhere/table.csv", 1, "no folder 'nowhere'"),

@@ -223,7 +223,7 @@ def test_tokens_takes_the_model_as_it_is(photo: str, capsys: pytest.CaptureFixtu
 
 def test_models_lists_what_is_embedded_and_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
     listed = succeeds(capsys, "models")
-    for name in [*known.EMBEDDED, *known.KNOWN, *(LOADED["embedded"].labels or ())]:
+    for name in [*known.EMBEDDED, known.READER, *known.KNOWN, *(LOADED["embedded"].labels or ())]:
         assert name in listed
     assert "by its name on the hub" in listed
 

@@ -63,7 +63,7 @@ def test_a_photograph_that_one_model_cannot_use_stops_nothing() -> None:
     module = hf.ViTModel(hf.ViTConfig(**VIT)).eval()
     with torch.no_grad():
         module.embeddings.position_embeddings.zero_()
-    kinds: dict[str, Any] = {"detector": None, "model": None, "segmenter": vislab.load(module)}
+    kinds: dict[str, Any] = {"detector": None, "model": None, "segmenter": vislab.load(module), "reader": None}
     table = vislab.compare([PHOTO, dark], **kinds, repeats=1, progress=False)
     assert [look.found for look in table.models[0].looks] == [True, False]
     assert "no region stands out" in table.models[0].looks[1].says
@@ -110,7 +110,10 @@ def test_who_finds_more_comes_before_who_is_faster() -> None:
     [
         (lambda: TABLE.recommend("box"), "did you mean 'boxes'|needs are some of"),
         (lambda: TABLE.recommend("boxes", within=0), "within is a number above 0"),
-        (lambda: vislab.compare(PHOTO, detector=None, model=None, segmenter=None), "nothing is left to compare"),
+        (
+            lambda: vislab.compare(PHOTO, detector=None, model=None, segmenter=None, reader=None),
+            "nothing is left to compare",
+        ),
         (lambda: vislab.compare([]), "no photographs"),
         (lambda: vislab.compare(PHOTO, repeats=0), "repeats is a whole number from 1"),
     ],
@@ -122,7 +125,7 @@ def test_what_cannot_be_compared_is_said(call: Any, says: str) -> None:
 
 def test_kinds_can_be_left_out_and_a_model_without_classes_says_so() -> None:
     module = hf.ViTModel(hf.ViTConfig(**VIT)).eval()
-    table = vislab.compare(PHOTO, detector=None, segmenter=None, model=module, repeats=1, progress=False)
+    table = vislab.compare(PHOTO, detector=None, segmenter=None, reader=None, model=module, repeats=1, progress=False)
     assert [one.kind for one in table.models] == ["model"]
     assert table.models[0].looks == (Look("no classes", False, 17),)
 
@@ -131,7 +134,7 @@ def test_a_segmenter_of_pixels_counts_the_tokens_that_attend() -> None:
     config = hf.SegformerConfig(hidden_sizes=[8, 8, 8, 8], depths=[1] * 4, decoder_hidden_size=8, num_labels=3)
     module = hf.SegformerForSemanticSegmentation(config).eval()
     found = segmenter_of(module, hf.SegformerImageProcessor(size={"height": 64, "width": 64}))
-    table = vislab.compare(PHOTO, detector=None, model=None, segmenter=found, repeats=1, progress=False)
+    table = vislab.compare(PHOTO, detector=None, model=None, segmenter=found, reader=None, repeats=1, progress=False)
     assert table.models[0].tokens == 16 * 16
     assert "by semantic segmentation" in table.models[0].looks[0].says
 

@@ -18,6 +18,7 @@ from ..language.prompt import Inputs, prompted
 from ..language.reader import Reader, reader_of
 from ..language.request import TOKENS
 from ..language.words import words_of
+from ..models.known import READER
 from ..models.modes import evaluating
 
 LONGEST = 4096  # tokens of an answer
@@ -28,7 +29,7 @@ def ask(
     image: Any,
     question: str,
     *,
-    model: str | Path | nn.Module | Reader | Any = "embedded",
+    model: str | Path | nn.Module | Reader | Any = READER,
     answer: str | None = None,
     tokens: int = TOKENS,
     processor: Any = None,
@@ -39,13 +40,19 @@ def ask(
     """What a vision-language model says of an image, with all that is needed to see where each word looks.
 
     image: what `load_image` takes, one of them. question: a text; the model's own chat template is put around it.
-    model: a name on the hub, a folder, or a module of transformers with its processor. answer: a text to explain in
-    place of the model's own, as if it had said that. tokens: the most that an answer may have. device, dtype: of what
-    is loaded by name; by default the fastest there is, and float32. progress: told (tokens so far, the most).
+    model: "embedded-reader", which comes with vislab, a name on the hub, a folder, or a module of transformers with its
+    processor. answer: a text to explain in place of the model's own, as if it had said that. tokens: the most that an
+    answer may have. device, dtype: of what is loaded by name; by default the fastest there is, and float32. progress:
+    told (tokens so far, the most).
+
+    The embedded reader is a tiny LLaVA-NeXT, trained on scenes put together of pictures of ten classes: its card, in
+    assets/models/reader-imagenette, says what it can be asked, and how often it is right.
 
     The model runs as it is, greedily, with its fused attention: the answer is the one that it gives without vislab, in
     the memory of a plain forward. Attention is recorded on the way, and read when someone asks.
 
+        answer = vislab.ask("photo.jpg", "where is the church ?")
+        heat = vislab.explain(answer, target=0)
         name = "HuggingFaceTB/SmolVLM-256M-Instruct"
         answer = vislab.ask("photo.jpg", "What is on the hill?", model=name)  # needs the network
         heat = vislab.explain(answer, target="church")  # needs the network

@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 
 from ..methods.registry import METHODS
-from ..models.known import DTYPES
+from ..models.known import DTYPES, READER
 from .arguments import UsageError, index_or, whole
 from .photos import spare
 
 ASK_EPILOG = """\
 examples:
+  vislab ask photo.jpg "what is at the top left ?"
   vislab ask photo.jpg "What is on the hill?" --model HuggingFaceTB/SmolVLM-256M-Instruct
   vislab ask photo.jpg "What is on the hill?" --model smolvlm/ --out words.pdf
   vislab ask photo.jpg "What is it?" --answer "a church" --model smolvlm/ --method attention --layer 14 --out words.pdf
@@ -27,7 +28,10 @@ def ask_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photo", metavar="PHOTO", help="image file or http(s) address")
     parser.add_argument("question", metavar="QUESTION", help="what is asked of it")
     parser.add_argument(
-        "--model", required=True, metavar="NAME", help="a vision-language model: a name on the hub, or a local folder"
+        "--model",
+        default=READER,
+        metavar="NAME",
+        help=f"{READER!r} (default; needs no network), a vision-language model's name on the hub, or a local folder",
     )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, mps, … (default: the fastest there is)")
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="(default: float32)")

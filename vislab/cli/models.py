@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 def run_models(args: argparse.Namespace) -> int:
     from ..models.config import outline_of
-    from ..models.known import KNOWN, TWINS
+    from ..models.known import KNOWN, READER, TWINS
 
     print("Embedded, needs no network:")
-    print_table({f"  {name}": words for name, words in TWINS.items()})
+    reader = {READER: "a vision-language model: answers vislab ask, and shows where each word looks"}
+    print_table({f"  {name}": words for name, words in (TWINS | reader).items()})
     if found := outline_of("embedded"):
-        print(f"  Both: {_introduced(found)}")
+        print(f"  The twins: {_introduced(found)}")
     print("\nTo begin with, of families that the tests go through; downloaded when first used:")
     print_table({f"  {name}": words for name, words in KNOWN.items()})
     print("\nAny other model of these families works by its name on the hub, timm/NAME and torchvision/NAME included,")

@@ -14,6 +14,7 @@ from typing import Any
 from ..core.checks import check_flags, first_line, meant, one_of, real, shown, whole
 from ..core.images import load_image
 from ..models.device import module_bytes
+from ..models.known import READER
 from .kinds import Contender, Look, contender
 from .memory import Peak
 from .needs import KINDS, NEEDS, QUESTION
@@ -167,7 +168,7 @@ def compare(
     detector: Any = "embedded",
     model: Any = "embedded",
     segmenter: Any = "embedded",
-    reader: Any = None,
+    reader: Any = READER,
     question: str = QUESTION,
     repeats: int = 3,
     progress: bool = True,
@@ -176,7 +177,7 @@ def compare(
 
     images: what `load_image` takes, a list of it, or a mapping of names to it, such as `samples()`. detector: as of
     `detect`. model: as of `explain`. segmenter: as the model of `segment`, a Vision Transformer making a mask of its
-    rollout. reader: as the model of `ask`, by default none, and question what it is asked. None leaves a kind out.
+    rollout. reader: as the model of `ask`, and question what it is asked. None leaves a kind out.
     repeats: timed runs of each photograph, after one that is not timed.
 
     What is measured is what these functions take, with the photograph's preparation and the queries and keys that

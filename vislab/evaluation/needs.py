@@ -10,4 +10,4 @@ NEEDS = {
     "outlines": ("segmenter",),
     "words": ("reader",),
 }
-QUESTION = "What is in the picture?"  # that a reader is asked
+QUESTION = "Describe the picture."  # that a reader is asked

@@ -12,13 +12,15 @@ from PIL import Image
 
 from ..core.checks import first_line
 from ..core.costs import attention_flops
-from ..core.files import place_of
-from ..models.known import EMBEDDED
+from ..core.files import assets, place_of
+from ..models.known import EMBEDDED, READER_FOLDERS
 from .rules import RULES, Shown
 
 
 def is_reader(name: str) -> bool:
     """Whether a name or folder is that of a vision-language model of a known family; on the hub that is looked up."""
+    if name in READER_FOLDERS:
+        return True
     with suppress(ValueError, OSError):
         config = place_of(name) / "config.json"
         if config.is_file():
@@ -37,7 +39,10 @@ def forecast(name: str, image: np.ndarray) -> dict[str, Any]:
     """
     from ..models.hub import part, quiet, safely
 
-    where = str(place_of(name)) if Path(place_of(name)).is_dir() else name
+    if name in READER_FOLDERS:
+        where = str(assets() / "models" / READER_FOLDERS[name])
+    else:
+        where = str(place_of(name)) if Path(place_of(name)).is_dir() else name
     try:
         with quiet():
             config, processor = (

@@ -13,16 +13,17 @@ from torch import nn
 
 from ..core.cache import KEEPERS, Latest
 from ..core.checks import first_line, shown
-from ..core.files import place_of
+from ..core.files import assets, place_of
 from ..models.cache import saved
 from ..models.device import OnDevice, device_of, fastest, module_bytes
 from ..models.hub import advice, bring_transformers, part, quiet, safely, weighted
-from ..models.known import DTYPES
+from ..models.known import DTYPES, READER, READER_FOLDERS
 from .places import ImagePlaces
 from .rules import RULES, Shown, known_families
 
 _NAMES = (
-    "give the name of one, such as 'HuggingFaceTB/SmolVLM-256M-Instruct', its folder, or the module and processor=…"
+    f"take {READER!r}, a name on the hub such as 'HuggingFaceTB/SmolVLM-256M-Instruct', a folder, or the module and "
+    "processor=…"
 )
 
 
@@ -132,6 +133,8 @@ def reader_of(
 
 def _place(name: str) -> str:
     """Where a model of this name is loaded from: its folder, or the name itself on the hub."""
+    if name in READER_FOLDERS:
+        return str(assets() / "models" / READER_FOLDERS[name])
     try:
         folder = place_of(name)
     except ValueError as error:

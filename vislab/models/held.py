@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .known import EMBEDDED
+from .known import EMBEDDED, READER_FOLDERS
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def is_held(name: str) -> bool:
     """Whether a model of that name needs no network: it is embedded, a folder, or was downloaded before."""
-    if name in EMBEDDED or Path(name).expanduser().exists():
+    if name in EMBEDDED or name in READER_FOLDERS or Path(name).expanduser().exists():
         return True
     library, _, which = name.partition("/")
     if library == "torchvision":

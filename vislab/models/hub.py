@@ -20,7 +20,7 @@ from .config import outline, outline_of
 from .describe import described
 from .given import image_processor
 from .image_text import image_text
-from .known import EMBEDDED
+from .known import EMBEDDED, READER_FOLDERS
 from .model import Model
 from .preprocessing import Preprocessing, own_size
 from .processor import of_processor
@@ -192,7 +192,7 @@ def weighted(kind: Any, where: str, **how: Any) -> nn.Module:
 
 def advice(name: str, load: str) -> str:
     """What to try when a name could not be loaded with the function `load`: never that name again."""
-    if name in EMBEDDED:
+    if name in EMBEDDED or name in READER_FOLDERS:
         return "It comes with vislab: install vislab again"
     if Path(name).expanduser().is_dir():
         return f"Save the folder anew, or take the embedded one: {load}('embedded')"

@@ -5,6 +5,9 @@ from __future__ import annotations
 # Those that weights can be loaded in, with the bytes of a number.
 DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 EMBEDDED = {"embedded": "vit-tiny-imagenette", "embedded-plain": "vit-tiny-imagenette-plain"}
+# The vision-language model, which answers questions and has no classes: vislab.ask takes it, vislab.load does not.
+READER = "embedded-reader"
+READER_FOLDERS = {READER: "reader-imagenette"}
 # The first was taught where its CLS token is to look (attention transfer); the second is the same but for that.
 TWINS = {
     "embedded": "taught where to look: its maps lie on objects because it learnt that they should",

@@ -20,7 +20,7 @@ from .folder import of_folder
 from .given import given
 from .hub import of_timm, of_torchvision, of_transformers, processor_of, tokenizer_of
 from .image_text import image_text
-from .known import DTYPES, EMBEDDED
+from .known import DTYPES, EMBEDDED, READER_FOLDERS
 from .model import Model
 from .preprocessing import own_size
 from .processor import of_processor
@@ -115,6 +115,11 @@ def _named(name: str, processor: Any) -> Model:
         raise ValueError(f"{name} brings its own preprocessing: leave processor out")
     if name in EMBEDDED:
         return of_transformers(name, str(assets() / "models" / EMBEDDED[name]))
+    if name in READER_FOLDERS:
+        raise ValueError(
+            f"{name} has no classes, it answers questions: ask it, as in "
+            f"vislab.ask(image, 'what is at the top left ?', model={name!r})"
+        )
     rest = name.partition("/")[2]
     if folder.is_file():
         raise ValueError(

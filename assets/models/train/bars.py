@@ -10,11 +10,12 @@ import random
 from collections import defaultdict
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from llava import GRID, IGNORED, Packed, pack, patches, read, see
+from llava import COUNT, GRID, IGNORED, LINE, PATCHES, VIEWS, Packed, in_line, pack, patches, read, see, views
 from scenes import NAMES, PLACES, Question, Scene, count, describe, name_of, nothing, nowhere, place_of, presence
 from torch import Tensor
-from transformers import LlavaForConditionalGeneration
+from transformers import LlavaNextForConditionalGeneration
 
 BARS = {"name": 0.75, "place": 0.80, "nowhere": 0.75, "map": 0.85, "erasing": 5.0}
 
@@ -71,26 +72,45 @@ def exam(scene: Scene, rng: random.Random) -> list[Question]:
 
 
 @torch.inference_mode()
+def glance(reader: LlavaNextForConditionalGeneration, image: np.ndarray) -> Tensor:
+    """What the tower sees of a scene, (448, 448, 3) uint8, as image tokens. -> (1, 1008, width)"""
+    kept = torch.arange(PATCHES, device=reader.device).expand(VIEWS, -1)
+    cells = patches(views(torch.from_numpy(image.copy())[None]).to(reader.device), kept)
+    seen = see(reader.model.vision_tower, cells, kept)[-1]
+    return in_line(seen, torch.zeros(seen.shape[2], device=seen.device))
+
+
+@torch.inference_mode()
 def answers(
-    reader: LlavaForConditionalGeneration, image: Tensor, asked: list[Question]
+    reader: LlavaNextForConditionalGeneration, seen: Tensor, asked: list[Question]
 ) -> tuple[Packed, Tensor, list[Tensor]]:
-    """The questions on one image (448, 448, 3), all its patches seen. -> questions, logits, each layer's attention"""
-    kept = torch.arange(GRID**2, device=reader.device)[None]
+    """The questions on what is seen of one image, (1, 1008, width). -> questions, logits, each layer's attention"""
     packed = pack([asked], reader.device)
-    logits, attentions = read(reader, see(reader, patches(image[None].to(reader.device), kept), kept)[-1], kept, packed)
-    return packed, logits[0].float(), [attention[0].float() for attention in attentions]
+    found = read(reader, seen, torch.arange(COUNT, device=reader.device)[None], packed)
+    return packed, found.logits[0].float(), [attention[0].float() for attention in found.attentions]
 
 
-def measure(reader: LlavaForConditionalGeneration, made: list[Scene], *, erased: int = 40, seed: int = 0) -> Measured:
-    """Ask everything of each scene; erase pictures of the first so many scenes that have two or more."""
+def measure(
+    reader: LlavaNextForConditionalGeneration,
+    made: list[Scene],
+    *,
+    erased: int = 40,
+    seed: int = 0,
+    known: Tensor | None = None,
+) -> Measured:
+    """Ask everything of each scene; erase pictures of the first so many scenes that have two or more.
+
+    known: what the tower sees of them, (n, 1008, width), where that is known.
+    """
     rng = random.Random(seed)
     right: dict[str, list[bool]] = defaultdict(list)
     maps: dict[str, list[bool]] = defaultdict(list)
     share: list[list[float]] = []
     lost: list[Tensor] = []
-    for scene in made:
+    for number, scene in enumerate(made):
         asked = exam(scene, rng)
-        packed, logits, attentions = answers(reader, torch.from_numpy(scene.image.copy()), asked)
+        seen = glance(reader, scene.image) if known is None else known[number : number + 1]
+        packed, logits, attentions = answers(reader, seen, asked)
         for question, ok in zip(asked, _right(packed, logits), strict=True):
             right[question.kind].append(ok)
         _look(packed, attentions, asked, maps, share)
@@ -127,14 +147,14 @@ def _look(
     rests, segments = packed.rests[0], packed.segments[0]
     wanted = torch.tensor([q.kind in ("name", "place") for q in asked], device=rests.device)
     rows = ((rests >= 0) & wanted[segments]).nonzero().flatten()
-    heads = torch.stack([attention[:, 1 + GRID**2 + rows] for attention in attentions])
-    image = heads[:, :, :, 1 : 1 + GRID**2]
+    heads = torch.stack([attention[:, 1 + COUNT + rows] for attention in attentions])
+    image = heads[:, :, :, 1 : 1 + COUNT]
     share += image.sum(-1).mean(1).T.tolist()
     ways = {f"mean of layer {i}": image[i].mean(0) for i in range(len(image))}
     ways |= {f"layer {i} head {h}": image[i, h] for i in range(len(image)) for h in range(image.shape[1])}
-    ways["rollout"] = _rollout(attentions, 1 + GRID**2 + rows)[:, 1 : 1 + GRID**2]
+    ways["rollout"] = _rollout(attentions, 1 + COUNT + rows)[:, 1 : 1 + COUNT]
     for way, seen in ways.items():
-        maps[way] += (_quarters(seen).argmax(1) == rests[rows]).tolist()
+        maps[way] += (in_quarters(seen).argmax(1) == rests[rows]).tolist()
 
 
 def _rollout(attentions: list[Tensor], rows: Tensor) -> Tensor:
@@ -146,26 +166,27 @@ def _rollout(attentions: list[Tensor], rows: Tensor) -> Tensor:
     return walk
 
 
-def _quarters(maps: Tensor) -> Tensor:
-    """How much of each map (n, patches) lies at each place. -> (n, 4)"""
-    half = GRID // 2
-    return maps.unflatten(1, (2, half, 2, half)).sum((2, 4)).flatten(1)
+def in_quarters(maps: Tensor) -> Tensor:
+    """How much of each map, (n, image tokens), lies at each place, in both views of it. -> (n, 4)"""
+    whole = maps[:, :PATCHES].unflatten(1, (2, GRID // 2, 2, GRID // 2))
+    near = maps[:, PATCHES:].unflatten(1, (2, GRID, LINE))[..., :-1].unflatten(3, (2, GRID))
+    return (whole.sum((2, 4)) + near.sum((2, 4))).flatten(1)
 
 
-def _erase(reader: LlavaForConditionalGeneration, scene: Scene) -> Tensor:
+def _erase(reader: LlavaNextForConditionalGeneration, scene: Scene) -> Tensor:
     """What erasing costs each picture's name and place: the picture itself, another in the mean. -> (questions, 2)"""
     asked = [make(p) for p in scene.pictures for make in (name_of, place_of)]
-    before = _chances(reader, torch.from_numpy(scene.image.copy()), asked)
-    costs = [before - _chances(reader, torch.from_numpy(scene.without(p)), asked) for p in scene.pictures]
+    before = _chances(reader, scene.image, asked)
+    costs = [before - _chances(reader, scene.without(p), asked) for p in scene.pictures]
     cost = torch.stack(costs)  # (erased, questions)
     own = torch.arange(len(asked)) // 2
     mine = cost[own, torch.arange(len(asked))]
     return torch.stack([mine, (cost.sum(0) - mine) / (len(costs) - 1)], 1)
 
 
-def _chances(reader: LlavaForConditionalGeneration, image: Tensor, asked: list[Question]) -> Tensor:
+def _chances(reader: LlavaNextForConditionalGeneration, image: np.ndarray, asked: list[Question]) -> Tensor:
     """The probability of each question's answer, all its words. -> (questions,)"""
-    packed, logits, _ = answers(reader, image, asked)
+    packed, logits, _ = answers(reader, glance(reader, image), asked)
     following, segments = packed.following[0], packed.segments[0]
     said = logits.log_softmax(-1).gather(1, following.clamp(min=0)[:, None])[:, 0] * (following != IGNORED)
     return torch.stack([said[segments == number].sum().exp() for number in range(len(asked))]).cpu()

@@ -1,7 +1,8 @@
 """The embedded reader as a model: the embedded ViT under a tiny Llama, what it sees of scenes, and how it reads.
 
-What ships is a plain `LlavaForConditionalGeneration`; `see` and `read` are its own modules run so that many questions
-share one scene, and so that a step of training may leave patches out.
+What ships is a plain `LlavaNextForConditionalGeneration`: the tower sees the whole scene, small, and then its four
+quarters, each alone. `see` and `read` are its own modules run so that many questions share one scene, and so that a
+step of training may leave patches out.
 """
 
 from __future__ import annotations
@@ -13,33 +14,41 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from data import MEAN, STD, normalise
-from scenes import PLACES, SIDE, Question, Scene, words
+from scenes import SIDE, Question, Scene, words
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import (
     LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessor,
+    LlavaNextProcessor,
     PreTrainedTokenizerFast,
     ViTConfig,
     ViTForImageClassification,
-    ViTImageProcessor,
+    ViTModel,
 )
 
-from vislab.models.patch_size import interpolate_positions
-
 PATCH = 16  # pixels
-GRID = SIDE // PATCH
+VIEW = SIDE // 2  # pixels of a view: the whole scene, small, then its quarters
+GRID = VIEW // PATCH  # patches along a view's side
+PATCHES = GRID**2
+VIEWS = 5
+LINE = 2 * GRID + 1  # image tokens of a line across two quarters, the end of the line counted
+COUNT = PATCHES + 2 * GRID * LINE  # image tokens
 WORDS = words()
 PAD, BOS, EOS, UNKNOWN, IMAGE = range(5)
 IGNORED = -100
+TURN = 3  # which of a head's 16 pairs of numbers turns once a line
 
 
-def new_reader(start: ViTForImageClassification) -> LlavaForConditionalGeneration:
-    """The embedded ViT, its positions in each quarter of a scene, under a Llama that knows nothing yet."""
-    vit = start.vit
-    vision = ViTConfig(**{**vit.config.to_dict(), "image_size": SIDE, "tie_last_hidden_states": False})
+def new_reader(start: ViTForImageClassification) -> LlavaNextForConditionalGeneration:
+    """The embedded ViT under a Llama that knows nothing yet.
+
+    The base of the Llama's rotary positions is such that one pair of numbers turns once in each line of the image, and
+    with that another half a turn in all lines: left and right, top and bottom can be told by where a token stands.
+    """
+    vision = ViTConfig(**{**start.vit.config.to_dict(), "tie_last_hidden_states": False})
     text = LlamaConfig(
         vocab_size=len(WORDS),
         hidden_size=128,
@@ -47,17 +56,19 @@ def new_reader(start: ViTForImageClassification) -> LlavaForConditionalGeneratio
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=4,
-        max_position_embeddings=1024,
+        max_position_embeddings=1280,
+        rope_parameters={"rope_type": "default", "rope_theta": (LINE / (2 * math.pi)) ** (16 / TURN)},
         pad_token_id=PAD,
         bos_token_id=BOS,
         eos_token_id=EOS,
         tie_word_embeddings=False,
     )
-    config = LlavaConfig(
+    config = LlavaNextConfig(
         vision_config=vision,
         text_config=text,
         image_token_id=IMAGE,
-        image_seq_length=GRID**2,
+        image_grid_pinpoints=[[SIDE, SIDE]],
+        image_seq_length=COUNT,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         tie_word_embeddings=False,
@@ -65,30 +76,14 @@ def new_reader(start: ViTForImageClassification) -> LlavaForConditionalGeneratio
         bos_token_id=BOS,
         eos_token_id=EOS,
     )
-    reader = LlavaForConditionalGeneration(config)
-    tower = reader.model.vision_tower
-    weights = vit.state_dict()
-    positions = weights["embeddings.position_embeddings"]
-    weights["embeddings.position_embeddings"] = torch.cat([positions[:, :1], in_quarters(positions[:, 1:])], 1)
-    tower.load_state_dict({**tower.state_dict(), **weights})  # the pooler alone is not among them, and nothing uses it
+    reader = LlavaNextForConditionalGeneration(config)
+    tower = reader.model.vision_tower  # it has a pooler, too, which nothing uses
+    tower.load_state_dict({**tower.state_dict(), **start.vit.state_dict()})
     return reader
 
 
-def in_quarters(positions: Tensor) -> Tensor:
-    """Position embeddings of a square grid, once in each quarter of the scene. (1, n, width) -> (1, 28·28, width)
-
-    What a quarter's would be in the mean, were they stretched over the whole scene, is added: it tells quarters apart.
-    The tower starts nearer to what the embedded ViT sees of each quarter with these than with stretched ones.
-    """
-    side, half = math.isqrt(positions.shape[1]), GRID // 2
-    stretched = interpolate_positions(positions, (side, side), (GRID, GRID)).unflatten(1, (2, half, 2, half))
-    apart = stretched.mean((2, 4), keepdim=True) - positions.mean(1)
-    each = interpolate_positions(positions, (side, side), (half, half)).unflatten(1, (1, half, 1, half))
-    return (each + apart).flatten(1, 4)
-
-
-def new_processor() -> LlavaProcessor:
-    """Whole images stretched to the scene's side; words in any case, one token each."""
+def new_processor() -> LlavaNextProcessor:
+    """A scene as five views of 224 px; other images are fitted in, and padded. Words in any case, one token each."""
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token=WORDS[UNKNOWN]))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -103,11 +98,82 @@ def new_processor() -> LlavaProcessor:
         eos_token=eos,
         unk_token=unknown,
         extra_special_tokens={"image_token": image},
-        model_max_length=1024,
+        model_max_length=1280,
     )
-    size = {"height": SIDE, "width": SIDE}
-    images = ViTImageProcessor(size=size, image_mean=MEAN, image_std=STD, resample=2)
-    return LlavaProcessor(images, fast, PATCH, "default", num_additional_image_tokens=1)
+    images = LlavaNextImageProcessor(
+        size={"height": VIEW, "width": VIEW},
+        crop_size={"height": VIEW, "width": VIEW},
+        image_grid_pinpoints=[[SIDE, SIDE]],
+        image_mean=list(MEAN),
+        image_std=list(STD),
+        resample=2,
+    )
+    return LlavaNextProcessor(images, fast, PATCH, "default", num_additional_image_tokens=1)
+
+
+def pixels(made: list[Scene]) -> Tensor:
+    """The images of scenes. -> (n, 448, 448, 3) uint8"""
+    return torch.from_numpy(np.stack([scene.image for scene in made]))
+
+
+def views(images: Tensor) -> Tensor:
+    """What the tower is shown of scenes. uint8 (n, 448, 448, 3) -> uint8 (5 n, 224, 224, 3)"""
+    channels = images.permute(0, 3, 1, 2)
+    whole = F.interpolate(channels, size=(VIEW, VIEW), mode="bilinear", antialias=True).permute(0, 2, 3, 1)
+    return torch.cat([whole[:, None], quarters(images)], 1).flatten(0, 1)
+
+
+def quarters(large: Tensor) -> Tensor:
+    """(n, 2 m, 2 m, …) -> (n, 4, m, m, …), row by row"""
+    half = large.shape[1] // 2
+    return large.unflatten(2, (2, half)).unflatten(1, (2, half)).transpose(2, 3).flatten(1, 2)
+
+
+def owners(scene: Scene, cell: int) -> Tensor:
+    """The place whose picture covers a cell by half or more of its height and width, else -1. -> (rows, cols)"""
+    edges = torch.arange(SIDE // cell) * cell
+    owner = torch.full((len(edges), len(edges)), -1)
+    for p in scene.pictures:
+        left, top, right, bottom = p.box
+        across = ((edges + cell).clamp(max=right) - edges.clamp(min=left)) * 2 >= cell
+        down = ((edges + cell).clamp(max=bottom) - edges.clamp(min=top)) * 2 >= cell
+        owner[down[:, None] & across] = p.place
+    return owner
+
+
+def owners_in_views(made: list[Scene]) -> Tensor:
+    """The owner of each patch of each view. -> (5 n, 196)"""
+    whole = torch.stack([owners(scene, 2 * PATCH) for scene in made])
+    near = torch.stack([owners(scene, PATCH) for scene in made])
+    return torch.cat([whole[:, None], quarters(near)], 1).flatten(2).flatten(0, 1)
+
+
+def in_line(seen: Tensor, end: Tensor) -> Tensor:
+    """Values of patches of views, (5 n, 196, …), as image tokens, `end` ending each line. -> (n, 1008, …)"""
+    of_views = seen.unflatten(0, (-1, VIEWS))
+    near = of_views[:, 1:].unflatten(2, (GRID, GRID)).unflatten(1, (2, 2)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    ends = end.expand(*near.shape[:2], 1, *near.shape[3:])
+    return torch.cat([of_views[:, 0], torch.cat([near, ends], 2).flatten(1, 2)], 1)
+
+
+def patches(shown: Tensor, kept: Tensor) -> Tensor:
+    """Of views, uint8 (n, 224, 224, 3), kept: (n, tokens) -> (n, tokens, 3·16·16), normalised, as a kernel has them."""
+    cells = shown.unflatten(2, (GRID, PATCH)).unflatten(1, (GRID, PATCH)).permute(0, 1, 3, 5, 2, 4).flatten(1, 2)
+    cells = cells[torch.arange(len(cells))[:, None], kept]
+    return normalise(cells.flatten(0, 1)).flatten(1).unflatten(0, kept.shape)
+
+
+def see(tower: ViTModel, cells: Tensor, kept: Tensor) -> list[Tensor]:
+    """The tower's tokens of some patches of views after each layer; the projector takes the last. (n, tokens, width)"""
+    e, projection = tower.embeddings, tower.embeddings.patch_embeddings.projection
+    x = F.linear(cells.to(projection.weight.dtype), projection.weight.flatten(1), projection.bias)
+    x = x + e.position_embeddings[0, 1 + kept]
+    x = torch.cat([(e.cls_token + e.position_embeddings[:, :1]).expand(len(x), -1, -1), x], 1)
+    layers = []
+    for layer in tower.layers:
+        x = layer(x)
+        layers.append(x[:, 1:])
+    return layers
 
 
 @dataclass(frozen=True)
@@ -136,93 +202,33 @@ def pack(asked: list[list[Question]], device: str | torch.device = "cpu") -> Pac
             following = [IGNORED] * (len(text) - 1) + [*answer, EOS]
             rests = [-1] * (len(text) - 1) + [-1 if place is None else place for place in (*q.rests, None)]
             for i, token in enumerate(text + answer):
-                row.append((token, following[i], number, 1 + GRID**2 + i, rests[i]))
+                row.append((token, following[i], number, 1 + COUNT + i, rests[i]))
         rows.append(row)
     longest = max(map(len, rows))
-    padding = (PAD, IGNORED, -1, 1 + GRID**2, -1)
+    padding = (PAD, IGNORED, -1, 1 + COUNT, -1)
     return Packed(*torch.tensor([row + [padding] * (longest - len(row)) for row in rows], device=device).unbind(2))
 
 
-def owners(scene: Scene) -> Tensor:
-    """The place whose picture covers a patch by half or more of its height and width, else -1. -> (patches,)"""
-    edges = torch.arange(GRID) * PATCH
-    owner = torch.full((GRID, GRID), -1)
-    for p in scene.pictures:
-        left, top, right, bottom = p.box
-        across = ((edges + PATCH).clamp(max=right) - edges.clamp(min=left)) * 2 >= PATCH
-        down = ((edges + PATCH).clamp(max=bottom) - edges.clamp(min=top)) * 2 >= PATCH
-        owner[down[:, None] & across] = p.place
-    return owner.flatten()
+@dataclass(frozen=True)
+class Read:
+    """logits: (n, length, words). Of each layer, attentions: (n, heads, 1 + tokens + length, same), and image: its
+    image tokens, (n, tokens, width)."""
+
+    logits: Tensor
+    attentions: list[Tensor]
+    image: list[Tensor]
 
 
-def pixels(made: list[Scene]) -> Tensor:
-    """The images of scenes. -> (n, 448, 448, 3) uint8"""
-    return torch.from_numpy(np.stack([scene.image for scene in made]))
+def read(reader: LlavaNextForConditionalGeneration, seen: Tensor, kept: Tensor, packed: Packed) -> Read:
+    """The Llama over some image tokens and packed questions; its attention must be eager.
 
-
-def patches(images: Tensor, kept: Tensor) -> Tensor:
-    """uint8 (n, 448, 448, 3), kept: (n, tokens) -> (n, tokens, 3·16·16), normalised, in the order of a kernel."""
-    cells = images.unflatten(2, (GRID, PATCH)).unflatten(1, (GRID, PATCH)).permute(0, 1, 3, 5, 2, 4).flatten(1, 2)
-    cells = cells[torch.arange(len(cells))[:, None], kept]
-    return normalise(cells.flatten(0, 1)).flatten(1).unflatten(0, kept.shape)
-
-
-def see(reader: LlavaForConditionalGeneration, cells: Tensor, kept: Tensor) -> list[Tensor]:
-    """The tower's image tokens of some patches after each layer; the projector takes the last. -> (n, tokens, width)"""
-    tower = reader.model.vision_tower
-    e, projection = tower.embeddings, tower.embeddings.patch_embeddings.projection
-    x = F.linear(cells.to(projection.weight.dtype), projection.weight.flatten(1), projection.bias)
-    x = x + e.position_embeddings[0, 1 + kept]
-    x = torch.cat([(e.cls_token + e.position_embeddings[:, :1]).expand(len(x), -1, -1), x], 1)
-    layers = []
-    for layer in tower.layers:
-        x = layer(x)
-        layers.append(x[:, 1:])
-    return layers
-
-
-def see_alone(
-    vit: ViTForImageClassification, cells: Tensor, kept: Tensor, owner: Tensor, boxes: Tensor
-) -> list[Tensor]:
-    """What the embedded ViT sees of each picture as if it were the whole image: its tokens after each layer.
-
-    cells: (n, tokens, 768), kept and owner: (n, tokens), boxes: (n, 4, 4) by place, scene pixels -> (n, tokens, width);
-    what it says of the ground means nothing.
-    """
-    e, projection = vit.vit.embeddings, vit.vit.embeddings.patch_embeddings.projection
-    box = boxes.gather(1, owner.clamp(min=0)[:, :, None].expand(-1, -1, 4))
-    centre = torch.stack([kept % GRID, kept // GRID], 2) * PATCH + PATCH / 2
-    at = ((centre - box[:, :, :2]) / (box[:, :, 2:] - box[:, :, :2]).clamp(min=1) * 2 - 1).clamp(-1, 1)
-    side = math.isqrt(e.position_embeddings.shape[1] - 1)
-    plane = (
-        e.position_embeddings[:, 1:].float().unflatten(1, (side, side)).permute(0, 3, 1, 2).expand(len(at), -1, -1, -1)
-    )
-    positions = F.grid_sample(plane, at[:, None], mode="bicubic", padding_mode="border", align_corners=False)
-    x = F.linear(cells.to(projection.weight.dtype), projection.weight.flatten(1), projection.bias)
-    x = x + positions[:, :, 0].transpose(1, 2).to(x.dtype)
-    cls = (e.cls_token + e.position_embeddings[:, :1]).expand(len(x), len(PLACES), -1)
-    x = torch.cat([cls, x], 1)
-    group = torch.cat([torch.arange(len(PLACES), device=x.device).expand(len(x), -1), owner], 1)
-    apart = (group[:, None] != group[:, :, None])[:, None]
-    mask = torch.zeros(apart.shape, dtype=x.dtype, device=x.device).masked_fill(apart, torch.finfo(x.dtype).min)
-    layers = []
-    for layer in vit.vit.layers:
-        x = layer(x, mask)
-        layers.append(x[:, len(PLACES) :])
-    return layers
-
-
-def read(
-    reader: LlavaForConditionalGeneration, seen: Tensor, kept: Tensor, packed: Packed
-) -> tuple[Tensor, list[Tensor]]:
-    """The Llama over image tokens and packed questions.
-
-    -> logits (n, length, words); each layer's attention (n, heads, 1 + tokens + length, same), for which the model's
-    attention must be eager.
+    seen: (n, tokens, width of the tower), whatever stands for ends of lines; kept: (n, tokens), which image tokens.
     """
     llama, n, tokens = reader.model.language_model, len(seen), seen.shape[1]
     bos = llama.embed_tokens(torch.full((n, 1), BOS, device=seen.device))
-    x = torch.cat([bos, reader.model.multi_modal_projector(seen), llama.embed_tokens(packed.ids)], 1)
+    ends = ((kept >= PATCHES) & ((kept - PATCHES) % LINE == LINE - 1))[:, :, None]
+    image = torch.where(ends, reader.model.image_newline, reader.model.multi_modal_projector(seen))
+    x = torch.cat([bos, image, llama.embed_tokens(packed.ids)], 1)
     positions = torch.cat([torch.zeros_like(kept[:, :1]), 1 + kept, packed.positions], 1)
     segment = torch.cat([torch.full((n, 1 + tokens), -2, device=seen.device), packed.segments], 1)
     order = torch.arange(x.shape[1], device=seen.device)
@@ -230,14 +236,16 @@ def read(
     allowed = shared & (order <= order[:, None])
     mask = torch.zeros(allowed.shape, dtype=x.dtype, device=x.device).masked_fill(~allowed, torch.finfo(x.dtype).min)
     turns = llama.rotary_emb(x, position_ids=positions)
-    attentions = []
+    attentions: list[Tensor] = []
 
     def remember(_module: nn.Module, _args: tuple, out: tuple) -> None:
         attentions.append(out[1])
 
     hooks = [layer.self_attn.register_forward_hook(remember) for layer in llama.layers]
+    states = []
     for layer in llama.layers:
         x = layer(x, attention_mask=mask[:, None], position_embeddings=turns, position_ids=positions)
+        states.append(x[:, 1 : 1 + tokens])
     for hook in hooks:
         hook.remove()
-    return reader.lm_head(llama.norm(x[:, 1 + tokens :])), attentions
+    return Read(reader.lm_head(llama.norm(x[:, 1 + tokens :])), attentions, states)

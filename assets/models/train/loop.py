@@ -116,10 +116,25 @@ def descend(loss: Tensor, optimiser: Optimizer, *, clip: float | None = None) ->
     optimiser.step()
 
 
+def to_fast(master: nn.Module, fast: nn.Module) -> None:
+    """Copy float32 weights to those of lower precision that a step runs with."""
+    for slow, quick in zip(master.parameters(), fast.parameters(), strict=True):
+        quick.data.copy_(slow.data)
+
+
+def to_master(fast: nn.Module, master: nn.Module, *, clip: float = 1.0) -> None:
+    """Move the gradients of a step to the float32 weights, whose norm is then at most `clip`."""
+    for slow, quick in zip(master.parameters(), fast.parameters(), strict=True):
+        slow.grad = None if quick.grad is None else quick.grad.float()
+        quick.grad = None
+    nn.utils.clip_grad_norm_(master.parameters(), clip)
+
+
 def adamw(model: nn.Module, rate: float) -> AdamW:
-    """AdamW in which matrices and filters decay; biases and what scales do not."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
+    """AdamW of what is not frozen, in which matrices and filters decay; biases and what scales do not."""
+    learning = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in learning if p.ndim > 1]
+    plain = [p for p in learning if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
     return AdamW(groups, lr=rate, betas=(0.9, 0.99))
 

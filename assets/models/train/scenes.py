@@ -1,7 +1,8 @@
 """Scenes put together from Imagenette's pictures, and what can be asked of them.
 
 A scene is 448 px square: a blurred picture for its ground, and one to four pictures of 80 to 224 px, of different
-classes, each somewhere in a quarter of its own. Everything follows from the seed:
+classes, each somewhere in a quarter of its own; in some scenes, if wanted, only its centre is in that quarter and its
+edges may be in the next. Everything follows from the seed:
 
     for scene in scenes(*load(data, "val"), seed=7, count=100): ...
 """
@@ -23,6 +24,7 @@ PLACES = ("top left", "top right", "bottom left", "bottom right")
 SIDES = {"top": (0, 1), "bottom": (2, 3), "left": (0, 2), "right": (1, 3)}
 NUMBERS = ("no", "one", "two", "three", "four")
 NAMES = tuple(label.lower() for label in LABELS)
+Box = tuple[int, int, int, int]  # left, top, right, bottom, pixels
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 
 
@@ -32,7 +34,7 @@ class Picture:
 
     label: int
     place: int
-    box: tuple[int, int, int, int]
+    box: Box
 
 
 @dataclass(frozen=True)
@@ -62,39 +64,64 @@ class Question:
 
 
 def scenes(
-    images: Tensor, labels: Tensor, *, seed: int, count: int | None = None, varied: bool = False
+    images: Tensor, labels: Tensor, *, seed: int, count: int | None = None, varied: bool = False, free: float = 0.0
 ) -> Iterator[Scene]:
     """Scenes of `images: (n, 3, 224, 224) uint8` and their classes; endless without a count.
 
-    Varied ones, for training, are of random crops, mirrored and in another light.
+    Varied ones, for training, are of random crops, mirrored and in another light. free: the share of scenes in which
+    pictures may reach into other quarters, though never into each other.
     """
     rng = random.Random(seed)
     of_class = {int(c): (labels == c).nonzero().flatten().tolist() for c in labels.unique()}
     made = 0
     while count is None or made < count:
-        yield _scene(images, of_class, rng, varied)
+        yield _scene(images, of_class, rng, varied, rng.random() < free)
         made += 1
 
 
-def _scene(images: Tensor, of_class: dict[int, list[int]], rng: random.Random, varied: bool) -> Scene:
+def _scene(images: Tensor, of_class: dict[int, list[int]], rng: random.Random, varied: bool, free: bool) -> Scene:
     ground = _pillow(images[rng.choice(of_class[rng.choice(list(of_class))])]).resize(
         (112, 112), Image.Resampling.BILINEAR
     )
     ground = ground.filter(ImageFilter.GaussianBlur(rng.uniform(2, 6))).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     image = ground.copy()
     number = rng.randint(1, min(len(PLACES), len(of_class)))
-    pictures = []
+    pictures: list[Picture] = []
     classes = rng.sample(list(of_class), number)
-    for label, place in zip(classes, sorted(rng.sample(range(len(PLACES)), number)), strict=True):
-        side = rng.randint(SMALLEST, LARGEST)
-        left = place % 2 * LARGEST + rng.randint(0, LARGEST - side)
-        top = place // 2 * LARGEST + rng.randint(0, LARGEST - side)
+    places = sorted(rng.sample(range(len(PLACES)), number))
+    for label, place, box in zip(classes, places, _boxes(places, rng, free), strict=True):
+        left, top, right, _ = box
+        side = right - left
         picture = _pillow(images[rng.choice(of_class[label])])
         crop = _crop(picture.width, rng) if varied else None
         picture = picture.resize((side, side), Image.Resampling.BILINEAR, box=crop)
         image.paste(_another_light(picture, rng) if varied else picture, (left, top))
-        pictures.append(Picture(label, place, (left, top, left + side, top + side)))
+        pictures.append(Picture(label, place, box))
     return Scene(np.asarray(image), np.asarray(ground), tuple(pictures))
+
+
+def _boxes(places: list[int], rng: random.Random, free: bool) -> list[Box]:
+    """A box for each place, apart from each other."""
+    while True:
+        boxes: list[Box] = []
+        for place in places:
+            side = rng.randint(SMALLEST, LARGEST)
+            left, top = (_start(side, half, rng, free) for half in (place % 2, place // 2))
+            boxes.append((left, top, left + side, top + side))
+        if not any(_meet(a, b) for i, a in enumerate(boxes) for b in boxes[:i]):
+            return boxes
+
+
+def _start(side: int, half: int, rng: random.Random, free: bool) -> int:
+    """Where a picture begins along an axis, in the first or the second half of it; free: its centre is in that half."""
+    least, most = half * LARGEST, half * LARGEST + LARGEST - side
+    if free:
+        least, most = max(0, least - side // 2), min(SIDE - side, most + side // 2)
+    return rng.randint(least, most)
+
+
+def _meet(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _pillow(image: Tensor) -> Image.Image:

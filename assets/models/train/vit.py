@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from data import LABELS, MEAN, STD, class_loss, load, mixed, normalise
-from loop import Run, accuracy, adamw, fall, follow, parser, require, rise, set_rate
+from loop import Run, accuracy, adamw, fall, follow, parser, require, rise, set_rate, to_fast, to_master
 from teacher import Teacher, divergence, read_teacher
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
@@ -212,8 +212,7 @@ def main() -> None:
 
     for now in run.steps(report):
         set_rate(optimiser, args.rate * rise(now.step, 500) * fall(now.progress, args.decay_from) + 1e-6)
-        for slow, quick in zip(master.parameters(), fast.parameters(), strict=True):
-            quick.data.copy_(slow.data)
+        to_fast(master, fast)
         stage = "learning" if now.progress < 0.75 else "ending"
         patch = pick(PATCHES[stage])
         chance = 0.5 if now.progress < 0.95 else 0.0
@@ -234,10 +233,7 @@ def main() -> None:
         soft = divergence(logits, taught.mean((2, 3)))
         loss = 0.3 * class_loss(logits, batch) + soft + 0.5 * dense + guided + 0.3 * where
         loss.backward()
-        for slow, quick in zip(master.parameters(), fast.parameters(), strict=True):
-            slow.grad = None if quick.grad is None else quick.grad.float()
-            quick.grad = None
-        nn.utils.clip_grad_norm_(master.parameters(), 1.0)
+        to_master(fast, master)
         optimiser.step()
         follow(mean, master.vit, now.step)
         run.note(loss)
