@@ -21,7 +21,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_json_and_table_hold_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["compare", CHURCH, *"--segmenter none --reader none --repeats 1 --csv table.csv".split()]
+    words = ["compare", CHURCH, *["--segmenter", "none", "--reader", "none", "--repeats", "1", "--csv", "table.csv"]]
     assert main([*words, "--need", "class,boxes", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [one["kind"] for one in told["models"]] == ["detector", "model"]
