@@ -53,7 +53,8 @@ class Measured:
         rows += [f"map       {share:.3f} of {self.cases['map']}  {way}" for way, share in best]
         rows.append("on image  " + " ".join(f"{share:.2f}" for share in self.share) + "  by layer")
         own, other = self.lost
-        rows.append(f"erasing   {own:.3f} the right picture, {other:.3f} another: {self.erasing:.1f} times")
+        times = f"{self.erasing:.1f} times" if other > 0 else "which costs nothing"
+        rows.append(f"erasing   {own:.3f} the right picture, {other:.3f} another: {times}")
         found = {**self.right, "map": best[0][1], "erasing": self.erasing}
         rows += [f"{'met' if found[bar] >= least else 'MISSED'}: {bar} ≥ {least}" for bar, least in BARS.items()]
         return "\n".join(rows)
