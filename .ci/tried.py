@@ -39,6 +39,7 @@ def versions(requirements: list[str]) -> dict[str, Version]:
 def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     tried = versions(project["dependencies"] + project["optional-dependencies"]["test"])
+    del tried[project["name"]]  # which its extras name
     for name, version in sorted(tried.items()):
         print(f"{name}=={version.public}")  # without the part that names a machine's build: torch 2.15.0+cu132
 

@@ -18,7 +18,9 @@ from test_project import PROJECT, ROOT
 import vislab
 
 TRIED = ROOT / ".ci" / "tried.txt"
-REQUIREMENTS = [Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]]
+EXTRAS = PROJECT["optional-dependencies"]
+WHOLE = [*PROJECT["dependencies"], *(line for extra in ("lab", "detectors", "onnx", "test") for line in EXTRAS[extra])]
+REQUIREMENTS = [one for one in map(Requirement, WHOLE) if one.name != PROJECT["name"]]  # which extras name
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
 
 
