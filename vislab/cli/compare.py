@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ..core.checks import meant
 from ..evaluation.needs import KINDS, NEEDS, QUESTION
-from ..models.known import READER
 from .arguments import UsageError, csv_path, whole
 from .photos import photos_argument, photos_of, spare
 
@@ -31,7 +30,7 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
         ("detector", "as of vislab detect", "embedded"),
         ("model", "a Vision Transformer, as of vislab figure", "embedded"),
         ("segmenter", "as --model of vislab segment", "embedded"),
-        ("reader", "a vision-language model, as --model of vislab ask", READER),
+        ("reader", "a vision-language model, as --model of vislab ask", "none"),
     ):
         parser.add_argument(f"--{name}", default=usual, metavar="NAME", help=f"{words} (default: {usual})")
     parser.add_argument("--question", metavar="TEXT", help="what the vision-language model is asked")

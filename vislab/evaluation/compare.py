@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,11 +12,11 @@ from typing import Any
 from ..core.checks import check_flags, first_line, meant, one_of, real, shown, whole
 from ..core.images import load_image
 from ..models.device import module_bytes
-from ..models.known import READER
 from .kinds import Contender, Look, contender
 from .memory import Peak
 from .needs import KINDS, NEEDS, QUESTION
 from .plan import counted
+from .rows import csv_of
 
 COLUMNS = ("kind", "name", "device", "tokens", "parameters", "seconds", "bytes", "photo", "says")
 
@@ -104,11 +102,7 @@ class Comparison:
 
     def csv(self) -> str:
         """The rows as CSV."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows())
-        return text.getvalue()
+        return csv_of(self.rows(), COLUMNS)
 
     def _table(self) -> list[list[str]]:
         return [
@@ -168,7 +162,7 @@ def compare(
     detector: Any = "embedded",
     model: Any = "embedded",
     segmenter: Any = "embedded",
-    reader: Any = READER,
+    reader: Any = None,
     question: str = QUESTION,
     repeats: int = 3,
     progress: bool = True,
@@ -177,7 +171,8 @@ def compare(
 
     images: what `load_image` takes, a list of it, or a mapping of names to it, such as `samples()`. detector: as of
     `detect`. model: as of `explain`. segmenter: as the model of `segment`, a Vision Transformer making a mask of its
-    rollout. reader: as the model of `ask`, and question what it is asked. None leaves a kind out.
+    rollout. reader: as the model of `ask`, and question what it is asked; by default none, for the embedded one guesses
+    where a photograph is no scene of its kind. None leaves a kind out.
     repeats: timed runs of each photograph, after one that is not timed.
 
     What is measured is what these functions take, with the photograph's preparation and the queries and keys that

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from ..models.cache import model_of
 from ..models.model import Model
 from .plan import counted
 from .ranks import mean_and_error
+from .rows import csv_of
 
 WHOLE = "the whole picture"
 _NAMES = {"iou": "IoU ↑", "dice": "Dice ↑", "pixel_accuracy": "pixel accuracy ↑", "boundary_f": "boundary F ↑"}
@@ -56,11 +55,7 @@ class Agreement:
 
     def csv(self) -> str:
         """The rows as CSV."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows())
-        return text.getvalue()
+        return csv_of(self.rows(), COLUMNS)
 
     def __repr__(self) -> str:
         count = len(self.values["iou"][0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import html
 import io
@@ -21,6 +20,7 @@ from ..figures.formats import WRITERS
 from ..figures.page import FONT, SCREEN, SMALL
 from ..figures.provenance import versions
 from .ranks import mean_and_error
+from .rows import csv_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,11 +100,7 @@ class Evaluation:
 
     def csv(self) -> str:
         """The rows as CSV."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows())
-        return text.getvalue()
+        return csv_of(self.rows(), COLUMNS)
 
     def figure(self) -> Figure:
         """Mean curves of deletion, insertion and, where it was done, the randomisation check, with standard errors."""
