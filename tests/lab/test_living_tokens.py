@@ -271,6 +271,22 @@ def test_what_cannot_be_spent_is_greyed_with_the_reason(living: Callable[..., Li
     assert "vislab" not in other.text(".why:not(:empty)")
 
 
+def test_what_went_wrong_with_a_fovea_stands_beside_it(living: Callable[..., Living]) -> None:
+    lab = living(image_size=240)
+    lab.button("draw").click()
+    stroke(lab, (4, 5), (9, 10))
+    lab.page.mouse.up()
+    lab.until("lab.ui.problem.textContent.startsWith('patches of 32 px do not fill the input of 240×240 px')")
+    assert lab.text(".problem").endswith(
+        "take other patches of the fovea, or an input size that is a multiple of the largest."
+    )
+    assert lab("lab.ui.problem.previousElementSibling === lab.ui.drawn")
+    assert lab.lab.fovea is None
+    lab.until("lab.port.get('fovea') === null")
+    dragged(lab, "input size", 256, "change")
+    lab.until("pane.shown.frame.model[0] === 256 && lab.ui.problem.hidden")
+
+
 def test_a_page_without_python_shows_tokens_and_says_what_it_cannot(browser: Browser, tmp_path: Path) -> None:
     lab = vislab.Lab("church", detector=None, keep=0.5)
     path = lab.wait(60).save(tmp_path / "page.html")

@@ -49,7 +49,7 @@ class Spent(traitlets.HasTraits):
 def _settled(name: str, value: Any) -> Any:
     """A value as the lab keeps it: what JSON brings back unchanged, but for the layers, which are numbers here."""
     if name == "heads_off" and isinstance(value, Mapping):
-        value = {int(layer) if str(layer).isdigit() else layer: heads for layer, heads in value.items()}
+        value = {int(layer) if str(layer).isdecimal() else layer: heads for layer, heads in value.items()}
     if name == "fovea_patches" and isinstance(value, list):
         value = tuple(value)
     if name == "fovea" and isinstance(value, list | tuple) and not value:

@@ -13,7 +13,7 @@ _NAMES = {
     "image_size": "input size",
     "patch_size": "patch size",
     "two_stage": "“each box by itself”",
-    "fovea_patches": "the patches of the fovea",
+    "fovea_patches": "patches of the fovea",
     "heads_off": "heads off",
     "query": "the pinned patch",
     "confidence": "confidence",

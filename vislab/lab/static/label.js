@@ -48,7 +48,14 @@ export function label(store, ui, controls) {
   ui.call.textContent = codeOf(store);
 }
 
-const NODES = { attention_scale: "scale", confidence: "minimum", compare: "what", export: "copy" };
+const NODES = {
+  attention_scale: "scale",
+  confidence: "minimum",
+  compare: "what",
+  export: "copy",
+  fovea: "drawFovea",
+  heads_off: "allOn",
+};
 
 /** What went wrong, below what was used last: where that is beside the status line, or shown by none, there alone. */
 function showProblem(store, { problem, ...ui }) {

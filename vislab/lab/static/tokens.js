@@ -5,7 +5,6 @@ import { gridOf, toModel, toSource } from "./places.js";
 import { now, SPENT, sizesOf } from "./settings.js";
 
 export const NO_TOKEN = 65535; // in place of a token, of a patch that none stands for
-const AS_IT_IS = { keep: 1, merge: 0, fovea: null, heads_off: null };
 
 /** Rounded as Python does it: a half to the even number. */
 function rounded(v) {
@@ -85,14 +84,14 @@ export function fittedBox(box, frame, side) {
 /** Whether a patch is no longer a token of its own in every layer. */
 export const isSpent = (store) => now(store, "keep") < 1 || now(store, "merge") > 0 || Boolean(now(store, "fovea"));
 
-/** All that is spent as the model does it by itself. */
-export const asItIs = (store) =>
-  Object.entries(AS_IT_IS).every(([name, value]) => (now(store, name) ?? value) === value);
-
 /** What a forward would have -> {counts, rows, cols, patch, owner}: tokens of each layer, the cells, a fovea's layout. */
 export function planOf(store, { model, frame }) {
   const [size, patch] = sizesOf(store, model);
-  const fovea = now(store, "fovea");
+  const [fovea, sizes] = ["fovea", "fovea_patches"].map((name) => now(store, name) ?? null);
+  const spent = { keep: now(store, "keep") ?? 1, merge: now(store, "merge") ?? 0 };
+  const { layers, prefix, suffix } = model;
+  const key = JSON.stringify([size, patch, fovea, sizes, spent, layers, prefix, suffix, frame]);
+  if (store.memory.plan?.key === key) return store.memory.plan;
   const share = [0, 1].map((axis) => size[axis] / frame.model[axis]);
   const next = {
     model: size,
@@ -100,11 +99,11 @@ export function planOf(store, { model, frame }) {
     offset: frame.offset.map((v, axis) => v * share[axis]),
   };
   const cells = fovea
-    ? layoutOf(boxesOnInput(fovea, next), now(store, "fovea_patches"), size)
+    ? layoutOf(boxesOnInput(fovea, next), sizes, size)
     : { ...gridOf(size, patch), patch, owner: null };
   const patches = fovea ? cells.patches : cells.rows * cells.cols;
-  const spent = { keep: now(store, "keep") ?? 1, merge: now(store, "merge") ?? 0 };
-  return { ...cells, counts: countsOf(spent, model.layers, patches, model.prefix + model.suffix) };
+  store.memory.plan = { ...cells, key, counts: countsOf(spent, layers, patches, prefix + suffix) };
+  return store.memory.plan;
 }
 
 /** The patches that the settings would make, where they differ from those shown. */
