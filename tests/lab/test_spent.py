@@ -119,6 +119,14 @@ def test_a_fovea_lies_in_its_image(settings: Settings) -> None:
     assert (settings.image, settings.fovea) == ("church", [[0, 0, 1000, 600]])
 
 
+def test_the_state_of_a_lab_brings_its_fovea_only_to_its_own_photograph(told: list) -> None:
+    for image, fovea in (("church", [BOX]), (None, [BOX]), ("coffee", None), (vislab.load_image(CHURCH), None)):
+        lab = Lab(image, state={"image": "church", "fovea": BOX, "detector": None}, before=False)
+        assert lab.fovea == fovea
+        lab.wait(60)
+        lab.close()
+
+
 # ---- what is shown ----
 
 

@@ -82,6 +82,8 @@ class Lab(Settings, anywidget.AnyWidget):
         first = dict(state or {})
         own = first.pop("image", None) or next(iter(samples()))
         self.image = own if image is None else image
+        if image is not None and not (isinstance(image, str) and image == own):
+            first.pop("fovea", None)  # of another photograph
         with suppress(traitlets.TraitError):  # a pin of another photograph may lie outside this one
             self.query = first.pop("query", "cls")
         self.state = first | settings
