@@ -77,6 +77,9 @@ def run(runs: Runs, **how: Any) -> Kept:
     [
         ("keep", 0, "above 0 and at most 1, not 0"),
         ("keep", True, "not True"),
+        ("keep", None, "not None"),
+        ("merge", None, "not None"),
+        ("fovea_patches", None, "not None"),
         ("keep", 0.001, "leaves none of 196 patches"),
         ("merge", -1, "from 0, not -1"),
         ("merge", 120, "more than half of 196 patches"),

@@ -23,13 +23,19 @@ TRIED: Mapping[str, Any] = {"keep": 0.5, "merge": 1, "heads_off": {0: [0]}}  # w
 _BOUND: WeakKeyDictionary[Model, dict[str, str]] = WeakKeyDictionary()
 
 
+class _Some(traitlets.Any):
+    """Any value but None, which traitlets would take without a word."""
+
+    allow_none = False
+
+
 class Spent(traitlets.HasTraits):
     """Settings of how a forward spends its tokens, each refused in words where it is impossible."""
 
-    keep = traitlets.Any(1.0).tag(sync=True)
-    merge = traitlets.Any(0).tag(sync=True)
+    keep = _Some(1.0).tag(sync=True)
+    merge = _Some(0).tag(sync=True)
     fovea = traitlets.Any(None, allow_none=True).tag(sync=True)
-    fovea_patches = traitlets.Any((8, 32)).tag(sync=True)
+    fovea_patches = _Some((8, 32)).tag(sync=True)
     heads_off = traitlets.Any(None, allow_none=True).tag(sync=True)
 
     @traitlets.validate(*SPENT)
