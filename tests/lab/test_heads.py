@@ -51,11 +51,20 @@ def qk() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("scale", [1.0, 0.3])
 def test_operands_make_the_attention_again(scale: float) -> None:
     cap = run(Attention(*qk()), scale=scale)
-    q, k = heads.operands(cap, cap.site(0))
+    q, k, added = heads.operands(cap, cap.site(0))
+    assert added is None
     logits = q @ k.transpose(0, 2, 1)
     made = np.exp(logits - heads.log_sums(q, k)[..., None])
     assert np.allclose(made, cap.attention(0, slice(None))[0], atol=1e-6)
     assert np.abs(k.mean(1)).max() < 1e-5  # centred: half precision keeps more of it
+
+
+def test_what_is_added_to_keys_for_all_queries_alike_goes_with_them() -> None:
+    """As the sizes of merged tokens are."""
+    cap = run(Attention(*qk(), torch.rand(GRID.tokens).expand(1, 1, 1, -1) * 4))
+    q, k, added = heads.operands(cap, cap.site(0))
+    made = np.exp(q @ k.transpose(0, 2, 1) + added - heads.log_sums(q, k, added)[..., None])
+    assert np.allclose(made, cap.attention(0, slice(None))[0], atol=1e-6)
 
 
 def test_bias_is_refused_in_words() -> None:

@@ -181,7 +181,7 @@ def test_the_photograph_fills_its_column_and_two_stand_beside_each_other(living:
     lab = living(1500, 1080, attention_scale=0.5)
     boxes = [lab.page.locator(f"figure:nth-of-type({n}) > canvas").bounding_box() for n in (1, 2)]
     assert boxes[0]["y"] == pytest.approx(boxes[1]["y"], abs=1)
-    lab.control("show × 1 beside it").uncheck()
+    lab.control("trained model beside it").uncheck()
     lab.until("!second.shown")
     lab.page.wait_for_timeout(100)
     assert lab("lab.ui.canvas.clientWidth >= lab.ui.left.clientWidth - 2")

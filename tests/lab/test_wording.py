@@ -18,6 +18,8 @@ from vislab.lab.wording import plainly
         ("take method='grad_cam'", "take the method “Grad-CAM”."),
         ("image_size is a whole number, not 'x'", "input size is a whole number, not 'x'."),
         ("query is 'cls' or a point", "the pinned patch is CLS or a point."),
+        ("method 'legrad' reads all, as 'cls'", "the method “LeGrad” reads all, as CLS."),
+        ("take one such as 'rollout'", "take one such as “rollout: all layers”."),
         ("sound as it is!", "sound as it is!"),
         ("written as .html: let go of two_stage, or take f()", "written as .html: let go of “each box by itself”."),
         ("vislab.load(…)", "This cannot be done here."),

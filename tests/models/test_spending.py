@@ -505,8 +505,27 @@ def test_a_dropped_patch_attends_to_nothing(vit: Model) -> None:
     assert heat.query == "patch (0, 0)"
     inside = vislab.explain(PHOTO, query=(36, 36), **settings)
     assert inside.query == "patch (4, 4)"
-    with pytest.raises(ValueError, match="heads are surveyed where every patch is a token"):
-        vislab.survey(run)
+
+
+@pytest.mark.parametrize("how", [{"keep": 0.3}, {"merge": 9}, {"fovea": (3, 3, 30, 20), "fovea_patches": (8, 16)}])
+def test_heads_are_surveyed_on_the_tokens_that_are_left(vit: Model, how: dict[str, Any]) -> None:
+    """Entropy over them, distances between the middles of their patches, and maps with a value on all of those."""
+    run = vit.run(PHOTO, **how)
+    seen, layers = vislab.survey(run), encoder(run.capture, run.grid)
+    middles = np.stack(np.divmod(np.arange(run.grid.patches), run.grid.cols), 1) * run.grid.patch[0]
+    for at, site in enumerate(layers):
+        rows = run.capture.attention(site, slice(None))[0].double().numpy()
+        owners = layers.cells.owners(site).numpy()
+        count = layers.cells.count(site) - run.grid.prefix
+        token = rows[:, run.grid.prefix :]
+        wanted = -(token * np.log2(np.maximum(token, 1e-30))).sum(-1).mean(1)
+        assert np.allclose(seen.entropy[at], wanted, atol=1e-4)
+        centre = np.stack([middles[owners == run.grid.prefix + i].mean(0) for i in range(count)])
+        apart = np.linalg.norm(centre[:, None] - centre, axis=-1)
+        inner = token[..., run.grid.prefix :]
+        assert np.allclose(seen.distance[at], ((inner * apart).sum(-1) / inner.sum(-1)).mean(1), rtol=1e-4)
+        assert np.allclose(seen.maps[at], np.where(owners < 0, 0, rows[:, 0, owners]), atol=1e-6)
+    assert seen.queries == layers.cells.count(layers[0]) - run.grid.prefix
 
 
 ALIKE: list[dict[str, Any]] = [

@@ -179,6 +179,12 @@ class Site:
         """The factor of q·kᵀ, attention scale included."""
         return self._operands().scale
 
+    def added(self) -> Tensor | None:
+        """What is added to the logits of the first query of the first image -> (heads or 1, keys); None where nothing
+        is."""
+        bias = self._operands().bias(slice(0, 1), slice(0, 1))
+        return None if bias is None else bias.flatten(0, -3)[:, 0]
+
     def _operands(self) -> FusedCall:
         call = self.read()
         call = call.unfolded() if isinstance(call, WindowCall) else call

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.checks import one_of, shown
+from ..core.geometry import Grid
 from ..core.heatmap import Heatmap
 from ..core.images import load_image
 from ..models.cache import model_of
@@ -19,6 +20,7 @@ from ..models.classes import Classes
 from ..models.fovea import on_input
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
+from ..models.tokens import Tokens
 
 Fill = Literal["blur", "mean"]
 BLUR = 0.1  # the blur's deviation, as a share of the input's shorter side: colours stay, shapes go
@@ -93,9 +95,9 @@ def patch_score(
     """The probability of a class for an image of which only some patches are kept -> (n, rows, cols) bool -> (n,).
 
     image: what `load_image` takes. model, patch_size, image_size and tokens, how they are spent: as of `explain`.
-    target: a class, by default the one predicted on the whole image. fill: what a removed patch shows, the image
-    blurred until its shapes are gone, or its mean colour. Raises ValueError for a model without a
-    classifier, or one that gives numbers.
+    target: a class, by default the one predicted on the whole image. The grid is the model's, or under a fovea that of
+    its smallest patches. fill: what a removed patch shows, the image blurred until its shapes are gone, or its mean
+    colour. Raises ValueError for a model without a classifier, or one that gives numbers, and for masks of other grids.
 
         score = vislab.patch_score("photo.jpg", target="church")
         values = vislab.explain("photo.jpg").values
@@ -113,15 +115,20 @@ def patch_score(
         return ready.logits(shown, patch_size=patch_size, image_size=image_size, **spent)
 
     index = int(logits(whole).argmax()) if target is None else ready.class_index(target)
-    # pixels that are left over at the right and bottom go with the last patch
-    row, col = (
-        (torch.arange(side, device=ready.device) // patch).clamp(max=count - 1)
-        for side, patch, count in zip(pixels.shape[2:], grid.patch, (grid.rows, grid.cols), strict=True)
-    )
+    grids = {(one.rows, one.cols): one for one in (grid, *_small(ready, spent, image_size))}
     budget = BATCH_TOKENS.get(ready.device.type, BATCH_TOKENS_ELSEWHERE)
 
     def score(kept: np.ndarray) -> np.ndarray:
         masks = torch.from_numpy(kept).to(ready.device)
+        own = grids.get((masks.shape[1], masks.shape[2])) if masks.ndim == 3 else None
+        if own is None:
+            fitting = " or ".join(f"(n, {rows}, {cols})" for rows, cols in grids)
+            raise ValueError(f"masks of patches are {fitting} here, not {tuple(masks.shape)}: one for each patch")
+        # pixels that are left over at the right and bottom go with the last patch
+        row, col = (
+            (torch.arange(side, device=ready.device) // patch).clamp(max=count - 1)
+            for side, patch, count in zip(pixels.shape[2:], own.patch, (own.rows, own.cols), strict=True)
+        )
         parts = []
         for part in masks.split(max(1, budget // grid.tokens)):
             shown = torch.where(part[:, row][:, :, col][:, None], whole, removed)
@@ -129,6 +136,12 @@ def patch_score(
         return torch.cat(parts).cpu().numpy()
 
     return score
+
+
+def _small(model: Model, spent: Mapping[str, Any], image_size: ImageSize | None) -> list[Grid]:
+    """The grid of the smallest patches of a fovea, where there is one."""
+    tokens = Tokens.of(spent)
+    return [] if tokens is None or tokens.fovea is None else [model.grid(image_size, tokens.fovea_patches[0])]
 
 
 def classes_of(model: Model) -> Classes:

@@ -14,7 +14,7 @@ from typing import Any
 from ..core.credits import credit_of
 from ..methods.registry import METHODS
 from ..models.outline import Outline
-from . import face, protocol
+from . import face, lens, protocol
 from .protocol import Message
 from .runs import Kept
 from .stage import Stage, asked_of
@@ -89,6 +89,7 @@ def held_page(stage: Stage, state: Mapping[str, Any], detector: Any, image: obje
         protocol.plain(first.kept, stage.plain, first.settings, stage.rate),
         protocol.boxes(first.digest, stage.finding.detections if stage.finding else None),
         *([] if brief or not first.kept.model.attends else [protocol.atlas(first.kept)]),
+        *([lens.early(first.kept)] if "lens" in first.kept.made else []),
         stage.closely(first, detector),
     ]
     if stage.worth.get("of") == asked_of(first):

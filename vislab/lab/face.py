@@ -19,8 +19,10 @@ ORDER = (
     "words",  # numbers and names, written
     "store",  # all that changes in a view
     "settings",  # what the controls say, and what follows from it
+    "tokens",  # how they are spent, and what stands for a patch
     "choices",  # what menus list, and where sliders stop
     "operands",  # queries and keys, fetched and kept
+    "passing",  # tokens on their way through the layers
     "reading",  # what a pane shows, in values and words
     "sight",  # which part of the photograph is seen
     "definitions",  # each control and number in one sentence
@@ -28,15 +30,20 @@ ORDER = (
     "help",  # those, where they are shown
     "present",  # the picture takes the window
     "ink",  # lines and shades on a canvas
+    "regions",  # of tokens, on the photograph
     "gone",  # which patches are gone
     "picture",  # the pictures and their colour bars
     "build",  # the elements of a view
     "controls",  # menus and sliders, bound to settings
     "history",  # undo and redo
     "pointing",  # hover and pins
+    "fovea",  # drawn, moved and cleared
+    "spending",  # keep, merge, and why not
     "zooming",  # closer to the photograph
     "keyboard",  # arrow keys, Escape
+    "knockout",  # heads off and on
     "atlas",  # all heads
+    "lens",  # what the head would say early
     "methods",  # all methods
     "removal",  # patches taken away
     "files",  # photographs, figures and code that come and go

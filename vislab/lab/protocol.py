@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -24,8 +25,10 @@ from ..models.known import KNOWN, TWINS
 from ..models.model import Model
 from . import heads
 from .runs import Kept, forward_flops
+from .spent import bound, owners
 from .traits import COLORMAPS, SLIDERS, Settings
 from .trial import Trial, Without
+from .wording import plainly
 
 if TYPE_CHECKING:
     from ..api.focus import Focus
@@ -49,7 +52,12 @@ def about() -> Message:
     """What there is to choose from, and the colours."""
     tables = b"".join(colour_table(name).tobytes() for name in COLORMAPS)
     methods = {
-        name: {"label": method.label, "asks": sorted(method.asks), "single_head": method.single_head}
+        name: {
+            "label": method.label,
+            "asks": sorted(method.asks),
+            "single_head": method.single_head,
+            "every_patch": method.every_patch,
+        }
         for name, method in METHODS.items()
     }
     usual = {name: trait.default() for name, trait in Settings.class_traits().items() if name in SLIDERS}
@@ -73,28 +81,34 @@ def view(pane: int, kept: Kept, heat: Heatmap, settings: Mapping[str, Any]) -> M
         "call": call_of(heat),
         "model": _described(model),
         "classes": [] if kept.run.logits is None else model.top(kept.run, 5),
+        "seconds": kept.seconds,
+        "counts": kept.counts,
     }
-    return content, [heat.values.tobytes()]
+    of_layers = kept.once("owners", functools.partial(owners, kept.run))
+    return content, [heat.values.tobytes(), *([] if of_layers is None else [of_layers.tobytes()])]
 
 
 def plain(kept: Kept, unmodified: Kept, settings: Mapping[str, Any], rate: float) -> Message:
     """How the heads of the shown layer are, and what the unmodified model says, to hold both against.
 
-    rate: operations a second, for forecasts.
+    rate: operations a second, for forecasts. With it goes why tokens cannot be spent in a way, where they cannot.
     """
     model, run, chosen = unmodified.model, unmodified.run, settings["layer"]
     top = [] if run.logits is None else model.top(run, len(model.labels or ()))
     measures = {"own": _measures(kept, chosen), "measures": _measures(unmodified, chosen)}
-    return {"kind": "plain", "run": kept.number, "layer": chosen, "classes": dict(top), **measures, "rate": rate}, []
+    why = {name: plainly(words) for name, words in bound(model).items()}
+    content = {"kind": "plain", "run": kept.number, "layer": chosen, "classes": dict(top), **measures}
+    return content | {"rate": rate, "bound": why}, []
 
 
 def layer(kept: Kept, index: int, *, sums: bool = False, small: bool = False) -> Message:
-    """A layer's queries and keys in 16 bits, and the logarithms of its rows' sums; or why they are not given.
+    """A layer's queries and keys in 16 bits, what is added to its logits, and the logarithms of its rows' sums; or why
+    they are not given.
 
     small: in 8 bits a channel: the strongest quarter takes 16, the next half 8, and the weakest are left out.
     """
     try:
-        q, k = _operands(kept, index)
+        q, k, added = _operands(kept, index)
     except (RuntimeError, ValueError) as error:
         return {"kind": "layer", "run": kept.number, "layer": index, "refused": str(error)}, []
     dim = q.shape[2]
@@ -102,7 +116,9 @@ def layer(kept: Kept, index: int, *, sums: bool = False, small: bool = False) ->
         content, buffers = _packed(kept, index, *heads.by_strength(q, k), {np.int16: dim // 4, np.int8: dim // 2})
     else:
         content, buffers = _packed(kept, index, q, k, {np.int16: dim})
-    return content, buffers + ([heads.log_sums(q, k).tobytes()] if sums else [])
+    buffers = buffers if added is None else [*buffers, added.astype("<f4").tobytes()]
+    content["added"] = added is not None
+    return content, buffers + ([heads.log_sums(q, k, added).tobytes()] if sums else [])
 
 
 def _packed(kept: Kept, index: int, q: np.ndarray, k: np.ndarray, widths: Mapping[type, int]) -> Message:
@@ -205,7 +221,7 @@ def source(image: str) -> str:
     )
 
 
-def _operands(kept: Kept, index: int) -> tuple[np.ndarray, np.ndarray]:
+def _operands(kept: Kept, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     capture = kept.run.capture
     return heads.operands(capture, encoder(capture, kept.run.grid)[index])
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from ..core.cache import KEEPERS, Entry
 from ..core.costs import attention_flops
-from ..core.geometry import Grid
 from ..models.model import Model
 from ..models.run import Run
+from ..models.tokens import Tokens
+from .spent import counts, in_words, spent_by
 from .worker import Unless
 
 MADE = 100  # results kept with a run
@@ -28,8 +29,9 @@ MODELS = 2  # whose runs are kept: a run holds on to its model
 class Kept:
     """A run that is remembered. number: its name, never given twice. seconds: how long its forward took.
 
-    photo: what was run, which the results hold on to. sizes, attention_scale: of the forward. made: results that took
-    long, by what was asked.
+    photo: what was run, which the results hold on to. counts: how many tokens each layer attended over. sizes,
+    attention_scale: of the forward, how it spent its tokens among the sizes. made: results that took long, by what was
+    asked.
     """
 
     number: int
@@ -37,6 +39,7 @@ class Kept:
     run: Run
     photo: np.ndarray
     seconds: float
+    counts: tuple[int, ...]
     sizes: Mapping[str, Any] = field(default_factory=dict)
     attention_scale: float = 1.0
     made: dict[Any, Any] = field(default_factory=dict)
@@ -44,7 +47,7 @@ class Kept:
     @property
     def bytes(self) -> int:
         """What its queries and keys take."""
-        return self.run.grid.tokens * self.model.dim * self.model.layers * 2 * self.model.dtype.itemsize
+        return sum(self.counts) * bool(self.model.layers) * self.model.dim * 2 * self.model.dtype.itemsize
 
     def once(self, question: Any, make: Callable[[], Any]) -> Any:
         """The result for a question: the one made before, or else what `make` returns. The newest MADE of them stay."""
@@ -104,27 +107,33 @@ class Runs:
         image: np.ndarray,
         digest: str,
         *,
-        starting: Callable[[Grid], None] = lambda grid: None,
+        starting: Callable[[str], None] = lambda tokens: None,
         stop: Callable[[], bool] = lambda: False,
         attention_scale: float = 1.0,
         **sizes: Any,
     ) -> tuple[Kept, bool]:
         """The run of an image under these settings -> (run, whether a forward was made).
 
-        digest: of the image's content. starting: told the grid before a forward. stop: asked during a forward whether
+        digest: of the image's content. starting: told the tokens before a forward. stop: asked during a forward whether
         to leave it off, by raising Superseded. Others are `Model.run`'s. To make room, runs not used for longest are
         dropped, and all of models not used for longest; the newest always stays.
         """
-        grid = model.grid(**sizes)
-        key = (model, digest, str(grid), grid.patch, attention_scale)
+        source, tokens = (image.shape[0], image.shape[1]), spent_by(sizes)
+        grid = model.grid(sizes.get("image_size"), sizes.get("patch_size"))
+        left = counts(model, source, sizes)
+        key = (model, digest, str(grid), grid.patch, attention_scale, repr(tokens))
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key], False
-        starting(grid)
+        starting(str(grid) if tokens is None else in_words(left))
+        if tokens is not None:
+            with Unless(stop):
+                prove(model, image, tokens, sizes)
         run, seconds = self._timed(model, image, stop, attention_scale=attention_scale, **sizes)
         with self._lock:
-            self._kept[key] = kept = Kept(next(self._numbers), model, run, image, seconds, sizes, attention_scale)
+            number = next(self._numbers)
+            self._kept[key] = kept = Kept(number, model, run, image, seconds, left, sizes, attention_scale)
             while self.bytes > self.limit and len(self._kept) > 1:
                 self._kept.popitem(last=False)
             models = list(dict.fromkeys(of for of, *_ in reversed(self._kept)))[:MODELS]
@@ -143,7 +152,7 @@ class Runs:
 
     def rollout_seconds(self, kept: Kept) -> float:
         """How long the rollout of a run takes, about: q·kᵀ of every layer once more, half of its attention."""
-        flops = attention_flops(kept.run.grid.tokens, kept.model.dim, kept.model.layers) / 2
+        flops = sum(attention_flops(count, kept.model.dim) for count in kept.counts) / 2
         return flops / max(self._rates[kept.model])
 
     def _timed(self, model: Model, image: np.ndarray, stop: Callable[[], bool], **how: Any) -> tuple[Run, float]:
@@ -153,14 +162,21 @@ class Runs:
         seconds = time.perf_counter() - start
         with self._lock:
             self.forwards += 1
-            rates = [*self._rates.get(model, ()), forward_flops(model, run.grid.tokens) / seconds]
-            self._rates[model] = sorted(rates)[-2:]
+            if spent_by(how) is None:  # else it is slower than its operations say
+                rates = [*self._rates.get(model, ()), forward_flops(model, run.grid.tokens) / seconds]
+                self._rates[model] = sorted(rates)[-2:]
         return run, seconds
 
 
 def forward_flops(model: Model, tokens: int) -> int:
     """Operations of a forward, about: attention, and 24·n·d² a layer for projections and an MLP four times as wide."""
     return attention_flops(tokens, model.dim, model.layers) + 24 * tokens * model.dim**2 * model.layers
+
+
+def prove(model: Model, image: np.ndarray, tokens: Tokens, sizes: Mapping[str, Any]) -> None:
+    """Have it proven, once for an input, that a model's tokens can be spent: no part of the time of a forward."""
+    with model.prepared(image, image_size=sizes.get("image_size"), patch_size=sizes.get("patch_size"), tokens=tokens):
+        pass
 
 
 RUNS = Runs(512 * 2**20)  # of all labs of this process

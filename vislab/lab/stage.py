@@ -16,9 +16,10 @@ from ..evaluation.report import RANDOM
 from ..methods.registry import METHODS
 from ..methods.request import Request
 from ..models.cache import model_of
-from . import protocol, runs
+from . import lens, protocol, runs
 from .protocol import Message
 from .runs import Kept
+from .spent import AS_IT_IS, asked
 from .traits import FAINTEST, FORWARD, READING, named
 from .trial import Trial, Without, trial, without
 from .wording import plainly
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from ..api.focus import Focus
     from ..detectors.detections import Detections
 
+TRAINED = {"attention_scale": 1.0, "heads_off": None}  # the model as it was trained
 SOON = 0.05  # seconds: a rollout that takes longer is preceded by what is ready at once
 LAST = {"layer": -1, "head": "mean"}  # where methods are beside each other
-UNMODIFIED = {"patch_size": None, "image_size": None, "attention_scale": 1.0}
+UNMODIFIED = {"patch_size": None, "image_size": None, "attention_scale": 1.0, **AS_IT_IS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,8 @@ class Stage:
     second where two pictures are compared. plain: the run of the unmodified model. rate: operations a second. finding:
     what the detector found. closer: each box by itself, where that is shown. unfolded: whether the page shows every
     method's map. worth: what it was told of those, by method, and "of" which run and question. filming: whether the
-    page shows how patches of the map go. taken: the run whose patches were taken away by hand, and which, or None.
+    page shows how patches of the map go. lensing: whether it shows what the head says early. taken: the run whose
+    patches were taken away by hand, and which, or None.
     """
 
     def __init__(self, send: Callable[..., None], newer: Callable[[], Mapping[str, Any] | None]) -> None:
@@ -77,7 +80,7 @@ class Stage:
         self.closer: Focus | None = None
         self.unfolded = False
         self.worth: dict[Any, Any] = {}
-        self.filming = False
+        self.filming = self.lensing = False
         self.taken: tuple[int, list[int]] | None = None
 
     def show(self, wanted: dict[str, Any]) -> float | None:
@@ -97,10 +100,14 @@ class Stage:
         self.put(1, self._read(wanted | beside, self._run(wanted | beside)[0]) if beside else None)
         self.plain = self._run(wanted | UNMODIFIED)[0]
         self.rate = runs.RUNS.rate(kept.model, wanted["pixels"], stop=self._is_overtaken)
-        self.send(*protocol.plain(kept, self.plain, wanted, self.rate))
+        with Unless(self._is_overtaken):
+            self.send(*protocol.plain(kept, self.plain, wanted, self.rate))
         self._detect(wanted)
         self._look_closer(wanted, shown)
         self._take_away(wanted, shown)
+        if self.lensing:
+            self.say("computing", f"what the head says after each of {kept.model.layers} layers")
+            self.send(*lens.early(kept, self._is_overtaken))
         if self.unfolded or self.filming:
             refused = self._removal(wanted, shown)
             if self.unfolded:
@@ -121,7 +128,7 @@ class Stage:
     @staticmethod
     def beside(wanted: Mapping[str, Any]) -> dict[str, Any]:
         """The settings in which the second picture differs; none where there is no second picture."""
-        second = wanted["compare"] or ({"attention_scale": 1.0} if wanted["before"] else {})
+        second = wanted["compare"] or (TRAINED if wanted["before"] else {})
         alien = {"layer", "head", "query", "target"} - METHODS[second.get("method", wanted["method"])].asks
         return {name: value for name, value in second.items() if wanted[name] != value and name not in alien}
 
@@ -133,7 +140,7 @@ class Stage:
             return newer is not None and any(newer[name] != wanted[name] for name in ("digest", *FORWARD))
 
         model = model_of(wanted["model"])
-        how = {name: wanted[name] for name in FORWARD[1:]}
+        how = {name: value for name, value in asked(wanted).items() if name in FORWARD[1:]}
         saying = functools.partial(self.say, "computing")
         return runs.RUNS.run(model, wanted["pixels"], wanted["digest"], starting=saying, stop=stop, **how)
 
@@ -192,7 +199,7 @@ class Stage:
             )  # one photograph for all, not copies of it
             return replace(seen, image=pixels, detections=replace(seen.detections, image=pixels), heats=heats)
 
-        request = _request({**wanted, "query": "cls"})
+        request = _request({**wanted, "query": "cls", "fovea": None})  # which lies in the whole photograph
         self.closer = None
         if wanted["two_stage"] and self.finding is not None and self.finding.failed is None:
             self.closer = kept.once(("closer", detector, confidence, request.call()), make)
@@ -273,7 +280,7 @@ def _request(wanted: Mapping[str, Any]) -> Request:
     method = wanted["method"]
     if wanted["query"] != "cls":
         method = METHODS[method].with_query or method
-    return Request.of({**wanted, "method": method})
+    return Request.of({**asked(wanted), "method": method})
 
 
 def _label(method: str) -> str:

@@ -19,18 +19,21 @@ from ..figures.blends import BLENDS
 from ..methods import registry
 from ..models.cache import model_of
 from ..models.model import Model
+from .spent import SPENT, Spent, asked, counts
 
 COLORMAPS = ("viridis", "magma", "inferno", "plasma", "cividis", "turbo", "gray", "coolwarm")
 NORMALISE = ("map", "shared", "absolute")
 OPACITY = 0.8  # where a map is strongest, for it lies by its value
 SCALES = (0.1, 4.0)
 FAINTEST = 0.05  # the lowest confidence of a detection that is shown; boxes are found once, down to it
-FORWARD = ("model", "patch_size", "image_size", "attention_scale")  # what a forward depends on, beside the image
+FORWARD = ("model", "patch_size", "image_size", "attention_scale", *SPENT)  # what one depends on, beside the image
 READING = ("method", "layer", "head", "query", "target")  # what is read from the same forward
 COMPARABLE = (*FORWARD, "method", "layer", "head", "target")
 LOOK = ("opacity", "blend", "colormap", "smooth", "normalise", "threshold")  # of a heatmap, in files too
+PLACES = {"query": "cls", "fovea": None}  # settings that are places in the image, and what they are without one
 DISPLAY = (*LOOK, "grid", "incoming", "confidence")
-SLIDERS = ("patch_size", "image_size", "attention_scale", "layer", "opacity", "threshold", "confidence")
+SIZES = ("patch_size", "image_size", "attention_scale", "keep", "merge")
+SLIDERS = (*SIZES, "layer", "opacity", "threshold", "confidence")
 SETTINGS = ("image", *FORWARD, *READING, "compare", "before", "detector", "two_stage", *DISPLAY)
 NAMED = ("image", "model", "detector")  # what may be an object without a name, which then stays in Python
 
@@ -73,7 +76,7 @@ def _trait(kind: Any, **tags: Any) -> Any:
     return kind.tag(sync=True, **tags)
 
 
-class Settings(traitlets.HasTraits):
+class Settings(Spent):
     """What can be set in a lab, what is impossible there, and `state`, which holds it all."""
 
     image = _trait(traitlets.Any(), to_json=named)
@@ -103,6 +106,7 @@ class Settings(traitlets.HasTraits):
     _pixels = np.zeros((1, 1, 3), np.uint8)  # of the image
     _digest = ""
     _pinned = ""  # the digest of the image in which the query was given
+    _placed = ""  # and of that in which the fovea was
     _ready: Model | None = None  # the model, once it is loaded
     _uploaded: Mapping[str, np.ndarray] = {}  # the user's own pictures, by the names of their files
 
@@ -123,8 +127,9 @@ class Settings(traitlets.HasTraits):
                     f"the lab has no setting {name!r}: it has {', '.join(SETTINGS)}{meant(name, SETTINGS)}"
                 )
         values = {name: one for name, one in values.items() if name not in NAMED or not isinstance(one, str) or one}
-        # A pin lies in the image that is set with it: it is validated after that, were it the same as before.
-        first = {"image": values["image"], "query": "cls"} if {"image", "query"} <= set(values) else {}
+        # A place lies in the image that is set with it: it is validated after that, were it the same as before.
+        places = {name: usual for name, usual in PLACES.items() if name in values}
+        first = {"image": values["image"], **places} if "image" in values and places else {}
         with self.hold_trait_notifications():
             for name, value in (*first.items(), *values.items()):
                 setattr(self, name, value)
@@ -132,12 +137,12 @@ class Settings(traitlets.HasTraits):
     @contextmanager
     def hold_trait_notifications(self) -> Iterator[None]:
         """As in traitlets; where the change is refused, the image's pixels are put back with it."""
-        before = self._pixels, self._digest, self._pinned
+        before = self._pixels, self._digest, self._pinned, self._placed
         try:
             with super().hold_trait_notifications():
                 yield
         except traitlets.TraitError:
-            self._pixels, self._digest, self._pinned = before
+            self._pixels, self._digest, self._pinned, self._placed = before
             raise
 
     def _settings(self) -> Iterator[tuple[str, Any]]:
@@ -158,9 +163,19 @@ class Settings(traitlets.HasTraits):
         return self._uploaded[name] if name in self._uploaded else samples().get(name, name)
 
     @traitlets.observe("image")
-    def _pin_stays_in_its_image(self, _: Any) -> None:
+    def _places_stay_in_their_image(self, _: Any) -> None:
         if self._pinned != self._digest:
             self.query = "cls"
+        if self._placed != self._digest:
+            self.fovea = None
+
+    def _check_tokens(self, **changed: Any) -> None:
+        if self._model_is_known:
+            assert self._ready is not None
+            settings = {**{name: getattr(self, name) for name in FORWARD[1:]}, **changed}
+            counts(self._ready, (self._pixels.shape[0], self._pixels.shape[1]), asked(settings))
+        if "fovea" in changed:
+            self._placed = self._digest
 
     @traitlets.validate("model")
     def _model_is_one(self, proposal: Any) -> Any:

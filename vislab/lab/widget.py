@@ -47,10 +47,10 @@ class Lab(Settings, anywidget.AnyWidget):
 
     image: what `load_image` takes, or the name of a sample; by default the first of them. state: another lab's `state`.
     settings: any of the controls, each also an attribute, validated when set: model (what `load` takes), patch_size,
-    image_size, attention_scale (0.1 to 4), method, layer, head, query ("cls" or (x, y) in source pixels), target (of
-    the methods for one class), compare (settings of the second picture), before, detector (what `detect` takes, or
-    None), two_stage (each box is looked at by itself), confidence, opacity, blend, colormap, smooth, normalise,
-    threshold, grid, incoming.
+    image_size, attention_scale (0.1 to 4), keep, merge, fovea, fovea_patches and heads_off (as of `explain`), method,
+    layer, head, query ("cls" or (x, y) in source pixels), target (of the methods for one class), compare (settings of
+    the second picture), before, detector (what `detect` takes, or None), two_stage (each box is looked at by itself),
+    confidence, opacity, blend, colormap, smooth, normalise, threshold, grid, incoming.
 
     Raises TraitError, in words, for a value that is impossible; what goes wrong later stands in the lab's status line.
 
@@ -82,6 +82,8 @@ class Lab(Settings, anywidget.AnyWidget):
         first = dict(state or {})
         own = first.pop("image", None) or next(iter(samples()))
         self.image = own if image is None else image
+        if image is not None and not (isinstance(image, str) and image == own):
+            first.pop("fovea", None)  # of another photograph
         with suppress(traitlets.TraitError):  # a pin of another photograph may lie outside this one
             self.query = first.pop("query", "cls")
         self.state = first | settings
@@ -194,7 +196,8 @@ class Lab(Settings, anywidget.AnyWidget):
 
     def _on_hello(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
         self.send(*protocol.about())
-        self._greet, self._stage.unfolded, self._stage.filming = True, False, False  # as a new page is
+        self._greet = True
+        self._stage.unfolded = self._stage.filming = self._stage.lensing = False  # as a new page is
         self._want()
 
     def _on_layer(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
@@ -216,6 +219,10 @@ class Lab(Settings, anywidget.AnyWidget):
 
     def _on_film(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
         self._stage.filming = bool(content["open"])
+        self._want()
+
+    def _on_lens(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
+        self._stage.lensing = bool(content["open"])
         self._want()
 
     def _on_take(self, content: Mapping[str, Any], buffers: list[Any]) -> None:

@@ -13,6 +13,8 @@ _NAMES = {
     "image_size": "input size",
     "patch_size": "patch size",
     "two_stage": "“each box by itself”",
+    "fovea_patches": "patches of the fovea",
+    "heads_off": "heads off",
     "query": "the pinned patch",
     "confidence": "confidence",
     "'cls'": "CLS",
@@ -22,7 +24,8 @@ _NAMES = {
 def plainly(words: str) -> str:
     """The same without the advice that is code, and with the names that the controls bear."""
     for name, method in METHODS.items():
-        words = re.sub(rf"(?:the method )?method={name!r}", f"the method “{method.label}”", words)
+        words = re.sub(rf"(?:the method )?method[= ]{name!r}", f"the method “{method.label}”", words)
+        words = words.replace(f"such as {name!r}", f"such as “{method.label}”")
     told = ""
     first, *others = _BETWEEN.split(words)
     for between, clause in [("", first), *zip(others[::2], others[1::2], strict=True)]:

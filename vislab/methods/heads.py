@@ -22,9 +22,11 @@ _ROWS = 2**18  # attention values of one head looked at in a survey, about
 class Survey:
     """All heads side by side; `survey` makes one.
 
-    maps: (layers, heads, patches), the attention of a token. entropy: (layers, heads), bits, the mean over `queries`
-    patches of the entropy of their attention. distance: (layers, heads), model pixels, how far from themselves these
-    patches attend on average (mean attention distance, Dosovitskiy et al. 2021, fig. 7).
+    maps: (layers, heads, patches), the attention of a token. entropy: (layers, heads), bits, the mean over at most
+    `queries` patches of the entropy of their attention. distance: (layers, heads), model pixels, how far from
+    themselves these patches attend on average (mean attention distance, Dosovitskiy et al. 2021, fig. 7). Where tokens
+    are dropped, merged or of several sizes, those that are left count, each at the middle of its patches, and a map has
+    a token's value on all of them.
     """
 
     maps: np.ndarray
@@ -48,32 +50,36 @@ def survey(run: Run, *, token: int | None = 0, layers: Sequence[int] | None = No
     if not isinstance(run, Run):
         raise TypeError(f"heads are surveyed in a run, not in {type(run).__name__}: model.run(image) makes one")
     capture, grid = run.capture, run.grid
-    if capture.passages:
-        raise ValueError("heads are surveyed where every patch is a token: make the run without keep, merge and fovea")
     if token is not None and (not whole(token) or not 0 <= token < grid.tokens):
         raise ValueError(f"token is an index from 0 to {grid.tokens - 1}, or None for the mean, not {shown(token)}")
     if layers is not None and (not isinstance(layers, list | tuple | range) or not layers):
         raise ValueError(f"layers is a list of indices, such as [0, -1], not {shown(layers)}")
     sites = encoder(capture, grid)
     chosen = sites if layers is None else [sites[layer_index(layer, len(sites))] for layer in layers]
-    count = min(grid.patches, max(16, min(256, _ROWS // grid.tokens)))
-    patches = torch.linspace(0, grid.patches - 1, count).round().long()
-    apart = _distances(grid, patches)
+    cells, most = sites.cells, 0
     maps, entropy, distance = [], [], []
     for site in chosen:
-        rows = capture.attention(site, (patches + grid.prefix).tolist())[0].cpu()
+        left = cells.patches(site)
+        tokens = left.stop - left.start
+        count = min(tokens, max(16, min(256, _ROWS // cells.count(site))))
+        asked, most = torch.linspace(0, tokens - 1, count).round().long(), max(most, count)
+        rows = capture.attention(site, (asked + left.start).tolist())[0].cpu()
         entropy.append(-torch.special.xlogy(rows, rows).sum(-1).mean(1) / np.log(2))
-        seen = rows[..., grid.patch_tokens]
-        distance.append(((seen * apart).sum(-1) / seen.sum(-1)).mean(1))
-        own = seen.mean(1) if token is None else capture.attention(site, token)[0].cpu()[..., grid.patch_tokens]
-        maps.append(own)
+        seen, centres = rows[..., left], _centres(grid, cells.owners(site).cpu() - left.start, tokens)
+        distance.append(((seen * torch.cdist(centres[asked], centres)).sum(-1) / seen.sum(-1)).mean(1))
+        own = rows.mean(1) if token is None else capture.attention(site, cells.token(site, token))[0].cpu()
+        maps.append(torch.stack([cells.values(site, row) for row in own]))
     all_maps, bits, pixels = (torch.stack(part).float().numpy() for part in (maps, entropy, distance))
-    return Survey(all_maps, bits, pixels, count)
+    return Survey(all_maps, bits, pixels, most)
 
 
-def _distances(grid: Grid, patches: Tensor) -> Tensor:
-    """From the centres of some patches to all -> (len(patches), patches), model pixels."""
+def _centres(grid: Grid, owners: Tensor, tokens: int) -> Tensor:
+    """The middle of the cells that each token stands for -> (tokens, 2), model pixels from that of the first cell.
+
+    owners: (cells,), the token of each, below 0 for none.
+    """
     index = torch.arange(grid.patches)
-    rows, cols = index // grid.cols, index % grid.cols
-    centres = torch.stack([rows * grid.patch[0], cols * grid.patch[1]], 1).float()
-    return torch.cdist(centres[patches], centres)
+    centres = torch.stack([index // grid.cols * grid.patch[0], index % grid.cols * grid.patch[1]], 1).float()
+    there = owners >= 0
+    total = torch.zeros(tokens, 2).index_add(0, owners[there], centres[there])
+    return total / torch.zeros(tokens).index_add(0, owners[there], torch.ones(int(there.sum())))[:, None]

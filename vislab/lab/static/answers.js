@@ -19,14 +19,14 @@ const ANSWERS = {
     return { about: { ...message, tables: typed(tables, Uint8Array) } };
   },
   status: ({ state }, message) => ({ status: message, exporting: state.exporting && message.state !== "error" }),
-  view(store, message, [values]) {
+  view(store, message, [values, owners]) {
     const { pane, run, content } = message;
     const withPane = (parts) => ({
       panes: store.state.panes.map((one) => (one.index === pane ? { ...one, ...parts } : one)),
     });
     if (run === null) return withPane({ shown: null });
     if (content !== store.port.get("_content")) return {}; // of the photograph before this one
-    const shown = { ...message, ...placeOf(message) };
+    const shown = { ...message, ...placeOf(message), owners: owners && typed(owners, Uint16Array) };
     if (!pane) operands(store, shown, layerIndex(shown, now(store, "layer")), false); // ready before the pointer comes
     const before = store.state.panes[0].shown;
     store.change(withPane({ shown, values: typed(values, Float32Array) }));
@@ -67,6 +67,10 @@ const ANSWERS = {
   layer(store, message, buffers) {
     keepLayer(store, message, buffers);
     return {};
+  },
+  lens(_, message, [classes, shares]) {
+    if (message.refused) return { lens: message };
+    return { lens: { ...message, maps: typed(classes, Uint8Array), shares: typed(shares, Uint8Array) } };
   },
   atlas: (_, message, [maps]) => ({ atlas: { ...message, maps: maps && typed(maps, Float32Array) } }),
   file({ state }, { name }, [bytes]) {

@@ -2,6 +2,7 @@
 
 import { coloured, span } from "./colours.js";
 import { make } from "./elements.js";
+import { headSwitch, layerSwitch, showKnockout } from "./knockout.js";
 import { coloursOf } from "./picture.js";
 import { commit, layerIndex, methodName, now } from "./settings.js";
 
@@ -16,7 +17,7 @@ export function showAtlas(store, ui, shown) {
   if (!atlas) return;
   if (atlas.refused) {
     ui.atlasWords.textContent = atlas.refused;
-    ui.maps.dataset.key = "";
+    ui.maps.dataset.key = ui.maps.dataset.shape = "";
     return ui.maps.replaceChildren();
   }
   const key = `${atlas.run}:${now(store, "colormap")}`;
@@ -25,21 +26,28 @@ export function showAtlas(store, ui, shown) {
     layOut(store, ui, atlas);
   }
   const chosen = `${layerIndex(shown, now(store, "layer"))}:${now(store, "head")}`;
-  for (const cell of ui.maps.querySelectorAll("button")) {
+  showKnockout(store, ui, shown);
+  for (const cell of ui.maps.querySelectorAll("button[data-at]")) {
     cell.setAttribute("aria-pressed", String(cell.dataset.at === chosen));
   }
 }
 
-/** One row a head, one column a layer. */
+/** One row a head, one column a layer; while these are as many, the buttons stay, and with them the focus. */
 function layOut(store, ui, atlas) {
   const { cls, entropy, queries } = atlas;
-  ui.maps.style.setProperty("--layers", entropy.length);
-  const names = entropy.map((_, l) => make("span", { className: "column", textContent: l ? l : "layer 0" }));
-  const cells = entropy[0].flatMap((_, h) => [
-    make("span", { className: "row", textContent: h }),
-    ...entropy.map((_, l) => atlasCell(store, atlas, l, h)),
-  ]);
-  ui.maps.replaceChildren(make("span", { textContent: "head" }), ...names, ...cells);
+  const heads = entropy[0].length;
+  const shape = `${entropy.length}:${heads}`;
+  if (ui.maps.dataset.shape !== shape) {
+    ui.maps.dataset.shape = shape;
+    ui.maps.style.setProperty("--layers", entropy.length);
+    const names = entropy.map((_, l) => layerSwitch(store, l, heads));
+    const cells = entropy[0].flatMap((_, h) => [
+      make("span", { className: "row", textContent: h }),
+      ...entropy.map((_, l) => make("div", { className: "cell" }, atlasButton(store, l, h), headSwitch(store, l, h))),
+    ]);
+    ui.maps.replaceChildren(make("span", { textContent: "head" }), ...names, ...cells);
+  }
+  for (const button of ui.maps.querySelectorAll("button[data-at]")) fillButton(store, button, atlas);
   const what = cls ? "What CLS attends to" : "What patches attend to on average";
   ui.atlasWords.textContent = `${what}, each map in its own colours. Below each: entropy in bits and mean attention distance in px of the input, means over ${queries} patches.`;
 }
@@ -53,8 +61,15 @@ function openHead(store, layer, head) {
   commit(store, { method: "cls", layer, head }, { note: other ? { words, ways: way } : null });
 }
 
+function atlasButton(store, layer, head) {
+  const button = make("button", { type: "button", onclick: () => openHead(store, layer, head) });
+  button.dataset.at = `${layer}:${head}`;
+  return button;
+}
+
 /** maps: [layers, heads, rows, cols]; entropy, distance: [layers][heads]. */
-function atlasCell(store, { grid: [rows, cols], maps, entropy, distance }, layer, head) {
+function fillButton(store, button, { grid: [rows, cols], maps, entropy, distance }) {
+  const [layer, head] = button.dataset.at.split(":").map(Number);
   const size = rows * cols;
   const start = (layer * entropy[0].length + head) * size;
   const values = maps.subarray(start, start + size);
@@ -64,10 +79,6 @@ function atlasCell(store, { grid: [rows, cols], maps, entropy, distance }, layer
   canvas.getContext("2d").putImageData(new ImageData(pixels, cols, rows), 0, 0);
   canvas.style.aspectRatio = wide / high;
   const [bits, px] = [entropy[layer][head].toFixed(1), distance[layer][head].toFixed(0)];
-  const open = () => openHead(store, layer, head);
-  const below = [bits, `${px} px`].map((words) => make("span", { textContent: words }));
-  const button = make("button", { type: "button", onclick: open }, canvas, ...below);
-  button.dataset.at = `${layer}:${head}`;
+  button.replaceChildren(canvas, ...[bits, `${px} px`].map((words) => make("span", { textContent: words })));
   button.setAttribute("aria-label", `Layer ${layer}, head ${head}: entropy ${bits} bits, distance ${px} pixels`);
-  return button;
 }

@@ -116,7 +116,17 @@ function picturesOf(ui) {
   ui.closer.ariaLabel = "zoom in";
   const pair = make("span", { className: "pair" }, ...zoom);
   const below = row(incoming, grid, ui.unpin, ui.back, pair, confidence, closer);
-  ui.left = make("div", { className: "left" }, ui.panes, ui.caption, ui.told, ui.note, ui.removed, detail(below));
+  ui.left = make(
+    "div",
+    { className: "left" },
+    ui.panes,
+    ui.caption,
+    ui.told,
+    ui.note,
+    ui.removed,
+    detail(below),
+    foveaOf(ui),
+  );
   return ui.left;
 }
 
@@ -134,28 +144,65 @@ function sideOf(ui) {
   const one = make("datalist", { id }, make("option", { value: "0" }));
   const patch = slider(ui, "patch_size", "patch size", range(...PATCHES, 1));
   const input = slider(ui, "image_size", "input size", range(...INPUTS, 1));
+  const keep = slider(ui, "keep", "keep", range(5, 100, 5));
+  const merge = slider(ui, "merge", "merge", range(0, 24, 1));
+  ui.spentWhy = make("p", { className: "why", role: "status" });
   [ui.upward, ui.along] = [make("span"), make("span")];
   const plot = make("div", { className: "plot" }, ui.upward, ui.chart, ui.along);
   ui.marks = make("div", { className: "marks" });
   const chart = make("div", { className: "chart" }, plot, ui.marks);
   const scale = slider(ui, "scale", "scale", range(-50, 30, 1, { list: id }));
   const layer = slider(ui, "layer", "layer", range(0, 11, 1));
-  const head = field(ui, "head", select(), "head");
-  const before = row(field(ui, "before", check(), "show × 1 beside it"));
+  const before = field(ui, "before", check(), "trained model beside it");
+  const head = make("div", { className: "row choice" }, field(ui, "head", select(), "head"), detail(before));
   return make(
     "div",
     { className: "side" },
-    section("Tokens", ui.count, patch, detail(input), ui.why, detail(ui.cost), detail(chart)),
-    section("Attention", scale, one, layer, head, ui.fused, detail(ui.measures), detail(before)),
+    section(
+      "Tokens",
+      ui.count,
+      patch,
+      detail(input),
+      ui.why,
+      keep,
+      detail(merge),
+      ui.spentWhy,
+      detail(ui.cost),
+      detail(chart),
+    ),
+    section("Attention", scale, one, layer, head, ui.fused, detail(ui.measures)),
     section("Prediction", ui.classes, detail(ui.knows)),
     gameOf(ui),
     make("div", { className: "stage" }, ui.leave),
   );
 }
 
+/** What is drawn of tokens on the photograph: a fovea, and their way through the layers. */
+function foveaOf(ui) {
+  ui.drawFovea = button("draw");
+  ui.onBox = button("on the box");
+  ui.noFovea = button("none");
+  const patches = detail(field(ui, "fovea_patches", select(), "patches of the fovea"));
+  patches.firstChild.hidden = true;
+  const buttons = make("span", { className: "pair" }, ui.drawFovea, ui.onBox, ui.noFovea);
+  ui.pass = button("▶ through the layers");
+  ui.mapAgain = button("map again");
+  const passed = slider(ui, "passed", "tokens of layer", range(0, 11, 1));
+  ui.passing = make("span", { className: "passing" }, ui.pass, ui.mapAgain, passed);
+  ui.drawn = row(make("span", { className: "told-of", textContent: "fovea" }), buttons, patches, ui.passing);
+  return ui.drawn;
+}
+
 function moreOf(ui) {
   ui.maps = make("div", { className: "atlas" });
   ui.atlasWords = quiet("");
+  ui.allOn = button("all heads on");
+  ui.knocked = make("p", { className: "knocked", role: "status" });
+  ui.lensWords = quiet("");
+  ui.lensTable = make("table");
+  ui.lensMaps = make("div", { className: "gallery small" });
+  ui.lensKey = make("p", { className: "key" });
+  const early = make("div", { className: "early" }, ui.lensTable, make("div", {}, ui.lensKey, ui.lensMaps));
   ui.gallery = make("div", { className: "gallery" });
   ui.call = make("pre");
   ui.copy = button("copy");
@@ -175,7 +222,8 @@ function moreOf(ui) {
     "div",
     { className: "more" },
     fold(ui, "display", "View", row(...look)),
-    fold(ui, "atlas", "Head atlas", ui.atlasWords, ui.maps),
+    fold(ui, "atlas", "Head atlas", ui.atlasWords, row(ui.allOn, ui.knocked), ui.maps),
+    fold(ui, "lens", "Lens", ui.lensWords, early),
     fold(ui, "every", "All methods", quiet(GALLERY), ui.gallery),
     fold(ui, "compare", "Compare", row(...another)),
     fold(ui, "export", "Export", row(...ui.exports), ui.call, ui.copy),

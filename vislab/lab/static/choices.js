@@ -72,6 +72,8 @@ export function comparable(store, shown, compared) {
     layer: [...Array(model.layers).keys(), "mean"],
     head: headNames(shown),
     attention_scale: [0.1, 0.25, 0.5, 1, 2, 4],
+    keep: [1, 0.7, 0.5, 0.3, 0.1],
+    merge: [0, 4, 8, 16],
     patch_size: FITTING.patch_size(both),
     image_size: sizes.filter((_, i) => i % step === 0),
     model: modelNames(store),

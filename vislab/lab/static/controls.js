@@ -33,7 +33,7 @@ export const bindControls = (store, ui) => [
  * show: as above; read: from the control's value to the setting's; live: whether it is shown while it is dragged, which
  * is a slider's: a double click on it, or on its name, is a way back to what it says at first.
  */
-function bind(store, node, name, { show, read = (v) => v, live = false }) {
+export function bind(store, node, name, { show, read = (v) => v, live = false }) {
   if (live) {
     node.parentNode.addEventListener("dblclick", () => {
       const { usual } = store.state.about;
@@ -173,12 +173,19 @@ const OVER = {
   image_size: (raw, [, patch]) => raw % patch[0] && `${raw} px is no multiple of ${patch[0]} px patches`,
 };
 
+/** Sizes of input and patch; of a fovea the largest patches, which the input must hold whole. */
+function fitting(store, model) {
+  const [size, patch] = sizesOf(store, model);
+  const largest = now(store, "fovea") ? now(store, "fovea_patches").at(-1) : null;
+  return [size, largest ? [largest, largest] : patch];
+}
+
 /** Patch and input size stop only where they go together, and say why. */
 function bindSizes(store, ui) {
   return ["image_size", "patch_size"].map((name, own) => {
     const node = ui[name];
     const read = (raw) => {
-      const both = sizesOf(store, store.state.panes[0].shown.model);
+      const both = fitting(store, store.state.panes[0].shown.model);
       const to = snap(Number(raw), both[own][0], FITTING[name](both));
       const why = OVER[name](Number(raw), both);
       ui.why.textContent = why && Number(raw) !== to ? `${why}: ${to} px` : "";

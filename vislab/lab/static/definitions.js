@@ -1,6 +1,23 @@
 // What each control and each number is, in one sentence: shown when it is pointed at.
 
+const OF_TOKENS = {
+  keep: "The share of the patches that is left in the end; those that CLS attends to least are dropped at a quarter, a half and three quarters of the way.",
+  merge: "How many pairs of like tokens become one between any two layers.",
+  drawFovea: "Draw a fovea on the photograph: small patches within it, large ones around, all in one forward.",
+  onBox: "Put the fovea on the detector's most certain box, and with each further click on the next.",
+  noFovea: "Take the fovea away.",
+  fovea_patches: "The sides of the fovea's patches, from within outwards.",
+  pass: "Show the tokens of each layer in turn, in the colours of the photograph: dropped ones fade, merged ones join.",
+  passed: "Show the tokens of this layer.",
+  mapAgain: "Show the map again (Escape on the photograph).",
+  took: "How long the forward of the shown picture took.",
+  saved: "How much less that is than with each of the smallest patches a token in every layer.",
+  allOn: "Switch all heads on again.",
+  lens: "What the model's head would say after each layer, and of each patch alone.",
+};
+
 export const DEFINITIONS = {
+  ...OF_TOKENS,
   image: "The photograph that the model looks at: samples, and your own that you uploaded.",
   upload: "Choose a photograph of your own; one that is too large is shrunk here first.",
   model: "The network that looks; one marked with ↓ is downloaded first when you choose it.",
@@ -40,7 +57,7 @@ export const DEFINITIONS = {
     "Factor of the attention's logits: × 1 is the trained model, above it attention gets sharper, below it flatter.",
   layer: "Which layer's attention is shown: early ones on the left, the last on the right.",
   head: "Each layer attends several times at once, by heads: one of them, or their mean, maximum or minimum.",
-  before: "Show the trained model, at scale × 1, beside the changed one.",
+  before: "Show the trained model, at scale × 1 and with all its heads, beside the changed one.",
   classes: "Probability of each class that the model knows.",
   knows: "All classes that the model can say.",
   take: "Click patches away on the photograph and watch the class; a patch that is gone shows the photograph blurred.",
@@ -59,7 +76,7 @@ export const DEFINITIONS = {
   normalise: "Where the colours begin and end: at each map's own values, at those of both, or at 0 and 1.",
   threshold: "Patches below this share of the colours show the photograph alone.",
   smooth: "Blur between the patches: nicer, but no finer than the patches are.",
-  atlas: "Every head of every layer at a glance; click one to make it the picture.",
+  atlas: "Every head of every layer at a glance; click one to make it the picture, or switch it off.",
   every: "The same photograph by every method, with how well each map tells what counts.",
   display: "How the map is drawn.",
   compare: "A second picture, in which one setting is another.",

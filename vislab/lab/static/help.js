@@ -9,7 +9,7 @@ export function bindHelp(store, ui) {
     ...ui.films,
     chart: ui.chart.parentNode.parentNode,
     export: ui.export.firstChild,
-    ...Object.fromEntries(["display", "atlas", "every", "compare"].map((name) => [name, ui[name].firstChild])),
+    ...Object.fromEntries(["display", "atlas", "lens", "every", "compare"].map((name) => [name, ui[name].firstChild])),
   };
   for (const [name, sentence] of Object.entries(DEFINITIONS)) {
     const node = nodes[name];

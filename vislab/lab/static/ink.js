@@ -51,6 +51,17 @@ export function outline(context, [x0, y0, x1, y1], unit, firm) {
   }
 }
 
+/** A fovea: a dashed line; firm while it can be moved. */
+export function foveaBox(context, box, unit, firm) {
+  outline(context, box, unit, firm);
+  const [x0, y0, x1, y1] = box;
+  context.setLineDash([8 * unit, 6 * unit]);
+  context.strokeStyle = "#1565c0";
+  context.lineWidth = (firm ? 3 : 2) * unit;
+  context.strokeRect(x0, y0, x1 - x0, y1 - y0);
+  context.setLineDash([]);
+}
+
 /** A detector's box with its label, which stays within the photograph's width. */
 export function labelledBox(context, { box, label, score }, unit, width) {
   outline(context, box, unit, false);

@@ -4,10 +4,12 @@ import { showAtlas } from "./atlas.js";
 import { make, say } from "./elements.js";
 import { codeOf } from "./files.js";
 import { defined } from "./help.js";
+import { showLens } from "./lens.js";
 import { showMethods } from "./methods.js";
 import { attentionFlops, forwardFlops, gridOf, mapBytes } from "./places.js";
 import { showRemoval } from "./removal.js";
 import { commit, layerIndex, methodName, now, same, sizesOf, statusOf, withoutChoice } from "./settings.js";
+import { isSpent, planOf, spentAsShown } from "./tokens.js";
 import { amount, change, duration, factor, whole } from "./words.js";
 
 const MARKS = [640, 1024, 2048]; // px, input sizes on the parabola of costs
@@ -38,6 +40,7 @@ export function label(store, ui, controls) {
   showMeasures(store, ui, shown);
   showPrediction(store, ui, shown);
   if (unfolded.atlas) showAtlas(store, ui, shown);
+  if (unfolded.lens) showLens(store, ui, shown);
   if (unfolded.every) {
     showMethods(store, ui, shown);
   }
@@ -45,7 +48,14 @@ export function label(store, ui, controls) {
   ui.call.textContent = codeOf(store);
 }
 
-const NODES = { attention_scale: "scale", confidence: "minimum", compare: "what", export: "copy" };
+const NODES = {
+  attention_scale: "scale",
+  confidence: "minimum",
+  compare: "what",
+  export: "copy",
+  fovea: "drawFovea",
+  heads_off: "allOn",
+};
 
 /** What went wrong, below what was used last: where that is beside the status line, or shown by none, there alone. */
 function showProblem(store, { problem, ...ui }) {
@@ -114,34 +124,61 @@ export function bindFolds(store, ui) {
   });
 }
 
-function showTokens(store, ui, { model }) {
-  const { plain } = store.state;
-  const [size, patch] = sizesOf(store, model);
+function showTokens(store, ui, shown) {
+  const { model } = shown;
+  const [, patch] = sizesOf(store, model);
   const extra = model.prefix + model.suffix;
-  const grid = gridOf(size, patch, extra);
-  const n = grid.tokens;
-  const { heads, dim, layers } = model;
-  if (!layers) {
-    ui.count.replaceChildren(`${grid.rows} × ${grid.cols} squares of ${patch[0]} px`);
+  const { rows, cols, counts, owner } = planOf(store, shown);
+  if (!model.layers) {
+    ui.count.replaceChildren(`${rows} × ${cols} squares of ${patch[0]} px`);
     ui.cost.replaceChildren("no attention");
     return ui.chart.replaceChildren();
   }
-  const sum = `${grid.rows} × ${grid.cols}${extra ? ` + ${extra}` : ""} = `;
+  const begins = owner ? `${whole(counts[0] - extra)}` : `${rows} × ${cols}`;
+  const sum = `${begins}${extra ? ` + ${extra}` : ""} = `;
+  const way = [...new Set(counts)];
+  const some = way.length > 4 ? [way[0], "…"] : way.slice(0, -1);
+  const before = way.length > 1 ? `${some.map((n) => (n === "…" ? n : whole(n))).join(" → ")} → ` : sum;
   ui.count.replaceChildren(
-    make("span", { className: "detail", textContent: sum }),
-    make("b", { textContent: whole(n) }),
+    detailed(before),
+    make("span", { className: "brief", textContent: way.length > 1 ? `${whole(way[0])} → ` : "" }),
+    make("b", { textContent: whole(counts.at(-1)) }),
     " tokens",
+    detailed(way.length > 1 ? ", layer by layer" : ""),
   );
-  const [flops, bytes] = [amount(attentionFlops(n, dim, layers), "FLOP"), amount(mapBytes(n, heads, layers), "B")];
-  const forecast = () => `a forward takes about ${duration(forwardFlops(n, dim, layers) / plain.rate)} here`;
+  showCosts(store, ui, shown, counts);
+  const marks = MARKS.map((side) => [side, gridOf([side, side], patch, extra).tokens]);
+  drawCost(ui, Math.round(Math.sqrt(counts.reduce((all, n) => all + n * n, 0) / counts.length)), marks);
+}
+
+/** Not shown while the picture has the window. */
+const detailed = (textContent) => make("span", { className: "detail", textContent });
+
+/** What attention over those takes, and a forward; against every patch a token where they are spent. */
+function showCosts(store, ui, shown, counts) {
+  const { heads, dim, prefix, suffix } = shown.model;
+  const { plain } = store.state;
+  const of = (cost, list) => list.reduce((all, n) => all + cost(n), 0);
+  const flopsOf = (n) => attentionFlops(n, dim, 1);
+  const flops = of(flopsOf, counts);
+  const { rows, cols } = planOf(store, shown);
+  const all = flopsOf(rows * cols + prefix + suffix) * counts.length;
+  const saved = isSpent(store) && flops < all ? `▼ ${Math.round(100 * (1 - flops / all))} %` : "";
+  const forecast = () =>
+    `a forward takes about ${duration(of((n) => forwardFlops(n, dim, 1), counts) / plain.rate)} here`;
   const time = store.page || !plain ? "" : forecast();
-  const costs = { flops: `attention ${flops}`, n2: `n² maps ${bytes}`, time };
-  const [perLayer, maps, clock] = Object.entries(costs).map(([name, textContent]) =>
+  const known = shown.seconds && spentAsShown(store, shown) && isSpent(store);
+  const took = known ? `${time ? " · " : ""}this one took ${duration(shown.seconds)}` : "";
+  const maps = `n² maps ${amount(
+    of((n) => mapBytes(n, heads, 1), counts),
+    "B",
+  )}`;
+  const parts = { flops: `attention ${amount(flops, "FLOP")}`, saved, n2: maps, time, took };
+  const [perLayer, less, bytes, clock, stopped] = Object.entries(parts).map(([name, textContent]) =>
     defined(make("span", { textContent }), name),
   );
-  ui.cost.replaceChildren(perLayer, " · ", maps, make("br"), clock);
-  const marks = MARKS.map((side) => [side, gridOf([side, side], patch, extra).tokens]);
-  drawCost(ui, n, marks);
+  less.className = "by";
+  ui.cost.replaceChildren(perLayer, saved && " ", less, " · ", bytes, make("br"), clock, stopped);
 }
 
 /** n against n²: the parabola, where the marked input sizes stand on it, and where we are. marks: [[px, tokens], …]. */

@@ -5,15 +5,20 @@ import { hear } from "./answers.js";
 import { build } from "./build.js";
 import { bindControls } from "./controls.js";
 import { bindFiles, loadPhoto } from "./files.js";
+import { bindFovea } from "./fovea.js";
 import { bindHelp } from "./help.js";
 import { bindHistory } from "./history.js";
 import { bindKeyboard } from "./keyboard.js";
+import { bindKnockout } from "./knockout.js";
 import { bindFolds, label } from "./label.js";
+import { bindLens } from "./lens.js";
+import { haltPassing } from "./passing.js";
 import { paint } from "./picture.js";
 import { bindPointing } from "./pointing.js";
 import { bindPresent } from "./present.js";
 import { bindRemoval, pause } from "./removal.js";
 import { visibleBoxes } from "./settings.js";
+import { bindSpending } from "./spending.js";
 import { createStore, onFrames } from "./store.js";
 import { bindZooming } from "./zooming.js";
 
@@ -26,8 +31,11 @@ function view(port, root, page = false) {
   });
   const store = createStore(port, page);
   const ui = build(root, page);
-  const controls = bindControls(store, ui);
+  const controls = [...bindControls(store, ui), ...bindSpending(store, ui)];
   const more = [
+    bindFovea,
+    bindKnockout,
+    bindLens,
     bindFolds,
     bindRemoval,
     bindFiles,
@@ -63,6 +71,7 @@ function view(port, root, page = false) {
     dispose() {
       endFrames();
       pause(store);
+      haltPassing(store);
       size.disconnect();
       for (const [event, listener] of Object.entries(listeners)) port.off(event, listener);
       store.state.photo?.close();

@@ -22,8 +22,11 @@ function dot(a, i, b, j, dim) {
   return s0 + s1 + s2 + s3;
 }
 
-/** What one token attends to: softmaxⱼ(factor · qᵢ·kⱼ) of every head. q, k: [heads, tokens, dim] -> [heads, tokens]. */
-export function attentionRow({ q, k, heads, tokens, dim }, token, factor = 1) {
+/**
+ * What one token attends to: softmaxⱼ(factor · qᵢ·kⱼ + addedⱼ) of every head. q, k: [heads, tokens, dim]; added: [tokens]
+ * or null -> [heads, tokens].
+ */
+export function attentionRow({ q, k, added, heads, tokens, dim }, token, factor = 1) {
   const out = new Float32Array(heads * tokens);
   for (let h = 0; h < heads; h++) {
     const start = h * tokens;
@@ -31,7 +34,7 @@ export function attentionRow({ q, k, heads, tokens, dim }, token, factor = 1) {
     let top = -Infinity;
     let sum = 0;
     for (let j = start; j < start + tokens; j++) {
-      const logit = factor * dot(q, own, k, j * dim, dim);
+      const logit = factor * dot(q, own, k, j * dim, dim) + (added?.[j - start] ?? 0);
       out[j] = logit;
       if (logit > top) top = logit;
     }
@@ -41,18 +44,20 @@ export function attentionRow({ q, k, heads, tokens, dim }, token, factor = 1) {
   return out;
 }
 
-/** Who attends to one token: exp(qᵢ·kⱼ − log Σⱼ exp(qᵢ·kⱼ)) for every i. sums: those logarithms, [heads, tokens]. */
-export function attentionColumn({ q, k, sums, heads, tokens, dim }, token) {
+/** Who attends to one token: exp(qᵢ·kⱼ + addedⱼ − sumᵢ) for every i. sums: of every row, [heads, tokens]. */
+export function attentionColumn({ q, k, added, sums, heads, tokens, dim }, token) {
   const out = new Float32Array(heads * tokens);
   for (let h = 0; h < heads; h++) {
     const own = (h * tokens + token) * dim;
-    for (let i = h * tokens; i < (h + 1) * tokens; i++) out[i] = Math.exp(dot(q, i * dim, k, own, dim) - sums[i]);
+    const more = added?.[token] ?? 0;
+    for (let i = h * tokens; i < (h + 1) * tokens; i++)
+      out[i] = Math.exp(dot(q, i * dim, k, own, dim) + more - sums[i]);
   }
   return out;
 }
 
-/** log Σⱼ exp(qᵢ·kⱼ) of every row -> [heads, tokens]. */
-export function logSums({ q, k, heads, tokens, dim }) {
+/** log Σⱼ exp(qᵢ·kⱼ + addedⱼ) of every row -> [heads, tokens]. */
+export function logSums({ q, k, added, heads, tokens, dim }) {
   const out = new Float32Array(heads * tokens);
   const logits = new Float64Array(tokens);
   for (let i = 0; i < out.length; i++) {
@@ -60,7 +65,7 @@ export function logSums({ q, k, heads, tokens, dim }) {
     let top = -Infinity;
     let sum = 0;
     for (let j = 0; j < tokens; j++) {
-      logits[j] = dot(q, i * dim, k, (start + j) * dim, dim);
+      logits[j] = dot(q, i * dim, k, (start + j) * dim, dim) + (added?.[j] ?? 0);
       if (logits[j] > top) top = logits[j];
     }
     for (let j = 0; j < tokens; j++) sum += Math.exp(logits[j] - top);

@@ -28,8 +28,10 @@ export function keepLayer({ page, memory: { layers } }, message, buffers) {
   else {
     const [heads, tokens] = message.shape;
     const { parts } = message;
-    const own = unpacked(parts, buffers, heads, tokens);
-    const last = buffers[2 * parts.length + 1];
+    const after = 2 * parts.length + 1;
+    const added = message.added ? typed(buffers[after], Float32Array) : null;
+    const own = { ...unpacked(parts, buffers, heads, tokens), added };
+    const last = buffers[after + Number(Boolean(message.added))];
     const sums = last ? typed(last, Float32Array) : page && message.sums && logSums(own);
     layers.set(key, { ...own, sums, bytes: 2 * own.q.byteLength });
   }

@@ -5,12 +5,15 @@ import { centred, coloured, endsOf, ticks, upsample } from "./colours.js";
 import { DEFINITIONS } from "./definitions.js";
 import { make, say } from "./elements.js";
 import { drawGone, goneNow } from "./gone.js";
-import { dim, dimOutside, gridLines, labelledBox, outline } from "./ink.js";
+import { dim, dimOutside, foveaBox, gridLines, labelledBox, outline } from "./ink.js";
+import { fadedLayer } from "./passing.js";
 import { boxOf, seenBy, toSource } from "./places.js";
 import { roomAbove } from "./present.js";
 import { captionOf, paneName, readingOf } from "./reading.js";
-import { isTwo, now, proposedGrid, visibleBoxes } from "./settings.js";
+import { drawRegions, edgeLines, fadeDropped } from "./regions.js";
+import { isTwo, now, visibleBoxes } from "./settings.js";
 import { sightOf } from "./sight.js";
+import { ownersAt, proposedGrid } from "./tokens.js";
 import { tickLabels } from "./words.js";
 
 const HIGHEST = { one: 0.74, stacked: 0.36, narrow: 0.42 }; // of the window: how high a photograph may stand
@@ -76,19 +79,42 @@ function paintPane(store, pane, figure, { reading, range, tall, two }) {
   if (reading.crops) {
     dim(context, width, height);
     for (const crop of reading.crops.toReversed()) layCrop(store, context, crop, range, figure.layer, unit);
+  } else if (reading.regions !== undefined) {
+    drawRegions(store, context, pane.shown, reading.regions, figure.layer, unit);
+    dimOutside(context, frame, width, height);
   } else {
     lay(store, context, pane.shown, reading.values, range, figure.layer);
+    const faded = fadedLayer(store, pane);
+    if (faded !== null) fadeDropped(context, pane.shown, faded);
     dimOutside(context, frame, width, height);
-    if (now(store, "grid") || proposal) gridLines(context, frame, proposal ?? grid, unit);
+    if (now(store, "grid") || proposal) patchLines(context, pane.shown, proposal, unit);
   }
+  drawFovea(store, context, pane, unit);
   const without = pane.index || reading.crops ? null : goneNow(store);
   if (without) drawGone(context, without, frame, grid, unit);
   for (const one of visibleBoxes(store)) labelledBox(context, one, unit, width);
   if (reading.cell) outline(context, boxOf(frame, grid, ...reading.cell), unit, !hover);
   figure.title.textContent = (reading.preview ? "preview · " : "") + (proposal ? "new patches · " : "") + reading.title;
   figure.box.classList.toggle("preview", Boolean(reading.preview || proposal));
+  figure.bar.style.visibility = reading.regions === undefined ? "" : "hidden";
   figure.name.textContent = two ? paneName(store, pane) : "";
   colourBar(store, figure, range);
+}
+
+/** Borders of the patches, of those that are proposed where some are; of a fovea those of its own. */
+function patchLines(context, shown, proposal, unit) {
+  const { frame, grid } = shown;
+  if (proposal) {
+    if (proposal.owner) edgeLines(context, frame, proposal, proposal.owner, unit);
+    else gridLines(context, frame, proposal, unit);
+  } else if (shown.owners?.length) edgeLines(context, frame, grid, ownersAt(shown, 0), unit);
+  else gridLines(context, frame, grid, unit);
+}
+
+/** The fovea as it is set or drawn; of a second picture its own. */
+function drawFovea(store, context, { index, shown }, unit) {
+  const boxes = index ? shown.settings.fovea : now(store, "fovea");
+  for (const box of boxes ?? []) foveaBox(context, box, unit, store.state.tool === "fovea");
 }
 
 /** sharp: pixels of the screen in one of the page -> pixels of the canvas in one of the source. */

@@ -3,6 +3,7 @@
 import { span } from "./colours.js";
 import { entropyBits } from "./numbers.js";
 import { localRow } from "./operands.js";
+import { passingReading } from "./passing.js";
 import { cellAt } from "./places.js";
 import {
   ATTENTION,
@@ -12,7 +13,6 @@ import {
   methodName,
   now,
   pinnedPoint,
-  proposedGrid,
   READ,
   same,
   second,
@@ -21,6 +21,7 @@ import {
   statusOf,
   takes,
 } from "./settings.js";
+import { onPatches, proposedGrid, tokenAt } from "./tokens.js";
 import { duration, whole } from "./words.js";
 
 /**
@@ -34,13 +35,18 @@ export function readingOf(store, pane) {
   const { grid, model } = shown;
   const at = hover ?? pinnedPoint(store);
   const cell = at && cellAt(shown.frame, grid, ...at);
-  const token = cell ? grid.prefix + cell[0] * grid.cols + cell[1] : null;
+  const layer = layerIndex(shown, settings.layer);
+  const token = cell ? tokenAt(shown, layer, cell) : null;
   const preview = settings.attention_scale !== shown.settings.attention_scale;
   const incoming = now(store, "incoming") && !preview;
   const early = settings.method === "rollout" && ATTENTION.includes(shown.settings.method); // what is ready before it
   const title = titleOf(store, shown, shown.settings);
   const stays = { values: pane.values, cell, title, preview: early, signed: shown.signed };
+  const passed = passingReading(store, pane);
+  if (passed) return { ...stays, cell: null, ...passed };
   if (at && !cell) return { ...stays, words: "the model sees nothing here" };
+  if (hover && cell && token === null)
+    return { ...stays, words: `patch ${cell.join(", ")} was dropped before layer ${layer}` };
   const fresh = same(settings, shown.settings, [...FORWARD, ...READ]);
   if (fresh && !hover && !incoming) return closerReading(store, pane) ?? stays;
   const readable = token !== null || model.cls; // without CLS the summary is Python's
@@ -49,7 +55,7 @@ export function readingOf(store, pane) {
   const read = localRow(store, pane, settings, token ?? 0, incoming);
   if (!read) return stays;
   if (read.refused) return { ...stays, words: read.refused };
-  const values = read.row.subarray(grid.prefix, grid.prefix + grid.rows * grid.cols);
+  const values = onPatches(shown, layer, read.row);
   const who = cell ? `patch ${cell[0]}, ${cell[1]}` : "CLS";
   const does = incoming ? `who attends to ${who}` : `what ${who} attends to`;
   return {
@@ -75,7 +81,8 @@ export function closerReading(store, pane) {
 }
 
 const headWords = (head) => (typeof head === "number" ? `head ${head}` : `heads: ${head}`);
-const scaleWords = (store, { attention_scale: s }) => (s === 1 && !second(store) ? "" : ` · scale\u00a0×\u00a0${s}`);
+const scaleWords = (store, { attention_scale: s }) =>
+  s === 1 && !("attention_scale" in (second(store) ?? {})) ? "" : ` · scale\u00a0×\u00a0${s}`;
 
 function titleOf(store, shown, { method, layer, head, ...others }) {
   const last = layerIndex(shown, layer);
@@ -95,7 +102,11 @@ function titleOf(store, shown, { method, layer, head, ...others }) {
 export function paneName(store, pane) {
   const { model } = pane.shown;
   const [size, patch] = sizesOf(store, model, settingsOf(store, pane));
+  const own = settingsOf(store, pane);
   const words = { model: model.name, patch_size: `patches of ${patch[0]} px`, image_size: `input of ${size[1]} px` };
+  Object.assign(words, { keep: `keep ${Math.round(100 * own.keep)} %`, merge: `merge ${own.merge}` });
+  Object.assign(words, { fovea: own.fovea ? "with a fovea" : "without a fovea" });
+  Object.assign(words, { heads_off: own.heads_off ? "heads off" : "all heads on" });
   const differing = Object.keys(second(store)).map((name) => words[name]);
   return differing.filter(Boolean).join(", ");
 }

@@ -1,12 +1,13 @@
 // The settings as the controls say them now, and what follows from them for the pictures.
 
-import { gridOf } from "./places.js";
-
-export const FORWARD = ["model", "patch_size", "image_size", "attention_scale"];
+export const SPENT = ["keep", "merge", "fovea", "fovea_patches", "heads_off"];
+export const FORWARD = ["model", "patch_size", "image_size", "attention_scale", ...SPENT];
 export const READ = ["method", "layer", "head", "query", "target"];
 export const ATTENTION = ["cls", "attention"]; // methods whose rows the page can make itself
 const AT_ONCE = 700; // ms: steps of a slider or of a pin that follow each other as closely are one change
-const STEPPED = ["patch_size", "image_size", "attention_scale", "layer", "query", "opacity", "threshold", "confidence"];
+const SHARES = ["opacity", "threshold", "confidence"];
+const STEPPED = ["patch_size", "image_size", "attention_scale", "keep", "merge", "fovea", "layer", "query", ...SHARES];
+const TRAINED = { attention_scale: 1, heads_off: null }; // the model as it was trained
 const MOST = 100; // changes that can be undone
 const ANSWERED = ["image", ...FORWARD, ...READ, "compare", "before", "detector", "two_stage"]; // settings that Python answers
 
@@ -50,7 +51,8 @@ export function remembered({ port, state }, changes) {
 export function second(store) {
   const chosen = now(store, "compare");
   if (Object.keys(chosen).length) return chosen;
-  return now(store, "before") && now(store, "attention_scale") !== 1 ? { attention_scale: 1 } : null;
+  const changed = Object.entries(TRAINED).filter(([name, value]) => (now(store, name) ?? null) !== value);
+  return now(store, "before") && changed.length ? Object.fromEntries(changed) : null;
 }
 
 /** Whether there are two pictures. */
@@ -93,17 +95,6 @@ export function sizesOf(store, model, settings = null) {
   const size = of("image_size") ?? model.size;
   const patch = of("patch_size");
   return [Array.isArray(size) ? size : [size, size], patch ? [patch, patch] : model.patch];
-}
-
-/** The grid that patch and input size would make, where it differs from the one shown. */
-export function proposedGrid(store, { index, shown }) {
-  if (index) return null;
-  const { model, grid, frame } = shown;
-  const [size, patch] = sizesOf(store, model);
-  const next = gridOf(size, patch);
-  if (next.rows === grid.rows && next.cols === grid.cols) return null;
-  const share = [0, 1].map((axis) => frame.model[axis] / size[axis]); // new patches in pixels of the old input
-  return { ...next, patch: patch.map((p, axis) => p * share[axis]) };
 }
 
 /** The detector's boxes above the confidence; of another photograph, none. */

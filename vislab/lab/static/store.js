@@ -14,6 +14,7 @@ const START = {
   boxes: null,
   closer: null,
   atlas: null,
+  lens: null,
   removal: null,
   without: null,
   filled: null, // {run, image}: what the model sees where patches are gone
@@ -31,6 +32,8 @@ const START = {
   future: [], // those that were undone
   zoom: 1, // of the pictures, and the source pixel in their middle
   centre: null,
+  passing: null, // the layer whose tokens are shown, while they are; between two where it moves on
+  passClock: 0, // the clock that moves it on
   tool: "point", // what a click on the photograph does
   presenting: false,
   help: null, // the sentence of what is pointed at, while that is told

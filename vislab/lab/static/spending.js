@@ -1,0 +1,129 @@
+// Controls of how tokens are spent: keep, merge, the fovea's patches, and the way through the layers; and what says why a
+// model, a method or a page cannot.
+
+import { bind } from "./controls.js";
+import { fill, say } from "./elements.js";
+import { haltPassing, layerPassed, passTo, playPassing } from "./passing.js";
+import { commit, methodName, now, visibleBoxes } from "./settings.js";
+import { isSpent, planOf } from "./tokens.js";
+
+const NESTED = [
+  [8, 32],
+  [8, 16],
+  [16, 32],
+  [8, 16, 32],
+];
+const WAYS = { keep: "keep", merge: "merge", fovea: "fovea", heads_off: "heads off" };
+
+/** Bind them -> controls, as `bindControls` has them. */
+export function bindSpending(store, ui) {
+  ui.pass.addEventListener("click", () => playPassing(store));
+  ui.passed.addEventListener("input", () => passTo(store, Number(ui.passed.value)));
+  ui.mapAgain.addEventListener("click", () => passTo(store, null));
+  ui.canvas.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || layerPassed(store) === null) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    passTo(store, null);
+  });
+  store.subscribe(() => {
+    if (store.state.passClock && !store.state.panes[0].shown?.owners) haltPassing(store);
+  });
+  return [...bindSliders(store, ui), bindPatches(store, ui), { name: "fovea", show: () => showFovea(store, ui) }];
+}
+
+function bindSliders(store, ui) {
+  const { keep, merge, out } = ui;
+  return [
+    bind(store, keep, "keep", {
+      read: (v) => Number(v) / 100,
+      live: true,
+      show(v) {
+        keep.value = Math.round(100 * v);
+        out.keep.textContent = `${Math.round(100 * v)} %`;
+        keep.disabled = Boolean(whyNot(store, "keep"));
+      },
+    }),
+    bind(store, merge, "merge", {
+      read: Number,
+      live: true,
+      show(v, shown) {
+        if (!shown) return;
+        const { rows, cols } = planOf(store, shown);
+        merge.max = Math.max(v, 1, Math.floor((rows * cols) / 8));
+        merge.value = v;
+        out.merge.textContent = v ? `${v} a layer` : "none";
+        merge.disabled = Boolean(whyNot(store, "merge"));
+      },
+    }),
+  ];
+}
+
+function bindPatches(store, { fovea_patches: node }) {
+  node.addEventListener("change", () => commit(store, { fovea_patches: JSON.parse(node.value) }));
+  return {
+    name: "fovea_patches",
+    show(value) {
+      const all = [...new Set([...NESTED, value].map((one) => JSON.stringify(one)))];
+      fill(node, all, (text) => `${JSON.parse(text).join(" in ")} px`, JSON.stringify(value));
+    },
+  };
+}
+
+/** Why tokens cannot be spent in a way, "keep", "merge", "fovea" or "heads_off"; "" where they can. */
+export function whyNot(store, way) {
+  const { alone, plain, panes, about } = store.state;
+  if (store.page) return "No model runs in this page: in a notebook tokens can be spent otherwise.";
+  if (alone) return "Without a kernel no model runs: run the cell again.";
+  const method = now(store, "method");
+  if (about?.methods[method]?.every_patch && way !== "heads_off")
+    return `${methodName(store, method)} reads every patch in every layer: take another method to spend tokens.`;
+  return (panes[0].shown && plain?.bound?.[way]) || "";
+}
+
+/** What there is to press, and why not. */
+function showFovea(store, ui) {
+  const { tool, panes } = store.state;
+  const { shown } = panes[0];
+  const fovea = now(store, "fovea");
+  const not = whyNot(store, "fovea");
+  ui.drawFovea.disabled = Boolean(not) || !shown;
+  ui.drawFovea.setAttribute("aria-pressed", String(tool === "fovea"));
+  ui.canvas.dataset.tool = tool;
+  ui.onBox.disabled = Boolean(not) || !shown || visibleBoxes(store).length === 0;
+  ui.noFovea.hidden = !fovea;
+  ui.noFovea.disabled = Boolean(not);
+  ui.fovea_patches.parentNode.hidden = !fovea;
+  ui.fovea_patches.disabled = Boolean(not);
+  if (fovea && shown) {
+    ui.patch_size.disabled = true;
+    ui.out.patch_size.textContent = `${now(store, "fovea_patches").join(" · ")} px`;
+  }
+  const reasons = Object.keys(WAYS).filter((way) => way !== "heads_off" && whyNot(store, way));
+  const words = [...new Set(reasons.map((way) => whyNot(store, way)))];
+  say(ui.spentWhy, store.state.tool === "fovea" ? DRAWING : words.join(" "));
+  for (const option of ui.method.options) {
+    option.disabled = isSpent(store) && Boolean(store.state.about.methods[option.value]?.every_patch);
+    option.title = option.disabled
+      ? "Reads every patch in every layer: keep all, merge none, and take no fovea first."
+      : "";
+  }
+  showPassing(store, ui, shown);
+}
+
+const DRAWING = "Drag on the photograph; a drag within the fovea moves it. Arrow keys do too, Escape ends.";
+
+function showPassing(store, ui, shown) {
+  const home = store.state.presenting ? ui.count.parentNode : ui.left;
+  if (ui.drawn.parentNode !== home) home.append(ui.drawn);
+  const spent = Boolean(shown?.owners);
+  const at = layerPassed(store);
+  ui.passing.hidden = !spent;
+  ui.root.classList.toggle("passes", at !== null);
+  if (!spent) return;
+  ui.pass.textContent = `${store.state.passClock ? "❚❚" : "▶"} through the layers`;
+  ui.pass.setAttribute("aria-pressed", String(at !== null));
+  ui.mapAgain.hidden = ui.passed.parentNode.hidden = at === null;
+  Object.assign(ui.passed, { max: shown.model.layers - 1, value: Math.round(at ?? 0) });
+  ui.out.passed.textContent = `${Math.round(at ?? 0)} of 0–${shown.model.layers - 1}`;
+}
