@@ -116,7 +116,9 @@ function picturesOf(ui) {
   ui.closer.ariaLabel = "zoom in";
   const pair = make("span", { className: "pair" }, ...zoom);
   const below = row(incoming, grid, ui.unpin, ui.back, pair, confidence, closer);
-  ui.left = make("div", { className: "left" }, ui.panes, ui.caption, ui.told, ui.note, ui.removed, detail(below));
+  ui.diagram = make("div", { className: "diagram" });
+  const all = [ui.panes, ui.caption, ui.told, ui.note, ui.removed, detail(below), ui.diagram];
+  ui.left = make("div", { className: "left" }, ...all);
   return ui.left;
 }
 
@@ -142,7 +144,7 @@ function sideOf(ui) {
   const layer = slider(ui, "layer", "layer", range(0, 11, 1));
   const head = field(ui, "head", select(), "head");
   const before = row(field(ui, "before", check(), "show × 1 beside it"));
-  return make(
+  ui.side = make(
     "div",
     { className: "side" },
     section("Tokens", ui.count, patch, detail(input), ui.why, detail(ui.cost), detail(chart)),
@@ -151,6 +153,7 @@ function sideOf(ui) {
     gameOf(ui),
     make("div", { className: "stage" }, ui.leave),
   );
+  return ui.side;
 }
 
 function moreOf(ui) {

@@ -51,6 +51,7 @@ export const DEFINITIONS = {
   step: "How far the film is.",
   allBack: "Put all patches back.",
   removed: "How many patches are gone, and how probable the class is then.",
+  diagram: "The model, from pixels to class: what is lit is where the control in hand acts.",
   fell: "Probability of the class upwards, patches to the right.",
   opacity: "How strongly the map covers the photograph.",
   blend:
