@@ -82,3 +82,5 @@ def test_its_colours_are_the_packages_own() -> None:
     assert max(near) <= 6
     assert set(re.findall(r"var\(--(\w+)", diagram.style())) == {"ink", "ground", "accent"}
     assert "<" not in diagram.style()
+    assert "<style" not in diagram.bare()
+    assert list(groups(diagram.bare())) == list(diagram.names())

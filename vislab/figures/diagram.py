@@ -54,7 +54,15 @@ def names() -> tuple[str, ...]:
     return tuple(re.findall(r'<g id="(\w+)">', drawing()))
 
 
+_STYLE = re.compile(r"(?s)\s*<style>\n(.*?)\s*</style>")
+
+
+def bare() -> str:
+    """The drawing for a page that has its `style` in its own sheet: one with a strict policy allows no other."""
+    return _STYLE.sub("", drawing())
+
+
 def style() -> str:
-    """The drawing's own style sheet, for pages into which it is put: its colours are theirs."""
-    [text] = re.findall(r"(?s)<style>\n(.*?)\s*</style>", drawing())
+    """The drawing's own style sheet; its colours are those of the page, where there is one."""
+    [text] = _STYLE.findall(drawing())
     return re.sub(r"(?m)^ {4}", "", text) + "\n"

@@ -14,7 +14,7 @@ from ..core.heatmap import Heatmap
 from ..core.images import samples
 from ..core.python_call import call
 from ..figures.colours import colour_table
-from ..figures.diagram import drawing
+from ..figures.diagram import bare
 from ..figures.provenance import call_of
 from ..methods.heads import survey
 from ..methods.layers import encoder
@@ -56,7 +56,7 @@ def about() -> Message:
     usual = {name: trait.default() for name, trait in Settings.class_traits().items() if name in SLIDERS}
     models = TWINS | KNOWN
     lists = {"samples": list(samples()), "models": models, "held": [*filter(is_held, models)], "methods": methods}
-    more = {"colormaps": COLORMAPS, "usual": usual, "diagram": drawing()}
+    more = {"colormaps": COLORMAPS, "usual": usual, "diagram": bare()}
     return {"kind": "about", **lists, **more}, [tables]
 
 

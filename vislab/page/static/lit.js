@@ -7,7 +7,7 @@ import { STEPS } from "./guided.js";
 import { told } from "./words.js";
 
 /** Selector of what is on the page -> the parts of the model that it is about. */
-const ACTS = {
+export const ACTS = {
   '[data-control="patchSize"]': ["patches"],
   '[data-control="scale"]': ["qk"],
   '[data-control="layer"]': ["layer"],
@@ -21,7 +21,7 @@ const ACTS = {
   ".answer": ["class"],
 };
 const VIEW = '[data-control="view"]';
-const VIEWED = { attention: ["softmax"], rollout: ["layer", "softmax"], lens: ["layer", "class"], photo: ["pixels"] };
+export const VIEWED = { attention: ["softmax"], rollout: ["layer", "softmax"], lens: ["layer", "class"], photo: ["pixels"] };
 const STEPPED = {
   photo: ["pixels"],
   patches: ["patches"],
@@ -34,6 +34,7 @@ const STEPPED = {
   unknown: ["class"],
 };
 
+/** The parts that a guided step is about. */
 export const partsOfStep = (step) => STEPPED[STEPS[step].name];
 
 /** What is about the model and nearest around an element: its selector; none: null. */
