@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import runpy
 import tarfile
 from collections.abc import Callable
@@ -245,6 +246,9 @@ def test_the_detector_is_measured_on_each_set_of_boxes(script: Script, data: Pat
     assert first.startswith("drawn.json: 10 images, 10 boxes\n")
     assert "golf ball 1.00" in first
     assert "parachute 1.00" in first
+    assert re.search(
+        r"found above 0\.25, by size and company: .*alone in its picture \d of 10, beside others 0 of 0", first
+    )
     assert "unclear" not in first
     for line in first.splitlines()[1:]:
         assert line in second

@@ -30,6 +30,7 @@ import yaml
 from boxes import iou, label_files, read_boxes, read_checks, read_unclear, start_data_set, write_one
 from data import LABELS, class_loss, load, mixed, normalise
 from loop import Run, accuracy, adamw, descend, fall, follow, parser, require, rise, set_rate
+from precision import quality, recalled
 from safetensors.torch import load_file, save_file
 from teacher import divergence, read_teacher
 from torch import Tensor, nn
@@ -226,33 +227,6 @@ def mean(args: argparse.Namespace) -> None:
     save(model, args.out)
 
 
-def average_precision(scores: np.ndarray, right: np.ndarray, count: int) -> float:
-    """Area under the precision envelope over recall, all points (Everingham et al. 2010, as revised)."""
-    right = right[np.argsort(-scores, kind="stable")]
-    hits = np.cumsum(right)
-    precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
-    return float((precision * right).sum() / count)
-
-
-def class_precision(
-    found: list[np.ndarray], drawn: list[np.ndarray], labels: Tensor, label: int, needed: float = 0.5
-) -> float:
-    """Average precision of one class over all images: a box is right if it is the first on one drawn, IoU ≥ needed."""
-    scores: list[float] = []
-    right: list[bool] = []
-    count = 0
-    for rows, boxes, true in zip(found, drawn, labels.tolist(), strict=True):
-        free = np.full(len(boxes), true == label)
-        count += int(free.sum())
-        for row in rows[rows[:, 5] == label]:
-            overlap = np.where(free, iou(row[None, :4], boxes)[0], 0)
-            best = overlap.argmax()
-            scores.append(row[4])
-            right.append(bool(overlap[best] >= needed))
-            free[best] &= not right[-1]
-    return average_precision(np.array(scores), np.array(right, bool), count)
-
-
 def measure(args: argparse.Namespace) -> None:
     """The table of the card, of each file of boxes by itself; then the class of the top box of all images."""
     model = read(args.weights, args.device)
@@ -263,7 +237,7 @@ def measure(args: argparse.Namespace) -> None:
         print("| size | mAP50 | class of the top box | its place |\n|---|---|---|---|")
         for size in (128, 160, 192, 224):
             found = detections(model, images, size, 0.001)
-            print(*quality(f"{size} px", found, drawn, labels), sep="\n", flush=True)
+            print(*quality(f"{size} px", found, drawn, labels), recalled(found, drawn, labels), sep="\n", flush=True)
             found_in, there = scenes(model, images, labels, drawn, size)
             print(f"  in scenes of two to four of the images: {found_in} of {there} found", flush=True)
         if unclear.any():  # of the last size, the one that ships
@@ -278,17 +252,6 @@ def measure(args: argparse.Namespace) -> None:
             len(r) > 0 and r[0, 5] == label for r, label in zip(found, labels[i : i + 64].tolist(), strict=True)
         )
     print(f"class of the top box, all {len(images)} validation images at 224 px: {right / len(images):.1%}")
-
-
-def quality(name: str, found: list[np.ndarray], drawn: list[np.ndarray], labels: Tensor) -> tuple[str, str]:
-    """What detections (k, 6) are worth beside boxes drawn by hand: the card's row, and the precision of each class."""
-    named = [len(r) > 0 and r[0, 5] == label for r, label in zip(found, labels.tolist(), strict=True)]
-    placed = [len(r) > 0 and iou(r[:1, :4], boxes).max() >= 0.5 for r, boxes in zip(found, drawn, strict=True)]
-    precisions = {LABELS[label]: class_precision(found, drawn, labels, label) for label in labels.unique().tolist()}
-    return (
-        f"| {name} | {np.mean(list(precisions.values())):.3f} | {np.mean(named):.0%} | {np.mean(placed):.0%} |",
-        "  " + ", ".join(f"{label} {precision:.2f}" for label, precision in precisions.items()),
-    )
 
 
 def scenes(

@@ -4,7 +4,8 @@ export const DEFINITIONS = {
   image: "The photograph that the model looks at: samples, and your own that you uploaded.",
   upload: "Choose a photograph of your own; one that is too large is shrunk here first.",
   model: "The network that looks; one marked with ↓ is downloaded first when you choose it.",
-  detector: "The network that draws boxes around things; none draws no boxes.",
+  detector:
+    "The network that draws boxes around things (of the embedded one's first boxes two in three lie right); none draws no boxes.",
   method:
     "How it is asked where the model looks; attention shows one layer, the others combine several or ask for one class.",
   target: "The class that the map is about.",
