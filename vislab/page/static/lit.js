@@ -21,7 +21,12 @@ export const ACTS = {
   ".answer": ["class"],
 };
 const VIEW = '[data-control="view"]';
-export const VIEWED = { attention: ["softmax"], rollout: ["layer", "softmax"], lens: ["layer", "class"], photo: ["pixels"] };
+export const VIEWED = {
+  attention: ["softmax"],
+  rollout: ["layer", "softmax"],
+  lens: ["layer", "class"],
+  photo: ["pixels"],
+};
 const STEPPED = {
   photo: ["pixels"],
   patches: ["patches"],
