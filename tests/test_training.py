@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import runpy
 import tarfile
 from collections.abc import Callable
@@ -234,11 +235,51 @@ def test_the_mean_of_a_detector_with_itself_is_the_detector(script: Script, tmp_
 
 
 @pytest.mark.slow
-def test_the_detector_is_measured(script: Script, data: Path) -> None:
-    said = script("detector.py", "measure", data=data, drawn=data / "drawn.json")
-    assert "golf ball 1.00" in said
-    assert "parachute 1.00" in said
-    assert "all 10 validation images" in said
+def test_the_detector_is_measured_on_each_set_of_boxes(script: Script, data: Path, tmp_path: Path) -> None:
+    drawn = json.loads((data / "drawn.json").read_text())
+    balls = [name for name in drawn["boxes"] if name.startswith("n03445777/")]
+    (tmp_path / "other.json").write_text(json.dumps(drawn | {"unclear": balls}))
+    sets = [str(data / "drawn.json"), str(tmp_path / "other.json")]
+    said = script("detector.py", "measure", "--drawn", *sets, data=data)
+    said = said[said.index("drawn.json: ") :]
+    first, second = said.split("other.json: 10 images, 10 boxes\n")
+    assert first.startswith("drawn.json: 10 images, 10 boxes\n")
+    assert "golf ball 1.00" in first
+    assert "parachute 1.00" in first
+    assert re.search(
+        r"found above 0\.25, by size and company: .*alone in its picture \d of 10, beside others 0 of 0", first
+    )
+    assert "unclear" not in first
+    for line in first.splitlines()[1:]:
+        assert line in second
+    row, classes = second[second.index("| 224 px, without 1 unclear images |") :].splitlines()[:2]
+    assert "nan" not in row
+    assert "golf ball" not in classes  # none is left to be found
+    assert "all 10 validation images" in second
+
+
+def test_pictures_are_chosen_evenly_and_drawn_with_their_boxes(script: Script, data: Path, tmp_path: Path) -> None:
+    chosen, none = tmp_path / "chosen.json", tmp_path / "none.json"
+    none.write_text(json.dumps({"boxes": {}}))
+    script("sheets.py", "pick", data=data, out=chosen, without=none, each=1)
+    names = list(json.loads(chosen.read_text())["boxes"])
+    assert names == [f"{folder}/0.jpg" for folder in FOLDERS]
+    for path, plain in ((chosen, 0), (chosen, 1), (data / "drawn.json", 1)):
+        out = tmp_path / f"{path.stem}{plain}"
+        script("sheets.py", "draw", data=data, drawn=path, out=out, plain=plain)
+        assert [sheet.name for sheet in sorted(out.iterdir())] == ["00.png", "01.png"]
+    lined, bare, boxed = (
+        cv2.imread(str(tmp_path / name / "00.png")).astype(int) for name in ("chosen0", "chosen1", "drawn1")
+    )
+    assert lined.shape == bare.shape == boxed.shape
+    assert (lined != bare).any()
+    rows, columns = np.nonzero((boxed != bare).any(2)[:500, :474])  # of the first picture, whose box is known
+    assert [columns.min(), rows.min(), columns.max(), rows.max()] == [26 + 79, 52 + 79, 26 + 360, 52 + 360]
+
+
+def test_no_picture_is_chosen_that_has_boxes_already(script: Script, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has 0 pictures that .* and 1 were asked for"):
+        script("sheets.py", "pick", data=data, out=tmp_path / "x.json", without=data / "drawn.json", each=1)
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .evaluation.evaluate import evaluate
     from .evaluation.removal import Removal, patch_score, removal
     from .evaluation.report import Evaluation
+    from .figures.diagram import Diagram, diagram
     from .figures.overlay import overlay
     from .figures.page import Panel
     from .figures.panel import panel
@@ -69,6 +70,7 @@ __all__ = [
     "Comparison",
     "Detections",
     "Detector",
+    "Diagram",
     "Evaluation",
     "Exported",
     "FeatureMap",
@@ -97,6 +99,7 @@ __all__ = [
     "class_page",
     "compare",
     "detect",
+    "diagram",
     "evaluate",
     "evaluate_masks",
     "explain",
@@ -134,6 +137,7 @@ _HOME = {
     "Comparison": "evaluation.compare",
     "Detections": "detectors.detections",
     "Detector": "detectors.detector",
+    "Diagram": "figures.diagram",
     "Evaluation": "evaluation.report",
     "Exported": "detectors.export",
     "FeatureMap": "core.features",
@@ -162,6 +166,7 @@ _HOME = {
     "class_page": "page.class_page",
     "compare": "evaluation.compare",
     "detect": "api.detect",
+    "diagram": "figures.diagram",
     "evaluate": "evaluation.evaluate",
     "evaluate_masks": "evaluation.drawn",
     "explain": "api.explain",

@@ -16,9 +16,10 @@ import pytest
 import vislab
 from vislab.core.costs import attention_flops, attention_memory
 from vislab.core.geometry import Frame, Grid
-from vislab.figures import blends, colours, overlay
+from vislab.figures import blends, colours, diagram, overlay
 from vislab.lab import face
 from vislab.lab.runs import forward_flops
+from vislab.methods.registry import METHODS
 
 LONGEST = 80  # lines of a function, with those in it
 
@@ -29,6 +30,19 @@ def modules() -> dict[str, str]:
 
 
 # ---- modules ----
+
+
+def test_controls_light_parts_that_the_diagram_has(js: Callable[..., Any]) -> None:
+    acts = js("lab.ACTS")
+    assert {part for parts in acts.values() for part in parts} == set(diagram.names())
+    for control, parts in {"patch_size": ["patches"], "scale": ["qk"], "layer": ["layer"], "head": ["head"]}.items():
+        assert js("lab.partsOf(name)", name=control) == parts
+    assert js("lab.partsOf(name)", name="opacity") == js("lab.partsOf(null)") == []
+    for name, method in METHODS.items():
+        parts = js("lab.partsOf('method', asks)", asks=sorted(method.asks))
+        assert set(parts) <= set(diagram.names()), name
+        assert ("class" in parts) == ("target" in method.asks), name
+        assert ("layer" in parts) == ("layer" in method.asks), name
 
 
 def test_every_module_has_its_place(modules: Mapping[str, str]) -> None:

@@ -347,3 +347,64 @@ def test_what_went_wrong_stands_beside_what_was_used(living: Callable[..., Livin
     assert abs(problem["y"] - button["y"]) < 200
     assert "each box by itself" in lab.text(".problem")
     assert "two_stage" not in lab.text(".problem")
+
+
+LIT = "[...document.querySelectorAll('.vislab-lab .lit')].map((node) => node.dataset.part)"
+
+
+def test_the_diagram_lights_where_the_control_in_hand_acts(living: Callable[..., Living]) -> None:
+    """It stays lit until another is taken; none but the model's own does anything."""
+    lab = living()
+    assert lab(LIT) == []
+    for control, parts in {"patch size": ["patches"], "scale": ["qk"], "layer": ["layer"], "head": ["head"]}.items():
+        lab.control(control).hover()
+        lab.until(f"String({LIT}) === '{','.join(parts)}'")
+    lab.page.mouse.move(*lab.over(3, 3))
+    lab.until(f"String({LIT}) === 'tokens'")
+    lab.control("patch size").focus()
+    lab.until(f"String({LIT}) === 'patches'")
+    label = "lab.ui.diagram.firstChild.getAttribute('aria-label')"
+    assert lab(label) == "The model, from pixels to class: patches"
+    lab.button("present").hover()
+    lab.page.wait_for_timeout(150)
+    assert lab(LIT) == ["patches"]
+
+
+def test_a_slider_that_is_dragged_keeps_its_light(living: Callable[..., Living]) -> None:
+    lab = living()
+    box = lab.control("patch size").bounding_box()
+    lab.page.mouse.move(box["x"] + 40, box["y"] + box["height"] / 2)
+    lab.page.mouse.down()
+    lab.page.mouse.move(*lab.over(3, 3), steps=4)
+    lab.page.wait_for_timeout(150)
+    assert lab(LIT) == ["patches"]
+    lab.page.mouse.up()
+
+
+@pytest.mark.parametrize(("width", "wide"), [(1280, True), (420, False)])
+def test_the_diagram_has_one_row_or_two(living: Callable[..., Living], width: int, wide: bool) -> None:
+    """Its letters are not smaller than the Lab's smallest."""
+    lab = living(width)
+    lab.until("lab.ui.diagram.firstChild")
+    box = lab.page.locator(".vislab-lab .diagram svg").bounding_box()
+    assert (box["width"] > 8 * box["height"]) == wide
+    units = lab("lab.ui.diagram.firstChild.viewBox.baseVal.width")
+    assert 15 * box["width"] / units >= 13
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080), (1024, 600)])
+def test_presented_the_diagram_stands_where_there_is_room(
+    living: Callable[..., Living], width: int, height: int
+) -> None:
+    lab = living(width, height)
+    lab.button("present").click()
+    lab.control("scale").hover()
+    lab.until(f"store.state.presenting && String({LIT}) === 'qk'")
+    lab.page.wait_for_timeout(150)
+    assert lab("lab.ui.diagram.parentNode === lab.ui.side")
+    if not lab("lab.ui.diagram.hidden"):
+        assert seen(lab, ".diagram svg")
+    assert lab("lab.ui.root.scrollHeight <= lab.ui.root.clientHeight") or lab("lab.ui.diagram.hidden")
+    assert lab("lab.ui.diagram.hidden") == (height == 600)
+    lab.page.keyboard.press("Escape")
+    lab.until("lab.ui.diagram.parentNode === lab.ui.left && !lab.ui.diagram.hidden")

@@ -310,6 +310,36 @@ def test_nine_steps_each_predicted_then_shown(tab: Callable[..., Tab]) -> None:
             page.get_by_role("button", name="Next").click()
 
 
+LIT = "String([...document.querySelectorAll('.diagram .lit')].map((node) => node.dataset.part))"
+
+
+def test_the_diagram_lights_where_a_control_or_a_step_acts(tab: Callable[..., Tab]) -> None:
+    one = tab("#patch=32")
+    one.ready()
+    page = one.page
+    assert one(LIT) == ""
+    for name, parts in {
+        "Patch size": "patches",
+        "Attention scale": "qk",
+        "Layer": "layer",
+        "Keep patches": "tokens",
+    }.items():
+        page.get_by_label(name, exact=True).hover()
+        one.until(f"{LIT} === '{parts}'")
+    page.get_by_role("button", name="Rollout").click()
+    one.until(f"{LIT} === 'layer,softmax'")
+    page.locator(".present, header select").first.select_option("zh")
+    one.until("document.querySelector('.diagram .lit text').textContent === '层'")
+    assert "softmax" in one("document.querySelector('.diagram svg').getAttribute('aria-label')")
+    page.locator("header select").select_option("en")
+    page.get_by_role("button", name="Guided", exact=True).click()
+    one.until(f"{LIT} === 'pixels'")
+    page.get_by_role("button", name="Step 4").click()
+    one.until(f"{LIT} === 'qk,softmax'")
+    page.get_by_role("button", name="Quiz", exact=True).click()
+    one.until("document.querySelector('.diagram').hidden")
+
+
 def test_the_quiz_is_about_the_pupils_own_photograph(tab: Callable[..., Tab]) -> None:
     one = tab("#patch=56&language=zh")
     one.ready()
@@ -482,6 +512,10 @@ def test_on_a_phone_everything_fits_and_has_a_name(tab: Callable[..., Tab], mode
         .filter((e) => parseFloat(getComputedStyle(e).fontSize) < 13)
         .map((e) => e.outerHTML)"""
     assert one(small) == []
+    if mode != "quiz":
+        box = one.page.locator(".diagram svg").bounding_box()
+        assert box["width"] >= 330  # 376 units, in which its letters have 15
+        assert box["width"] < 4 * box["height"]
     if mode == "free":
         one.page.locator(CANVAS).tap(position={"x": 50, "y": 50})
         assert one("location.hash").startswith("#patch=32&query=")

@@ -20,6 +20,7 @@ from lab.test_face import LONGEST, statements
 from PIL import Image
 
 import vislab
+from vislab.figures import diagram
 from vislab.lab import face
 from vislab.page import class_page, script
 from vislab.page.weights import form_of
@@ -130,8 +131,26 @@ def test_words_that_are_asked_for_are_there(js: Callable[..., Any]) -> None:
     assert 8 <= len(questions) <= 10
     assert wanted <= set(english)
     in_quotes = set(re.findall(r'"(\w+)"', code))
-    made = re.compile(r"(?:step|quiz|title|view|mode|word)_\w+")
+    made = re.compile(r"(?:step|quiz|title|view|mode|word|part)_\w+")
     assert {name for name in english if name not in in_quotes | wanted and not made.fullmatch(name)} <= {"language"}
+
+
+# ---- the diagram ----
+
+
+def test_controls_views_and_steps_light_parts_that_the_diagram_has(js: Callable[..., Any]) -> None:
+    acts, viewed, steps, views, english = js(
+        "[ACTS, VIEWED, STEPS.map((_, step) => partsOfStep(step)), VIEWS, ENGLISH]",
+        'import { ACTS, partsOfStep, VIEWED } from "./lit.js"; import { STEPS } from "./guided.js";'
+        'import { VIEWS } from "./address.js"; import { ENGLISH } from "./english.js";',
+    )
+    named = [part for parts in (*acts.values(), *viewed.values(), *steps) for part in parts]
+    assert set(named) == set(diagram.names())
+    assert all(steps)
+    assert sorted(viewed) == sorted(views)
+    assert all(f"part_{part}" in english for part in diagram.names())
+    controls = set(re.findall(r'data-control="(\w+)"', " ".join(acts)))
+    assert controls < set(re.findall(r'"(\w+)"', TEXTS["controls"]))
 
 
 # ---- the address ----

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..figures import diagram
+
 STATIC = Path(__file__).parent / "static"
 
 # The modules of static/. Each imports only those before it, and in this order they are joined; what the last exports,
@@ -26,8 +28,11 @@ ORDER = (
     "reading",  # what a pane shows, in values and words
     "sight",  # which part of the photograph is seen
     "definitions",  # each control and number in one sentence
+    "acts",  # on which part of the model each control acts
     "elements",  # made and filled
+    "diagram",  # the model in one drawing
     "help",  # those, where they are shown
+    "acting",  # the drawing, lit where the control in hand acts
     "present",  # the picture takes the window
     "ink",  # lines and shades on a canvas
     "regions",  # of tokens, on the photograph
@@ -65,8 +70,8 @@ def module() -> str:
 
 
 def style() -> str:
-    """The text of its style sheet."""
-    return (STATIC / "lab.css").read_text(encoding="utf-8")
+    """The text of its style sheet, with that of the diagram in it."""
+    return (STATIC / "lab.css").read_text(encoding="utf-8") + diagram.style()
 
 
 def join(modules: Mapping[str, str]) -> str:

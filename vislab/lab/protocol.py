@@ -15,6 +15,7 @@ from ..core.heatmap import Heatmap
 from ..core.images import samples
 from ..core.python_call import call
 from ..figures.colours import colour_table
+from ..figures.diagram import bare
 from ..figures.provenance import call_of
 from ..methods.heads import survey
 from ..methods.layers import encoder
@@ -63,7 +64,8 @@ def about() -> Message:
     usual = {name: trait.default() for name, trait in Settings.class_traits().items() if name in SLIDERS}
     models = TWINS | KNOWN
     lists = {"samples": list(samples()), "models": models, "held": [*filter(is_held, models)], "methods": methods}
-    return {"kind": "about", **lists, "colormaps": COLORMAPS, "usual": usual}, [tables]
+    more = {"colormaps": COLORMAPS, "usual": usual, "diagram": bare()}
+    return {"kind": "about", **lists, **more}, [tables]
 
 
 def view(pane: int, kept: Kept, heat: Heatmap, settings: Mapping[str, Any]) -> Message:

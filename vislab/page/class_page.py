@@ -125,6 +125,7 @@ def weights_file(model: Model, form: Form, weights: Weights) -> bytes:
 
 def _about(model: Model, form: Form, photographs: Sequence[Sample], weights: Weights) -> dict[str, Any]:
     from ..figures.colours import colour_table
+    from ..figures.diagram import bare
 
     how = model.preprocessing
     numbers = {"mean": how.mean, "deviation": how.std, "sizes": sizes(form)}
@@ -135,6 +136,7 @@ def _about(model: Model, form: Form, photographs: Sequence[Sample], weights: Wei
         "labels": model.labels,
         "form": dataclasses.asdict(form) | numbers,
         "samples": [{"name": one.name, "title": one.title, "credit": one.credit} for one in photographs],
+        "diagram": bare(),
         "colours": base64.b64encode(colour_table("viridis").tobytes()).decode(),
     }
 

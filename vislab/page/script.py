@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..figures import diagram
 from ..lab import face
 
 STATIC = Path(__file__).parent / "static"
 
 # The modules of the page: those that the Lab draws with too, then its own. Each imports only those before it.
-SHARED = ("numbers", "colours", "places", "elements", "ink")
+SHARED = ("numbers", "colours", "places", "elements", "diagram", "ink")
 PAGE = (
     "base64",
     "english",  # all words, one table a language
@@ -30,6 +31,7 @@ PAGE = (
     "scenes",  # what happens to the photograph, drawn as it happens
     "guided",  # nine steps
     "quiz",  # ten questions
+    "lit",  # the model in one drawing, lit where a control or a step acts
     "main",  # the page
 )
 WORKER = ("headers", "pixels", "engine", "worker")
@@ -50,4 +52,4 @@ def worker_script() -> str:
 
 
 def style() -> str:
-    return (STATIC / "page.css").read_text(encoding="utf-8")
+    return (STATIC / "page.css").read_text(encoding="utf-8") + diagram.style()

@@ -144,6 +144,12 @@ def read_checks(data: Path, boxes: Path) -> tuple[Tensor, Tensor, list[np.ndarra
     return images, labels, [np.array(b, float).reshape(-1, 4) for b in drawn.values()]
 
 
+def read_unclear(boxes: Path) -> np.ndarray:
+    """Which of the images that `read_checks` reads were marked, since their boxes can be disputed. -> bool (n,)"""
+    drawn = json.loads(boxes.read_text())
+    return np.isin(list(drawn["boxes"]), drawn.get("unclear", []))
+
+
 def check(teacher: Teacher, data: Path, drawn: Path) -> None:
     images, labels, boxes = read_checks(data, drawn)
     heat, _ = heats(teacher, images, labels)

@@ -7,13 +7,14 @@
     python paste.py --data DIR --teacher teacher.safetensors --boxes AGREED --sifted SIFTED --out PASTED
     python detector.py train --boxes PASTED --start RUN/first/detector.safetensors --size 224 --out RUN/second
     python detector.py mean --first RUN/first/detector.safetensors --second RUN/second/detector.safetensors --out FILE
-    python detector.py measure --data DIR --drawn ../../../tests/imagenette_boxes.json [--weights FILE]
+    python detector.py measure --data DIR --drawn ../../../tests/imagenette_boxes*.json [--weights FILE]
 
 `begin` teaches backbone and neck what the convolutional teacher knows of the same augmented view: its class
 probabilities, its class map (from the neck at stride 16) and its features (from the backbone at stride 16). `train` is
 ultralytics' own trainer. Both take the minutes given, whatever the machine, and go on when they are run again.
 `relabel` keeps the images on which the detector and the proposals agree, with the mean of both boxes. `mean` is that of
-two stages' weights. `measure` is the card's table. Each takes `--device cuda` too.
+two stages' weights. `measure` makes the card's tables, one for each set of boxes drawn by hand. Each takes
+`--device cuda` too.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
-from boxes import iou, label_files, read_boxes, read_checks, start_data_set, write_one
+from boxes import iou, label_files, read_boxes, read_checks, read_unclear, start_data_set, write_one
 from data import LABELS, class_loss, load, mixed, normalise
 from loop import Run, accuracy, adamw, descend, fall, follow, parser, require, rise, set_rate
+from precision import quality, recalled
 from safetensors.torch import load_file, save_file
 from teacher import divergence, read_teacher
 from torch import Tensor, nn
@@ -225,46 +227,23 @@ def mean(args: argparse.Namespace) -> None:
     save(model, args.out)
 
 
-def average_precision(scores: np.ndarray, right: np.ndarray, count: int) -> float:
-    """Area under the precision envelope over recall, all points (Everingham et al. 2010, as revised)."""
-    right = right[np.argsort(-scores, kind="stable")]
-    hits = np.cumsum(right)
-    precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
-    return float((precision * right).sum() / count)
-
-
-def class_precision(
-    found: list[np.ndarray], drawn: list[np.ndarray], labels: Tensor, label: int, needed: float = 0.5
-) -> float:
-    """Average precision of one class over all images: a box is right if it is the first on one drawn, IoU ≥ needed."""
-    scores: list[float] = []
-    right: list[bool] = []
-    count = 0
-    for rows, boxes, true in zip(found, drawn, labels.tolist(), strict=True):
-        free = np.full(len(boxes), true == label)
-        count += int(free.sum())
-        for row in rows[rows[:, 5] == label]:
-            overlap = np.where(free, iou(row[None, :4], boxes)[0], 0)
-            best = overlap.argmax()
-            scores.append(row[4])
-            right.append(bool(overlap[best] >= needed))
-            free[best] &= not right[-1]
-    return average_precision(np.array(scores), np.array(right, bool), count)
-
-
 def measure(args: argparse.Namespace) -> None:
-    images, labels, drawn = read_checks(args.data, args.drawn)
+    """The table of the card, of each file of boxes by itself; then the class of the top box of all images."""
     model = read(args.weights, args.device)
-    print("| size | mAP50 | class of the top box | its place |\n|---|---|---|---|")
-    for size in (128, 160, 192, 224):
-        found = detections(model, images, size, 0.001)
-        named = [len(r) > 0 and r[0, 5] == label for r, label in zip(found, labels.tolist(), strict=True)]
-        placed = [len(r) > 0 and iou(r[:1, :4], b).max() >= 0.5 for r, b in zip(found, drawn, strict=True)]
-        precisions = [class_precision(found, drawn, labels, label) for label in range(len(LABELS))]
-        print(f"| {size} px | {np.mean(precisions):.3f} | {np.mean(named):.0%} | {np.mean(placed):.0%} |", flush=True)
-        print("  " + ", ".join(f"{name} {p:.2f}" for name, p in zip(LABELS, precisions, strict=True)), flush=True)
-        found_in, there = scenes(model, images, labels, drawn, size)
-        print(f"  in scenes of two to four of the images: {found_in} of {there} found", flush=True)
+    for path in args.drawn:
+        images, labels, drawn = read_checks(args.data, path)
+        unclear = read_unclear(path)
+        print(f"{path.name}: {len(images)} images, {sum(len(boxes) for boxes in drawn)} boxes")
+        print("| size | mAP50 | class of the top box | its place |\n|---|---|---|---|")
+        for size in (128, 160, 192, 224):
+            found = detections(model, images, size, 0.001)
+            print(*quality(f"{size} px", found, drawn, labels), recalled(found, drawn, labels), sep="\n", flush=True)
+            found_in, there = scenes(model, images, labels, drawn, size)
+            print(f"  in scenes of two to four of the images: {found_in} of {there} found", flush=True)
+        if unclear.any():  # of the last size, the one that ships
+            clear = np.flatnonzero(~unclear)
+            name = f"{size} px, without {unclear.sum()} unclear images"
+            print(*quality(name, [found[k] for k in clear], [drawn[k] for k in clear], labels[clear]), sep="\n")
     images, labels = load(args.data, "val")
     right = 0
     for i in range(0, len(images), 64):
@@ -309,13 +288,17 @@ def main() -> None:
         ),
         (relabel, ("data", "boxes", "weights", "out"), {"size": 224}),
         (mean, ("first", "second", "out"), {"share": 0.5}),
-        (measure, ("data", "drawn"), {"weights": SHIPPED / "model.safetensors"}),
+        (measure, ("data",), {"weights": SHIPPED / "model.safetensors"}),
     ):
         command = steps.add_parser(run.__name__)
         command.set_defaults(run=run)
         require(command, *paths)
         for name, value in values.items():
             command.add_argument(f"--{name}", type=Path if isinstance(value, Path) else type(value), default=value)
+        if run is measure:
+            command.add_argument(
+                "--drawn", type=Path, nargs="+", required=True, help="boxes drawn by hand, sets of them"
+            )
     args = script.parse_args()
     args.run(args)
 

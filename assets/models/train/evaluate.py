@@ -2,10 +2,11 @@
 
     python evaluate.py --data DIR [--model embedded] [--every 1] [--sizes 16 8]
     python evaluate.py --data DIR --sizes --images 100 --map-sizes 16 [--methods cls relevance] [--maps maps.png]
-    python evaluate.py --data DIR --sizes --drawn ../../../tests/imagenette_boxes.json --map-sizes 32 16
+    python evaluate.py --data DIR --sizes --drawn ../../../tests/imagenette_boxes*.json --map-sizes 32 16
 
 The first table is its card's, the second the README's: what vislab.evaluate measures of the maps, over validation
-images that are classified correctly. The third: how much of the maps lies on the objects, in boxes drawn by hand.
+images that are classified correctly. The third: how much of the maps lies on the objects, in boxes drawn by hand, for
+each set of boxes by itself.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def drawn_table(model: vislab.Model, data: Path, drawn: Path, sizes: list[int], 
         return np.array(shares), float(np.mean([i[m == m.max()].mean() for m, i in zip(large, objects, strict=True)]))
 
     centre, peak = on_objects([ranks.centre(224, 224)] * len(images))
+    print(f"{drawn.name}: {len(images)} images")
     print("| | patch size | inside the boxes | highest place inside | more inside than the centre blob |")
     print("|---|---|---|---|---|")
     print(f"| even | | {objects.mean():.3f} | | |")
@@ -116,15 +118,15 @@ def main() -> None:
     command.add_argument("--map-sizes", type=int, nargs="+", default=(32, 16, 8), help="patch sizes of the maps")
     command.add_argument("--methods", nargs="+", default=METHODS, help="methods that make the maps")
     command.add_argument("--maps", type=Path, help="a picture of the maps: each image, then its maps at each size")
-    command.add_argument("--drawn", type=Path, help="boxes drawn by hand: how much of the maps lies in them")
+    command.add_argument("--drawn", type=Path, nargs="+", default=[], help="sets of boxes drawn by hand")
     args = command.parse_args()
     model = vislab.load(args.model)
     assert model.labels == tuple(LABELS)
     images, labels = (part[:: args.every] for part in load(args.data, "val"))
     if args.sizes:
         accuracy_table(model, images, labels, args.sizes)
-    if args.drawn is not None:
-        drawn_table(model, args.data, args.drawn, args.map_sizes, args.methods)
+    for drawn in args.drawn:
+        drawn_table(model, args.data, drawn, args.map_sizes, args.methods)
     if args.images:
         pictures, targets = some(model, images, labels, args.images)
         for patch in args.map_sizes:

@@ -116,17 +116,9 @@ function picturesOf(ui) {
   ui.closer.ariaLabel = "zoom in";
   const pair = make("span", { className: "pair" }, ...zoom);
   const below = row(incoming, grid, ui.unpin, ui.back, pair, confidence, closer);
-  ui.left = make(
-    "div",
-    { className: "left" },
-    ui.panes,
-    ui.caption,
-    ui.told,
-    ui.note,
-    ui.removed,
-    detail(below),
-    foveaOf(ui),
-  );
+  ui.diagram = make("div", { className: "diagram" });
+  const words = [ui.panes, ui.caption, ui.told, ui.note, ui.removed];
+  ui.left = make("div", { className: "left" }, ...words, detail(below), foveaOf(ui), ui.diagram);
   return ui.left;
 }
 
@@ -155,7 +147,7 @@ function sideOf(ui) {
   const layer = slider(ui, "layer", "layer", range(0, 11, 1));
   const before = field(ui, "before", check(), "trained model beside it");
   const head = make("div", { className: "row choice" }, field(ui, "head", select(), "head"), detail(before));
-  return make(
+  ui.side = make(
     "div",
     { className: "side" },
     section(
@@ -175,6 +167,7 @@ function sideOf(ui) {
     gameOf(ui),
     make("div", { className: "stage" }, ui.leave),
   );
+  return ui.side;
 }
 
 /** What is drawn of tokens on the photograph: a fovea, and their way through the layers. */

@@ -21,7 +21,8 @@ export const DEFINITIONS = {
   image: "The photograph that the model looks at: samples, and your own that you uploaded.",
   upload: "Choose a photograph of your own; one that is too large is shrunk here first.",
   model: "The network that looks; one marked with ↓ is downloaded first when you choose it.",
-  detector: "The network that draws boxes around things; none draws no boxes.",
+  detector:
+    "The network that draws boxes around things (of the embedded one's first boxes two in three lie right); none draws no boxes.",
   method:
     "How it is asked where the model looks; attention shows one layer, the others combine several or ask for one class.",
   target: "The class that the map is about.",
@@ -68,6 +69,7 @@ export const DEFINITIONS = {
   step: "How far the film is.",
   allBack: "Put all patches back.",
   removed: "How many patches are gone, and how probable the class is then.",
+  diagram: "The model, from pixels to class: what is lit is where the control in hand acts.",
   fell: "Probability of the class upwards, patches to the right.",
   opacity: "How strongly the map covers the photograph.",
   blend:

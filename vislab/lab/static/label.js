@@ -1,5 +1,6 @@
 // What stands beside the pictures in words and numbers: status, tokens and their cost, measures, classes.
 
+import { showActing } from "./acting.js";
 import { showAtlas } from "./atlas.js";
 import { make, say } from "./elements.js";
 import { codeOf } from "./files.js";
@@ -35,6 +36,7 @@ export function label(store, ui, controls) {
   ui.minimum.parentNode.hidden = blind;
   ui.two_stage.parentNode.hidden = store.page ? !closer : blind;
   if (store.page) showBack(store, ui);
+  showActing(store, ui);
   if (!shown) return;
   showTokens(store, ui, shown);
   showMeasures(store, ui, shown);

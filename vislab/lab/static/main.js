@@ -1,6 +1,7 @@
 // The Lab's face. Without dependencies, used unchanged in notebooks (the default export, for anywidget) and in exported
 // pages (`mount`). Everything that needs no forward of the model is computed here.
 
+import { bindActing } from "./acting.js";
 import { hear } from "./answers.js";
 import { build } from "./build.js";
 import { bindControls } from "./controls.js";
@@ -45,6 +46,7 @@ function view(port, root, page = false) {
     bindHistory,
     bindPresent,
     bindHelp,
+    bindActing,
   ];
   for (const bindMore of more) bindMore(store, ui);
   const draw = (all = true) => {

@@ -38,6 +38,7 @@ const START = {
   presenting: false,
   help: null, // the sentence of what is pointed at, while that is told
   asked: null, // the control that was used last
+  acting: null, // the one that was last in hand, which the diagram is about
   note: null, // what a change brought with it: {words, ways}, ways: {words: settings}, buttons that set those
 };
 

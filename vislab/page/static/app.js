@@ -17,6 +17,7 @@ export function createApp(about, state, { ask, give }, element) {
     plain: false, // without the edges of patches
     rivals: null,
     beside: null,
+    acting: null, // what was last in hand, which the diagram is about
     message: "",
     busy: false,
   });

@@ -20,7 +20,7 @@ function slider(app, name, options, read, write, words, layer) {
     );
     input.setAttribute("aria-valuetext", value.textContent);
   });
-  return make("label", { className: "slider" }, label, input, value);
+  return make("label", { className: "slider", "data-control": name }, label, input, value);
 }
 
 /** A control that is there only where it changes what is seen. */
@@ -44,7 +44,7 @@ function choices(app, name, values, read, write, words) {
   });
   const group = make("div", { className: "row", role: "group" }, ...buttons);
   app.painters.push(() => group.setAttribute("aria-label", legend.textContent));
-  return make("div", { className: "choices" }, legend, group);
+  return make("div", { className: "choices", "data-control": name }, legend, group);
 }
 
 /** The attention scale of all layers, and behind a fold that of each. */

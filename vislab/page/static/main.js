@@ -9,6 +9,7 @@ import { client, taken } from "./client.js";
 import { buildControls, buildWelcome, buildWords } from "./controls.js";
 import { buildGame } from "./game.js";
 import { buildGuided, STEPS } from "./guided.js";
+import { buildDiagram } from "./lit.js";
 import { buildAnswer, buildHeads, buildLayers } from "./panels.js";
 import { buildPhotographs } from "./photographs.js";
 import { buildQuiz } from "./quiz.js";
@@ -106,7 +107,7 @@ function layOut(app) {
   const quiz = buildQuiz(app);
   const answer = buildAnswer(app);
   const side = make("div", { className: "side" }, guided, quiz, buildWelcome(app), answer, free);
-  const picture = make("div", { className: "left" }, buildPhotographs(app), panes);
+  const picture = make("div", { className: "left" }, buildPhotographs(app), buildDiagram(app), panes);
   const layers = buildLayers(app);
   const heads = buildHeads(app);
   const game = buildGame(app);

@@ -34,7 +34,7 @@ export function buildAnswer(app) {
   ui.shares = make("ol", { className: "bars" });
   ui.cost = make("p", { className: "quiet" });
   app.painters.push(paintAnswer);
-  return make("section", {}, ui.answer, ui.shares, ui.cost);
+  return make("section", { className: "answer" }, ui.answer, ui.shares, ui.cost);
 }
 
 function paintAnswer(app) {
