@@ -274,12 +274,18 @@ def test_the_forward_of_the_worker_is_that_of_torch(
     (tmp_path / "kernel").write_bytes((script.STATIC / "vit.wasm").read_bytes())
     before = f"""
     import {{ readFileSync }} from "node:fs";
-    import {{ forward, opened }} from "./engine.js";
+    import {{ forward, look, opened }} from "./engine.js";
     const [code, weights, rgb] = ["kernel", "weights", "rgb"].map(
         (name) => new Uint8Array(readFileSync({json.dumps(str(tmp_path))} + "/" + name)));
     const model = await opened(code, weights, {json.dumps(about["form"])});
     const each = (value) => new Float32Array(36).fill(value);
-    const run = (patch) => forward(model, rgb, {{ patch, scale: each(0.5), on: each(1), more: true, lens: 12 }});
+    const asked = {{ layer: 11, every: true, rollout: true }};
+    const run = (patch) => {{
+        const {{ run, held }} = forward(model, rgb, {{ patch, scale: each(0.5), on: each(1), more: true }});
+        const at = look(model, held, asked);
+        model.spare.push(held.states.buffer, at.q.buffer, at.k.buffer);
+        return {{ ...run, ...at }};
+    }};
     const runs = [56, 16, 14].map(run);
     const memory = model.kernel.memory.buffer.byteLength;
     for (let i = 0; i < 3; i++) run(14);

@@ -2,8 +2,9 @@
 
 import { endsOf } from "../../lab/static/colours.js";
 import { make, say } from "../../lab/static/elements.js";
-import { change, classOf } from "./app.js";
+import { change } from "./app.js";
 import { clsTo, decidedAt, largest, onGrid, percent, ranked, softmax, sureAt } from "./measures.js";
+import { classOf } from "./runs.js";
 import { mapCanvas } from "./view.js";
 import { labelOf, told } from "./words.js";
 
