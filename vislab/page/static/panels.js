@@ -105,6 +105,11 @@ export function buildHeads(app) {
   ui.heads.append(...numbers, ...ui.cells);
   const toggle = make("label", {}, ui.knock, ui.knockWords);
   app.painters.push(paintHeads);
+  const onScreen = new IntersectionObserver(([entry]) => {
+    ui.heads.seen = entry.isIntersecting;
+    paintHeads(app);
+  });
+  onScreen.observe(ui.heads);
   return make("section", { className: "heads" }, ui.headsTitle, ui.headsHint, toggle, ui.heads);
 }
 
@@ -117,7 +122,7 @@ function headPicked(app, layer, head) {
     });
 }
 
-/** Attention of CLS in every head, each with colours of its own. */
+/** Attention of CLS in every head, each with colours of its own; its maps are drawn while they are on the screen. */
 function paintHeads(app) {
   const { run, ui, state } = app;
   if (!run || ui.heads.closest("[hidden]")) return;
@@ -132,7 +137,7 @@ function paintHeads(app) {
     button.setAttribute("aria-label", told(app, out ? "headOut" : "headOf", { layer: layer + 1, head: head + 1 }));
     button.title = button.getAttribute("aria-label");
     button.classList.toggle("out", out);
-    if (button.run === run) return;
+    if (!ui.heads.seen || button.run === run) return;
     button.run = run;
     const values = clsTo(run, layer, head);
     const count = run.side ** 2;

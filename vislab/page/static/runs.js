@@ -97,7 +97,7 @@ async function runsOf(app, settings, known) {
     const found = await run({ off, removed: out }, true);
     return found && { base, run: found };
   }
-  const full = await run(whole, true);
+  const full = base.at ? base : await run(whole, true);
   return full && { base: full, run: full };
 }
 
