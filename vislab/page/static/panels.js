@@ -34,12 +34,15 @@ export function buildAnswer(app) {
   ui.answer.setAttribute("aria-live", "polite");
   ui.shares = make("ol", { className: "bars" });
   ui.cost = make("p", { className: "quiet" });
+  ui.toLayers = make("button", { type: "button", onclick: () => ui.layersTitle.scrollIntoView({ block: "start" }) });
   app.painters.push(paintAnswer);
-  return make("section", {}, ui.answer, ui.shares, ui.cost);
+  return make("section", {}, ui.answer, ui.shares, ui.cost, make("p", { className: "row" }, ui.toLayers));
 }
 
 function paintAnswer(app) {
   const { run, base, ui } = app;
+  say(ui.toLayers, told(app, "layersTitle"));
+  ui.toLayers.hidden = app.state.mode !== "free"; // a guided step shows them in its own time
   if (!run) return;
   const order = ranked(run.shares);
   const top = order[0];
@@ -105,11 +108,12 @@ export function buildHeads(app) {
   ui.heads.append(...numbers, ...ui.cells);
   const toggle = make("label", {}, ui.knock, ui.knockWords);
   app.painters.push(paintHeads);
-  const onScreen = new IntersectionObserver(([entry]) => {
-    ui.heads.seen = entry.isIntersecting;
+  const seen = (now) => {
+    ui.heads.seen = now;
     paintHeads(app);
-  });
-  onScreen.observe(ui.heads);
+  };
+  new IntersectionObserver(([entry]) => seen(entry.isIntersecting)).observe(ui.heads);
+  addEventListener("beforeprint", () => seen(true));
   return make("section", { className: "heads" }, ui.headsTitle, ui.headsHint, toggle, ui.heads);
 }
 
