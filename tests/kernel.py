@@ -33,17 +33,17 @@ def compiled() -> bytes:
 
 
 def dequantised(model: Any, kind: Any) -> tuple[Any, list[Any]]:
-    """The model's weights as a page holds them, and put into its module."""
+    """The model's weights as a page holds them, also put into its module -> its form, and `quantise.stored` of them."""
     import torch
 
     from vislab.page import weights
     from vislab.page.class_page import weights_file
-    from vislab.page.quantise import unpacked
+    from vislab.page.quantise import stored, unpacked
 
     form = weights.form_of(model)
-    tensors = list(unpacked(weights_file(model, form, kind)))
+    data = weights_file(model, form, kind)
     state, cls = model.module.state_dict(), None
-    for layer, place, values in tensors:
+    for layer, place, values in unpacked(data):
         value = torch.from_numpy(values)
         if layer < form.layers:
             names = [f"vit.layers.{layer}.{one}" for one in weights._spread(weights.LAYER[place])]
@@ -58,13 +58,13 @@ def dequantised(model: Any, kind: Any) -> tuple[Any, list[Any]]:
             state[name] = value.reshape(state[name].shape)
     state[weights.CLS][0, 0] = cls - state[weights.POSITIONS][0, 0]
     model.module.load_state_dict(state)
-    return form, tensors
+    return form, list(stored(data))
 
 
 class Kernel:
-    """vit.wasm with a model in it. form: `vislab.page.weights.Form`; tensors: as `quantise.unpacked` gives them."""
+    """vit.wasm with a model in it. form: `vislab.page.weights.Form`; tensors: as `quantise.stored` gives them."""
 
-    def __init__(self, form: Any, tensors: Iterable[tuple[int, int, np.ndarray]]) -> None:
+    def __init__(self, form: Any, tensors: Iterable[tuple[int, int, np.ndarray, np.ndarray | None]]) -> None:
         import wasmtime
 
         self.form = form
@@ -74,12 +74,13 @@ class Kernel:
         self.exports = wasmtime.Instance(self.store, module, []).exports(self.store)
         widths = (form.dim, form.layers, form.heads, form.hidden, form.pixels, form.classes)
         assert self("configure", *widths, form.epsilon) == 0
-        for layer, place, values in tensors:
+        for layer, place, values, steps in tensors:
             if (layer, place) == (form.layers, 7):
                 self.positions = values
                 continue
             rows, cols = values.shape if values.ndim == 2 else (len(values), 0)
-            assert self("put", layer, place, self.sent(values), rows, cols) == 0
+            given = self.sent(values), rows, cols, 0 if steps is None else self.sent(steps)
+            assert self("put", layer, place, *given) == 0
 
     def __call__(self, name: str, *arguments: float) -> int:
         found: int = self.exports[name](self.store, *arguments)
@@ -91,8 +92,10 @@ class Kernel:
         return address
 
     def sent(self, values: np.ndarray) -> int:
-        address = self.room(values.size)
-        self.exports["memory"].write(self.store, np.ascontiguousarray(values, "<f4").tobytes(), address)
+        """Where an array lies in the kernel's memory: int8 as it is, all else as float32."""
+        data = np.ascontiguousarray(values, None if values.dtype == np.int8 else "<f4").tobytes()
+        address = self.room(-(-len(data) // 4))
+        self.exports["memory"].write(self.store, data, address)
         return address
 
     def read(self, address: int, *shape: int) -> np.ndarray:
@@ -105,18 +108,24 @@ class Kernel:
         """patches: (n, pixels), positions: (n, dim), scale and on: (layers, heads) -> what the kernel leaves."""
         form, tokens = self.form, len(patches) + 1
         mark = self("mark")
-        padded, each = -(-form.classes // 8) * 8, form.layers * tokens * form.dim
-        given = [self.sent(one) for one in (patches, positions, scale, np.ones_like(scale) if on is None else on)]
-        q, k, states = self.room(each), self.room(each), self.room(each + tokens * form.dim)
+        padded, each = -(-form.classes // 8) * 8, tokens * form.dim
+        states, q, k = self.room((form.layers + 1) * each), self.room(each), self.room(each)
+        self("embed", len(patches), self.sent(patches), self.sent(positions), states)
+        factors, cls = self.sent(scale), self.room(form.layers * form.heads * tokens)
         read, row = self.room(tokens * padded), self.sent(np.eye(1, tokens))
-        assert self("forward", len(patches), *given, q, k, states) == 0
-        assert self("classify", tokens, states + 4 * each, read) == 0
-        assert self("walk", tokens, q, k, form.layers - 1, row) == 0
-        shape = (form.layers, form.heads, tokens, form.dim // form.heads)
+        assert self("forward", tokens, states, factors, self.sent(np.ones_like(scale) if on is None else on), cls) == 0
+        assert self("classify", tokens, states + 4 * form.layers * each, read) == 0
+        assert self("walk", tokens, states, factors, form.layers - 1, row) == 0
+        attention = []
+        for layer in range(form.layers):
+            at = factors + 4 * layer * form.heads
+            assert self("look", tokens, states + 4 * layer * each, layer, at, q, k) == 0
+            of_heads = [self.read(one, form.heads, tokens, form.dim // form.heads) for one in (q, k)]
+            attention.append(of_heads[0] @ of_heads[1].swapaxes(1, 2))
         found = {
             "logits": self.read(read, tokens, padded)[0, : form.classes],
-            "q": self.read(q, *shape),
-            "k": self.read(k, *shape),
+            "products": np.stack(attention),
+            "cls": self.read(cls, form.layers, form.heads, tokens),
             "states": self.read(states, form.layers + 1, tokens, form.dim),
             "rollout": self.read(row, tokens),
         }

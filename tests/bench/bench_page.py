@@ -29,7 +29,7 @@ const each = new Float32Array(form.layers * form.heads).fill(1);
 const rgb = Uint8Array.from({ length: 3 * form.side ** 2 }, (_, i) => (i * 7919) % 256);
 for await (const line of createInterface({ input: process.stdin })) {
   const start = process.cpuUsage();
-  forward(model, rgb, { patch: Number(line), scale: each, on: each, lens: -1 });
+  forward(model, rgb, { patch: Number(line), scale: each, on: each });
   const { user, system } = process.cpuUsage(start);
   console.log((user + system) / 1000);
 }

@@ -247,6 +247,25 @@ def test_two_panes_are_live_together(tab: Callable[..., Tab]) -> None:
     assert one("location.hash") == "#view=rollout&patch=56"
 
 
+def test_what_is_off_the_screen_is_drawn_when_it_is_reached(tab: Callable[..., Tab]) -> None:
+    """Maps of all heads cost nothing until they are seen; who asks which layer decided is led there."""
+    one = tab("#patch=56", viewport={"width": 900, "height": 400})
+    one.ready()
+    drawn = "[...document.querySelectorAll('.atlas canvas')].filter((canvas) => canvas.width === 4).length"
+    assert one(drawn) == 0
+    one.page.get_by_role("button", name="Which layer decided?").click()
+    one.until("document.querySelector('section.layers h3').getBoundingClientRect().top < innerHeight")
+    one.page.locator(".atlas").scroll_into_view_if_needed()
+    one.until(f"{drawn} === 36")
+
+
+def test_sliders_have_room_where_the_page_is_presented(tab: Callable[..., Tab]) -> None:
+    one = tab("#patch=56&present=yes", viewport={"width": 1280, "height": 800})
+    one.ready()
+    width = "Math.min(...[...document.querySelectorAll('.controls > .slider > input')].map((e) => e.clientWidth))"
+    assert one(width) > 200
+
+
 def test_the_newest_wish_wins(tab: Callable[..., Tab]) -> None:
     one = tab()
     one.ready()

@@ -282,6 +282,78 @@ def test_the_newest_wish_wins(js: Callable[..., Any]) -> None:
     assert js("done", before) == [1, 4]
 
 
+# A page without a screen, whose worker counts what it is asked: a model of one layer and one head, patches of 2 × 2.
+PAGE = """
+import { change, createApp } from "./app.js";
+import { newest } from "./client.js";
+import { compute } from "./runs.js";
+globalThis.requestAnimationFrame = () => {};
+globalThis.document = { documentElement: { dataset: {} }, createElement: () => ({}) };
+Object.assign(globalThis, { history: { replaceState() {} }, location: { pathname: "" } });
+const asked = [], kept = [];
+const at = ({ layer, every, rollout }) => {
+    const floats = () => new Float32Array(4);
+    return { layer, q: floats(), k: floats(), every: every ? floats() : null, rollout: rollout ? floats() : null };
+};
+const ask = async ({ kind, photo, run, wish, picture }) => {
+    asked.push(kind);
+    if (kind === "photo") return { kind, name: photo, picture: { close() {} } };
+    if (kind === "look") return { kind: "looked", at: at(wish) };
+    const tokens = 1 + (wish.kept?.length ?? 4);
+    const cls = Float32Array.from({ length: 2 * tokens }, (_, i) => i / 9);
+    const made = { tokens, heads: 1, layers: 2, dim: 1, cls, lens: [], logits: [1, 2], kept: wish.kept };
+    const seen = picture && { name: photo, picture: { close() {} } };
+    return { kind: "ran", run: { ...made, id: asked.length }, at: at(wish.look), seen };
+};
+const about = { form: { side: 4, patch: 2, layers: 2, heads: 1, sizes: { 2: {} } }, samples: [{ name: "one" }] };
+const state = { photo: "one", view: "attention", patch: 2, layer: 1, head: "mean", query: -1, scale: [1, 1], off: [],
+    keep: 1, removed: [], language: "en", other: null };
+const app = createApp(about, state, { ask, keep: (runs) => kept.push(runs) }, null);
+app.photos.set("one", { version: 1, picture: {} });
+app.enter = newest(() => compute(app));
+const after = async (fields) => {
+    asked.length = 0;
+    change(app, fields);
+    await app.enter(true);
+    return [...asked];
+};
+"""
+
+
+def test_the_worker_is_asked_for_nothing_twice(js: Callable[..., Any]) -> None:
+    """One forward for other settings, none for another view of the same; what is not shown is let go."""
+    changes = [
+        {"scale": [2, 2]},
+        {"layer": 0},
+        {"layer": 0},
+        {"view": "lens"},
+        {"view": "rollout"},
+        {"layer": 1, "view": "attention"},
+        {"removed": [0]},
+        {"layer": 0},
+        {"removed": []},
+    ]
+    found, last, shown = js(
+        "[found, kept.at(-1), app.run.id]",
+        f"{PAGE} const found = []; for (const one of {json.dumps(changes)}) found.push(await after(one));",
+    )
+    assert found == [["run"], ["look"], [], ["look"], ["look"], ["look"], ["run"], ["look"], ["run"]]
+    assert last == [shown]
+
+
+def test_a_picture_of_the_camera_goes_with_the_question(js: Callable[..., Any]) -> None:
+    before = """
+    import { frame } from "./app.js";
+    const seen = async () => { asked.length = 0; await frame(app, { close() {} }); return [...asked]; };
+    const found = [await seen(), await seen()];
+    app.state.removed = [0];
+    found.push(await seen());
+    """
+    found, state, version = js("[found, app.state.photo, app.photos.get('own').version]", PAGE + before)
+    assert found == [["run"], ["run"], ["run", "run"]]  # with patches taken away, what all of them say is asked first
+    assert (state, version) == ("own", 3)
+
+
 def test_the_forward_of_the_worker_is_that_of_torch(
     js: Callable[..., Any], model: vislab.Model, about: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -293,12 +365,18 @@ def test_the_forward_of_the_worker_is_that_of_torch(
     (tmp_path / "kernel").write_bytes((script.STATIC / "vit.wasm").read_bytes())
     before = f"""
     import {{ readFileSync }} from "node:fs";
-    import {{ forward, opened }} from "./engine.js";
+    import {{ forward, look, opened }} from "./engine.js";
     const [code, weights, rgb] = ["kernel", "weights", "rgb"].map(
         (name) => new Uint8Array(readFileSync({json.dumps(str(tmp_path))} + "/" + name)));
     const model = await opened(code, weights, {json.dumps(about["form"])});
     const each = (value) => new Float32Array(36).fill(value);
-    const run = (patch) => forward(model, rgb, {{ patch, scale: each(0.5), on: each(1), more: true, lens: 12 }});
+    const asked = {{ layer: 11, every: true, rollout: true }};
+    const run = (patch) => {{
+        const {{ run, held }} = forward(model, rgb, {{ patch, scale: each(0.5), on: each(1), more: true }});
+        const at = look(model, held, asked);
+        model.spare.push(held.states.buffer, at.q.buffer, at.k.buffer);
+        return {{ ...run, ...at }};
+    }};
     const runs = [56, 16, 14].map(run);
     const memory = model.kernel.memory.buffer.byteLength;
     for (let i = 0; i < 3; i++) run(14);

@@ -57,13 +57,20 @@ def packed(tensors: Iterable[Tensor], weights: Weights, finer: Mapping[tuple[int
 
 
 def unpacked(data: bytes) -> Iterator[Tensor]:
-    """What `packed` wrote, as the page reads it: float32."""
+    """What `packed` wrote, as the page computes with it: float32."""
+    for layer, place, values, steps in stored(data):
+        yield layer, place, values if steps is None else values * steps[:, None]
+
+
+def stored(data: bytes) -> Iterator[tuple[int, int, np.ndarray, np.ndarray | None]]:
+    """What `packed` wrote, as the kernel takes it: float32 and None, or int8 and the step of each row."""
     [length] = struct.unpack_from("<I", data)
     for layer, place, rows, cols, kind, start in json.loads(data[4 : 4 + length]):
         at, count = 4 + length + start, rows * max(1, cols)
+        steps = None
         if kind == "int8":
             steps = np.frombuffer(data, "<f4", rows, at)
-            values = np.frombuffer(data, np.int8, count, at + 4 * rows).reshape(rows, cols) * steps[:, None]
+            values = np.frombuffer(data, np.int8, count, at + 4 * rows)
         else:
             values = np.frombuffer(data, "<f2" if kind == "float16" else "<f4", count, at).astype(np.float32)
-        yield layer, place, values.reshape((rows, cols) if cols else rows)
+        yield layer, place, values.reshape((rows, cols) if cols else rows), steps

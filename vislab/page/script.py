@@ -20,7 +20,9 @@ PAGE = (
     "address",  # the state, as it stands behind # in the address
     "client",  # the worker, asked one wish at a time
     "app",  # what the page holds, and what follows from a change
+    "runs",  # what the model is asked, and what is held of it
     "view",  # the photograph with its map
+    "pointing",  # patches under the pointer
     "beside",  # a second photograph, or other settings, beside it
     "panels",  # probabilities, layers, heads
     "game",  # patches taken away

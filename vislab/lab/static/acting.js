@@ -20,7 +20,7 @@ export function bindActing(store, ui) {
   for (const event of ["pointerover", "focusin"]) ui.root.addEventListener(event, act);
 }
 
-const WORDS = "The model, from pixels to class";
+const DIAGRAM_WORDS = "The model, from pixels to class";
 const NARROW = 340; // px, below which its letters would be too small under the picture
 
 /** Under the picture, or under all columns where that one is narrow; presented, below the sliders. */
@@ -35,7 +35,7 @@ export function showActing(store, ui) {
   putDiagram(diagram, about.diagram);
   place(ui, presenting);
   const asks = about.methods[now(store, "method")]?.asks;
-  lightParts(diagram, partsOf(acting, asks), WORDS);
+  lightParts(diagram, partsOf(acting, asks), DIAGRAM_WORDS);
   if (!presenting) {
     diagram.hidden = false;
     arrangeDiagram(diagram);

@@ -33,7 +33,7 @@ export function showLens(store, ui, shown) {
   const own = lens?.run === shown.run ? lens : null;
   say(
     ui.lensWords,
-    own?.refused ?? (own ? WORDS : store.page ? "This page holds no lens of this map." : "The model looks …"),
+    own?.refused ?? (own ? LENS_WORDS : store.page ? "This page holds no lens of this map." : "The model looks …"),
   );
   const chosen = now(store, "method") === "lens" ? layerIndex(shown, now(store, "layer")) : null;
   const key = JSON.stringify([own?.run, own?.refused, shown.content, Boolean(photo)]);
@@ -49,7 +49,7 @@ export function showLens(store, ui, shown) {
   }
 }
 
-const WORDS =
+const LENS_WORDS =
   "The head reads the last layer; here it reads each. Layers were not trained to be read so: an early one may be read wrongly and still hold what later ones take out. Maps: the class that each patch alone would be, the surer the stronger; click one to make it the picture.";
 
 function laidOut(store, lens) {

@@ -4,7 +4,8 @@
 import { make, say } from "../../lab/static/elements.js";
 import { change, settingsOf, sideOf } from "./app.js";
 import { largest, percent } from "./measures.js";
-import { buildFigure, cellUnder, labelPicture, paintPicture, pick } from "./view.js";
+import { cellUnder, pick } from "./pointing.js";
+import { buildFigure, labelPicture, paintPicture } from "./view.js";
 import { labelOf, told } from "./words.js";
 
 /** The patch of another grid that lies where the middle of this one lies. */

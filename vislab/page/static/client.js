@@ -43,25 +43,31 @@ export function client() {
       waiting.set(++last, reply);
       worker.postMessage({ ...message, id: last }, moved);
     });
-  /** Give buffers back, which the worker fills again: what is thrown away stays in memory until a browser is short of it. */
-  const give = (buffers) => worker.postMessage({ kind: "back", buffers }, buffers);
-  return { ask, give };
+  /**
+   * Tell which runs are still shown: the worker lets all others go. Buffers are given back, and filled again: what is
+   * thrown away stays in memory until a browser is short of it.
+   */
+  const keep = (runs, buffers) => worker.postMessage({ kind: "keep", runs, buffers }, buffers);
+  return { ask, keep };
 }
 
 /** A door that lets one wish through at a time: `ask` is called with the newest, what came between is dropped. */
 export function newest(ask) {
-  let [busy, next] = [false, null];
-  const enter = async (wish) => {
-    if (busy) {
-      next = wish;
-      return;
-    }
-    busy = true;
+  let [running, next] = [null, null];
+  const run = async (wish) => {
     await ask(wish);
-    busy = false;
+    if (next === null) return;
     const waiting = next;
     next = null;
-    if (waiting !== null) await enter(waiting);
+    await run(waiting);
   };
-  return enter;
+  /** -> when nothing is left to ask. */
+  return (wish) => {
+    if (running) next = wish;
+    else
+      running = run(wish).finally(() => {
+        running = null;
+      });
+    return running;
+  };
 }

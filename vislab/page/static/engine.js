@@ -11,10 +11,10 @@ function halfFloat(bits) {
 }
 
 /**
- * Hand on the tensors of a file that quantise.py packed, one at a time: take({layer, place, rows, cols, values}).
- * room: count -> the Float32Array into which the values of the next are written.
+ * Hand on the tensors of a file that quantise.py packed, one at a time: take({layer, place, rows, cols, values, steps}).
+ * values: floats, or numbers of 8 bits, with the step of each row; steps: null for floats.
  */
-export function eachTensor(bytes, room, take) {
+export function eachTensor(bytes, take) {
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
   const head = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
   const halves = Float32Array.from({ length: 65536 }, (_, bits) => halfFloat(bits));
@@ -22,16 +22,14 @@ export function eachTensor(bytes, room, take) {
     const count = rows * Math.max(1, cols);
     const from = bytes.byteOffset + 4 + length + start;
     const copy = (offset, size) => bytes.buffer.slice(offset, offset + size);
-    const values = room(count);
+    const one = { layer, place, rows, cols, steps: null };
     if (kind === "int8") {
-      const steps = new Float32Array(copy(from, 4 * rows));
-      const numbers = new Int8Array(bytes.buffer, from + 4 * rows, count);
-      for (let i = 0; i < count; i++) values[i] = numbers[i] * steps[Math.floor(i / cols)];
+      one.steps = new Float32Array(copy(from, 4 * rows));
+      one.values = new Int8Array(bytes.buffer, from + 4 * rows, count);
     } else if (kind === "float16") {
-      const bits = new Uint16Array(copy(from, 2 * count));
-      for (let i = 0; i < count; i++) values[i] = halves[bits[i]];
-    } else values.set(new Float32Array(copy(from, 4 * count)));
-    take({ layer, place, rows, cols, values });
+      one.values = Float32Array.from(new Uint16Array(copy(from, 2 * count)), (bits) => halves[bits]);
+    } else one.values = new Float32Array(copy(from, 4 * count));
+    take(one);
   }
 }
 
@@ -41,20 +39,37 @@ function checked(failed) {
   if (failed) throw new RangeError(FULL);
 }
 
+/** Room for so many numbers in the kernel's memory. */
+function roomIn(kernel, count) {
+  const at = kernel.alloc(4 * count);
+  checked(!at);
+  return at;
+}
+
+/** Numbers into the kernel's memory, which may have grown since. */
+const put = (kernel, at, values) => new values.constructor(kernel.memory.buffer, at, values.length).set(values);
+
+/** Numbers out of the kernel's memory. */
+const got = (kernel, at, count) => new Float32Array(kernel.memory.buffer.slice(at, at + 4 * count));
+
 /** A model in the kernel's memory. form: its widths and preprocessing, as class_page.py writes them. */
 export async function opened(code, bytes, form) {
   const { instance } = await WebAssembly.instantiate(code, {});
   const kernel = instance.exports;
   const { dim, layers, heads, hidden, patch, classes, epsilon } = form;
-  checked(kernel.configure(dim, layers, heads, hidden, 3 * patch * patch, classes, epsilon));
-  const most = Math.max(3 * dim, hidden) * Math.max(dim, hidden, 3 * patch * patch, classes);
+  const pixels = 3 * patch * patch;
+  checked(kernel.configure(dim, layers, heads, hidden, pixels, classes, epsilon));
   const model = { kernel, form, positions: null, places: new Map(), cut: null, cells: new Float32Array(0), spare: [] };
-  const scratch = kernel.alloc(4 * most);
-  checked(!scratch);
-  const room = (count) => new Float32Array(kernel.memory.buffer, scratch, count);
-  eachTensor(bytes, room, ({ layer, place, rows, cols, values }) => {
-    if (layer === layers && place === 7) model.positions = values.slice();
-    else checked(kernel.put(layer, place, scratch, rows, cols));
+  const most = Math.max(3 * dim, hidden) * dim; // numbers of 8 bits, or those of both ends as floats
+  const scratch = roomIn(kernel, Math.max(most, pixels * dim, classes * dim));
+  const steps = roomIn(kernel, Math.max(3 * dim, hidden, classes));
+  eachTensor(bytes, (one) => {
+    if (one.layer === layers && one.place === 7) model.positions = one.values;
+    else {
+      put(kernel, scratch, one.values);
+      if (one.steps) put(kernel, steps, one.steps);
+      checked(kernel.put(one.layer, one.place, scratch, one.rows, one.cols, one.steps ? steps : 0));
+    }
   });
   return model;
 }
@@ -83,13 +98,15 @@ function cutOf(model, rgb, patch) {
 }
 
 /**
- * Numbers out of the kernel's memory, in a buffer that was given back or in a new one. All have room for the smallest
- * patches, so that each fits; of memory that is never written a browser takes none.
+ * Numbers out of the kernel's memory, in a buffer that was given back or in a new one. blocks: for how many times
+ * [tokens, dim] of the smallest patches it has room, so that it fits again; of memory that is never written a browser
+ * takes none.
  */
-function copied(model, at, count) {
-  const { layers, dim, side, sizes } = model.form;
-  const most = 1 + Math.floor(side / Math.min(...Object.keys(sizes))) ** 2;
-  const buffer = model.spare.pop() ?? new ArrayBuffer(4 * layers * dim * most);
+function copied(model, at, count, blocks) {
+  const { dim, side, sizes } = model.form;
+  const bytes = 4 * blocks * dim * (1 + Math.floor(side / Math.min(...Object.keys(sizes))) ** 2);
+  const found = model.spare.findIndex((buffer) => buffer.byteLength === bytes);
+  const [buffer] = found < 0 ? [new ArrayBuffer(bytes)] : model.spare.splice(found, 1);
   const out = new Float32Array(buffer, 0, count);
   out.set(new Float32Array(model.kernel.memory.buffer, at, count));
   return out;
@@ -103,77 +120,94 @@ function putRows(kernel, at, matrix, width, rows) {
   else for (let i = 0; i < count; i++) out.set(matrix.subarray(rows[i] * width, (rows[i] + 1) * width), i * width);
 }
 
+/** Do something with room in the kernel's memory, which is free again afterwards. */
+function within({ kernel }, act) {
+  const mark = kernel.mark();
+  try {
+    return act((count) => roomIn(kernel, count));
+  } finally {
+    kernel.release(mark);
+  }
+}
+
+/** What the head makes of tokens whose states lie at a place -> logits [count, classes]. */
+function classified({ kernel, form: { classes } }, at, count, room) {
+  const padded = Math.ceil(classes / 8) * 8;
+  const read = room(count * padded);
+  checked(kernel.classify(count, at, read));
+  const all = new Float32Array(kernel.memory.buffer, read, count * padded);
+  const out = new Float32Array(count * classes);
+  for (let i = 0; i < count; i++) out.set(all.subarray(i * padded, i * padded + classes), i * classes);
+  return out;
+}
+
 /**
- * One forward of a photograph, and what is asked of it. rgb: [side, side, 3]. wish: {patch, scale, on} ([layers, heads]),
- * kept: the patches that go in, or null for all; moved: for each the patch whose pixels stand in its place, or null;
- * more: whether queries, keys and rollout are wanted; lens: a layer whose every token is to be read by the head, or -1.
+ * One forward of a photograph. rgb: [side, side, 3]. wish: {patch, scale, on} ([layers, heads]), kept: the patches that
+ * go in, or null for all; moved: for each the patch whose pixels stand in its place, or null; more: whether states are
+ * kept, for `look`, with the lens of CLS and its attention in every layer and head (`cls`).
  */
 export function forward(model, rgb, wish) {
   const { kernel, form } = model;
   const { dim, layers, heads, classes } = form;
   const width = 3 * form.patch ** 2;
-  const { kept, moved } = wish;
+  const { kept, moved, scale } = wish;
   const patches = cutOf(model, rgb, wish.patch);
   const places = placesOf(model, wish.patch);
   const n = kept?.length ?? patches.length / width;
   const tokens = n + 1;
-  const mark = kernel.mark();
-  try {
-    const padded = Math.ceil(classes / 8) * 8;
-    const room = (count) => {
-      const at = kernel.alloc(4 * count);
-      checked(!at);
+  return within(model, (room) => {
+    const size = tokens * dim;
+    const states = room((layers + 1) * size);
+    within(model, (inner) => {
+      const [pixels, positions] = [inner(n * width), inner(n * dim)];
+      putRows(kernel, pixels, patches, width, kept && moved ? kept.map((cell) => moved[cell]) : (kept ?? moved));
+      putRows(kernel, positions, places, dim, kept);
+      kernel.embed(n, pixels, positions, states);
+    });
+    const [scales, on] = [scale, wish.on].map((values) => {
+      const at = room(values.length);
+      put(kernel, at, values);
       return at;
-    };
-    const [p, e, s, o, q, k] = [
-      n * width,
-      n * dim,
-      layers * heads,
-      layers * heads,
-      layers * tokens * dim,
-      layers * tokens * dim,
-    ].map(room);
-    const states = room((layers + 1) * tokens * dim);
-    const read = room(tokens * padded);
-    const row = room(tokens);
-    const put = (at, values) => new Float32Array(kernel.memory.buffer, at, values.length).set(values);
-    const get = (at, count) => new Float32Array(kernel.memory.buffer.slice(at, at + 4 * count));
-    putRows(kernel, p, patches, width, kept && moved ? kept.map((cell) => moved[cell]) : (kept ?? moved));
-    putRows(kernel, e, places, dim, kept);
-    put(s, wish.scale);
-    put(o, wish.on);
-    checked(kernel.forward(n, p, e, s, o, q, k, states));
-    const readAt = (layer, count) => {
-      checked(kernel.classify(count, states + 4 * layer * tokens * dim, read));
-      const all = get(read, count * padded);
-      const out = new Float32Array(count * classes);
-      for (let i = 0; i < count; i++) out.set(all.subarray(i * padded, i * padded + classes), i * classes);
-      return out;
-    };
-    const run = {
-      tokens,
-      heads,
-      layers,
-      dim: dim / heads,
-      classes,
-      patch: wish.patch,
-      kept: wish.kept,
-      logits: readAt(layers, 1),
-    };
-    if (!wish.more) return run;
-    put(row, new Float32Array(tokens).fill(1, 0, 1));
-    checked(kernel.walk(tokens, q, k, layers - 1, row));
-    const lens = Array.from({ length: layers + 1 }, (_, layer) => readAt(layer, 1));
-    const every = wish.lens >= 0 ? readAt(wish.lens, tokens) : null;
-    return {
-      ...run,
-      q: copied(model, q, layers * tokens * dim),
-      k: copied(model, k, layers * tokens * dim),
-      rollout: get(row, tokens),
-      lens,
-      every,
-    };
-  } finally {
-    kernel.release(mark);
-  }
+    });
+    const cls = room(layers * heads * tokens);
+    checked(kernel.forward(tokens, states, scales, on, cls));
+    const read = (layer) => classified(model, states + 4 * layer * size, 1, room);
+    const told = { tokens, heads, layers, dim: dim / heads, classes, patch: wish.patch, kept: kept ?? null };
+    const run = { ...told, logits: read(layers) };
+    if (!wish.more) return { run };
+    const lens = Array.from({ length: layers + 1 }, (_, layer) => read(layer));
+    const held = { tokens, scale, states: copied(model, states, (layers + 1) * size, layers + 1) };
+    return { run: { ...run, lens, cls: got(kernel, cls, layers * heads * tokens) }, held };
+  });
+}
+
+/**
+ * What is asked of a forward that is held -> {layer, q, k}: queries, times their scale, and keys of a layer, both
+ * [heads, tokens, head_dim]; every: with each token as the head reads it after that layer; rollout: with the rollout of
+ * CLS. Both null where they are not asked for.
+ */
+export function look(model, { tokens, scale, states }, { layer, every, rollout }) {
+  const { kernel } = model;
+  const { dim, layers, heads } = model.form;
+  const size = tokens * dim;
+  return within(model, (room) => {
+    const [x, scales] = [room(size), room(layers * heads)];
+    put(kernel, scales, scale);
+    put(kernel, x, states.subarray(layer * size, (layer + 1) * size));
+    const [q, k] = [room(size), room(size)];
+    checked(kernel.look(tokens, x, layer, scales + 4 * layer * heads, q, k));
+    const found = { layer, q: copied(model, q, size, 1), k: copied(model, k, size, 1), every: null, rollout: null };
+    if (every) {
+      put(kernel, x, states.subarray((layer + 1) * size, (layer + 2) * size));
+      found.every = classified(model, x, tokens, room);
+    }
+    if (rollout) {
+      const [all, row] = [room(layers * size), room(tokens)];
+      put(kernel, all, states.subarray(0, layers * size));
+      put(kernel, row, new Float32Array(tokens).fill(1, 0, 1));
+      checked(kernel.walk(tokens, all, scales, layers - 1, row));
+      found.rollout = got(kernel, row, tokens);
+    }
+    return found;
+  });
 }

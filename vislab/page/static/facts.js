@@ -1,6 +1,6 @@
 // What the guided steps and the quiz ask, and what is true of this photograph: computed here, never looked up.
 
-import { asked, cellsOf, classOf, read, sideOf } from "./app.js";
+import { cellsOf, read, sideOf } from "./app.js";
 import {
   clsTo,
   decidedAt,
@@ -15,6 +15,7 @@ import {
   softmax,
   spread,
 } from "./measures.js";
+import { asked, classOf, look } from "./runs.js";
 import { labelOf, told } from "./words.js";
 
 const several = (app, names) => names.map((name) => told(app, name));
@@ -65,12 +66,12 @@ export const FACTS = {
     const fact = await same(app, { moved }, { most: percent(most) });
     return fact && { ...fact, moved };
   },
-  products: (app) => {
+  products: async (app) => {
     const [from, to] = app.picked ?? [];
-    if (to === undefined) return null;
     const layer = last(app);
+    if (to === undefined || !(await look(app, app.base, { layer }))) return null;
     const row = rowsAt(app.base, layer, from + 1).subarray(0, app.base.tokens);
-    const parts = products(app.base, layer, 0, from + 1, to + 1);
+    const parts = products(app.base, 0, from + 1, to + 1);
     const sum = parts.reduce((a, b) => a + b, 0);
     const values = {
       count: parts.length,
@@ -195,7 +196,8 @@ export const FACTS = {
       { count: order.length - (order.length >> 1) },
     );
   },
-  brightest: (app) => {
+  brightest: async (app) => {
+    if (!(await look(app, app.base, { layer: last(app), rollout: true }))) return null;
     const [one, other] = [largest(clsTo(app.base, last(app))), largest(app.base.rollout.subarray(1))];
     const at = (cell) =>
       told(app, "patchAt", { row: Math.floor(cell / sideOf(app)) + 1, col: (cell % sideOf(app)) + 1 });
@@ -220,7 +222,7 @@ function wishInOrder(app, kept) {
   const scale = Float32Array.from({ length: layers * heads }, (_, i) => app.state.scale[Math.floor(i / heads)]);
   const on = new Float32Array(layers * heads).fill(1);
   for (const head of app.state.off) on[head] = 0;
-  return { patch: app.state.patch, scale, on, kept, moved: null, more: false, lens: -1 };
+  return { patch: app.state.patch, scale, on, kept, moved: null, more: false };
 }
 
 function greyPicture() {

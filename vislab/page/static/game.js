@@ -1,8 +1,9 @@
 // The eraser game: the fewest patches that turn the decision, against the order of attention and against chance.
 
 import { make, say } from "../../lab/static/elements.js";
-import { asked, cellsOf, change, classOf, draw } from "./app.js";
+import { cellsOf, change, draw } from "./app.js";
 import { clsTo, largest, ranked, shuffled } from "./measures.js";
+import { asked, classOf } from "./runs.js";
 import { labelOf, told } from "./words.js";
 
 const TRIES = 49; // forwards that a rival may take, at most

@@ -5,15 +5,16 @@ import { fromAddress, MODES } from "./address.js";
 import { change, complain, createApp, draw } from "./app.js";
 import { fromBase64 } from "./base64.js";
 import { buildBeside } from "./beside.js";
-import { client, taken } from "./client.js";
+import { client, newest, taken } from "./client.js";
 import { buildControls, buildWelcome, buildWords } from "./controls.js";
 import { buildGame } from "./game.js";
 import { buildGuided, STEPS } from "./guided.js";
 import { buildDiagram } from "./lit.js";
 import { buildAnswer, buildHeads, buildLayers } from "./panels.js";
 import { buildPhotographs } from "./photographs.js";
+import { buildPicture } from "./pointing.js";
 import { buildQuiz } from "./quiz.js";
-import { buildPicture } from "./view.js";
+import { compute } from "./runs.js";
 import { LANGUAGES, told } from "./words.js";
 
 /** A module that uses SIMD: whether this browser can run the kernel is asked of it. */
@@ -134,6 +135,7 @@ async function start() {
   const wanted = lacking();
   const worker = wanted ? {} : client();
   const app = createApp(about, state, worker, element);
+  app.enter = newest(() => compute(app));
   if (wanted) {
     element.replaceChildren(
       make("p", { role: "alert", className: "problem", textContent: told(app, "noBrowser", { words: wanted }) }),

@@ -14,33 +14,16 @@ export const ranked = (values) => Array.from(values.keys()).sort((a, b) => value
 
 export const largest = (values) => values.indexOf(Math.max(...values));
 
-/** Attention of one token at a layer -> [heads, tokens]; rows of CLS are kept with the run. */
+/** Attention of one token at a layer -> [heads, tokens]; that of another token than CLS where the run was looked at. */
 export function rowsAt(run, layer, token) {
-  if (token > 0) return attentionAt(run, layer, token);
-  run.rows ??= [];
-  run.rows[layer] ??= attentionAt(run, layer, 0);
-  return run.rows[layer];
-}
-
-function attentionAt(run, layer, token) {
-  const { heads, tokens, dim } = run;
-  const size = heads * tokens * dim;
-  const part = (of) => of.subarray(layer * size, (layer + 1) * size);
-  return attentionRow({ q: part(run.q), k: part(run.k), heads, tokens, dim }, token);
+  const { heads, tokens, dim, cls, at } = run;
+  if (token > 0) return attentionRow({ q: at.q, k: at.k, heads, tokens, dim }, token);
+  return cls.subarray(layer * heads * tokens, (layer + 1) * heads * tokens);
 }
 
 /** Attention of CLS to the patches that are in, heads fused. */
 export const clsTo = (run, layer, head = "mean") =>
   fuse(rowsAt(run, layer, 0), run.heads, run.tokens, head).subarray(1);
-
-/** Take queries and keys, which are large, out of a run that is asked for attention of CLS alone -> their buffers. */
-export function slimmed(run) {
-  if (!run.q) return [];
-  for (let layer = 0; layer < run.layers; layer++) rowsAt(run, layer, 0);
-  const buffers = [run.q.buffer, run.k.buffer];
-  Object.assign(run, { q: null, k: null });
-  return buffers;
-}
 
 /** From which layer on the lens says what the model says at the end; 0 is the embedding. lens: logits by layer. */
 export function decidedAt(lens) {
@@ -111,11 +94,10 @@ export function onGrid(values, kept, count) {
   return out;
 }
 
-/** The products of two tokens' query and key, one a channel: what a logit is the sum of. */
-export function products(run, layer, head, from, to) {
-  const { heads, tokens, dim } = run;
-  const at = (token) => ((layer * heads + head) * tokens + token) * dim;
-  return Float32Array.from({ length: dim }, (_, d) => run.q[at(from) + d] * run.k[at(to) + d]);
+/** The products of two tokens' query and key at the layer that was looked at, one a channel: a logit is their sum. */
+export function products({ at, tokens, dim }, head, from, to) {
+  const place = (token) => (head * tokens + token) * dim;
+  return Float32Array.from({ length: dim }, (_, d) => at.q[place(from) + d] * at.k[place(to) + d]);
 }
 
 /** 0.2 -> "20 %"; small shares with a figure behind the point. */

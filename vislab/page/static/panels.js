@@ -2,8 +2,9 @@
 
 import { endsOf } from "../../lab/static/colours.js";
 import { make, say } from "../../lab/static/elements.js";
-import { change, classOf } from "./app.js";
+import { change } from "./app.js";
 import { clsTo, decidedAt, largest, onGrid, percent, ranked, softmax, sureAt } from "./measures.js";
+import { classOf } from "./runs.js";
 import { mapCanvas } from "./view.js";
 import { labelOf, told } from "./words.js";
 
@@ -33,12 +34,15 @@ export function buildAnswer(app) {
   ui.answer.setAttribute("aria-live", "polite");
   ui.shares = make("ol", { className: "bars" });
   ui.cost = make("p", { className: "quiet" });
+  ui.toLayers = make("button", { type: "button", onclick: () => ui.layersTitle.scrollIntoView({ block: "start" }) });
   app.painters.push(paintAnswer);
-  return make("section", { className: "answer" }, ui.answer, ui.shares, ui.cost);
+  return make("section", { className: "answer" }, ui.answer, ui.shares, ui.cost, make("p", { className: "row" }, ui.toLayers));
 }
 
 function paintAnswer(app) {
   const { run, base, ui } = app;
+  say(ui.toLayers, told(app, "layersTitle"));
+  ui.toLayers.hidden = app.state.mode !== "free"; // a guided step shows them in its own time
   if (!run) return;
   const order = ranked(run.shares);
   const top = order[0];
@@ -104,6 +108,12 @@ export function buildHeads(app) {
   ui.heads.append(...numbers, ...ui.cells);
   const toggle = make("label", {}, ui.knock, ui.knockWords);
   app.painters.push(paintHeads);
+  const seen = (now) => {
+    ui.heads.seen = now;
+    paintHeads(app);
+  };
+  new IntersectionObserver(([entry]) => seen(entry.isIntersecting)).observe(ui.heads);
+  addEventListener("beforeprint", () => seen(true));
   return make("section", { className: "heads" }, ui.headsTitle, ui.headsHint, toggle, ui.heads);
 }
 
@@ -116,7 +126,7 @@ function headPicked(app, layer, head) {
     });
 }
 
-/** Attention of CLS in every head, each with colours of its own. */
+/** Attention of CLS in every head, each with colours of its own; its maps are drawn while they are on the screen. */
 function paintHeads(app) {
   const { run, ui, state } = app;
   if (!run || ui.heads.closest("[hidden]")) return;
@@ -131,7 +141,7 @@ function paintHeads(app) {
     button.setAttribute("aria-label", told(app, out ? "headOut" : "headOf", { layer: layer + 1, head: head + 1 }));
     button.title = button.getAttribute("aria-label");
     button.classList.toggle("out", out);
-    if (button.run === run) return;
+    if (!ui.heads.seen || button.run === run) return;
     button.run = run;
     const values = clsTo(run, layer, head);
     const count = run.side ** 2;

@@ -1,7 +1,7 @@
 // Photographs that are chosen, dropped, pasted or taken by a camera.
 
 import { make, say } from "../../lab/static/elements.js";
-import { change, complain, draw, own, sample } from "./app.js";
+import { change, complain, draw, frame, own, sample } from "./app.js";
 import { told } from "./words.js";
 
 const CAMERA_PATCH = 32; // px: at 50 tokens a forward keeps up with the camera
@@ -90,9 +90,12 @@ async function startCamera(app) {
   const video = make("video", { muted: true, playsInline: true, srcObject: app.stream });
   await video.play();
   change(app, { patch: CAMERA_PATCH, removed: [], keep: 1 });
+  let seen = null;
   while (app.stream && app.stream === video.srcObject) {
-    const picture = await createImageBitmap(video);
-    if (!app.stream || !(await own(app, null, picture))) break;
+    const picture = await createImageBitmap(video); // while the last one is looked at
+    await seen;
+    if (app.stream) seen = frame(app, picture);
+    else picture.close();
   }
   video.srcObject = null;
 }

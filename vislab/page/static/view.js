@@ -1,12 +1,13 @@
-// The photograph with its map: what is drawn on it, what a patch says, and pointing at patches.
+// The photograph with its map: what is drawn on it, and what a patch says.
 
 import { coloured, endsOf } from "../../lab/static/colours.js";
 import { make, say } from "../../lab/static/elements.js";
 import { gridLines, outline } from "../../lab/static/ink.js";
 import { fuse } from "../../lab/static/numbers.js";
-import { boxOf, cellAt } from "../../lab/static/places.js";
-import { cellsOf, change, classOf, sideOf } from "./app.js";
+import { boxOf } from "../../lab/static/places.js";
+import { cellsOf, sideOf } from "./app.js";
 import { clsTo, largest, onGrid, percent, rowsAt, softmax } from "./measures.js";
+import { classOf } from "./runs.js";
 import { labelOf, told } from "./words.js";
 
 /** The token of a patch in a run, -1 where it is not in. */
@@ -21,9 +22,8 @@ export function mapOf(app, query = queryOf(app)) {
   if (!run || state.view === "photo") return null;
   if (state.view === "rollout") return run.rollout.subarray(1);
   if (state.view === "lens") {
-    if (!run.every) return null;
-    const { classes } = run;
-    const token = (i) => softmax(run.every.subarray(i * classes, (i + 1) * classes));
+    const { classes, at } = run;
+    const token = (i) => softmax(at.every.subarray(i * classes, (i + 1) * classes));
     return Float32Array.from({ length: run.tokens - 1 }, (_, i) => token(i + 1)[classOf(app)]);
   }
   const token = tokenOf(run, query);
@@ -33,7 +33,7 @@ export function mapOf(app, query = queryOf(app)) {
 }
 
 /** From the canvas to the grid: the whole photograph is stretched to the model's square. */
-function placeOn(canvas, app) {
+export function placeOn(canvas, app) {
   const { side } = app.about.form;
   const count = sideOf(app);
   return {
@@ -62,10 +62,20 @@ function hatch(context, [x0, y0, x1, y1]) {
   context.stroke();
 }
 
+/** Whether the worker is still being asked for what is to be shown: until then all stays as it was. */
+function awaited(app) {
+  const { run, state } = app;
+  if (!run || run.patch !== state.patch || state.view === "photo") return false;
+  if (state.view === "rollout") return !run.rollout;
+  if (state.view === "attention" && queryOf(app) < 0 && app.cell < 0) return false; // of CLS all is there
+  return run.at?.layer !== state.layer || (state.view === "lens" && !run.at.every);
+}
+
 export function paintPicture(app) {
+  if (awaited(app)) return;
   const { canvas } = app.ui;
   const photo = app.photos.get(app.run?.photo ?? app.state.photo);
-  if (!photo) return;
+  if (!photo?.picture) return;
   const { picture } = photo;
   if (canvas.width !== picture.width || canvas.height !== picture.height) {
     Object.assign(canvas, { width: picture.width, height: picture.height });
@@ -130,8 +140,8 @@ function patchWords(app) {
   const token = tokenOf(run, cell);
   if (token < 0) return told(app, "patchOut", at);
   if (state.view === "rollout") return told(app, "patchRollout", { ...at, share: percent(run.rollout[token]) });
-  if (state.view === "lens" && run.every) {
-    const shares = softmax(run.every.subarray(token * run.classes, (token + 1) * run.classes));
+  if (state.view === "lens") {
+    const shares = softmax(run.at.every.subarray(token * run.classes, (token + 1) * run.classes));
     const top = largest(shares);
     return told(app, "patchLens", { ...at, label: labelOf(app, top), share: percent(shares[top]) });
   }
@@ -141,6 +151,7 @@ function patchWords(app) {
 }
 
 export function labelPicture(app) {
+  if (awaited(app)) return;
   const { ui } = app;
   say(ui.title, app.run ? titleOf(app) : "");
   say(ui.patchWords, patchWords(app));
@@ -160,52 +171,6 @@ function drawBar(app, canvas) {
   canvas.getContext("2d").putImageData(new ImageData(coloured(shades, [0, 1], app.table), 256, 1), 0, 0);
 }
 
-/**
- * A patch was picked: with the tool that looks, its attention is shown and stays; with the one that takes away, it goes or
- * returns. A guided step that shows the photograph alone goes on showing it.
- */
-export function pick(app, cell) {
-  if (cell < 0 || cell >= cellsOf(app)) return;
-  if (app.picking) app.picking(cell);
-  else if (app.tool === "remove") {
-    const removed = app.state.removed.includes(cell)
-      ? app.state.removed.filter((one) => one !== cell)
-      : [...app.state.removed, cell];
-    if (removed.length < cellsOf(app)) change(app, { removed });
-  } else if (app.state.view === "attention") change(app, { query: app.state.query === cell ? -1 : cell });
-  else if (app.state.mode === "free") change(app, { query: cell, view: "attention" });
-}
-
-const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-
-function press(app, event) {
-  const side = sideOf(app);
-  if (event.key in ARROWS) {
-    const [down, right] = ARROWS[event.key];
-    const from = app.cell >= 0 ? app.cell : app.state.query;
-    const [row, col] = from < 0 ? [side >> 1, side >> 1] : [Math.floor(from / side) + down, (from % side) + right];
-    app.cell = Math.max(0, Math.min(side - 1, row)) * side + Math.max(0, Math.min(side - 1, col));
-  } else if (event.key === "Enter" || event.key === " ") pick(app, app.cell);
-  else if (event.key === "Escape") {
-    app.cell = -1;
-    change(app, { query: -1 });
-  } else return;
-  event.preventDefault();
-  app.pointed();
-}
-
-/** The patch at a place of the window on a canvas, or -1. */
-export function cellUnder(app, canvas, event) {
-  const box = canvas.getBoundingClientRect();
-  const [x, y] = [
-    ((event.clientX - box.left) * canvas.width) / box.width,
-    ((event.clientY - box.top) * canvas.height) / box.height,
-  ];
-  const { frame, grid } = placeOn(canvas, app);
-  const cell = cellAt(frame, grid, x, y);
-  return cell ? cell[0] * grid.cols + cell[1] : -1;
-}
-
 /** A figure, its parts put into ui: canvas, title, colour bar, what the patch says. canvas: its attributes. */
 export function buildFigure(app, ui, attributes) {
   ui.canvas = make("canvas", { width: 300, height: 200, ...attributes });
@@ -219,30 +184,5 @@ export function buildFigure(app, ui, attributes) {
   ui.credit = make("p", { className: "quiet" });
   drawBar(app, shades);
   ui.figure = make("figure", { className: "picture" }, ui.title, ui.canvas, ui.bar, ui.patchWords, ui.credit);
-  return ui.figure;
-}
-
-/** The picture that is pointed at. app.pointed: called where another patch is under the pointer. */
-export function buildPicture(app) {
-  const { ui } = app;
-  buildFigure(app, ui, { tabIndex: 0, role: "application" });
-  app.pointed = () => {
-    paintPicture(app);
-    labelPicture(app);
-  };
-  const point = (cell) => {
-    if (cell === app.cell) return;
-    app.cell = cell;
-    app.pointed();
-  };
-  ui.canvas.addEventListener("pointermove", (event) => point(cellUnder(app, ui.canvas, event)));
-  ui.canvas.addEventListener("pointerleave", () => point(-1));
-  ui.canvas.addEventListener("click", (event) => {
-    app.cell = cellUnder(app, ui.canvas, event);
-    pick(app, app.cell);
-    app.pointed();
-  });
-  ui.canvas.addEventListener("keydown", (event) => press(app, event));
-  app.painters.push(paintPicture, labelPicture);
   return ui.figure;
 }

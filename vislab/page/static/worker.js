@@ -1,13 +1,13 @@
 // What runs beside the page: photographs are read here, and the model runs here, so that the page never halts.
 
-import { forward, opened } from "./engine.js";
+import { forward, look, opened } from "./engine.js";
 import { sizeOf } from "./headers.js";
 import { resizer } from "./pixels.js";
 
 const STRIP = 256; // rows of a photograph that are read at a time
 const SHOWN = 1024; // px, the longer side of the photograph that the page draws
 const MOST_PIXELS = 50_000_000;
-const held = { model: null, photos: new Map() };
+const held = { model: null, photos: new Map(), runs: new Map() };
 
 /** A part of the page as a stream of bytes: pieces that came with the message, or a file beside the page. */
 async function streamOf({ pieces, address }) {
@@ -72,20 +72,44 @@ async function answer(message) {
     return { kind: "ready" };
   }
   if (message.kind === "photo") return photograph(message, message.side);
+  if (message.kind === "look")
+    return { kind: "looked", at: look(held.model, held.runs.get(message.run), message.wish) };
+  return run(message);
+}
+
+/**
+ * A forward; where more is asked of it, its states are held under the number of the message until they are let go.
+ * picture: of a camera, in place of the photograph of that name, and read first.
+ */
+async function run({ id, photo, wish, picture, side }) {
+  const seen = picture ? await photograph({ name: photo, picture }, side) : null;
   const start = performance.now();
-  const run = forward(held.model, held.photos.get(message.photo), message.wish);
-  return { kind: "ran", run, ms: performance.now() - start };
+  const found = forward(held.model, held.photos.get(photo), wish);
+  const ms = performance.now() - start;
+  if (!found.held) return { kind: "ran", run: found.run, ms, seen };
+  held.runs.set(id, found.held);
+  return { kind: "ran", run: { ...found.run, id }, at: look(held.model, found.held, wish.look), ms, seen };
+}
+
+/** Let all runs go but some; buffers that come back are filled again. */
+function keep({ runs, buffers }) {
+  held.model.spare.push(...buffers);
+  for (const [id, { states }] of held.runs) {
+    if (runs.includes(id)) continue;
+    held.model.spare.push(states.buffer);
+    held.runs.delete(id);
+  }
 }
 
 self.onmessage = async ({ data }) => {
-  if (data.kind === "back") {
-    held.model.spare.push(...data.buffers);
+  if (data.kind === "keep") {
+    keep(data);
     return;
   }
   try {
     const reply = await answer(data);
-    const { picture, run } = reply;
-    const moved = picture ? [picture] : run?.q ? [run.q.buffer, run.k.buffer] : [];
+    const { picture, at, seen } = reply;
+    const moved = [picture, seen?.picture, at?.q.buffer, at?.k.buffer].filter(Boolean);
     self.postMessage({ ...reply, id: data.id }, moved);
   } catch (error) {
     const full = error instanceof RangeError;
