@@ -52,26 +52,35 @@ class Answer:
 
     @cached_property
     def sites(self) -> list[Site]:
-        """Where the language model's queries meet its keys, its layers in order."""
-        inside = self.reader.decoder + "."
-        found = [site for site in self.capture.layers if site.path.startswith(inside)]
+        """Where the words' queries meet the image's keys, the layers in which they do in order.
+
+        All layers of the language model, where image tokens are among its own; else those of its cross-attention.
+        """
+        found = self.reader.sites(self.capture)
         for site in found:
-            if site.refused is None and site.keys != len(self.ids) - 1:
+            if site.refused is None and site.queries != len(self.ids) - 1:
                 raise AttentionRefused(
-                    f"{site.name} ({site.kind}) has {site.keys} keys, and {len(self.ids) - 1} tokens went through "
-                    f"{self.reader.name}: its words cannot be told apart"
+                    f"{site.name} ({site.kind}) has {site.queries} queries, and {len(self.ids) - 1} tokens went "
+                    f"through {self.reader.name}: its words cannot be told apart"
                 )
         return found
 
     @cached_property
     def image_tokens(self) -> Tensor:
-        """Which tokens of the prompt stand for the image, in order -> (image tokens,)"""
+        """Which of the keys that words attend to stand for the image, in order -> (image tokens,)
+
+        Tokens of the prompt; where words cross to the image, all that they cross to.
+        """
+        if self.reader.way.kind == "keys":
+            return torch.arange(self.places.count)
         prompt = self.ids[: self.inputs["input_ids"].shape[1]]
         return (prompt == self.reader.image_token).nonzero().squeeze(1)
 
     @cached_property
     def first(self) -> int:
         """The first token that stands for no image, on which attention often rests as on a drain."""
+        if self.reader.way.kind == "keys":
+            return -1
         return int((self.ids != self.reader.image_token).nonzero()[0])
 
     def rows(self, word: int) -> list[int]:
@@ -82,7 +91,8 @@ class Answer:
     def shares(self) -> np.ndarray:
         """How much of each word's attention lies on what -> (words, layers, heads, 3): image, text, first token.
 
-        The three sum to 1. Of a word of several pieces, the mean of theirs.
+        The three sum to 1. Of a word of several pieces, the mean of theirs. Where words cross to the image (Mllama,
+        BLIP), the layers in which they do are told of, and there all lies on the image.
         """
         begin = self.words[0].start - 1
         out = np.zeros((len(self.words), len(self.sites), self.sites[0].heads, 3), dtype=np.float32)
@@ -96,6 +106,8 @@ class Answer:
     def parts(self, attention: Tensor) -> Tensor:
         """attention: (…, keys), 0 to 1 -> (…, 3), its sums over image, other text and first token."""
         image = attention[..., self.image_tokens.to(attention.device)].sum(-1)
+        if self.first < 0:
+            return torch.stack([image, torch.zeros_like(image), torch.zeros_like(image)], -1)
         first = attention[..., self.first]
         return torch.stack([image, attention.sum(-1) - image - first, first], -1)
 
