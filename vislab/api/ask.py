@@ -15,6 +15,7 @@ from ..core.images import load_image
 from ..engine.capture import Capture
 from ..engine.hooks import capture
 from ..engine.site import AttentionRefused
+from ..language import memory
 from ..language.answer import Answer
 from ..language.prompt import Inputs, extended, prompted
 from ..language.reader import Reader, reader_of
@@ -66,7 +67,8 @@ def ask(
         heat = vislab.explain(answer, target="church")  # needs the network
 
     Raises ValueError for a model without image tokens or of a family whose image tokens vislab does not place, several
-    images, an empty question or answer; OSError where the hub or the folder does not give the model.
+    images, an empty question or answer, a prompt longer than the model reads; MemoryError, before it runs, where an
+    answer would not fit; OSError where the hub or the folder does not give the model.
     """
     if not isinstance(question, str) or not question.strip():
         raise ValueError(f"question is a text that asks something of the image, not {shown(question)}")
@@ -79,6 +81,7 @@ def ask(
     reader, picture = reader_of(model, processor=processor, device=device, dtype=dtype), load_image(image)
     inputs, places = prompted(reader, picture, question)
     forced = None if answer is None else _pieces(reader, answer)
+    memory.check(reader, inputs, places, tokens if forced is None else len(forced))
     ids, cap = _captured(reader, inputs, forced, tokens, progress)
     prompt = inputs["input_ids"].shape[1]
     said, ends = ids[prompt:].tolist(), _ends(reader)

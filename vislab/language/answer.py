@@ -13,6 +13,7 @@ from torch import Tensor
 from ..core.shown import drawing
 from ..engine.capture import Capture
 from ..engine.site import AttentionRefused, Site
+from .lens import WordLens, lens
 from .places import ImagePlaces
 from .prompt import Inputs
 from .reader import Reader
@@ -116,6 +117,20 @@ class Answer:
         """The share of each word's attention on the image, in the mean of layers and heads -> (words,), 0 to 1."""
         share: np.ndarray = self.shares[..., 0].mean((1, 2))
         return share
+
+    def lens(self) -> WordLens:
+        """Which word each image token would say after each layer, and what is said where each word is predicted.
+
+        One forward over prompt and answer; its layers' states are read by the model's own norm and head. A map of one
+        word is `vislab.explain(answer, target="church", method="lens", layer=5)`. Raises AttentionRefused where norm
+        and head alone do not make the model's own words.
+
+            print(answer.lens())  # needs the network
+
+        Source: nostalgebraist 2020, the logit lens; at image tokens Neo et al. 2024, Towards Interpreting Visual
+        Information Processing in Vision-Language Models.
+        """
+        return lens(self)
 
     @property
     def settings(self) -> dict[str, Any]:
