@@ -226,13 +226,71 @@ FAMILIES = {
 }
 
 
+def q_former(attention: str, kind: str = "Blip2") -> tuple[nn.Module, Any]:
+    former = {
+        "vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48,
+        "encoder_hidden_size": 32, "cross_attention_frequency": 2,
+    }  # fmt: skip
+    opt = {"ffn_dim": 48, "word_embed_proj_dim": 32}
+    text = hf.OPTConfig(**TEXT, **opt) if kind == "Blip2" else hf.LlamaConfig(**TEXT)
+    config = getattr(hf, f"{kind}Config")(
+        vision_config=getattr(hf, f"{kind}VisionConfig")(**SIGHT), text_config=text, num_query_tokens=5,
+        qformer_config=getattr(hf, f"{kind}QFormerConfig")(**former), image_token_index=token("<image>"),
+        attn_implementation=attention,
+    )  # fmt: skip
+    images = hf.BlipImageProcessor(size={"height": 32, "width": 32})
+    words = [tokenizer()] if kind == "Blip2" else [tokenizer(), tokenizer()]
+    processor = getattr(hf, f"{kind}Processor")(images, *words, num_query_tokens=5)
+    return getattr(hf, f"{kind}ForConditionalGeneration")(config), processor
+
+
+def blip(attention: str) -> tuple[nn.Module, Any]:
+    shared = {name: value for name, value in TEXT.items() if name != "num_key_value_heads"}
+    text = hf.BlipTextConfig(**shared, encoder_hidden_size=32, sep_token_id=2)
+    config = hf.BlipConfig(vision_config=hf.BlipVisionConfig(**SIGHT).to_dict(), text_config=text.to_dict())
+    words = tokenizer()
+    words.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    images = hf.BlipImageProcessor(size={"height": 32, "width": 32})
+    return hf.BlipForConditionalGeneration(config), hf.BlipProcessor(images, words)
+
+
+def mllama(attention: str) -> tuple[nn.Module, Any]:
+    from transformers.models.mllama.configuration_mllama import MllamaTextConfig, MllamaVisionConfig
+
+    ratios = [[1, 1], [1, 2], [1, 3], [1, 4], [2, 1], [2, 2], [3, 1], [4, 1]]
+    vision = MllamaVisionConfig(
+        hidden_size=32, num_hidden_layers=2, num_global_layers=1, attention_heads=4, intermediate_size=48,
+        vision_output_dim=64, image_size=32, patch_size=8, max_num_tiles=4, intermediate_layers_indices=[0],
+        supported_aspect_ratios=ratios,
+    )  # fmt: skip
+    rope = {"rope_type": "default", "rope_theta": 10000.0}
+    text = MllamaTextConfig(
+        **{**TEXT, "num_hidden_layers": 5}, cross_attention_layers=[1, 3], rope_parameters=rope
+    )  # fmt: skip
+    config = hf.MllamaConfig(
+        vision_config=vision, text_config=text, image_token_index=token("<image>"), attn_implementation=attention
+    )
+    images = hf.MllamaImageProcessor(size={"height": 32, "width": 32}, max_image_tiles=4)
+    return hf.MllamaForConditionalGeneration(config), hf.MllamaProcessor(images, tokenizer(image_token="<image>"))
+
+
+# Those in which words reach the image by a Q-Former's queries, or cross to it.
+CROSSED = {
+    "BLIP-2": Family(q_former),
+    "InstructBLIP": Family(lambda attention: q_former(attention, "InstructBlip")),
+    "BLIP": Family(blip),
+    "Mllama": Family(mllama),
+}
+
 PICTURE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
 QUESTION, SAID = "What is on the hill ?", "a church lies left of churches ."
 
 
 @cache
 def pair(family: str, attention: str = "sdpa") -> tuple[Any, Any]:
-    return FAMILIES[family].pair(attention)
+    return (FAMILIES | CROSSED)[family].pair(attention)
 
 
 def ask(family: str = "LLaVA-1.5", answer: str | None = SAID, **more: Any) -> vislab.Answer:

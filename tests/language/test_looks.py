@@ -128,7 +128,7 @@ def test_attention_and_rollout_are_the_models_own(family: str) -> None:
         ({"target": "fish"}, "no word 'fish'; its words are a, church, lies, …"),
         ({"target": "Churchs"}, "did you mean 'churches'"),
         ({"target": 3.5}, "by its text or its place, such as target=0, not 3.5"),
-        ({"target": 0, "method": "grad_cam"}, "explained by attention, rollout, relevance, not by 'grad_cam'"),
+        ({"target": 0, "method": "grad_cam"}, "explained by attention, rollout, relevance, lens, not by 'grad_cam'"),
         ({"target": 0, "layer": 1}, "has no layer"),
         ({"target": 0, "method": "attention", "layer": 2}, "no layer 2: layers run from 0 to 1"),
         ({"target": 0, "method": "attention", "layer": "last"}, "layer is the index of a layer"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ from torch import Tensor, nn
 
 from ..core.checks import first_line, shown, whole
 from ..core.images import load_image
+from ..engine.capture import Capture
 from ..engine.hooks import capture
 from ..engine.site import AttentionRefused
+from ..language import memory
 from ..language.answer import Answer
-from ..language.prompt import Inputs, prompted
+from ..language.prompt import Inputs, extended, prompted
 from ..language.reader import Reader, reader_of
 from ..language.request import TOKENS
+from ..language.ways import asked
 from ..language.words import words_of
 from ..models.known import READER
 from ..models.modes import evaluating
@@ -49,7 +53,12 @@ def ask(
     assets/models/reader-imagenette, says what it can be asked, and how often it is right.
 
     The model runs as it is, greedily, with its fused attention: the answer is the one that it gives without vislab, in
-    the memory of a plain forward. Attention is recorded on the way, and read when someone asks.
+    the memory of a plain forward. Attention is recorded on the way, and read when someone asks. Of BLIP, BLIP-2 and
+    InstructBLIP, whose language models generate by themselves, one forward over prompt and answer is recorded after it.
+
+    Image tokens are among the language model's own, or they are the queries of a Q-Former (BLIP-2, InstructBLIP), whose
+    map a word's is put together of, or words cross to the image in some layers (Mllama, BLIP captions), which are the
+    layers that `explain` counts of them.
 
         answer = vislab.ask("photo.jpg", "where is the church ?")
         heat = vislab.explain(answer, target=0)
@@ -58,7 +67,8 @@ def ask(
         heat = vislab.explain(answer, target="church")  # needs the network
 
     Raises ValueError for a model without image tokens or of a family whose image tokens vislab does not place, several
-    images, an empty question or answer; OSError where the hub or the folder does not give the model.
+    images, an empty question or answer, a prompt longer than the model reads; MemoryError, before it runs, where an
+    answer would not fit; OSError where the hub or the folder does not give the model.
     """
     if not isinstance(question, str) or not question.strip():
         raise ValueError(f"question is a text that asks something of the image, not {shown(question)}")
@@ -71,8 +81,8 @@ def ask(
     reader, picture = reader_of(model, processor=processor, device=device, dtype=dtype), load_image(image)
     inputs, places = prompted(reader, picture, question)
     forced = None if answer is None else _pieces(reader, answer)
-    with reader.lock, evaluating(reader.module), capture(reader.module, steps=True) as cap:
-        ids = _generated(reader, inputs, forced, tokens, progress)
+    memory.check(reader, inputs, places, tokens if forced is None else len(forced))
+    ids, cap = _captured(reader, inputs, forced, tokens, progress)
     prompt = inputs["input_ids"].shape[1]
     said, ends = ids[prompt:].tolist(), _ends(reader)
     finished = said[-1] in ends
@@ -111,16 +121,35 @@ def _pieces(reader: Reader, answer: str) -> list[int]:
 
 def _ends(reader: Reader) -> set[int]:
     """The tokens by which the model ends an answer."""
-    said: Any = reader.module.generation_config.eos_token_id  # type: ignore[union-attr]
+    said: Any = reader.generation_config.eos_token_id
+    if reader.config.model_type == "blip":
+        said = reader.config.text_config.sep_token_id
     return {*said} if isinstance(said, list | tuple) else {said}
+
+
+def _captured(
+    reader: Reader, inputs: Inputs, forced: list[int] | None, tokens: int, progress: Progress | None
+) -> tuple[Tensor, Capture]:
+    """Prompt and answer, (tokens,), and what attended on the way.
+
+    Where the language model generates by itself, its forwards are not the model's: then one forward over all tokens is
+    captured, which attends as they did.
+    """
+    module = reader.module
+    with reader.lock, evaluating(module), capture(module, steps=True) if not reader.way.alone else nullcontext() as cap:
+        ids = _generated(reader, inputs, forced, tokens, progress)
+        if cap is None:
+            more = ids[inputs["input_ids"].shape[1] : -1]
+            with torch.no_grad(), capture(module) as cap:
+                module(**extended(inputs, more), use_cache=False)
+    return ids, cap
 
 
 def _generated(
     reader: Reader, inputs: Inputs, forced: list[int] | None, tokens: int, progress: Progress | None
 ) -> Tensor:
     """Prompt and answer, as the model says it, or as it is given -> (tokens,)"""
-    config: Any = reader.module.generation_config
-    cache = config.cache_implementation
+    cache = reader.generation_config.cache_implementation
     if cache is not None and not str(cache).startswith("dynamic"):
         raise ValueError(
             f"{reader.name} generates with a cache of kind {cache!r}, which changes keys that were read before: set "
@@ -140,7 +169,12 @@ def _generated(
 
     try:
         ids: Tensor = reader.module.generate(  # type: ignore[operator]
-            **inputs, max_new_tokens=most, do_sample=False, num_beams=1, use_cache=True, logits_processor=[step]
+            **asked(reader.config, inputs),
+            max_new_tokens=most,
+            do_sample=False,
+            num_beams=1,
+            use_cache=True,
+            logits_processor=[step],
         )
     except AttentionRefused:
         raise

@@ -19,6 +19,7 @@ def detect(
     image: Any,
     *,
     detector: str | Path | Detector | Any = "embedded",
+    labels: Sequence[str] | None = None,
     confidence: float = 0.25,
     iou: float = 0.7,
     image_size: ImageSize | None = None,
@@ -29,7 +30,8 @@ def detect(
     """The objects in an image, as boxes in source pixels; `Detections.above` keeps fewer without another forward.
 
     image: what `load_image` takes. detector: a Detector, or what `load_detector` takes; see there for trust.
-    confidence: of a box, above which it counts, 0..1. iou: how much boxes of a class may overlap, 0..1. image_size: px
+    labels: what to look for, in words, of detectors that are told so (OWL-ViT, OWLv2, Grounding DINO). confidence: of a
+    box, above which it counts, 0..1. iou: how much boxes of a class may overlap, 0..1. image_size: px
     of the detector's input, a side or (height, width). scales: several such sizes, (480, 640), whose boxes become one
     list: of those of a class that overlap more than iou the most certain. attention_scale: factor of q·kᵀ inside the
     detector, for all of its sites or {index: factor}, a real intervention; in RT-DETR of the encoder alone.
@@ -40,12 +42,14 @@ def detect(
         vislab.overlay(vislab.explain_box("photo.jpg", box=0), detections=boxes.above(0.2))
         boxes = vislab.detect("photo.jpg", scales=(480, 640, 960))
         boxes = vislab.detect("photo.jpg", detector="yolo12n.pt")  # needs the network
+        name, labels = "google/owlvit-base-patch32", ["a church", "a fish"]
+        boxes = vislab.detect("photo.jpg", detector=name, labels=labels, confidence=0.1)  # needs the network
     """
     check_confidence(confidence)
     sizes = scales_of(scales)
     if sizes is not None and image_size is not None:
         raise ValueError("scales are sizes of the detector's input: leave image_size out")
-    ready, picture = detector_of(detector, trust), load_image(image)
+    ready, picture = detector_of(detector, trust).told(labels), load_image(image)
     found = [
         ready.glance(picture, image_size=size, attention_scale=attention_scale).detections(confidence, iou)
         for size in sizes or (image_size,)

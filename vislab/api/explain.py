@@ -88,8 +88,9 @@ def explain(
 
     Of an answer, target is one of its words, by its text or its place, and method "relevance" (the default),
     "attention" or "rollout", with layer and head of the language model. A word looks from the token at which it is
-    predicted, the one before it. What a detector's box rests on is told by `explain_box`. Raises ValueError, before the
-    model runs where it can, for what is unknown or impossible.
+    predicted, the one before it. "lens" takes any text: how probable it is as the word that each image token would say
+    after a layer (`Answer.lens`). What a detector's box rests on is told by `explain_box`. Raises ValueError, before
+    the model runs where it can, for what is unknown or impossible.
 
         heat = vislab.explain("photo.jpg", method="cls", layer=11, head=2)
         heat = vislab.explain("photo.jpg", method="relevance", target="church")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ def explain_box(
     head: Head = "mean",
     attention_scale: float | Mapping[int, float] = 1.0,
     image_size: ImageSize | None = None,
+    labels: Sequence[str] | None = None,
 ) -> Heatmap:
     """What a detector's box rests on, or what its attention at a point reads, as one value per cell of a feature map.
 
@@ -38,7 +39,7 @@ def explain_box(
     grid cells or the decoder query that made the box, or "grad_cam" of the box's score; by default attention where the
     detector has any. layer: one of the detector's sites, by index or name, or "mean" of those on one grid. head: index,
     "mean", "max" or "min". attention_scale: factor of q·kᵀ, for all sites or {index: factor}, a real intervention.
-    image_size: px of the detector's input, a side or (height, width).
+    image_size: px of the detector's input, a side or (height, width). labels: what to look for, as of `detect`.
 
     Raises ValueError for what this detector does not answer, IndexError for a box that is not there.
 
@@ -46,8 +47,9 @@ def explain_box(
         heat = vislab.explain_box("photo.jpg", query=(320, 200))
         heat = vislab.explain_box("photo.jpg", detector="yolo12n.pt")  # needs the network
     """
-    request = BoxRequest(box, query, method, layer, head, attention_scale, image_size)
-    ready = detector_of(detector)
+    ready = detector_of(detector).told(labels)
+    told_of = None if labels is None else ready.labels
+    request = BoxRequest(box, query, method, layer, head, attention_scale, image_size, told_of)
     glance = ready.glance(load_image(image), image_size=image_size, attention_scale=attention_scale)
     heat = maps.heatmap(glance, request)
     request = replace(request, method=heat.method)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ DETECT_EPILOG = """\
 examples:
   vislab detect photo.jpg
   vislab detect photo.jpg --detector yolo12n.pt --confidence 0.1 --out boxes.png
+  vislab detect photo.jpg --detector google/owlvit-base-patch32 --labels "a church, a fish" --confidence 0.1
   vislab detect photo.jpg --scales 480,640,960
   vislab detect photo.jpg --attention-scale 0.8 --json
 
@@ -34,6 +35,12 @@ def detect_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="'embedded' (default; needs no network), 'yolo12n.pt' or another of ultralytics, or a DETR, RT-DETR or "
         "YOLOS by its name on the hub or its folder",
+    )
+    parser.add_argument(
+        "--labels",
+        type=lambda text: [one.strip() for one in text.split(",")],
+        metavar="TEXT,…",
+        help="what to look for, of detectors that are told in words: OWL-ViT, OWLv2, Grounding DINO",
     )
     parser.add_argument("--confidence", type=share, default=0.25, metavar="C", help="of a box, 0 to 1 (default: 0.25)")
     parser.add_argument("--image-size", type=size, metavar="N|HxW", help="pixels of the detector's input")
@@ -60,9 +67,8 @@ def run_detect(args: argparse.Namespace) -> int:
         spare([args.photo], [args.out], f"--out {args.out!r}")
         check_folder(Path(args.out))
     image = load_image(args.photo)
-    settings = {
-        name: getattr(args, name) for name in ("confidence", "image_size", "scales", "attention_scale", "trust")
-    }
+    names = ("labels", "confidence", "image_size", "scales", "attention_scale", "trust")
+    settings = {name: getattr(args, name) for name in names}
     boxes = detect(image, detector=args.detector, **settings)
     rows = list(zip(boxes.scores.tolist(), boxes.labels, boxes.xyxy.tolist(), strict=True))
     if args.json:

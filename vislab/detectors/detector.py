@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from ..engine.site import AttentionRefused
 from ..models.embedding import reason
 from ..models.modes import evaluating
 from ..models.preprocessing import ImageSize, sides
-from . import detr, yolo
+from . import detr, worded, yolo
 from .glance import Glance
 
 
@@ -35,7 +35,7 @@ class Detector:
     """
 
     name: str
-    family: yolo.Yolo | detr.Detr
+    family: yolo.Yolo | detr.Detr | worded.Worded
     _lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @property
@@ -46,6 +46,17 @@ class Detector:
     @property
     def labels(self) -> tuple[str, ...]:
         return self.family.labels
+
+    def told(self, labels: Any) -> Detector:
+        """Itself, or, given texts, itself looking for these. ValueError where it is not told in words."""
+        if labels is None:
+            return self
+        if not isinstance(self.family, worded.Worded):
+            raise ValueError(
+                f"{self.name} looks for its own {len(self.labels)} classes: leave labels out, or take a detector that "
+                f"is told in words what to look for ({worded.USUAL})"
+            )
+        return replace(self, family=self.family.told(labels))
 
     def glance(
         self,

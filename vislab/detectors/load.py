@@ -13,18 +13,23 @@ from ..core.checks import shown
 from ..core.files import place_of
 from ..models.device import device_of
 from ..models.hub import bring_transformers, hub_answers
-from . import detr, yolo
+from . import detr, worded, yolo
 from .detector import Detector
 
 
 def load_detector(
-    detector: str | Path | Any = "embedded", *, trust: bool = False, device: str | torch.device | None = None
+    detector: str | Path | Any = "embedded",
+    *,
+    processor: Any = None,
+    trust: bool = False,
+    device: str | torch.device | None = None,
 ) -> Detector:
     """Load a detector.
 
     detector: "embedded" (needs no network); an official name of ultralytics ("yolo12n.pt", "yolo11s.pt", …) or the path
-    of such a file; a detector of transformers (DETR, RT-DETR, YOLOS) by its name on the hub or its folder; an
-    ultralytics YOLO or RTDETR; a torch module of either library; a pipeline of transformers. trust: whether a .pt file
+    of such a file; a detector of transformers (DETR, RT-DETR, YOLOS, and those that are told in words what to look for:
+    OWL-ViT, OWLv2, Grounding DINO) by its name on the hub or its folder; an ultralytics YOLO or RTDETR; a torch module
+    of either library; a pipeline of transformers. processor: of a module of transformers. trust: whether a .pt file
     of any other name may be opened; it is a pickle, which can run anything on this machine. device: "cpu", "cuda",
     …; by default a module stays on its device, and a detector by name goes to CUDA if there is one, else to the CPU.
 
@@ -35,6 +40,8 @@ def load_detector(
     if isinstance(detector, Detector):
         return detector
     wanted_device = None if device is None else device_of(device)
+    if processor is not None and isinstance(detector, str | Path):
+        raise ValueError(f"{detector} brings its own processor: leave processor out")
     if isinstance(detector, str | Path):
         where = wanted_device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
@@ -42,15 +49,17 @@ def load_detector(
         except ValueError as error:
             raise ValueError(f"unknown detector {shown(str(detector))}, {error}: take 'embedded' or a file") from None
         return Detector(name, _named(str(detector), trust, where))
-    detector, processor = _held(detector)
-    network: yolo.Yolo | detr.Detr | None = yolo.of_object(detector, wanted_device)
+    detector, own = _held(detector)
+    processor = own if processor is None else processor
+    network: yolo.Yolo | detr.Detr | worded.Worded | None = yolo.of_object(detector, wanted_device)
     if network is None and isinstance(detector, nn.Module):
-        network = detr.of_module(detector, wanted_device, processor)
+        network = worded.of_module(detector, wanted_device, processor)
+        network = network or detr.of_module(detector, wanted_device, processor)
     if network is None:
         kind = "None" if detector is None else type(detector).__name__
         raise ValueError(
             f"{kind} is no detector that vislab reads: give a name such as 'embedded' or "
-            "'yolo12n.pt', an ultralytics YOLO, or a DETR, RT-DETR or YOLOS of transformers"
+            "'yolo12n.pt', an ultralytics YOLO, or a DETR, RT-DETR, YOLOS, OWL-ViT or Grounding DINO of transformers"
         )
     file = getattr(detector, "model_name", None)  # of a YOLO or RTDETR, the file that it was made from
     return Detector(Path(file).name if file else type(detector).__name__, network)
@@ -69,7 +78,8 @@ def _held(detector: Any) -> tuple[Any, Any]:
         )
     held, processor = getattr(detector, "model", None), getattr(detector, "image_processor", None)
     if processor is not None and isinstance(held, nn.Module) and not isinstance(detector, nn.Module):
-        return held, processor
+        whole = getattr(detector, "processor", None)  # of one that is told in words what to look for
+        return held, processor if whole is None else whole
     return detector, None
 
 
@@ -81,17 +91,22 @@ def bring(name: str) -> None:
         bring_transformers()
 
 
-def _named(name: str, trust: bool, device: torch.device) -> yolo.Yolo | detr.Detr:
+def _named(name: str, trust: bool, device: torch.device) -> yolo.Yolo | detr.Detr | worded.Worded:
     if name in yolo.EMBEDDED:
         return yolo.embedded(name, device)
     if name.endswith(".pt"):
         return yolo.weights(name, trust=trust, device=device)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return detr.named(str(folder), local=True, device=device)
+        return _of_transformers(str(folder), local=True, device=device)
     if "/" not in name or name.startswith((".", "/", "~")):
         raise ValueError(
             f"unknown detector {name!r}: take 'embedded', a name such as 'yolo12n.pt' or 'facebook/detr-resnet-50', or "
             "a local file or folder"
         )
-    return detr.named(name, local=not hub_answers(), device=device)
+    return _of_transformers(name, local=not hub_answers(), device=device)
+
+
+def _of_transformers(name: str, *, local: bool, device: torch.device) -> detr.Detr | worded.Worded:
+    found = worded.named(name, local=local, device=device)
+    return detr.named(name, local=local, device=device) if found is None else found

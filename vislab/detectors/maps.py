@@ -53,6 +53,8 @@ def places(glance: Glance) -> list[Place]:
     for site in glance.capture.sites.values():
         *path, leaf = site.name.split(".")
         decodes = "decoder" in path
+        if "text_model" in path:  # what a detector is told in words
+            continue
         if site.refused is None and site.keys in grids and decodes == (leaf in ("encoder_attn", "cross_attn")):
             known.append(Place(site, grids[site.keys], decodes))
     return known
@@ -61,7 +63,7 @@ def places(glance: Glance) -> list[Place]:
 def heatmap(glance: Glance, request: BoxRequest) -> Heatmap:
     """See `Glance.heatmap`."""
     box, layer = request.box, request.layer
-    method = request.method or ("attention" if places(glance) else "grad_cam")
+    method = request.method or ("attention" if places(glance) or not glance.features else "grad_cam")
     if method == "grad_cam":
         return grad_cam(glance, replace(request, method="grad_cam"))
     boxes = None if box is None else _boxes(glance, box)
@@ -81,12 +83,13 @@ def heatmap(glance: Glance, request: BoxRequest) -> Heatmap:
 
 def points(glance: Glance, box: int, *, layer: int = -1) -> Points:
     """See `Glance.points`."""
-    if not glance.samples:
+    samples = glance.samples[-getattr(glance.detector.family, "decoders", 0) :]  # its encoder's cells sample too
+    if not samples:
         raise ValueError(f"{glance.detector.name} samples no points: vislab.explain_box(image, box={box}) draws a map")
     boxes = _boxes(glance, box)
     origin = int(boxes.origin[box])
-    layer = layer_index(layer, len(glance.samples))
-    where, weight = (part[:, origin].cpu().double().numpy() for part in glance.samples[layer])
+    layer = layer_index(layer, len(samples))
+    where, weight = (part[:, origin].cpu().double().numpy() for part in samples[layer])
     frame = glance.frame
     xy = (where * frame.model[::-1] - frame.offset[::-1]) / frame.scale[::-1]
     strides = tuple(grid.patch[0] for grid in glance.detector.family.maps(frame))[-where.shape[1] :]
@@ -102,6 +105,8 @@ def grad_cam(glance: Glance, request: BoxRequest) -> Heatmap:
     box = request.box
     assert box is not None
     boxes = _boxes(glance, box)
+    if boxes.levels and not glance.features:
+        glance.detector.family.score((), int(boxes.class_ids[box]), int(boxes.origin[box]))  # which says why not
     level, row, col = boxes.cell(box)
     grid = boxes.levels[level]
     with torch.enable_grad():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ class BoxRequest:
     head: Head = "mean"
     attention_scale: Scale = 1.0
     image_size: int | tuple[int, int] | None = None
+    labels: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if self.box is not None and self.query is not None:
@@ -64,7 +65,8 @@ class BoxRequest:
         """What made a difference to the map, by the keywords of `vislab.explain_box`, the method left out."""
         about = {"query": self.query} if self.box is None else {"box": self.box}
         where = {} if self.method == "grad_cam" else {"layer": self.layer, "head": self.head}
-        return {**about, **where, "attention_scale": self.attention_scale, "image_size": self.image_size}
+        told = {} if self.labels is None else {"labels": tuple(self.labels)}
+        return {**about, **where, "attention_scale": self.attention_scale, "image_size": self.image_size, **told}
 
     def call(self, image: str = "image", *, detector: str = "embedded") -> str:
         """The Python that makes the heatmap again. image: the source that names the picture."""

@@ -15,10 +15,10 @@ _BLOCK = 512 * 1024  # attention values a thread computes at a time in rollout: 
 
 
 def carried(call: Call, row: Tensor, head: Fusion, discard: float, prefix: int) -> Tensor:
-    """row · A, where A is the attention with its heads fused. row: (batch, n) -> (batch, n)."""
+    """row · A, where A is the attention with its heads fused. row: (batch, queries) -> (batch, keys)."""
     if isinstance(call, ProjectedCall):
         call = call.project()
-    out = torch.zeros_like(row)
+    out = row.new_zeros(len(row), call.shape[3])
     for b in range(len(row)):
         index = row[b].nonzero().squeeze(1)  # at the last layer a single query
         if head == "mean" and discard == 0 and isinstance(call, FusedCall) and call.plain:

@@ -17,6 +17,7 @@ from ..core.checks import check_counts, check_flags, shown
 from ..core.fingerprints import of_name
 from ..core.images import load_image
 from ..engine.site import AttentionRefused
+from ..language.answer import Answer
 from ..methods import registry
 from ..methods.request import DEFAULTS, Request
 from ..models.cache import model_of
@@ -25,6 +26,7 @@ from ..models.fovea import on_input
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
 from ..models.tokens import BOX, Tokens
+from .answered import box_of, evaluate_answers
 from .plan import Maps, Outcome, Plan, counted, maps_of, placed, rng
 from .pointing import mosaics, pointing_scores, quarter
 from .randomise import randomisation
@@ -39,6 +41,7 @@ def evaluate(
     model: str | Path | Model | nn.Module = "embedded",
     methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None,
     targets: Sequence[str | int] | None = None,
+    boxes: Sequence[Sequence[float] | None] | None = None,
     fill: Fill = "blur",
     steps: int = 28,
     randomised: int = 8,
@@ -60,6 +63,10 @@ def evaluate(
     The same seed gives the same numbers. tokens: how every forward spends them, as of `explain`: keep, merge,
     heads_off, …; with fovea="box", on a box of each image and each mosaic, and those where none is found are left out.
 
+    Of answers that `ask` gave, targets are words, one of each answer, by default its longest, and what is watched is
+    the word's probability while squares of the image are removed, a 16th of its sides; model is theirs. boxes: of each
+    word the place that it rests on, (x0, y0, x1, y1) in source pixels, or None, for pointing. Weights stay.
+
     - Deletion and insertion: the class's probability while patches are removed, or put back, highest value first
       (Petsiuk, Das & Saenko 2018, RISE).
     - Grid pointing game: four images of different classes in a 2 × 2 mosaic; how much of the map of one of the classes
@@ -74,6 +81,14 @@ def evaluate(
     sources = _listed(images)
     check_counts(steps=steps, randomised=randomised, seed=seed)
     check_flags(progress=progress)
+    if sources and all(isinstance(one, Answer) for one in sources):
+        if given := {**tokens, **{n: v for n, v in (("patch_size", patch_size), ("image_size", image_size)) if v}}:
+            raise ValueError(f"an answer knows its model and its image as they were: leave {', '.join(given)} out")
+        places = None if boxes is None else [None if box is None else box_of(box) for box in boxes]
+        how: dict[str, Any] = {"fill": fill, "steps": steps, "seed": seed, "progress": progress}
+        return evaluate_answers(sources, methods=methods, targets=targets, boxes=places, **how)
+    if boxes is not None:
+        raise ValueError("boxes are of words of answers: images of classes point at each other in mosaics")
     ready = _of_texts(model_of(model), targets)
     known = classes_of(ready)
     plan = Plan(ready, _by_name(methods, ready), fill, steps, seed, patch_size, image_size, _spent(tokens))

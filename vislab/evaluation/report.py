@@ -33,7 +33,10 @@ MEASURES = {
     "deletion": ("deletion ↓", "area under the class's probability while patches are removed, highest first"),
     "insertion": ("insertion ↑", "area under the class's probability while patches are put back, highest first"),
     "over random": ("over random ↑", "insertion − deletion, less that of a random order on the same image"),
-    "pointing": ("pointing ↑", "share of the positive map in the class's quarter of a 2 × 2 mosaic; 0.25 is chance"),
+    "pointing": (
+        "pointing ↑",
+        "share of the positive map in the class's quarter of a 2 × 2 mosaic; 0.25 is chance; of a word, in its box",
+    ),
     "randomised": (
         "randomised → 0",
         "rank correlation with the map after weights are drawn anew, mean of the whole cascade",

@@ -15,6 +15,7 @@ from ..core.costs import attention_flops
 from ..core.files import assets, place_of
 from ..models.known import EMBEDDED, READER_FOLDERS
 from .rules import RULES, Shown
+from .ways import way_of
 
 
 def is_reader(name: str) -> bool:
@@ -50,10 +51,13 @@ def forecast(name: str, image: np.ndarray) -> dict[str, Any]:
             )
     except (OSError, ValueError, ImportError) as error:
         raise OSError(f"{name} does not tell how it is shown images: {first_line(error)}") from error
-    inputs = processor(images=[Image.fromarray(image)], text=[str(processor.image_token)], return_tensors="pt")
+    text = str(processor.image_token) if way_of(config.model_type).marked else "a"
+    inputs = processor(images=[Image.fromarray(image)], text=[text], return_tensors="pt")
     usual, rule = RULES[config.model_type]
     places = rule(Shown(config, processor, (image.shape[0], image.shape[1]), inputs))
     text, view = config.get_text_config(), places.views[0]
+    marks = places.marks if way_of(config.model_type).kind == "queries" else None
+    count, placed = marks or places.count, sum(int((one.tokens >= 0).sum()) for one in places.views)
     return {
         "photo": (image.shape[0], image.shape[1]),
         "model": name,
@@ -62,10 +66,10 @@ def forecast(name: str, image: np.ndarray) -> dict[str, Any]:
         "input": view.frame.model,
         "rows": places.grid.rows,
         "cols": places.grid.cols,
-        "image_tokens": places.count,
-        "ends": places.count - sum(int((one.tokens >= 0).sum()) for one in places.views),
+        "image_tokens": count,
+        "ends": places.count - placed if places.marks is None else 0,
         "layers": text.num_hidden_layers,
         "heads": text.num_attention_heads,
         "dim": text.hidden_size,
-        "attention_flops": attention_flops(places.count, text.hidden_size, text.num_hidden_layers),
+        "attention_flops": attention_flops(count, text.hidden_size, text.num_hidden_layers),
     }

@@ -16,9 +16,11 @@ from ..engine.site import AttentionRefused, Site
 from ..methods.question import fused_heads
 from ..methods.request import Head, Layer, layer_index
 from ..models.modes import evaluating, frozen
+from . import crossing
 from .answer import Answer
 from .places import finer_grid
 from .prompt import extended
+from .ways import Way
 
 _ALIKE = {torch.float64: 1e-6, torch.float32: 1e-3}  # what the rows of two ways to run a model may differ by
 
@@ -48,20 +50,22 @@ def rollout(
 
     Source: Abnar & Zuidema 2020; see `Capture.rollout`.
     """
-    sites = answer.sites
+    sites, way = answer.sites, answer.reader.way
     last = layer_index(layer, len(sites))
     if not 0 <= start <= last:
         raise ValueError(f"rollout from layer {start} to {last} has no layer: start runs from 0 to {last}")
     assert not isinstance(head, int)  # it fuses them
-    row = answer.capture.rollout(
-        _start(answer, word, sites[last].keys),
-        sites=sites[start : last + 1],
-        head=head,
-        residual=residual,
-        discard=discard,
-        prefix=1,
-    )
-    return _over_image(answer, row[0])
+    begin = _start(answer, word, sites[last].queries)
+    how: dict[str, Any] = {"head": head, "residual": residual, "discard": discard}
+    if way.kind == "keys":
+        chain = _between(answer, start, last)
+        return _over_image(answer, crossing.rollout(chain, way.crossing, begin, **how)[1])
+    row = answer.capture.rollout(begin, sites=sites[start : last + 1], prefix=1, **how)[0]
+    if way.kind == "tokens":
+        return _over_image(answer, row)
+    chain = former(answer.capture, way)
+    found = crossing.rollout(chain, way.crossing, _queries(answer, row, chain), prefix=0, **how)[1]
+    return Look(_laid(answer, found), answer.places.grid, answer.places.frame, _shares(answer, row))
 
 
 def relevance(answer: Answer, word: int, layer: Layer, head: Head) -> Look:
@@ -70,20 +74,62 @@ def relevance(answer: Answer, word: int, layer: Layer, head: Head) -> Look:
     The score is the sum of the logits of the word's pieces, where they are predicted. Relevance starts there and is
     carried from the last layer to the first; what arrives at an image token starts at the patches that it is made of,
     in equal parts, and is carried on through the vision tower. Where a token's patches are not all of one view's, or
-    the tower attends in windows, it stays at the image tokens, and `facts` says so.
+    the tower attends in windows, it stays at the image tokens, and `facts` says so. Through a Q-Former, and from words
+    to an image that they cross to, it is carried by `crossing.relevance`.
 
     Source: Chefer, Gur & Wolf 2021 (Generic Attention-model Explainability), eqs. 5 and 6.
     """
     cap = _scored(answer, word)
-    inside = answer.reader.decoder + "."
-    sites = [site for site in cap.layers if site.path.startswith(inside)]
-    row = cap.relevance(_start(answer, word, sites[-1].keys), sites=sites)[0]
+    sites, inside = answer.reader.sites(cap), answer.reader.decoder + "."
+    begin = _start(answer, word, sites[-1].queries)
+    if answer.reader.way.kind != "tokens":
+        return _crossed(answer, cap, begin)
+    row = cap.relevance(begin, sites=sites)[0]
     tower = [site for site in cap.layers if not site.path.startswith(inside)]
     reason = _not_followed(answer, tower)
     if reason:
         look = _over_image(answer, row)
         return Look(look.values, look.grid, look.frame, {**look.facts, "tower": reason})
     return _through_tower(answer, cap, tower, row)
+
+
+def _crossed(answer: Answer, cap: Capture, begin: Tensor) -> Look:
+    """Relevance where image tokens are no tokens of the language model: through the Q-Former, or straight across."""
+    reader, way = answer.reader, answer.reader.way
+    chain = [site for site in cap.sites.values() if site.path.startswith(reader.decoder + ".")]
+    if way.kind == "keys":
+        row, found = crossing.relevance(chain, way.crossing, begin)
+        shares = {"shares": _parted(float(found.sum()), float(row.sum() - row[0]), float(row[0]))}
+    else:
+        row = cap.relevance(begin, sites=chain)[0]
+        through = former(cap, way)
+        _, found = crossing.relevance(through, way.crossing, _queries(answer, row, through))
+        shares = _shares(answer, row)
+    if not way.tower:
+        reason = "over image tokens: they are made of several layers of the vision tower"
+        return Look(_laid(answer, found), answer.places.grid, answer.places.frame, {**shares, "tower": reason})
+    tower = [site for site in cap.layers if site.path.startswith("vision_model.")]
+    values = _laid(answer, cap.relevance(found, sites=tower)[0])
+    return Look(values, answer.places.grid, answer.places.frame, {**shares, "tower": "through the vision tower"})
+
+
+def former(cap: Capture, way: Way) -> list[Site]:
+    """The sites of a Q-Former, attention among its queries and to the image, in execution order."""
+    return [site for site in cap.sites.values() if site.path.startswith(f"{way.former}.")]
+
+
+def _queries(answer: Answer, row: Tensor, chain: list[Site]) -> Tensor:
+    """row: over the language model's tokens -> what its image tokens have, over all of the Q-Former's -> (tokens,)"""
+    begin = row.new_zeros(max(site.queries for site in chain))
+    begin[: len(answer.image_tokens)] = row[answer.image_tokens.to(row.device)]
+    return begin
+
+
+def _between(answer: Answer, first: int, last: int) -> list[Site]:
+    """The language model's sites from where words cross to the image to before they cross again."""
+    found = [site for site in answer.capture.sites.values() if site.path.startswith(answer.reader.decoder + ".")]
+    places = [*(found.index(site) for site in answer.sites), len(found)]
+    return found[places[first] : places[last + 1]]
 
 
 def _start(answer: Answer, word: int, tokens: int) -> Tensor:
@@ -95,18 +141,28 @@ def _start(answer: Answer, word: int, tokens: int) -> Tensor:
 
 
 def _over_image(answer: Answer, row: Tensor) -> Look:
-    """row: (tokens,), of which the image tokens are laid on the image."""
-    values = answer.places.values(row[answer.image_tokens.to(row.device)].cpu().double().numpy())
-    return Look(values, answer.places.grid, answer.places.frame, _shares(answer, row))
+    """row: (tokens,), of which the image tokens are laid on the image, where they are queries through what they saw."""
+    shares, way = row[answer.image_tokens.to(row.device)], answer.reader.way
+    if way.kind == "queries":
+        seen = [site for site in former(answer.capture, way) if way.crossing(site.path)]
+        shares = shares @ crossing.over_image(answer.capture, seen, len(shares)).to(shares.device, shares.dtype)
+    return Look(_laid(answer, shares), answer.places.grid, answer.places.frame, _shares(answer, row))
+
+
+def _laid(answer: Answer, shares: Tensor) -> np.ndarray:
+    """shares: (image tokens,) -> the map, (rows, cols)."""
+    return answer.places.values(shares.cpu().double().numpy())
 
 
 def _shares(answer: Answer, row: Tensor) -> dict[str, Any]:
     """What of a row over all tokens lies on the image, the rest of the text, and the first token."""
-    total = float(row.sum()) or 1.0
-    names = ("image", "text", "first token")
-    return {
-        "shares": {name: round(float(part) / total, 6) for name, part in zip(names, answer.parts(row), strict=True)}
-    }
+    return {"shares": _parted(*(float(part) for part in answer.parts(row)))}
+
+
+def _parted(image: float, text: float, first: float) -> dict[str, float]:
+    total = image + text + first or 1.0
+    parts = {"image": image, "text": text, "first token": first}
+    return {name: round(part / total, 6) for name, part in parts.items()}
 
 
 def _scored(answer: Answer, word: int) -> Capture:
@@ -127,7 +183,7 @@ def _scored(answer: Answer, word: int) -> Capture:
     ):
         logits = module(**inputs, use_cache=False).logits[0]
         cap.differentiate(logits[rows, answer.ids[[row + 1 for row in rows]]].sum())
-    last = [site for site in cap.layers if site.path.startswith(reader.decoder + ".")][-1]
+    last = reader.sites(cap)[-1]
     now, then = cap.attention(last, rows)[0], answer.capture.attention(answer.sites[-1], rows)[0]
     if float((now - then[..., : now.shape[-1]]).abs().max()) > _ALIKE.get(reader.dtype, 5e-2):
         raise AttentionRefused(

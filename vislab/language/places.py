@@ -34,7 +34,8 @@ class ImagePlaces:
     """All views of an image. grid, frame: of the map that they are laid on together, the finest of them.
 
     count: image tokens, those that stand for no pixels (ends of lines) included. pool: patches of the vision tower
-    along each side of an image token; None where its tokens are made otherwise, such as by interpolation.
+    along each side of an image token; None where its tokens are made otherwise, such as by interpolation. marks: tokens
+    of the prompt that stand for the image, where they are others than those that have places (see `ways`).
     """
 
     views: tuple[View, ...]
@@ -42,6 +43,7 @@ class ImagePlaces:
     frame: Frame
     count: int
     pool: int | None = 1
+    marks: int | None = None
 
     def boxes(self, token: int) -> list[Box]:
         """The pixels that an image token stands for: (x0, y0, x1, y1) in the source image; none of an end of a line."""

@@ -14,10 +14,12 @@ from torch import Tensor
 from ..core.checks import first_line
 from .places import ImagePlaces
 from .reader import Reader
+from .ways import begun
 
 Inputs = dict[str, Any]
 # Where no chat template says how an image and a question stand in a text, by family; elsewhere one after the other.
 PLAIN = dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), "<|vision_start|>{image}<|vision_end|>{question}")
+PLAIN["blip-2"] = "Question: {question} Answer:"
 
 
 def prompted(reader: Reader, image: np.ndarray, question: str) -> tuple[Inputs, ImagePlaces]:
@@ -26,18 +28,19 @@ def prompted(reader: Reader, image: np.ndarray, question: str) -> tuple[Inputs, 
     image: (H, W, 3) uint8. Raises ValueError for a question that holds the mark of an image, for a template that has
     no place for one image, and where the tokens that the processor made are not as many as the family's rule says.
     """
-    mark = str(reader.processor.image_token)
-    if mark in question:
+    mark = str(getattr(reader.processor, "image_token", ""))
+    if mark and mark in question:
         raise ValueError(f"the question holds {mark}, which stands for an image: leave it out, there is one already")
     picture = Image.fromarray(image)
     with _own_errors(reader):
         made = reader.processor(images=[picture], text=[_text(reader, mark, question)], return_tensors="pt")
-    inputs = {name: value for name, value in made.items() if name != "labels"}
+    inputs = begun(reader.config, {name: value for name, value in made.items() if name != "labels"})
     places = reader.places((image.shape[0], image.shape[1]), inputs)
     count = int((inputs["input_ids"] == reader.image_token).sum())
-    if count != places.count:
+    held = places.count if places.marks is None else places.marks
+    if count != held:
         raise ValueError(
-            f"{reader.name} was given {count} image tokens, and the rule of {reader.family} has {places.count}: its "
+            f"{reader.name} was given {count} image tokens, and the rule of {reader.family} has {held}: its "
             "processor is not the family's own, or says another size than the model's configuration"
         )
     return {name: _moved(value, reader) for name, value in inputs.items()}, places
@@ -56,11 +59,16 @@ def extended(inputs: Inputs, more: Tensor) -> Inputs:
             had = inputs[name]
             kind = int(not had.any()) if kind is None else kind
             out[name] = torch.cat([had, had.new_full((1, count), kind)], 1)
+    if "cross_attention_mask" in inputs:
+        had = inputs["cross_attention_mask"]
+        out["cross_attention_mask"] = torch.cat([had, had[:, -1:].expand(-1, count, -1, -1)], 1)
     return out
 
 
 def _text(reader: Reader, mark: str, question: str) -> str:
     processor = reader.processor
+    if not reader.way.marked:
+        return PLAIN.get(reader.config.model_type, "{question}").format(question=question)
     if getattr(processor, "chat_template", None):
         said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
         with _own_errors(reader):

@@ -14,12 +14,15 @@ from torch import nn
 from ..core.cache import KEEPERS, Latest
 from ..core.checks import first_line, shown
 from ..core.files import assets, place_of
+from ..engine.capture import Capture
+from ..engine.site import Site
 from ..models.cache import saved
 from ..models.device import OnDevice, device_of, fastest, module_bytes
 from ..models.hub import advice, bring_transformers, part, quiet, safely, weighted
 from ..models.known import DTYPES, READER, READER_FOLDERS
 from .places import ImagePlaces
 from .rules import RULES, Shown, known_families
+from .ways import Way, way_of
 
 _NAMES = (
     f"take {READER!r}, a name on the hub such as 'HuggingFaceTB/SmolVLM-256M-Instruct', a folder, or the module and "
@@ -64,6 +67,11 @@ class Reader(OnDevice):
                 f"{self.name} attends by {how!r}, which nothing can watch: call model.set_attn_implementation('sdpa'), "
                 "which is fused as well"
             )
+        if self.way.alone and self.config.text_config.is_encoder_decoder:
+            raise ValueError(
+                f"{self.name} answers by a decoder that attends to what an encoder made of image and question, which "
+                "is not followed to the image: take a model of its family with a decoder alone (OPT, Vicuna)"
+            )
         if not hasattr(self.processor, "image_processor") or not hasattr(self.processor, "tokenizer"):
             raise ValueError(
                 f"{self.name} needs its processor, of images and texts, to be asked: "
@@ -82,14 +90,32 @@ class Reader(OnDevice):
 
     @property
     def image_token(self) -> int:
-        """The token id that stands for a piece of the image."""
-        return int(self.config.image_token_id)
+        """The token id that stands for a piece of the image; -1 where none does."""
+        token = getattr(self.config, "image_token_id", None)
+        return -1 if token is None else int(token)
+
+    @property
+    def way(self) -> Way:
+        """How the language model gets the image."""
+        return way_of(self.config.model_type)
+
+    @property
+    def generation_config(self) -> Any:
+        """Of what generates: the language model, where it does so by itself."""
+        held: Any = getattr(self.module, "language_model", self.module) if self.way.alone else self.module
+        return held.generation_config
 
     @property
     def decoder(self) -> str:
         """The path of the language model in the module."""
         decoder = self.module.get_decoder()  # type: ignore[operator]
         return next(path for path, module in self.module.named_modules() if module is decoder)
+
+    def sites(self, capture: Capture) -> list[Site]:
+        """Where words attend to the image: of the language model's attention, or of its cross-attention."""
+        inside, crosses = self.decoder + ".", self.way.kind == "keys"
+        found = [site for site in capture.sites.values() if site.path.startswith(inside)]
+        return [site for site in found if (self.way.crossing(site.path) if crosses else site.self_attention)]
 
     def places(self, source: tuple[int, int], inputs: Mapping[str, Any]) -> ImagePlaces:
         """Where the image tokens of an image are. source: (height, width) px; inputs: what the processor made of it."""

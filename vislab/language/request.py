@@ -15,7 +15,8 @@ from .words import word_index
 if TYPE_CHECKING:
     from .answer import Answer
 
-LOOKS = ("attention", "rollout", "relevance")  # the methods that explain a word, functions of the room `looks`
+LENS = "lens"  # which word an image token would say: of any word, of the answer or not
+LOOKS = ("attention", "rollout", "relevance", LENS)  # the methods that explain a word: rooms `looks` and `lens`
 METHOD = "relevance"  # what explains a word where no method is named
 TOKENS = 64  # an answer has at most, where no limit is given
 _ASK = ("model", "question", "answer", "tokens")
@@ -47,12 +48,18 @@ class WordRequest:
             raise ValueError(f"layer is the index of a layer, not {shown(self.layer)}")
 
     def fits(self, answer: Answer) -> int:
-        """The place of the word that is meant. Raises ValueError where the answer or its model has no such part."""
+        """The place of the word that is meant; for a lens -1 of one that is no part of the answer.
+
+        Raises ValueError where the answer or its model has no such part.
+        """
         sites = answer.sites
         if self.layer != "mean":
             layer_index(self.layer, len(sites))
         if whole(self.head) and not -sites[0].heads <= self.head < sites[0].heads:
             raise ValueError(f"no head {self.head}: heads run from 0 to {sites[0].heads - 1}")
+        if self.method == LENS and isinstance(self.target, str):
+            found = [place for place, word in enumerate(answer.words) if word.text == self.target]
+            return found[0] if found else -1
         return word_index(answer.words, self.target)
 
     @property

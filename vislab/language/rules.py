@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -226,6 +226,40 @@ def _interpolated(shape: tuple[int, int], per_side: int, most: int | None) -> tu
     return (int(shape[0] // ratio), int(shape[1] // ratio)) if ratio > 1.1 else None
 
 
+def mllama(shown: Shown) -> ImagePlaces:
+    """The keys that words cross to: of each tile a class token and its patches; the image keeps its aspect."""
+    from transformers.models.mllama.image_processing_mllama import (
+        get_image_size_fit_to_canvas,
+        get_optimal_tiled_canvas,
+    )
+
+    side, patch, source = shown.side, shown.patch, shown.source
+    most = int(shown.images.max_image_tiles)
+    canvas = tuple(int(n) for n in get_optimal_tiled_canvas(*source, most, side))
+    fitted = tuple(int(n) for n in get_image_size_fit_to_canvas(*source, *canvas, side))
+    rows, cols = canvas[0] // side, canvas[1] // side
+    grid, scale = Grid.of((side, side), (patch, patch)), (fitted[0] / source[0], fitted[1] / source[1])
+    views = tuple(
+        View(grid, frame, raster(grid.rows, grid.cols, number * (grid.patches + 1) + 1))
+        for number, frame in enumerate(tiles(source, rows, cols, (side, side), scale))
+    )
+    finest = Grid(rows * grid.rows, cols * grid.cols, grid.patch)
+    frame = Frame(source, (canvas[0], canvas[1]), scale)
+    return ImagePlaces(views, finest, frame, most * (grid.patches + 1), 1, marks=1)
+
+
+def blip(shown: Shown) -> ImagePlaces:
+    """The keys that words cross to: a class token, then a token a patch, row by row, of the whole image."""
+    frame = Frame.stretch(shown.source, (shown.side,) * 2)
+    grid = Grid.of(frame.model, (shown.patch,) * 2)
+    return ImagePlaces((View(grid, frame, raster(grid.rows, grid.cols, 1)),), grid, frame, grid.patches + 1, 1, marks=0)
+
+
+def q_former(shown: Shown) -> ImagePlaces:
+    """The tokens that the Q-Former's queries attend to, as of BLIP; the prompt has the queries in their place."""
+    return replace(blip(shown), marks=int(shown.config.num_query_tokens))
+
+
 # By what transformers calls the family, with its usual name and its rule.
 RULES: dict[str, tuple[str, Callable[[Shown], ImagePlaces]]] = {
     "llava": ("LLaVA-1.5", llava),
@@ -239,6 +273,10 @@ RULES: dict[str, tuple[str, Callable[[Shown], ImagePlaces]]] = {
     "paligemma": ("PaliGemma", paligemma),
     "gemma3": ("Gemma 3", gemma3),
     "internvl": ("InternVL", internvl),
+    "mllama": ("Mllama", mllama),
+    "blip": ("BLIP", blip),
+    "blip-2": ("BLIP-2", q_former),
+    "instructblip": ("InstructBLIP", q_former),
 }
 
 
