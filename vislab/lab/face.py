@@ -21,13 +21,18 @@ ORDER = (
     "settings",  # what the controls say, and what follows from it
     "choices",  # what menus list, and where sliders stop
     "operands",  # queries and keys, fetched and kept
+    "looks",  # an answer's words, and where they look
+    "asking",  # what is asked in words
     "reading",  # what a pane shows, in values and words
     "sight",  # which part of the photograph is seen
     "definitions",  # each control and number in one sentence
     "elements",  # made and filled
     "help",  # those, where they are shown
+    "chips",  # the words of an answer, to be pointed at
+    "prompt",  # a question, or a text that is looked for
     "present",  # the picture takes the window
     "ink",  # lines and shades on a canvas
+    "tiles",  # image tokens as the grids that they are
     "gone",  # which patches are gone
     "picture",  # the pictures and their colour bars
     "build",  # the elements of a view

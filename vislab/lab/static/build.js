@@ -3,6 +3,7 @@
 import { BLENDS } from "./blends.js";
 import { INPUTS, PATCHES } from "./choices.js";
 import { fill, make, makeDrawing } from "./elements.js";
+import { makeSpoken } from "./prompt.js";
 
 const SUFFIXES = {
   ".png": "PNG",
@@ -116,7 +117,8 @@ function picturesOf(ui) {
   ui.closer.ariaLabel = "zoom in";
   const pair = make("span", { className: "pair" }, ...zoom);
   const below = row(incoming, grid, ui.unpin, ui.back, pair, confidence, closer);
-  ui.left = make("div", { className: "left" }, ui.panes, ui.caption, ui.told, ui.note, ui.removed, detail(below));
+  const words = [ui.caption, makeSpoken(ui), ui.told, ui.note, ui.removed];
+  ui.left = make("div", { className: "left" }, ui.panes, ...words, detail(below));
   return ui.left;
 }
 

@@ -1,11 +1,13 @@
 // What stands beside the pictures in words and numbers: status, tokens and their cost, measures, classes.
 
+import { wordMethod } from "./asking.js";
 import { showAtlas } from "./atlas.js";
 import { make, say } from "./elements.js";
 import { codeOf } from "./files.js";
 import { defined } from "./help.js";
 import { showMethods } from "./methods.js";
 import { attentionFlops, forwardFlops, gridOf, mapBytes } from "./places.js";
+import { showPrompt } from "./prompt.js";
 import { showRemoval } from "./removal.js";
 import { commit, layerIndex, methodName, now, same, sizesOf, statusOf, withoutChoice } from "./settings.js";
 import { amount, change, duration, factor, whole } from "./words.js";
@@ -33,7 +35,10 @@ export function label(store, ui, controls) {
   ui.minimum.parentNode.hidden = blind;
   ui.two_stage.parentNode.hidden = store.page ? !closer : blind;
   if (store.page) showBack(store, ui);
+  showPrompt(store, ui);
   if (!shown) return;
+  ui.call.textContent = codeOf(store);
+  if (shown.model.reads) return;
   showTokens(store, ui, shown);
   showMeasures(store, ui, shown);
   showPrediction(store, ui, shown);
@@ -42,10 +47,9 @@ export function label(store, ui, controls) {
     showMethods(store, ui, shown);
   }
   showRemoval(store, ui, shown);
-  ui.call.textContent = codeOf(store);
 }
 
-const NODES = { attention_scale: "scale", confidence: "minimum", compare: "what", export: "copy" };
+const NODES = { attention_scale: "scale", confidence: "minimum", compare: "what", export: "copy", prompt: "promptRow" };
 
 /** What went wrong, below what was used last: where that is beside the status line, or shown by none, there alone. */
 function showProblem(store, { problem, ...ui }) {
@@ -88,7 +92,10 @@ function showFused(store, ui) {
   if (ui.fused.hidden) return ui.fused.replaceChildren();
   const words = `${methodName(store, method)} has no single ${without.join(" or ")} to choose: `;
   const attends = store.state.about.methods.cls && store.state.panes[0].shown?.model.layers !== 0;
-  ui.fused.replaceChildren(words, ...(attends ? ways(store, { [methodName(store, "cls")]: { method: "cls" } }) : []));
+  ui.fused.replaceChildren(
+    words,
+    ...(attends ? ways(store, { [methodName(store, "cls")]: { method: wordMethod(store) } }) : []),
+  );
 }
 
 /** Of a page: the way back to what was exported, and the methods where it holds some. */

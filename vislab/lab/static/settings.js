@@ -6,9 +6,19 @@ export const FORWARD = ["model", "patch_size", "image_size", "attention_scale"];
 export const READ = ["method", "layer", "head", "query", "target"];
 export const ATTENTION = ["cls", "attention"]; // methods whose rows the page can make itself
 const AT_ONCE = 700; // ms: steps of a slider or of a pin that follow each other as closely are one change
-const STEPPED = ["patch_size", "image_size", "attention_scale", "layer", "query", "opacity", "threshold", "confidence"];
+const STEPPED = [
+  "word",
+  "patch_size",
+  "image_size",
+  "attention_scale",
+  "layer",
+  "query",
+  "opacity",
+  "threshold",
+  "confidence",
+];
 const MOST = 100; // changes that can be undone
-const ANSWERED = ["image", ...FORWARD, ...READ, "compare", "before", "detector", "two_stage"]; // settings that Python answers
+const ANSWERED = ["image", ...FORWARD, ...READ, "prompt", "word", "compare", "before", "detector", "two_stage"]; // settings that Python answers
 
 const DISPLAY = ["opacity", "blend", "colormap", "smooth", "normalise", "threshold", "grid", "incoming", "confidence"];
 const CHANGING = [...ANSWERED, ...DISPLAY]; // all that can be set
@@ -97,7 +107,7 @@ export function sizesOf(store, model, settings = null) {
 
 /** The grid that patch and input size would make, where it differs from the one shown. */
 export function proposedGrid(store, { index, shown }) {
-  if (index) return null;
+  if (index || shown.model.reads) return null;
   const { model, grid, frame } = shown;
   const [size, patch] = sizesOf(store, model);
   const next = gridOf(size, patch);
