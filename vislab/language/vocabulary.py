@@ -17,7 +17,8 @@ def vocabulary(reader: Reader) -> tuple[str, ...]:
     if len(known) > FEW or tokenizer.unk_token_id is None:
         return ()
     special = {*tokenizer.all_special_tokens, str(reader.processor.image_token)}
-    return tuple(sorted(word for word in known if word not in special and word.strip(_MARKS)))
+    words = (word for word in known if word not in special and word.strip(_MARKS))
+    return tuple(sorted(w for w in words if tokenizer(w, add_special_tokens=False).input_ids == [known[w]]))
 
 
 def unknown_words(reader: Reader, question: str) -> list[str]:
