@@ -439,21 +439,25 @@ def test_js_words(js: Any) -> None:
 # ---- words of an answer ----
 
 ASKED = """
-const values = { method: "attention", layer: -1, head: "mean", word: null, prompt: "what ?", target: null, _content: "c" };
+const values = { method: "attention", layer: -1, head: "mean", word: null, prompt: "what ?", target: null };
+values._content = "c";
 const port = { get: (name) => values[name], set() {}, save_changes() {}, send() {} };
 const store = lab.createStore(port, false);
-const methods = { attention: ["layer", "head"], rollout: ["layer", "head", "query"], relevance: ["target"], cls: ["layer"] };
-const about = { methods: Object.fromEntries(Object.entries(methods).map(([name, asks]) => [name, { asks, label: name }])) };
+const kinds = { attention: ["layer", "head"], rollout: ["layer", "head"], relevance: ["target"], cls: ["layer"] };
+const methods = Object.fromEntries(Object.entries(kinds).map(([name, asks]) => [name, { asks, label: name }]));
 const model = { name: "tiny", reads: true, layers: 2, heads: 2, methods: ["attention", "rollout", "relevance"] };
 const shown = { run: "answer 1", model };
 const place = { grid: [1, 2, 8, 8, 0, 0], frame: [[8, 16], [8, 16], [1, 1], [0, 0]] };
 const answer = { run: "answer 1", content: "c", words: ["a", "church", "."], tokens: { all: 9, image: 4, ends: 0 } };
-store.change({ about, takes: "question", answer: { ...answer, views: [lab.placeOf(place), lab.placeOf(place)] } });
+const views = [lab.placeOf(place), lab.placeOf(place)];
+store.change({ about: { methods }, takes: "question", answer: { ...answer, views } });
 store.change({ panes: [{ index: 0, shown, values: null }, { index: 1, shown: null }] });
-const whole = new Uint16Array([0, 65535, 100, 200, 0, 1, 7, 7, 7, 7].flatMap((v) => [v, v + 1, v + 2]).slice(0, 30));
-const steps = new Float32Array(15).fill(0.5), shares = new Float32Array(18).map((_, i) => [0.5, 0.3, 0.2, 0.7, 0.2, 0.1][i % 6]);
-const looks = { run: "answer 1", method: "attention", layer: 1, head: null, words: [0, 1, 2], tower: "", bytes: 2, ...place };
-lab.keepLooks(store, { ...looks, slots: [0, 1, "mean", "max", "min"] }, [whole.buffer, steps.buffer, shares.buffer]);
+const whole = new Uint16Array([0, 65535, 100, 200, 0, 1, 7, 7, 7, 7].flatMap((v) => [v, v + 1, v + 2]));
+const steps = new Float32Array(15).fill(0.5);
+const shares = new Float32Array(18).map((_, i) => [0.5, 0.3, 0.2, 0.7, 0.2, 0.1][i % 6]);
+const looks = { run: "answer 1", method: "attention", layer: 1, head: null, words: [0, 1, 2], bytes: 2, ...place };
+Object.assign(looks, { tower: "", slots: [0, 1, "mean", "max", "min"] });
+lab.keepLooks(store, looks, [whole.buffer, steps.buffer, shares.buffer]);
 """
 
 
@@ -486,9 +490,12 @@ def test_js_the_word_that_is_shown(js: Any) -> None:
 
 
 def test_js_maps_of_another_answer_are_let_go(js: Any) -> None:
-    newer = ASKED + """
-    lab.keepLooks(store, { ...looks, run: "answer 2", slots: [0, 1, "mean", "max", "min"] }, [whole, steps, shares]);
+    newer = (
+        ASKED
+        + """
+    lab.keepLooks(store, { ...looks, run: "answer 2" }, [whole, steps, shares]);
     """
+    )
     assert js("[...store.memory.looks.keys()].every((key) => key.startsWith('answer 2:'))", newer)
 
 

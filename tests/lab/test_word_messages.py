@@ -1,4 +1,4 @@
-"""Laws of what the browser is told of words: maps that are those of Python, to a step, and an answer in its own words."""
+"""Laws of what the browser is told of words: maps that are Python's to a step, and answers in their own words."""
 
 from __future__ import annotations
 

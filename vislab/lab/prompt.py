@@ -37,6 +37,12 @@ class Prompted(traitlets.HasTraits):
             return value
         raise traitlets.TraitError(f"prompt is a question or a text in words, or None, not {shown(value)}")
 
+    @traitlets.observe("prompt")
+    def _text_is_another(self, change: Any) -> None:
+        """Of an image-text model the prompt is the target, until another is chosen."""
+        if change["old"] is not None and change["old"] == getattr(self, "target", None):
+            self.set_trait("target", None)
+
     @traitlets.validate("word")
     def _word_is_a_place(self, proposal: Any) -> Any:
         value = proposal["value"]
