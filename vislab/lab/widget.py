@@ -62,7 +62,8 @@ class Lab(Settings, anywidget.AnyWidget):
         lab = vislab.Lab("photo.jpg")
         lab.attention_scale = 0.5
         lab.wait().heatmap
-        vislab.Lab("photo.jpg", model="embedded-reader", prompt="where is the church ?")
+        asked = vislab.Lab("photo.jpg", model="embedded-reader", prompt="where is the church ?")
+        asked.wait().answer.words
     """
 
     _esm = face.module()

@@ -1,6 +1,6 @@
 // What stands beside the pictures in words and numbers: status, tokens and their cost, measures, classes.
 
-import { wordMethod } from "./asking.js";
+import { methodWords, wordMethod } from "./asking.js";
 import { showAtlas } from "./atlas.js";
 import { make, say } from "./elements.js";
 import { codeOf } from "./files.js";
@@ -102,7 +102,7 @@ function showFused(store, ui) {
 function showBack(store, ui) {
   const { exported } = store.port;
   const settings = Object.fromEntries(Object.keys(exported).map((name) => [name, now(store, name)]));
-  say(ui.back, `back to ${methodName(store, exported.method)}`);
+  say(ui.back, `back to ${methodWords(store, exported.method)}`);
   ui.back.disabled = same(settings, exported, Object.keys(exported));
   ui.atlas.hidden = store.state.atlas === null;
   ui.take.closest("section").hidden = store.state.removal === null;
