@@ -406,3 +406,99 @@ def test_js_words(js: Any) -> None:
     assert js("lab.change(91.2, 89.1, 0)") == "▲ 2"
     assert js("lab.change(4.1, 5.3, 1, ' bits')") == "▼ 1.2 bits"
     assert js("lab.change(4.11, 4.1, 1)") == ""
+
+
+# ---- words of an answer ----
+
+ASKED = """
+const values = { method: "attention", layer: -1, head: "mean", word: null, prompt: "what ?", target: null };
+values._content = "c";
+const port = { get: (name) => values[name], set() {}, save_changes() {}, send() {} };
+const store = lab.createStore(port, false);
+const kinds = { attention: ["layer", "head"], rollout: ["layer", "head"], relevance: ["target"], cls: ["layer"] };
+const methods = Object.fromEntries(Object.entries(kinds).map(([name, asks]) => [name, { asks, label: name }]));
+const model = { name: "tiny", reads: true, layers: 2, heads: 2, methods: ["attention", "rollout", "relevance"] };
+const shown = { run: "answer 1", model };
+const place = { grid: [1, 2, 8, 8, 0, 0], frame: [[8, 16], [8, 16], [1, 1], [0, 0]] };
+const answer = { run: "answer 1", content: "c", words: ["a", "church", "."], tokens: { all: 9, image: 4, ends: 0 } };
+const views = [lab.placeOf(place), lab.placeOf(place)];
+store.change({ about: { methods }, takes: "question", answer: { ...answer, views } });
+store.change({ panes: [{ index: 0, shown, values: null }, { index: 1, shown: null }] });
+const whole = new Uint16Array([0, 65535, 100, 200, 0, 1, 7, 7, 7, 7].flatMap((v) => [v, v + 1, v + 2]));
+const steps = new Float32Array(15).fill(0.5);
+const shares = new Float32Array(18).map((_, i) => [0.5, 0.3, 0.2, 0.7, 0.2, 0.1][i % 6]);
+const looks = { run: "answer 1", method: "attention", layer: 1, head: null, words: [0, 1, 2], bytes: 2, ...place };
+Object.assign(looks, { tower: "", slots: [0, 1, "mean", "max", "min"] });
+lab.keepLooks(store, looks, [whole.buffer, steps.buffer, shares.buffer]);
+"""
+
+
+def test_js_a_words_map_is_read_without_a_message(js: Any) -> None:
+    found = js("[whole.slice(14, 16), lab.lookOf(store, shown, 1).values].map((all) => [...all])", ASKED)
+    assert found[1] == [value / 2 for value in found[0]]  # the second of three words, the third of five slots
+    assert js("lab.lookOf(store, shown, 1).shares", ASKED) == pytest.approx([0.6, 0.25, 0.15], abs=1e-6)
+    one = ASKED + "values.head = -1;"
+    assert js("lab.lookOf(store, shown, 2).shares", one) == pytest.approx([0.7, 0.2, 0.1], abs=1e-6)
+    assert js("[...lab.lookOf(store, shown, 2).values].map((v) => 2 * v)", one) == js("[...whole.slice(22, 24)]", ASKED)
+    assert js("lab.sharesWords(store)", ASKED + "values.head = 'max';") == "its attention, in the mean of heads"
+    assert js("lab.lookOf(store, shown, 1)", ASKED + "values.layer = 0;") is None
+    assert js("lab.lookOf(store, shown, 1)", ASKED + "values.method = 'relevance';") is None
+
+
+def test_js_the_word_that_is_shown(js: Any) -> None:
+    assert js("lab.chosenWord(answer, null)", ASKED) == 1  # the longest
+    assert [js(f"lab.chosenWord(answer, {word})", ASKED) for word in (0, 2, 3)] == [0, 2, 1]
+    assert js("lab.wordShown(store, answer)", ASKED + "store.change({ pointed: 2 });") == 2
+    reading = "lab.wordReading(store, store.state.panes[0])"
+    assert js(f"{reading}.title", ASKED) == "attention of “church” · layer 1 · heads: mean"
+    pointed = ASKED + "store.change({ pointed: 0 }); values.method = 'rollout'; values.head = 'max';"
+    assert js(f"{reading}.title", pointed) == "rollout of “a” · layers 0–1 · heads: max"
+    assert js(f"{reading}.words", pointed) == "the map of “a” is on its way"
+    assert js(f"{reading}.words", ASKED).startswith("highest ")
+    assert js(f"{reading}.views.length", ASKED) == 2
+    assert js("lab.answerOf(store)", ASKED + "values._content = 'another';") is None
+    assert js("lab.tokensWords(store.state.answer)", ASKED) == "4 of the image: 2 views of 1 × 2; 5 of words"
+    assert js("lab.wordLabel('church', 1, 3, [0.6])", ASKED) == "church, word 2 of 3, 60\u00a0% of it on the image"
+
+
+def test_js_maps_of_another_answer_are_let_go(js: Any) -> None:
+    newer = (
+        ASKED
+        + """
+    lab.keepLooks(store, { ...looks, run: "answer 2" }, [whole, steps, shares]);
+    """
+    )
+    assert js("[...store.memory.looks.keys()].every((key) => key.startsWith('answer 2:'))", newer)
+
+
+def test_js_keys_walk_the_words(js: Any) -> None:
+    keys = {"ArrowLeft": 0, "ArrowRight": 2, "ArrowUp": 0, "ArrowDown": 2, "Home": 0, "End": 2, "Escape": None}
+    for key, to in keys.items():
+        assert js(f"lab.wordAfter(answer, 1, '{key}')", ASKED) == to
+    assert js("[lab.wordAfter(answer, 2, 'ArrowRight'), lab.wordAfter(answer, 0, 'ArrowLeft')]", ASKED) == [2, 0]
+    assert js("lab.wordAfter(answer, 1, 'x') === undefined", ASKED)
+
+
+def test_js_what_makes_a_prompt(js: Any) -> None:
+    assert js("lab.promptChanges(store, 'where ?')", ASKED) == {"prompt": "where ?", "word": None}
+    text = ASKED + "store.change({ takes: 'text' });"
+    found = {"prompt": "a door", "target": "a door", "method": "relevance"}
+    assert js("lab.promptChanges(store, 'a door')", text) == found  # attention asks for no text
+    kept = text + "values.method = 'relevance';"
+    assert js("lab.promptChanges(store, 'a door')", kept) == found
+    assert js("lab.whyNot(store)", ASKED) == ""
+    none = ASKED + "store.change({ takes: null });"
+    assert js("lab.whyNot(store)", none) == "tiny answers no questions."
+    assert js("lab.whyNot(store)", none + "values.prompt = null;") == ""
+    assert js("[lab.wordMethod(store), lab.methodWords(store, 'attention')]", ASKED) == [
+        "attention",
+        "attention: one layer",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [(0, "0"), (1, "100"), (0.0004, "< 0.1"), (0.99995, "> 99.9"), (0.5, "50"), (0.042, "4.2"), (0.951, "95.1")],
+)
+def test_js_shares_are_never_rounded_away(js: Any, part: float, words: str) -> None:
+    assert js(f"lab.share({part})") == f"{words}\u00a0%"

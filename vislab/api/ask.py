@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +28,7 @@ from ..models.modes import evaluating
 
 LONGEST = 4096  # tokens of an answer
 Progress = Callable[[int, int], None]
+Heard = Callable[[list[int], int], None]
 
 
 def ask(
@@ -79,10 +81,27 @@ def ask(
     if isinstance(image, list | tuple):
         raise ValueError(f"one image is asked about, not {len(image)}: call vislab.ask once for each")
     reader, picture = reader_of(model, processor=processor, device=device, dtype=dtype), load_image(image)
+    heard = None if progress is None else lambda said, most: progress(len(said), most)
+    return answered(reader, picture, question, answer=answer, tokens=tokens, heard=heard)
+
+
+def answered(
+    reader: Reader,
+    picture: np.ndarray,
+    question: str,
+    *,
+    answer: str | None = None,
+    tokens: int = TOKENS,
+    heard: Heard | None = None,
+) -> Answer:
+    """The answer of a model that is ready; see `ask`. picture: (H, W, 3) uint8.
+
+    heard: told, before each token, (the tokens said so far, the most); what it raises leaves the answer off.
+    """
     inputs, places = prompted(reader, picture, question)
     forced = None if answer is None else _pieces(reader, answer)
     memory.check(reader, inputs, places, tokens if forced is None else len(forced))
-    ids, cap = _captured(reader, inputs, forced, tokens, progress)
+    ids, cap = _captured(reader, inputs, forced, tokens, heard)
     prompt = inputs["input_ids"].shape[1]
     said, ends = ids[prompt:].tolist(), _ends(reader)
     finished = said[-1] in ends
@@ -128,7 +147,7 @@ def _ends(reader: Reader) -> set[int]:
 
 
 def _captured(
-    reader: Reader, inputs: Inputs, forced: list[int] | None, tokens: int, progress: Progress | None
+    reader: Reader, inputs: Inputs, forced: list[int] | None, tokens: int, heard: Heard | None
 ) -> tuple[Tensor, Capture]:
     """Prompt and answer, (tokens,), and what attended on the way.
 
@@ -137,7 +156,7 @@ def _captured(
     """
     module = reader.module
     with reader.lock, evaluating(module), capture(module, steps=True) if not reader.way.alone else nullcontext() as cap:
-        ids = _generated(reader, inputs, forced, tokens, progress)
+        ids = _generated(reader, inputs, forced, tokens, heard)
         if cap is None:
             more = ids[inputs["input_ids"].shape[1] : -1]
             with torch.no_grad(), capture(module) as cap:
@@ -145,9 +164,7 @@ def _captured(
     return ids, cap
 
 
-def _generated(
-    reader: Reader, inputs: Inputs, forced: list[int] | None, tokens: int, progress: Progress | None
-) -> Tensor:
+def _generated(reader: Reader, inputs: Inputs, forced: list[int] | None, tokens: int, heard: Heard | None) -> Tensor:
     """Prompt and answer, as the model says it, or as it is given -> (tokens,)"""
     cache = reader.generation_config.cache_implementation
     if cache is not None and not str(cache).startswith("dynamic"):
@@ -159,8 +176,8 @@ def _generated(
 
     def step(ids: Tensor, scores: Tensor) -> Tensor:
         done = ids.shape[1] - prompt
-        if progress is not None:
-            progress(done, most)
+        if heard is not None:
+            heard(ids[0, prompt:].tolist(), most)
         if forced is None:
             return scores
         only = torch.full_like(scores, -torch.inf)

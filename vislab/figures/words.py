@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..language.answer import Answer
-from ..language.looks import attention
+from ..language.atlas import Atlas, atlas
 from .colours import colours, colours_of, fraction
 from .notebook import resized, shown_size
 from .overlay import OPACITY
@@ -36,7 +36,8 @@ def page(answer: Answer) -> str:
     """
     height, width = shown_size((answer.image.shape[0], answer.image.shape[1]))
     photo = _source(resized(answer.image, (height, width)))
-    words = " ".join(_word(answer, number, width / answer.image.shape[1]) for number in range(len(answer.words)))
+    zoom, maps = width / answer.image.shape[1], atlas(answer, "mean")
+    words = " ".join(_word(answer, number, maps, zoom) for number in range(len(answer.words)))
     return (
         f'{STYLE.format(width=width, height=height)}<div class="vislab-words"><img src="{photo}" width="{width}" '
         f'height="{height}" style="max-width: none; margin: 0"><p><i>{html.escape(answer.question)}</i></p>'
@@ -44,13 +45,13 @@ def page(answer: Answer) -> str:
     )
 
 
-def _word(answer: Answer, number: int, zoom: float) -> str:
+def _word(answer: Answer, number: int, maps: Atlas, zoom: float) -> str:
     """zoom: px of the page for one of the photograph."""
-    look = attention(answer, number, "mean", "mean")
-    span = (0.0, float(look.values.max()) or 1.0)
-    picture = colours(fraction(look.values.astype(np.float32), span), colours_of(span, "viridis"))
-    height, width = look.grid.rows * look.grid.patch[0], look.grid.cols * look.grid.patch[1]
-    x0, y0, x1, y1 = (zoom * edge for edge in look.frame.box_to_source((0, 0, width, height)))
+    values, grid = maps.fused(number), answer.places.grid
+    span = (0.0, float(values.max()) or 1.0)
+    picture = colours(fraction(values.astype(np.float32), span), colours_of(span, "viridis"))
+    height, width = grid.rows * grid.patch[0], grid.cols * grid.patch[1]
+    x0, y0, x1, y1 = (zoom * edge for edge in answer.places.frame.box_to_source((0, 0, width, height)))
     place = f"left: {x0:.1f}px; top: {y0:.1f}px; width: {x1 - x0:.1f}px; height: {y1 - y0:.1f}px; opacity: {OPACITY}"
     said = f"{answer.image_share[number]:.0%} of its attention lies on the image"
     return (

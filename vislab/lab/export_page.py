@@ -17,6 +17,7 @@ from ..models.outline import Outline
 from . import face, lens, protocol
 from .protocol import Message
 from .runs import Kept
+from .spoken import Spoken
 from .stage import Stage, asked_of
 
 PAGE = """<!doctype html>
@@ -66,6 +67,9 @@ BRIEFLY = (
     "The lab's last view, which still answers: point at a patch, choose a layer, a head or a scale. Run the cell for "
     "all the rest."
 )
+BRIEFLY_SPOKEN = (
+    "The lab's last view, which still answers: point at a word, choose a layer or a head. Run the cell to ask anew."
+)
 FRAME = """<style>
 .jp-OutputArea-child:has(+ .jp-OutputArea-child .vislab-held):not(:has(.vislab-lab)) {{ display: none; }}
 .vislab-held:has(iframe) img {{ display: none; }}
@@ -99,6 +103,19 @@ def held_page(stage: Stage, state: Mapping[str, Any], detector: Any, image: obje
     if brief:
         title, words = "", BRIEFLY
     return page(title, state, told, layers, words)
+
+
+def spoken_page(spoken: Spoken, state: Mapping[str, Any], image: object, *, brief: bool = False) -> str:
+    """What a lab shows of an answer, as a page: its words, which can still be pointed at."""
+    assert spoken.said is not None
+    answer, boxes = spoken.said.answer, spoken.stage.finding
+    told = [protocol.about(), *spoken.messages(BRIEF if brief else math.inf)]
+    if boxes is not None:
+        told.append(protocol.boxes(boxes.digest, boxes.detections))
+    seen, credit = _seen(image)
+    words = f"Model: {answer.reader.name}.{credit} Made with vislab; the model is not in this page."
+    title, words = ("", BRIEFLY_SPOKEN) if brief else (f"{seen} · {answer.question}", words)
+    return page(title, state, told, [], words)
 
 
 def frame(text: str, still: str) -> str:
@@ -138,10 +155,15 @@ def small_layers(panes: Sequence[tuple[Kept, Any]], most: float = math.inf) -> l
 def page_words(model: Outline, method: str, image: object) -> tuple[str, str]:
     """The title of a page, and what stands below it: the model, and the photograph with its credit, if it has one."""
     label = METHODS[method].label if method in METHODS else method
-    seen, credit = credit_of(image) or (Path(image).stem if isinstance(image, str | Path) else "a photograph", "")
+    seen, by = _seen(image)
     attends = f"{model.layers} layers of {model.heads} heads" if model.attends else "no attention that is one map"
-    by = f" Photograph: {credit}." if credit else ""
     return f"{seen} · {label}", f"Model: {model.name}, {attends}.{by} Made with vislab; the model is not in this page."
+
+
+def _seen(image: object) -> tuple[str, str]:
+    """What a photograph is called, and a sentence of who made it, "" where that is not known."""
+    seen, credit = credit_of(image) or (Path(image).stem if isinstance(image, str | Path) else "a photograph", "")
+    return seen, f" Photograph: {credit}." if credit else ""
 
 
 def page(

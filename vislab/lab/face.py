@@ -25,6 +25,8 @@ ORDER = (
     "choices",  # what menus list, and where sliders stop
     "operands",  # queries and keys, fetched and kept
     "passing",  # tokens on their way through the layers
+    "looks",  # an answer's words, and where they look
+    "asking",  # what is asked in words
     "reading",  # what a pane shows, in values and words
     "sight",  # which part of the photograph is seen
     "definitions",  # each control and number in one sentence
@@ -33,9 +35,12 @@ ORDER = (
     "diagram",  # the model in one drawing
     "help",  # those, where they are shown
     "acting",  # the drawing, lit where the control in hand acts
+    "chips",  # the words of an answer, to be pointed at
+    "prompt",  # a question, or a text that is looked for
     "present",  # the picture takes the window
     "ink",  # lines and shades on a canvas
     "regions",  # of tokens, on the photograph
+    "tiles",  # image tokens as the grids that they are
     "gone",  # which patches are gone
     "picture",  # the pictures and their colour bars
     "build",  # the elements of a view

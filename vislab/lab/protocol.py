@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ..core.geometry import Frame, Grid
 from ..core.heatmap import Heatmap
 from ..core.images import samples
 from ..core.python_call import call
@@ -22,7 +23,7 @@ from ..methods.layers import encoder
 from ..methods.registry import METHODS
 from ..methods.request import Request
 from ..models.held import is_held
-from ..models.known import KNOWN, TWINS
+from ..models.known import KNOWN, READERS, TWINS
 from ..models.model import Model
 from . import heads
 from .runs import Kept, forward_flops
@@ -62,9 +63,9 @@ def about() -> Message:
         for name, method in METHODS.items()
     }
     usual = {name: trait.default() for name, trait in Settings.class_traits().items() if name in SLIDERS}
-    models = TWINS | KNOWN
+    models = TWINS | READERS | KNOWN
     lists = {"samples": list(samples()), "models": models, "held": [*filter(is_held, models)], "methods": methods}
-    more = {"colormaps": COLORMAPS, "usual": usual, "diagram": bare()}
+    more = {"readers": list(READERS), "colormaps": COLORMAPS, "usual": usual, "diagram": bare()}
     return {"kind": "about", **lists, **more}, [tables]
 
 
@@ -76,7 +77,7 @@ def view(pane: int, kept: Kept, heat: Heatmap, settings: Mapping[str, Any]) -> M
         "pane": pane,
         "settings": dict(settings),
         "run": kept.number,
-        **_placed(heat),
+        **placed(heat.grid, heat.frame),
         "query": heat.query,
         "target": heat.target,
         "signed": heat.signed,
@@ -202,7 +203,7 @@ def closer(kept: Kept, settings: Mapping[str, Any], seen: Focus | None, detector
     content: dict[str, Any] = {"kind": "closer", "run": kept.number, "settings": dict(settings), "crops": None}
     if seen is None:
         return content, []
-    crops = [{**_placed(heat), "signed": heat.signed} for heat in seen.heats]
+    crops = [{**placed(heat.grid, heat.frame), "signed": heat.signed} for heat in seen.heats]
     forecast = replace(seen.whole, seconds=forward_flops(kept.model, seen.whole.tokens) / rate if rate else None)
     costs = [asdict(cost) for cost in (seen.staged, forecast)]
     keywords: dict[str, Any] = {"detector": detector, "confidence": seen.detections.confidence}
@@ -228,8 +229,8 @@ def _operands(kept: Kept, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return heads.operands(capture, encoder(capture, kept.run.grid)[index])
 
 
-def _placed(heat: Heatmap) -> dict[str, Any]:
-    grid, frame = heat.grid, heat.frame
+def placed(grid: Grid, frame: Frame) -> dict[str, Any]:
+    """Where a map lies, as the face has it."""
     numbers = [grid.rows, grid.cols, *grid.patch, grid.prefix, grid.suffix]
     return {"grid": numbers, "frame": [frame.source, frame.model, frame.scale, frame.offset]}
 
@@ -241,7 +242,8 @@ def _described(model: Model) -> dict[str, Any]:
     few = classes is not None and len(classes.labels) <= FEW_CLASSES
     known |= {"size": model.preprocessing.size, "labels": classes.labels if classes is not None and few else None}
     possible = [name for name, method in METHODS.items() if model.attends or not method.attends]
-    return known | {"scores": None if classes is None else classes.kind, "methods": possible}
+    takes = None if model.texts is None else "text"
+    return known | {"scores": None if classes is None else classes.kind, "methods": possible, "takes": takes}
 
 
 def _measures(kept: Kept, chosen: Any) -> dict[str, list[float]]:

@@ -99,15 +99,15 @@ class Stage:
         beside = self.beside(wanted)
         self.put(1, self._read(wanted | beside, self._run(wanted | beside)[0]) if beside else None)
         self.plain = self._run(wanted | UNMODIFIED)[0]
-        self.rate = runs.RUNS.rate(kept.model, wanted["pixels"], stop=self._is_overtaken)
-        with Unless(self._is_overtaken):
+        self.rate = runs.RUNS.rate(kept.model, wanted["pixels"], stop=self.is_overtaken)
+        with Unless(self.is_overtaken):
             self.send(*protocol.plain(kept, self.plain, wanted, self.rate))
-        self._detect(wanted)
+        self.find_boxes(wanted)
         self._look_closer(wanted, shown)
         self._take_away(wanted, shown)
         if self.lensing:
             self.say("computing", f"what the head says after each of {kept.model.layers} layers")
-            self.send(*lens.early(kept, self._is_overtaken))
+            self.send(*lens.early(kept, self.is_overtaken))
         if self.unfolded or self.filming:
             refused = self._removal(wanted, shown)
             if self.unfolded:
@@ -117,12 +117,12 @@ class Stage:
         return kept.seconds if is_new else None
 
     def put(self, pane: int, shown: Shown | None) -> None:
-        if self._is_overtaken():
+        if self.is_overtaken():
             raise Superseded
         self.panes[pane] = shown
         self.send(*self.view(pane, shown) if shown else ({"kind": "view", "pane": pane, "run": None}, []))
 
-    def _is_overtaken(self) -> bool:
+    def is_overtaken(self) -> bool:
         return self.newer() is not None
 
     @staticmethod
@@ -157,24 +157,24 @@ class Stage:
                         f"{model.name} sees nothing at the pinned point {request.query}: pin another patch"
                     )
                 token = run.grid.token(*cell)
-            with Unless(self._is_overtaken):
-                progress = self._progress(request.entry.label)
+            with Unless(self.is_overtaken):
+                progress = self.progress(request.entry.label)
                 return heatmap(model, run, wanted["pixels"], request, token=token, progress=progress)
 
         heat = kept.once(request.call(), make)
-        return Shown(_page_settings(wanted), kept, heat, wanted["digest"], protocol.source(named(wanted["image"])))
+        return Shown(page_settings(wanted), kept, heat, wanted["digest"], protocol.source(named(wanted["image"])))
 
-    def _progress(self, what: str) -> Callable[[int, int], None]:
+    def progress(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self.say("computing", f"{what}: {done} of {total}")
 
-    def _detect(self, wanted: Mapping[str, Any]) -> None:
+    def find_boxes(self, wanted: Mapping[str, Any]) -> None:
         """Find boxes, where they are not yet found, and tell the page. A detector that fails harms nothing else."""
         digest, detector = wanted["digest"], wanted["detector"]
         finding = self.finding
         if detector is None:
             finding = None
         elif finding is None or (finding.digest, finding.detector) != (digest, detector):
-            if self._is_overtaken():
+            if self.is_overtaken():
                 raise Superseded
             self.say("computing", f"detector {named(detector)}")
             try:
@@ -192,7 +192,7 @@ class Stage:
             self.say("computing", "each box by itself")
             pixels = wanted["pixels"]
             keywords: dict[str, Any] = {"method": request.method, **request.settings}
-            with Unless(self._is_overtaken):
+            with Unless(self.is_overtaken):
                 seen = focus(pixels, detector=detector, model=kept.model, confidence=confidence, **keywords)
             heats = tuple(
                 replace(heat, image=pixels) for heat in seen.heats
@@ -215,7 +215,7 @@ class Stage:
             return
         gone = self.taken[1]
         try:
-            with Unless(self._is_overtaken):
+            with Unless(self.is_overtaken):
                 found: Without | str = without(shown.kept, wanted["pixels"], gone, wanted["target"])
         except (ValueError, RuntimeError, MemoryError) as error:
             found = plainly(str(error))
@@ -238,8 +238,8 @@ class Stage:
         self.send(*message)
 
     def _tried(self, wanted: Mapping[str, Any], kept: Kept, what: str, heat: Heatmap) -> Trial:
-        progress = self._progress(f"{what}, forwards without patches")
-        with Unless(self._is_overtaken):
+        progress = self.progress(f"{what}, forwards without patches")
+        with Unless(self.is_overtaken):
             return trial(kept, wanted["pixels"], heat, wanted["target"], progress=progress)
 
     def _every_method(self, wanted: Mapping[str, Any], shown: Shown, refused: str | None) -> None:
@@ -270,7 +270,7 @@ class Stage:
         return content | {"content": shown.digest, "source": shown.source}, buffers
 
 
-def _page_settings(wanted: Mapping[str, Any]) -> dict[str, Any]:
+def page_settings(wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The settings behind a picture, as the page is told them."""
     return {name: wanted[name] for name in (*FORWARD, *READING)} | {"model": named(wanted["model"])}
 

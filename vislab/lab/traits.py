@@ -16,9 +16,11 @@ from ..core.checks import meant, one_of, real, shown
 from ..core.images import load_image, samples
 from ..detectors.detector import Detector
 from ..figures.blends import BLENDS
+from ..language.reader import Reader
 from ..methods import registry
 from ..models.cache import model_of
 from ..models.model import Model
+from .prompt import WORDS, Prompted
 from .spent import SPENT, Spent, asked, counts
 
 COLORMAPS = ("viridis", "magma", "inferno", "plasma", "cividis", "turbo", "gray", "coolwarm")
@@ -34,7 +36,7 @@ PLACES = {"query": "cls", "fovea": None}  # settings that are places in the imag
 DISPLAY = (*LOOK, "grid", "incoming", "confidence")
 SIZES = ("patch_size", "image_size", "attention_scale", "keep", "merge")
 SLIDERS = (*SIZES, "layer", "opacity", "threshold", "confidence")
-SETTINGS = ("image", *FORWARD, *READING, "compare", "before", "detector", "two_stage", *DISPLAY)
+SETTINGS = ("image", *FORWARD, *READING, *WORDS, "compare", "before", "detector", "two_stage", *DISPLAY)
 NAMED = ("image", "model", "detector")  # what may be an object without a name, which then stays in Python
 
 
@@ -42,8 +44,9 @@ def named(value: Any, _: Any = None) -> Any:
     """An image, a model or a detector by the name that loads it again; "" for what has none."""
     if value is None or isinstance(value, str | Path):
         return value and str(value)
-    loaded = isinstance(value, Model | Detector) and value.name != type(value.module).__name__  # not a module given
-    return value.name if loaded else ""
+    if isinstance(value, Model | Detector | Reader) and value.name != type(value.module).__name__:  # no module given
+        return value.name
+    return ""
 
 
 def whole(value: Any) -> bool:
@@ -76,7 +79,7 @@ def _trait(kind: Any, **tags: Any) -> Any:
     return kind.tag(sync=True, **tags)
 
 
-class Settings(Spent):
+class Settings(Spent, Prompted):
     """What can be set in a lab, what is impossible there, and `state`, which holds it all."""
 
     image = _trait(traitlets.Any(), to_json=named)
@@ -107,7 +110,7 @@ class Settings(Spent):
     _digest = ""
     _pinned = ""  # the digest of the image in which the query was given
     _placed = ""  # and of that in which the fovea was
-    _ready: Model | None = None  # the model, once it is loaded
+    _ready: Model | Reader | None = None  # the model, once it is loaded
     _uploaded: Mapping[str, np.ndarray] = {}  # the user's own pictures, by the names of their files
 
     @property
@@ -180,7 +183,7 @@ class Settings(Spent):
     @traitlets.validate("model")
     def _model_is_one(self, proposal: Any) -> Any:
         value = proposal["value"]
-        if isinstance(value, str | Path | Model):
+        if isinstance(value, str | Path | Model | Reader):
             return value
         with _in_words():
             return model_of(value)  # a bare module becomes one Model, once
@@ -194,8 +197,7 @@ class Settings(Spent):
         if value is not None and not ((pair or len(numbers) == 1) and all(whole(n) and n > 0 for n in numbers)):
             raise traitlets.TraitError(f"{name} is a whole number of pixels above 0, or None, not {shown(value)}")
         sizes = {"patch_size": self.patch_size, "image_size": self.image_size, name: value}
-        if self._model_is_known:
-            assert self._ready is not None
+        if self._model_is_known and isinstance(self._ready, Model):
             with _in_words():
                 self._ready.grid(sizes["image_size"], sizes["patch_size"])
         return value

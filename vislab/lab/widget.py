@@ -21,12 +21,15 @@ from ..core.images import load_image, samples
 from ..detectors import load
 from ..figures import save
 from ..figures.overlay import overlay
+from ..language.answer import Answer
+from ..language.reader import Reader
 from ..methods.registry import METHODS
 from ..models import hub
-from ..models.cache import model_of
 from . import face, protocol, runs
-from .export_page import frame, held_page, nobody_looks
+from .export_page import frame, held_page, nobody_looks, spoken_page
+from .prompt import WORDS, giving_way, ready_of
 from .runs import Kept
+from .spoken import Spoken, Stopped
 from .stage import NoBoxes, Stage
 from .traits import DISPLAY, FAINTEST, FORWARD, LOOK, READING, Settings, named
 from .wording import plainly
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
 
 UPLOADS = 8  # of the user's own pictures, the newest are held
 QUIET = 1.0  # seconds without a change after which the still picture is made anew
-ANSWERED = ["image", *FORWARD, *READING, "compare", "before", "detector", "two_stage", "confidence"]
+ANSWERED = ["image", *FORWARD, *READING, *WORDS, "compare", "before", "detector", "two_stage", "confidence"]
 GONE = {"refused": "this picture is no longer held: another is on its way"}
 
 
@@ -50,13 +53,17 @@ class Lab(Settings, anywidget.AnyWidget):
     image_size, attention_scale (0.1 to 4), keep, merge, fovea, fovea_patches and heads_off (as of `explain`), method,
     layer, head, query ("cls" or (x, y) in source pixels), target (of the methods for one class), compare (settings of
     the second picture), before, detector (what `detect` takes, or None), two_stage (each box is looked at by itself),
-    confidence, opacity, blend, colormap, smooth, normalise, threshold, grid, incoming.
+    confidence, opacity, blend, colormap, smooth, normalise, threshold, grid, incoming. prompt: a question, where the
+    model is a vision-language model, such as "embedded-reader": the answer's words can be pointed at, `answer` has
+    them, and word is the place of the one shown; of an image-text model (CLIP and its kin) the text that is looked for.
 
     Raises TraitError, in words, for a value that is impossible; what goes wrong later stands in the lab's status line.
 
         lab = vislab.Lab("photo.jpg")
         lab.attention_scale = 0.5
         lab.wait().heatmap
+        asked = vislab.Lab("photo.jpg", model="embedded-reader", prompt="where is the church ?")
+        asked.wait().answer.words
     """
 
     _esm = face.module()
@@ -70,6 +77,7 @@ class Lab(Settings, anywidget.AnyWidget):
     def __init__(self, image: Any = None, *, state: Mapping[str, Any] | None = None, **settings: Any) -> None:
         self._worker = Newest(self._show, self._failed)
         self._stage = Stage(self.send, lambda: self._worker.newer)
+        self._spoken = Spoken(self._stage)
         self._handle: Any = None
         self._greet = False
         self._worked: Any = None  # the model that was last shown
@@ -127,7 +135,14 @@ class Lab(Settings, anywidget.AnyWidget):
     @property
     def heatmap(self) -> Heatmap | None:
         """The heatmap on the screen, or None before the first."""
+        if self._spoken.said is not None:
+            return self._spoken.heat(self._spoken.word)
         return None if self._stage.panes[0] is None else self._stage.panes[0].heat
+
+    @property
+    def answer(self) -> Answer | None:
+        """What a vision-language model said of the image; None where no such model was asked."""
+        return None if self._spoken.said is None else self._spoken.said.answer
 
     @property
     def detections(self) -> Detections | None:
@@ -161,20 +176,30 @@ class Lab(Settings, anywidget.AnyWidget):
 
     def _show(self, wanted: dict[str, Any]) -> None:
         greeted, self._greet = self._greet, False
+        before = self._ready
         try:
-            self._ready = model_of(wanted["model"])
+            ready = self._ready = ready_of(wanted["model"])
         except Exception as error:
             if not self._goes_back(wanted["model"], error):
                 raise
             raise Superseded from error
         self._worked = wanted["model"]
-        if METHODS[wanted["method"]].attends and not self._ready.attends:
-            self.method = "grad_cam"  # which is then wanted in place of this
+        if changes := giving_way(wanted, ready, before):
+            if isinstance(ready, Reader) and wanted["method"] != "cls":
+                label = METHODS[wanted["method"]].label
+                self._gave_way(f"{label} explains no words: the method is now attention of one layer.")
+            self.state = changes  # which is then wanted in place of this
             raise Superseded
         try:
-            seconds = self._stage.show(wanted)
+            if isinstance(ready, Reader):
+                seconds = self._spoken.show(wanted, ready)
+            else:
+                self._spoken.leave()
+                seconds = self._stage.show(wanted)
         except NoBoxes as error:
             self._say("error", str(error))
+        except Stopped:
+            self._say("ready", "stopped")
         else:
             self._say("ready", f"{seconds * 1000:.0f} ms" if seconds else "" if greeted else "remembered")
         self._settle()
@@ -198,6 +223,7 @@ class Lab(Settings, anywidget.AnyWidget):
         self.send(*protocol.about())
         self._greet = True
         self._stage.unfolded = self._stage.filming = self._stage.lensing = False  # as a new page is
+        self._spoken.told.clear()
         self._want()
 
     def _on_layer(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
@@ -216,6 +242,12 @@ class Lab(Settings, anywidget.AnyWidget):
     def _on_methods(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
         self._stage.unfolded = bool(content["open"])
         self._want()  # folded, too: what is still to be made is left off
+
+    def _on_ask(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
+        self._want()  # the same again, after it was stopped
+
+    def _on_stop(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
+        self._spoken.stopping.set()
 
     def _on_film(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
         self._stage.filming = bool(content["open"])
@@ -260,14 +292,16 @@ class Lab(Settings, anywidget.AnyWidget):
         .html is one page, without need of a network or Python, where pointing at patches, layers, heads, scale and
         display still work; the others are `vislab.save`'s.
         """
-        panes, path = [shown for shown in self.wait()._stage.panes if shown is not None], Path(path)
+        heats, path = [shown.heat for shown in self.wait()._stage.panes if shown is not None], Path(path)
+        heats = heats or [heat for heat in (self.heatmap,) if heat is not None]
+        if not heats:
+            raise ValueError(f"nothing is shown yet that could be saved: ask {named(self.model)} something, prompt=…")
         if path.suffix.lower() != ".html":
             if self._stage.closer is not None:
                 raise ValueError(
                     f"boxes that are looked at one by one are written as .html, not {path.suffix}: for a figure let go "
                     "of two_stage, or take vislab.focus(…).overlay()"
                 )
-            heats = [shown.heat for shown in panes]
             what = heats[0] if len(heats) == 1 else heats
             return save.save(path, what, detections=self.detections, **self._look())
         path.write_text(self._page(), encoding="utf-8")
@@ -277,6 +311,8 @@ class Lab(Settings, anywidget.AnyWidget):
         state = {name: getattr(self, name) for name in ("_photo", "_source", "_content")}
         state |= {name: value for name, value in self.state.items() if value is not None}
         state |= {"compare": self._stage.beside(self.state) if self._stage.panes[1] else {}, "before": False}
+        if self._spoken.said is not None:
+            return spoken_page(self._spoken, state, self.image, brief=brief)
         return held_page(self._stage, state, self.detector, self.image, brief=brief)
 
     def _ipython_display_(self) -> None:
@@ -298,7 +334,8 @@ class Lab(Settings, anywidget.AnyWidget):
         elif heat is not None and heat.image is not None:
             photo = overlay(heat, detections=self.detections, **self._look())
         still = base64.b64encode(protocol.jpeg(photo)).decode()
-        held = {"text/html": frame(self._page(brief=True), still)} if heat and self._stage.plain else {}
+        whole = heat and (self._stage.plain or self._spoken.said)
+        held = {"text/html": frame(self._page(brief=True), still)} if whole else {}
         return {"image/jpeg": still, "text/plain": "the lab's last view"} | held
 
     def _settle(self) -> None:

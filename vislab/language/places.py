@@ -54,19 +54,20 @@ class ImagePlaces:
         return found
 
     def values(self, shares: np.ndarray) -> np.ndarray:
-        """shares: one a token, (count,) -> the map, (rows, cols). What a token has is spread over its own pixels.
+        """shares: one a token, (…, count) -> maps, (…, rows, cols). What a token has is spread over its own pixels.
 
         Where several views see a pixel, what they have of it is added, so that the map sums to the shares of all tokens
         that stand for pixels of the image.
         """
-        padded = np.append(np.asarray(shares, dtype=np.float64), 0.0)
-        return self.laid([padded[view.tokens] for view in self.views])
+        given = np.asarray(shares, dtype=np.float64)
+        padded = np.concatenate([given, np.zeros((*given.shape[:-1], 1))], -1)
+        return self.laid([padded[..., view.tokens] for view in self.views])
 
     def laid(self, maps: list[np.ndarray]) -> np.ndarray:
-        """maps: of each view, (rows·n, cols·n), n the same in all -> on the finest grid, its cells n times finer."""
-        finer = maps[0].shape[0] // self.views[0].grid.rows
+        """maps: of each view, (…, rows·n, cols·n), n the same in all -> on the finest grid, its cells n times finer."""
+        finer = maps[0].shape[-2] // self.views[0].grid.rows
         grid = finer_grid(self.grid, finer)
-        out = np.zeros((grid.rows, grid.cols))
+        out = np.zeros((*maps[0].shape[:-2], grid.rows, grid.cols))
         for view, values in zip(self.views, maps, strict=True):
             down, across = (
                 _overlap(finer_grid(view.grid, finer), view.frame, grid, self.frame, axis) for axis in (0, 1)

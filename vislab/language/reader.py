@@ -106,6 +106,16 @@ class Reader(OnDevice):
         return held.generation_config
 
     @property
+    def layers(self) -> int:
+        """Of its language model, whose words are explained."""
+        return int(self.config.get_text_config().num_hidden_layers)
+
+    @property
+    def heads(self) -> int:
+        """Of each of these."""
+        return int(self.config.get_text_config().num_attention_heads)
+
+    @property
     def decoder(self) -> str:
         """The path of the language model in the module."""
         decoder = self.module.get_decoder()  # type: ignore[operator]

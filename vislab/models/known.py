@@ -8,6 +8,7 @@ EMBEDDED = {"embedded": "vit-tiny-imagenette", "embedded-plain": "vit-tiny-image
 # The vision-language model, which answers questions and has no classes: vislab.ask takes it, vislab.load does not.
 READER = "embedded-reader"
 READER_FOLDERS = {READER: "reader-imagenette"}
+READERS = {READER: "answers questions about scenes in words, each with a map of where it looks"}
 # The first was taught where its CLS token is to look (attention transfer); the second is the same but for that.
 TWINS = {
     "embedded": "taught where to look: its maps lie on objects because it learnt that they should",

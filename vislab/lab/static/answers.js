@@ -1,6 +1,7 @@
 // What comes from Python, kind by kind: a message and its buffers as the parts of the state that are new.
 
 import { download } from "./files.js";
+import { keepLooks } from "./looks.js";
 import { typed } from "./numbers.js";
 import { keepLayer, operands } from "./operands.js";
 import { placeOf } from "./places.js";
@@ -27,10 +28,20 @@ const ANSWERS = {
     if (run === null) return withPane({ shown: null });
     if (content !== store.port.get("_content")) return {}; // of the photograph before this one
     const shown = { ...message, ...placeOf(message), owners: owners && typed(owners, Uint16Array) };
-    if (!pane) operands(store, shown, layerIndex(shown, now(store, "layer")), false); // ready before the pointer comes
+    if (!pane && !shown.model.reads) operands(store, shown, layerIndex(shown, now(store, "layer")), false); // ready before the pointer comes
     const before = store.state.panes[0].shown;
-    store.change(withPane({ shown, values: typed(values, Float32Array) }));
+    store.change({
+      ...withPane({ shown, values: typed(values, Float32Array) }),
+      ...(pane ? {} : wordsOf(store, shown)),
+    });
     if (!pane) takeAgain(store, before);
+    return {};
+  },
+  asks: (_, asks) => ({ asks, takes: "question" }),
+  saying: (_, message) => ({ saying: message.words ? message : null }),
+  answer: (_, message) => ({ answer: { ...message, views: message.views.map(placeOf) }, pointed: null }),
+  looks(store, message, buffers) {
+    keepLooks(store, message, buffers);
     return {};
   },
   plain: (_, plain) => ({ plain }),
@@ -79,6 +90,11 @@ const ANSWERS = {
     return { exporting: false, status: { state: "ready", words: `${name}, ${amount(bytes.byteLength, "B")}` } };
   },
 };
+
+/** What another picture changes for words. */
+function wordsOf({ state }, { model }) {
+  return { takes: model.takes ?? null, tool: model.reads ? "point" : state.tool };
+}
 
 /** What the model sees where patches are gone, made once a run. */
 async function fillGone(store, run, bytes) {

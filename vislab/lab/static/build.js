@@ -3,6 +3,7 @@
 import { BLENDS } from "./blends.js";
 import { INPUTS, PATCHES } from "./choices.js";
 import { fill, make, makeDrawing } from "./elements.js";
+import { makeSpoken } from "./prompt.js";
 
 const SUFFIXES = {
   ".png": "PNG",
@@ -117,7 +118,7 @@ function picturesOf(ui) {
   const pair = make("span", { className: "pair" }, ...zoom);
   const below = row(incoming, grid, ui.unpin, ui.back, pair, confidence, closer);
   ui.diagram = make("div", { className: "diagram" });
-  const words = [ui.panes, ui.caption, ui.told, ui.note, ui.removed];
+  const words = [ui.panes, ui.caption, makeSpoken(ui), ui.told, ui.note, ui.removed];
   ui.left = make("div", { className: "left" }, ...words, detail(below), foveaOf(ui), ui.diagram);
   return ui.left;
 }

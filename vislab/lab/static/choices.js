@@ -37,8 +37,8 @@ export const FITTING = {
 
 /** Those that the model has. Attention of a token is no choice of its own: it is that of CLS where a patch is pinned. */
 export const methodNames = ({ state }) => {
-  const possible = state.panes[0].shown?.model.methods ?? Object.keys(state.about.methods);
-  return Object.keys(state.about.methods).filter((name) => name !== "attention" && possible.includes(name));
+  const { methods, reads } = state.panes[0].shown?.model ?? { methods: Object.keys(state.about.methods) };
+  return Object.keys(state.about.methods).filter((name) => methods.includes(name) && (reads || name !== "attention"));
 };
 
 export const modelNames = (store) =>
@@ -76,7 +76,7 @@ export function comparable(store, shown, compared) {
     merge: [0, 4, 8, 16],
     patch_size: FITTING.patch_size(both),
     image_size: sizes.filter((_, i) => i % step === 0),
-    model: modelNames(store),
+    model: modelNames(store).filter((name) => !store.state.about.readers.includes(name)),
     ...(takes(store, "target") || compared === "target" ? { target: targetsOf(store, shown) } : {}),
   };
 }

@@ -1,5 +1,6 @@
 // Controls bound to settings: menus, sliders and boxes to tick, each with what it shows and what it sets.
 
+import { methodWords } from "./asking.js";
 import {
   comparable,
   FITTING,
@@ -54,8 +55,8 @@ function bindMenus(store, ui) {
     }),
     bind(store, ui.method, "method", {
       show(v) {
-        const token = v === "attention" ? [v] : [];
-        fill(ui.method, [...methodNames(store), ...token], (name) => methodName(store, name), v);
+        const names = [...new Set([...methodNames(store), ...(v === "attention" ? [v] : [])])];
+        fill(ui.method, names, (name) => methodWords(store, name), v);
       },
     }),
     bindModel(store, ui),
@@ -107,7 +108,7 @@ function fillJson(node, values, value, words = (one) => one) {
 
 /** Another model has other layers, heads and sizes. */
 function bindModel(store, { model }) {
-  const afresh = { layer: -1, head: "mean", patch_size: null, image_size: null };
+  const afresh = { layer: -1, head: "mean", patch_size: null, image_size: null, word: null };
   model.addEventListener("change", () => commit(store, { model: model.value, ...afresh }));
   const words = (name) => `${name || OWN}${isHeld(store, name) ? "" : " ↓"}`;
   const show = (v) => fill(model, [...(v ? [] : [""]), ...modelNames(store)], words, v);
@@ -199,7 +200,7 @@ function bindSizes(store, ui) {
       const [high, wide] = both[own];
       node.disabled = !model.resizable;
       node.value = high;
-      if (node.disabled) say(ui.why, `${model.name} keeps its sizes.`);
+      if (node.disabled && !model.reads) say(ui.why, `${model.name} keeps its sizes.`);
       ui.out[name].textContent = `${high === wide || name === "patch_size" ? high : `${high}×${wide}`} px`;
     };
     const control = bind(store, node, name, { show, read, live: true });

@@ -26,6 +26,16 @@ export const DEFINITIONS = {
   method:
     "How it is asked where the model looks; attention shows one layer, the others combine several or ask for one class.",
   target: "The class that the map is about.",
+  prompt:
+    "What is asked of the picture: a question that the model answers in words, or a text that it looks for; Enter asks.",
+  ask: "Ask it; the same words again where the answer was stopped.",
+  stop: "Leave the answer off; the one before stays.",
+  saying: "What the model has said so far, word by word.",
+  answered: "The question that these words answer.",
+  chips:
+    "The answer: point at a word to see where it looks, click to keep it, walk with the arrow keys; the line below a word is its share on the image.",
+  lies: "How much of the shown word's attention lies on the image, on other words, and on the first token.",
+  tokens: "What the language model reads: tokens of the image, in the views that it is cut into, and of words.",
   undo: "Take the last change back (Ctrl+Z).",
   redo: "Make the change again that was taken back (Ctrl+Shift+Z).",
   present: "Give the picture the whole window, with text that is read across a room; Escape leaves.",

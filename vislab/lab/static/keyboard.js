@@ -12,7 +12,7 @@ export function bindKeyboard(store, ui) {
 function walk(store, event) {
   const { shown } = store.state.panes[0];
   const by = STEPS[event.key];
-  if (!shown || (!by && event.key !== "Escape")) return;
+  if (!shown || shown.model.reads || (!by && event.key !== "Escape")) return;
   event.preventDefault();
   event.stopPropagation(); // else the notebook moves its cell selection
   store.change({ hover: null });

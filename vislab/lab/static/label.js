@@ -1,6 +1,7 @@
 // What stands beside the pictures in words and numbers: status, tokens and their cost, measures, classes.
 
 import { showActing } from "./acting.js";
+import { methodWords, wordMethod } from "./asking.js";
 import { showAtlas } from "./atlas.js";
 import { make, say } from "./elements.js";
 import { codeOf } from "./files.js";
@@ -8,6 +9,7 @@ import { defined } from "./help.js";
 import { showLens } from "./lens.js";
 import { showMethods } from "./methods.js";
 import { attentionFlops, forwardFlops, gridOf, mapBytes } from "./places.js";
+import { showPrompt } from "./prompt.js";
 import { showRemoval } from "./removal.js";
 import { commit, layerIndex, methodName, now, same, sizesOf, statusOf, withoutChoice } from "./settings.js";
 import { isSpent, planOf, spentAsShown } from "./tokens.js";
@@ -37,7 +39,10 @@ export function label(store, ui, controls) {
   ui.two_stage.parentNode.hidden = store.page ? !closer : blind;
   if (store.page) showBack(store, ui);
   showActing(store, ui);
+  showPrompt(store, ui);
   if (!shown) return;
+  ui.call.textContent = codeOf(store);
+  if (shown.model.reads) return;
   showTokens(store, ui, shown);
   showMeasures(store, ui, shown);
   showPrediction(store, ui, shown);
@@ -47,7 +52,6 @@ export function label(store, ui, controls) {
     showMethods(store, ui, shown);
   }
   showRemoval(store, ui, shown);
-  ui.call.textContent = codeOf(store);
 }
 
 const NODES = {
@@ -57,6 +61,7 @@ const NODES = {
   export: "copy",
   fovea: "drawFovea",
   heads_off: "allOn",
+  prompt: "promptRow",
 };
 
 /** What went wrong, below what was used last: where that is beside the status line, or shown by none, there alone. */
@@ -100,14 +105,17 @@ function showFused(store, ui) {
   if (ui.fused.hidden) return ui.fused.replaceChildren();
   const words = `${methodName(store, method)} has no single ${without.join(" or ")} to choose: `;
   const attends = store.state.about.methods.cls && store.state.panes[0].shown?.model.layers !== 0;
-  ui.fused.replaceChildren(words, ...(attends ? ways(store, { [methodName(store, "cls")]: { method: "cls" } }) : []));
+  ui.fused.replaceChildren(
+    words,
+    ...(attends ? ways(store, { [methodName(store, "cls")]: { method: wordMethod(store) } }) : []),
+  );
 }
 
 /** Of a page: the way back to what was exported, and the methods where it holds some. */
 function showBack(store, ui) {
   const { exported } = store.port;
   const settings = Object.fromEntries(Object.keys(exported).map((name) => [name, now(store, name)]));
-  say(ui.back, `back to ${methodName(store, exported.method)}`);
+  say(ui.back, `back to ${methodWords(store, exported.method)}`);
   ui.back.disabled = same(settings, exported, Object.keys(exported));
   ui.atlas.hidden = store.state.atlas === null;
   ui.take.closest("section").hidden = store.state.removal === null;

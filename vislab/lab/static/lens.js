@@ -62,12 +62,12 @@ function laidOut(store, lens) {
     make("tr", {}, ...lineOf(line, layer).map((textContent) => make("td", { textContent }))),
   );
   const maps = lens.lines.map((line, layer) => mapOf(store, lens, line, layer));
-  const chip = (textContent, i) =>
-    make("span", { className: "chip", textContent, style: `--hue: rgb(${HUES[i] ?? OTHERWISE})` });
+  const swatch = (textContent, i) =>
+    make("span", { className: "swatch", textContent, style: `--hue: rgb(${HUES[i] ?? OTHERWISE})` });
   return [
     [make("thead", {}, head), make("tbody", {}, ...rows)],
     maps,
-    lens.classes.map((name, i) => chip(first(name), i)),
+    lens.classes.map((name, i) => swatch(first(name), i)),
   ];
 }
 

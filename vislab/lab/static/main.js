@@ -4,6 +4,7 @@
 import { bindActing } from "./acting.js";
 import { hear } from "./answers.js";
 import { build } from "./build.js";
+import { bindChips } from "./chips.js";
 import { bindControls } from "./controls.js";
 import { bindFiles, loadPhoto } from "./files.js";
 import { bindFovea } from "./fovea.js";
@@ -17,6 +18,7 @@ import { haltPassing } from "./passing.js";
 import { paint } from "./picture.js";
 import { bindPointing } from "./pointing.js";
 import { bindPresent } from "./present.js";
+import { bindPrompt } from "./prompt.js";
 import { bindRemoval, pause } from "./removal.js";
 import { visibleBoxes } from "./settings.js";
 import { bindSpending } from "./spending.js";
@@ -38,6 +40,8 @@ function view(port, root, page = false) {
     bindKnockout,
     bindLens,
     bindFolds,
+    bindPrompt,
+    bindChips,
     bindRemoval,
     bindFiles,
     bindZooming,
@@ -104,6 +108,7 @@ export function mount(root, held) {
 
 function heldPort({ state, messages, layers }) {
   const listeners = {};
+  const spoken = messages.some(([{ kind }]) => kind === "answer");
   // As it was exported, in an order in which it can be set again: the method last.
   const { attention_scale, layer, head, query, method } = state;
   const tell = (event, ...what) => {
@@ -116,7 +121,7 @@ function heldPort({ state, messages, layers }) {
       state[name] = value;
       // One map is held as it was exported; a layer, a head or a patch of one's own choice is attention, of one layer.
       const pinned = name === "query" && value !== "cls";
-      if (name === "layer" || name === "head" || pinned) state.method = "cls";
+      if (name === "layer" || name === "head" || pinned) state.method = spoken ? "attention" : "cls";
       if (pinned && state.layer === "mean") state.layer = -1;
     },
     save_changes: () => tell("change"),

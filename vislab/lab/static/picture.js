@@ -13,9 +13,14 @@ import { captionOf, paneName, readingOf } from "./reading.js";
 import { drawRegions, edgeLines, fadeDropped } from "./regions.js";
 import { isTwo, now, visibleBoxes } from "./settings.js";
 import { sightOf } from "./sight.js";
+import { drawTiles } from "./tiles.js";
 import { ownersAt, proposedGrid } from "./tokens.js";
 import { tickLabels } from "./words.js";
 
+const KEYS = {
+  patches: "Arrow keys walk the patches, Delete takes one away, Escape goes back to CLS.",
+  words: "Arrow keys walk the words of the answer.",
+};
 const HIGHEST = { one: 0.74, stacked: 0.36, narrow: 0.42 }; // of the window: how high a photograph may stand
 const BESIDE = 240; // px that each of two pictures has at least where they stand beside each other
 
@@ -29,7 +34,9 @@ export function paint(store, ui) {
   ui.panes.classList.toggle("two", two && !stack);
   const alone = ui.left.clientWidth === ui.left.parentNode.clientWidth; // sliders below it
   const share = stack ? "stacked" : alone ? "narrow" : "one";
-  const tall = store.state.presenting ? roomAbove(ui) / (stack ? 2 : 1) : innerHeight * HIGHEST[share];
+  const tall = store.state.presenting
+    ? roomAbove(ui) / (stack ? 2 : 1)
+    : innerHeight * HIGHEST[share] - ui.spoken.offsetHeight;
   ui.figures[1].box.hidden = !two;
   for (const { index } of two ? panes : panes.slice(0, 1)) {
     const drawn = { reading: readings[index], range: ranges[index], tall, two };
@@ -40,7 +47,7 @@ export function paint(store, ui) {
   const title = ui.figures[0].title.textContent;
   ui.canvas.setAttribute(
     "aria-label",
-    `Photograph with heatmap: ${title}. ${ui.caption.textContent}. Arrow keys walk the patches, Delete takes one away, Escape goes back to CLS.`,
+    `Photograph with heatmap: ${title}. ${ui.caption.textContent}. ${store.state.takes === "question" ? KEYS.words : KEYS.patches}`,
   );
 }
 
@@ -74,7 +81,7 @@ function paintPane(store, pane, figure, { reading, range, tall, two }) {
     figure.title.textContent = "the photograph";
     return;
   }
-  const { frame, grid } = pane.shown;
+  const { frame, grid } = reading.place ?? pane.shown;
   const proposal = proposedGrid(store, pane);
   if (reading.crops) {
     dim(context, width, height);
@@ -87,7 +94,8 @@ function paintPane(store, pane, figure, { reading, range, tall, two }) {
     const faded = fadedLayer(store, pane);
     if (faded !== null) fadeDropped(context, pane.shown, faded);
     dimOutside(context, frame, width, height);
-    if (now(store, "grid") || proposal) patchLines(context, pane.shown, proposal, unit);
+    if (now(store, "grid") && reading.views?.length) drawTiles(context, reading.views, unit);
+    else if (now(store, "grid") || proposal) patchLines(context, pane.shown, proposal, unit);
   }
   drawFovea(store, context, pane, unit);
   const without = pane.index || reading.crops ? null : goneNow(store);

@@ -26,7 +26,7 @@ export function pointAt({ canvas, sight }, { clientX, clientY }) {
 /** The patch of the first picture over a point, if there is both. */
 export function cellOver({ state }, point) {
   const { shown } = state.panes[0];
-  return shown && point && cellAt(shown.frame, shown.grid, ...point);
+  return shown && !shown.model.reads && point && cellAt(shown.frame, shown.grid, ...point);
 }
 
 /** Pin the middle of a patch, as far as it lies in the photograph. changes: other settings; how: as `commit` has it. */

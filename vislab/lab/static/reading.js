@@ -1,6 +1,7 @@
 // What a pane shows now: values over its patches, in what words, and whether they are a preview.
 
 import { span } from "./colours.js";
+import { wordReading } from "./looks.js";
 import { entropyBits } from "./numbers.js";
 import { localRow } from "./operands.js";
 import { passingReading } from "./passing.js";
@@ -30,6 +31,7 @@ import { duration, whole } from "./words.js";
  */
 export function readingOf(store, pane) {
   const { shown } = pane;
+  if (shown.model.reads) return wordReading(store, pane);
   const { hover } = store.state;
   const settings = settingsOf(store, pane);
   const { grid, model } = shown;

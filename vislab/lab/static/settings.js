@@ -6,10 +6,11 @@ export const READ = ["method", "layer", "head", "query", "target"];
 export const ATTENTION = ["cls", "attention"]; // methods whose rows the page can make itself
 const AT_ONCE = 700; // ms: steps of a slider or of a pin that follow each other as closely are one change
 const SHARES = ["opacity", "threshold", "confidence"];
-const STEPPED = ["patch_size", "image_size", "attention_scale", "keep", "merge", "fovea", "layer", "query", ...SHARES];
+const SIZED = ["patch_size", "image_size", "attention_scale", "keep", "merge", "fovea"];
+const STEPPED = ["word", ...SIZED, "layer", "query", ...SHARES];
 const TRAINED = { attention_scale: 1, heads_off: null }; // the model as it was trained
 const MOST = 100; // changes that can be undone
-const ANSWERED = ["image", ...FORWARD, ...READ, "compare", "before", "detector", "two_stage"]; // settings that Python answers
+const ANSWERED = ["image", ...FORWARD, ...READ, "prompt", "word", "compare", "before", "detector", "two_stage"]; // settings that Python answers
 
 const DISPLAY = ["opacity", "blend", "colormap", "smooth", "normalise", "threshold", "grid", "incoming", "confidence"];
 const CHANGING = [...ANSWERED, ...DISPLAY]; // all that can be set

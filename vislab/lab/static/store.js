@@ -16,12 +16,17 @@ const START = {
   atlas: null,
   lens: null,
   removal: null,
+  takes: null, // what the model takes in words: a "question", a "text", or nothing
+  asks: null, // what can be asked of it
+  answer: null,
+  saying: null, // the words of an answer on its way
   without: null,
   filled: null, // {run, image}: what the model sees where patches are gone
   maps: {}, // method -> its map of a run, or why there is none
   mapCount: 0, // how many of those came
   // What the user is at.
   hover: null, // the point under the pointer, source pixels
+  pointed: null, // the word under the pointer
   drag: {}, // what sliders say while they are dragged; nobody else is told before they are let go
   unfolded: {}, // name of a section -> whether it is open
   film: null, // "deletion" or "insertion", while patches go or come back by themselves
@@ -53,7 +58,8 @@ export function createStore(port, page) {
     port,
     page,
     // layers: "run:layer" -> its q and k, the last used last; null while on their way. rows: a pane's last row.
-    memory: { layers: new Map(), rows: [{ key: null }, { key: null }], atlasRun: null },
+    // looks: maps of words.
+    memory: { layers: new Map(), rows: [{ key: null }, { key: null }], looks: new Map(), atlasRun: null },
     get state() {
       return state;
     },

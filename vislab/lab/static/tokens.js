@@ -108,7 +108,7 @@ export function planOf(store, { model, frame }) {
 
 /** The patches that the settings would make, where they differ from those shown. */
 export function proposedGrid(store, { index, shown }) {
-  if (index) return null;
+  if (index || shown.model.reads) return null;
   const { grid, frame, settings } = shown;
   const next = planOf(store, shown);
   const placed = ["fovea", "fovea_patches"].every(

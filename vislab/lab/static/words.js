@@ -25,6 +25,14 @@ export function tickLabels(values) {
   return values.map((v) => v.toFixed(decimals).replace("-", "−"));
 }
 
+/** A share in per cent, never 0 or 100 where it is not. */
+export function share(part) {
+  const percent = 100 * part;
+  if (percent > 0 && percent < 0.1) return "< 0.1\u00a0%";
+  if (percent < 100 && percent > 99.9) return "> 99.9\u00a0%";
+  return `${percent.toFixed(percent < 9.5 || percent > 90.5 ? 1 : 0).replace(/\.0$/, "")}\u00a0%`;
+}
+
 export const boxCount = (n) => `${n || "no"} box${n === 1 ? "" : "es"}`;
 
 export const factor = (f) => (f >= 10 ? whole(f) : f >= 0.1 ? f.toFixed(1) : f.toPrecision(1));

@@ -1,0 +1,34 @@
+"""Which words a vision-language model can be asked with, where it knows few."""
+
+from __future__ import annotations
+
+import re
+
+from .reader import Reader
+
+FEW = 200  # a vocabulary up to this many words can be listed
+_MARKS = ".,;:!?()[]{}\"'“”"
+
+
+def vocabulary(reader: Reader) -> tuple[str, ...]:
+    """All words of a model that knows few, in order; () of one that puts any word together from pieces."""
+    tokenizer = reader.processor.tokenizer
+    known = tokenizer.get_vocab()
+    if len(known) > FEW or tokenizer.unk_token_id is None:
+        return ()
+    special = {*tokenizer.all_special_tokens, str(reader.processor.image_token)}
+    words = (word for word in known if word not in special and word.strip(_MARKS))
+    return tuple(sorted(w for w in words if tokenizer(w, add_special_tokens=False).input_ids == [known[w]]))
+
+
+def unknown_words(reader: Reader, question: str) -> list[str]:
+    """The words of a question that the model does not know, and would read as one and the same."""
+    tokenizer = reader.processor.tokenizer
+    if tokenizer.unk_token_id is None:
+        return []
+
+    def lacks(word: str) -> bool:
+        return tokenizer.unk_token_id in tokenizer(word, add_special_tokens=False).input_ids
+
+    words = (word.strip(_MARKS) or word for word in re.split(r"\s+", question.strip()))
+    return [word for word in dict.fromkeys(words) if lacks(word)]
