@@ -253,7 +253,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("", "COMMAND"),
         ("figure --out a.png", "PHOTO"),
-        ("figure photo.jpg", "--out"),
+        ("figure photo.jpg other.jpg", "of several photos go.*--out a folder"),
         ("figure photo.jpg --out a.png --method rolout", "'rolout'.*; did you mean 'rollout'"),
         ("figre photo.jpg", "'figre'.*did you mean 'figure'"),
         ("figure photo.jpg --out a.png --colour red", "--colour"),
