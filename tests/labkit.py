@@ -95,7 +95,7 @@ def serve(app: App, notebooks: Path) -> Iterator[Server]:
         with (home / "log").open("wb") as log:
             process = psutil.Popen(
                 _command(app, home, notebooks),
-                env=_environment(home, token),
+                env=environment(home, token),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # an interrupt at the keyboard is ours to handle, not the server's
@@ -103,7 +103,7 @@ def serve(app: App, notebooks: Path) -> Iterator[Server]:
             try:
                 yield Server(app, _address(process, home), token, home / "asked")
             finally:
-                _end(process)
+                end(process)
 
 
 def _command(app: App, home: Path, notebooks: Path) -> list[str]:
@@ -121,7 +121,7 @@ def _command(app: App, home: Path, notebooks: Path) -> list[str]:
     return [sys.executable, "-m", app, "--no-browser", "--allow-root", *settings]
 
 
-def _environment(home: Path, token: str) -> dict[str, str]:
+def environment(home: Path, token: str) -> dict[str, str]:
     code = home / "code"
     code.mkdir()
     (code / "sitecustomize.py").write_text(LOOPBACK_ONLY.format(asked=str(home / "asked")), encoding="utf-8")
@@ -150,7 +150,7 @@ def _address(process: psutil.Popen, home: Path, seconds: float = 180) -> str:
     raise RuntimeError(f"the server did not start:\n{(home / 'log').read_text(errors='replace')[-4000:]}")
 
 
-def _end(process: psutil.Popen) -> None:
+def end(process: psutil.Popen) -> None:
     """End the server, which then ends its kernels; whatever outlives that is killed."""
     with suppress(psutil.NoSuchProcess):
         family = [process, *process.children(recursive=True)]

@@ -84,3 +84,47 @@ def test_a_folded_answer_does_not_show_in_its_first_line(notebook: Path) -> None
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     folded = [cell["source"][0] for cell in cells if cell["metadata"].get("jupyter", {}).get("source_hidden")]
     assert all(first.startswith(("#", "claims = {")) for first in folded)
+
+
+WORDS, WAIT, MINUTES = 130, 1.5, 25  # that are read in a minute; a Predict takes, min; a notebook may take, min
+
+
+def predictions(cells: list[dict[str, Any]]) -> tuple[int, float]:
+    """How often a notebook asks, and how many minutes it takes to read and to answer."""
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    asked = sum(len(re.findall(r"^\*\*Predict\.\*\*", text, re.MULTILINE)) for text in texts)
+    return asked, sum(len(text.split()) for text in texts) / WORDS + asked * WAIT
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_is_short(notebook: Path) -> None:
+    asked, minutes = predictions(json.loads(notebook.read_text(encoding="utf-8"))["cells"])
+    assert asked <= 7
+    assert minutes <= MINUTES
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
+def test_nothing_that_is_folded_gives_its_answer_away(notebook: Path) -> None:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    firsts = [cell["source"][0] for cell in cells if cell["metadata"].get("jupyter", {}).get("source_hidden")]
+    assert [first for first in firsts if "%" in first or "**" in first] == []
+    texts = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    summaries = re.findall(r"<summary>(.*?)</summary>", texts)
+    assert [one for one in summaries if not re.match(r"<b>Reveal</b>|A hint", one)] == []
+
+
+def test_drawings_stand_out_of_the_way() -> None:
+    """Of what is longer than a screen, no cell that mostly draws is open."""
+    ink = re.compile(r"\bplt\.|\bax\.|\baxes\b|\bfigure\b|set_title|legend|\.plot\(")
+    for notebook in NOTEBOOKS:
+        for number, cell in enumerate(json.loads(notebook.read_text(encoding="utf-8"))["cells"]):
+            lines = [line for line in cell["source"] if line.strip()]
+            drawn = sum(bool(ink.search(line)) for line in lines)
+            folded = cell["metadata"].get("jupyter", {}).get("source_hidden", False)
+            open_drawing = cell["cell_type"] == "code" and len(lines) > 10 and drawn > len(lines) / 2 and not folded
+            assert not open_drawing, f"{notebook.name}, cell {number}"
+
+
+def test_the_first_notebook_leads_to_all_others() -> None:
+    text = NOTEBOOKS[0].read_text(encoding="utf-8")
+    assert [one.name for one in NOTEBOOKS[1:] if f"({one.name})" not in text] == []

@@ -249,6 +249,17 @@ def test_environment_pyproject_and_readme_agree() -> None:
     assert licence.startswith("GNU AFFERO GENERAL PUBLIC LICENSE Version 3")
 
 
+def test_make_lab_opens_the_first_notebook_and_says_what_it_fetches() -> None:
+    made = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    [opened] = re.findall(r"--LabApp\.default_url=/lab/tree/(\S+)", made)
+    assert (ROOT / "notebooks" / opened) == NOTEBOOKS[0]
+    told = [
+        re.findall(r"[\d.]+ GB|\d+ Mbit/s", text)
+        for text in ((ROOT / f).read_text() for f in ("README.md", "Makefile"))
+    ]
+    assert {"2.9 GB", "6.8 GB", "50 Mbit/s"} <= set(told[0]) & set(told[1])
+
+
 def test_type_checkers_see_the_python_bound() -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     oldest = PROJECT["requires-python"].removeprefix(">=")

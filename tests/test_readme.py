@@ -149,7 +149,7 @@ def test_links_lead_somewhere(name: str) -> None:
 
 
 def test_every_picture_is_shown_and_says_how_it_was_made() -> None:
-    pictures = {path for path in FIGURES.iterdir() if path.suffix in (".jpg", ".png")}
+    pictures = {path for path in FIGURES.iterdir() if path.suffix in (".jpg", ".png", ".webp")}
     shown = {ROOT / link for link in re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)}
     assert shown == pictures | {ROOT / "assets" / "vit.svg"}
     assert all(path.stat().st_size < 400_000 for path in pictures)

@@ -2,7 +2,8 @@
 
     python assets/figures/gallery.py [NAME …]   # into this folder; by default all of them
 
-`lab` is a photograph of the real Lab in JupyterLab: it needs Chromium, on the PATH or named by CHROMIUM.
+`lab` is a photograph of the real Lab in JupyterLab, `moving` a film of the page that a Lab exports: both need Chromium,
+on the PATH or named by CHROMIUM.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,11 @@ from vislab.figures.page import Panel
 HERE = Path(__file__).parent
 PHOTOS = {name: vislab.load_image(path) for name, path in vislab.samples().items()}
 MARGIN = 12  # px around the Lab
+FILM, LARGEST = (1000, 700), 1_500_000  # px of the moving picture, and bytes
+# Where the pointer goes on the photograph, shares of its width and height: sky, dome, towers, portal, lawn.
+WAY = [(0.1, 0.2), (0.3, 0.15), (0.46, 0.2), (0.46, 0.3), (0.3, 0.4), (0.22, 0.5), (0.4, 0.6), (0.55, 0.7), (0.75, 0.9)]
 CHURCHES = ("church", "minster")
-ON_PAGE: dict[str, Any] = {"width": "page", "dpi": 144}
+ON_PAGE: dict[str, Any] = {"width": "page", "dpi": 220}
 
 
 def methods() -> Panel:
@@ -48,7 +52,8 @@ def patches() -> Panel:
     """Patch sizes, on a dark page."""
     sizes = (56, 32, 16, 8)
     heats = [[vislab.explain(PHOTOS["church"], method="relevance", patch_size=size) for size in sizes]]
-    return vislab.panel(heats, theme="dark", **ON_PAGE)
+    columns = [f"{heat.grid.patch[0]} px · {heat.grid.tokens} tokens" for heat in heats[0]]
+    return vislab.panel(heats, columns=columns, theme="dark", **ON_PAGE)
 
 
 def areas() -> Panel:
@@ -69,12 +74,7 @@ PANELS: dict[str, Callable[[], Panel]] = {"methods": methods, "heads": heads, "p
 
 def lab(path: Path) -> None:
     """The Lab as JupyterLab shows it, with nothing around it."""
-    sys.path.insert(0, str(HERE.parents[1] / "tests"))
-    import labkit
-
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        sys.exit("the picture of the Lab needs Chromium: install it, or set CHROMIUM to the path of one")
+    labkit, chromium = _browser()
     cell = nbformat.v4.new_code_cell('import vislab\n\nvislab.Lab("church")')
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)"}}  # else JupyterLab asks for one
     with tempfile.TemporaryDirectory() as folder, labkit.browse(chromium) as browser:
@@ -89,13 +89,78 @@ def lab(path: Path) -> None:
     picture.save(path, quality=90, subsampling=0, optimize=True)
 
 
+def moving(path: Path) -> None:
+    """A film of the Lab's page: pointing across the photograph, then layer after layer, then the attention scale."""
+    labkit, chromium = _browser()
+    frames: list[tuple[Image.Image, int]] = []
+    with tempfile.TemporaryDirectory() as folder, labkit.browse(chromium) as browser:
+        written = vislab.Lab("church", before=False, detector=None).save(Path(folder) / "lab.html")
+        page = browser.new_page(viewport={"width": FILM[0], "height": FILM[1]}, reduced_motion="reduce")
+        page.goto(written.as_uri())
+        canvas = page.locator(".vislab-lab figure > canvas").first
+        canvas.wait_for()
+        page.wait_for_timeout(2000)
+
+        def shoot(milliseconds: int) -> None:
+            page.wait_for_timeout(120)
+            frames.append((Image.open(io.BytesIO(page.screenshot())).convert("RGB"), milliseconds))
+
+        def slide(label: str, values: Sequence[float], milliseconds: int) -> None:
+            slider = page.locator(".vislab-lab").get_by_label(label, exact=True)
+            for value in values:
+                slider.evaluate(f"e => {{ e.value = {value}; e.dispatchEvent(new Event('input')); }}")
+                shoot(milliseconds)
+            slider.dispatch_event("change")
+
+        shoot(1500)
+        box = canvas.bounding_box()
+        assert box is not None
+        for x, y in WAY:
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+            shoot(260)
+        page.mouse.move(1, 1)
+        shoot(700)
+        slide("layer", range(0, 12, 2), 450)
+        slide("layer", [11], 800)
+        least, most = page.locator(".vislab-lab").get_by_label("scale", exact=True).evaluate("e => [+e.min, +e.max]")
+        middle = page.locator(".vislab-lab").get_by_label("scale", exact=True).evaluate("e => +e.value")
+        there = [middle + (most - middle) * k / 2 for k in (1, 2)]
+        back = [most + (least - most) * k / 4 for k in range(1, 5)]
+        slide("scale", [*there, *back, middle], 420)
+        shoot(1200)
+    pictures, durations = [one for one, _ in frames], [one for _, one in frames]
+    for quality in (60, 45, 30):
+        pictures[0].save(
+            path, save_all=True, append_images=pictures[1:], duration=durations, loop=0, quality=quality, method=4
+        )
+        if path.stat().st_size <= LARGEST:
+            return
+    sys.exit(f"{path.name} has {path.stat().st_size:,} bytes, more than {LARGEST:,}: take fewer frames")
+
+
+def _browser() -> tuple[Any, str]:
+    """The tests' ways with a browser, and the path of Chromium."""
+    sys.path.insert(0, str(HERE.parents[1] / "tests"))
+    import labkit
+
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        sys.exit("pictures of the Lab need Chromium: install it, or set CHROMIUM to the path of one")
+    return labkit, chromium
+
+
+IN_BROWSER: dict[str, tuple[str, Callable[[Path], None]]] = {"lab": ("lab.jpg", lab), "moving": ("lab.webp", moving)}
+
+
 def main(names: list[str]) -> None:
-    unknown = set(names) - {*PANELS, "lab"}
+    every = [*PANELS, *IN_BROWSER]
+    unknown = set(names) - set(every)
     if unknown:
-        sys.exit(f"no picture {', '.join(sorted(unknown))}: there are {', '.join([*PANELS, 'lab'])}")
-    for name in names or [*PANELS, "lab"]:
-        if name == "lab":
-            lab(HERE / "lab.jpg")
+        sys.exit(f"no picture {', '.join(sorted(unknown))}: there are {', '.join(every)}")
+    for name in names or every:
+        if name in IN_BROWSER:
+            file, draw = IN_BROWSER[name]
+            draw(HERE / file)
         else:
             vislab.save(HERE / f"{name}.jpg", PANELS[name]())
 

@@ -96,6 +96,14 @@ def test_a_figure_is_written_and_its_path_printed(suffix: str, photo: str, capsy
     assert sorted(os.listdir()) == sorted([f"figure{suffix}", photo])
 
 
+def test_a_figure_is_named_by_its_photograph_and_method(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = ["figure", photo, "--method", "cls", "--plain"]
+    stem = Path(photo).stem
+    assert succeeds(capsys, *plain) == f"{stem}-cls.png\n"
+    assert succeeds(capsys, *plain, "--grid", "--out", "{method}/{name}.png") == f"cls/{stem}.png\n"
+    assert vislab.provenance(f"cls/{stem}.png")["display"]["grid"] is True
+
+
 def test_arguments_reach_explain(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
     asked = "--method attention --layer 3 --head max --patch 1,2 --attention-scale 0:0.5,-1:2 --patch-size 32"
     display = "--image-size 64x128 --opacity 0.7 --colormap magma --smooth"
@@ -253,7 +261,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("", "COMMAND"),
         ("figure --out a.png", "PHOTO"),
-        ("figure photo.jpg", "--out"),
+        ("figure photo.jpg other.jpg", "of several photos go.*--out a folder"),
         ("figure photo.jpg --out a.png --method rolout", "'rolout'.*; did you mean 'rollout'"),
         ("figre photo.jpg", "'figre'.*did you mean 'figure'"),
         ("figure photo.jpg --out a.png --colour red", "--colour"),

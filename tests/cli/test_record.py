@@ -36,7 +36,7 @@ def test_show_tells_the_record_in_words(figure: str, capsys: pytest.CaptureFixtu
     kept = vislab.provenance(figure)
     height, width = photo().shape[:2]
     for words in (
-        *("map 1", "attention", "query patch", "layer 0", "map 2", "grad_cam", "Selvaraju", f"{width}×{height} px"),
+        *("map 1", "attention", "of patch", "layer 0", "map 2", "Grad-CAM", "Selvaraju", f"{width}×{height} px"),
         *(
             kept["call"],
             kept["caption"],

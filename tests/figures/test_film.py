@@ -26,7 +26,7 @@ def heats(*targets: str) -> list[vislab.Heatmap]:
 
 def test_a_page_says_in_its_title_what_is_its_own() -> None:
     made = list(pages(heats("a", "b"), [IMAGE, IMAGE], normalise="shared", dpi=40))
-    assert [page.title for page in made] == ["frame 0 at 0.00 s · of a", "frame 1 at 0.50 s · of b"]
+    assert [page.title for page in made] == ["frame 0 at 0.00 s · a", "frame 1 at 0.50 s · b"]
     assert len({page.caption for page in made}) == 1
     assert "colours shared" in made[0].caption
     assert [cell.span for page in made for *_, cell in page.filled()] == [(0, 12)] * 2

@@ -279,11 +279,35 @@ def test_a_colour_bar_leaves_out_long_zeros() -> None:
 
 def test_a_caption_says_what_is_shown() -> None:
     settings = {"model": "embedded", "layer": 11, "head": "mean", "query": (10.0, 20.5), "attention_scale": 0.5}
-    assert captions.describe(heatmap(np.eye(2), target="tench", settings=settings)) == [
-        *("cls", "of tench", "embedded", "layer 11", "head mean", "query (10, 20.5)", "attention scale 0.5"),
-        *("patch 16 px", "2 × 2 + 1 = 5 tokens"),
-    ]
-    assert captions.describe(heatmap(np.eye(2), settings={"query": "cls", "attention_scale": 1.0}))[1] == "query CLS"
+    heat = heatmap(np.eye(2), settings=settings)
+    assert captions.describe(heat) == (
+        "attention of pixel (10, 20.5) · model embedded · layer 11 · mean of heads · attention scale 0.5 · "
+        "patches of 16 px · 2 × 2 + 1 = 5 tokens"
+    )
+    of_cls = heatmap(np.eye(2), settings={"query": "cls", "attention_scale": 1.0})
+    assert captions.describe(of_cls).startswith("attention of CLS · patches")
+    targeted = replace(of_cls, method="relevance", target="tench", query="CLS")
+    assert captions.describe(targeted).startswith("relevance of tench · patches")  # of which CLS asks by itself
+    asked = replace(targeted, query="patch (1, 0)", settings={"head": "max", "layer": 2})
+    assert captions.describe(asked).startswith(
+        "relevance of tench · asked by patch (1, 0) · layer 2 · highest of heads"
+    )
+    pooled = replace(of_cls, query="mean of all queries")
+    assert captions.describe(pooled).startswith("attention · mean of all queries")
+    foreign = replace(of_cls, method="somebody's", query=None, settings={})
+    assert captions.describe(foreign).startswith("somebody's · patches")
+
+
+def test_a_caption_of_a_word_says_its_question_and_no_number_of_a_token() -> None:
+    settings = {"model": "embedded-reader", "question": "where is it ?", "tokens": 64}
+    word = replace(
+        heatmap(np.eye(2), settings=settings), method="relevance", target="'church'", query="token 7, before the word"
+    )
+    assert captions.describe(word).startswith(
+        "relevance of 'church' · asked by the token before the word · model embedded-reader · “where is it ?” · patches"
+    )
+    limited = replace(word, settings=settings | {"tokens": 3})
+    assert "tokens 3" in captions.describe(limited)
 
 
 def test_a_caption_names_the_layers_that_were_read() -> None:
@@ -291,9 +315,9 @@ def test_a_caption_names_the_layers_that_were_read() -> None:
 
     def said(method: str, layer: object) -> list[str]:
         heat = replace(heatmap(np.eye(2), settings={"layer": layer}), method=method)
-        return [phrase for phrase in captions.describe(heat) if "layer" in phrase]
+        return [phrase for phrase in captions.describe(heat).split(" · ") if "layer" in phrase]
 
-    assert [said("cls", layer) for layer in (-1, 3, "mean")] == [["last layer"], ["layer 3"], ["layer mean"]]
+    assert [said("cls", layer) for layer in (-1, 3, "mean")] == [["last layer"], ["layer 3"], ["mean of layers"]]
     assert [said("rollout", layer) for layer in (-1, 3)] == [[], ["up to layer 3"]]
 
 

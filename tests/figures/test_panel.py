@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ from pictures import BOXES, heatmap, photo
 
 import vislab
 from vislab.cli import arguments, figure
+from vislab.core.heatmap import Heatmap
 from vislab.figures import drawing, layout, overlay, page, panel
 from vislab.lab import traits
+from vislab.methods.registry import METHODS
+from vislab.methods.request import DEFAULTS
 
 NAMED = {"map": "per map", "row": "of a row", "column": "of a column", "shared": "shared", "absolute": "absolute"}
 BARS = {"map": 6, "row": 2, "column": 3}
@@ -75,6 +79,63 @@ def test_what_no_label_says_is_the_title() -> None:
     assert listed.rows == listed.columns == ()
 
 
+def of_methods(*names: str) -> list[Heatmap]:
+    """Of a church where a method explains one class; layer and head where it has them."""
+    made = []
+    for name in names:
+        entry = METHODS[name]
+        settings = {"model": "m", **{part: DEFAULTS[part] for part in ("layer", "head") if part in entry.asks}}
+        target = "church" if entry.targeted else None
+        made.append(replace(heatmap(), method=name, query="CLS", target=target, settings=settings))
+    return made
+
+
+def test_what_some_methods_share_is_said_once_with_their_names() -> None:
+    made = panel.panel(of_methods("cls", "rollout", "relevance", "grad_cam"))
+    assert [cell.title for _, _, cell in made.filled()] == ["attention", "rollout", "relevance", "Grad-CAM"]
+    said = made.caption.split(" · ")
+    assert said[:2] == ["relevance and Grad-CAM of church", "attention and rollout of CLS"]
+    assert "attention and rollout: mean of heads" in said
+    alone = panel.panel(of_methods("cls", "relevance"))
+    assert [cell.title for _, _, cell in alone.filled()][1] == "relevance of church"
+    both = panel.panel(of_methods("relevance", "grad_cam"))
+    assert both.caption.startswith("relevance and Grad-CAM of church · ")
+    one = panel.panel(of_methods("relevance"))
+    assert one.caption.startswith("relevance of church · model m · ")
+    assert "colours per map" not in one.caption
+
+
+def test_no_title_is_said_twice_nor_begins_in_the_air() -> None:
+    words = [replace(one, target=word) for one, word in zip(of_methods(*["relevance"] * 3), "abc", strict=True)]
+    made = panel.panel(words)
+    assert [cell.title for _, _, cell in made.filled()] == ["a", "b", "c"]
+    assert made.caption.startswith("relevance · ")
+
+
+def test_bars_say_what_they_measure() -> None:
+    def said(*heats: Heatmap, **options: object) -> list[str]:
+        made = panel.panel([list(heats)], width="slide", **options)
+        return [" ".join(bar.label) for bar in layout.plan(made).bars]
+
+    alike = of_methods("cls", "rollout")
+    assert said(*alike) == ["", "share of attention"]  # the last of a row says it for all
+    mixed = of_methods("cls", "relevance", "grad_cam")
+    assert said(*mixed) == ["share of attention", "relevance", "gradient × feature"]
+    assert said(*mixed, normalise="column") == said(*mixed)
+    assert said(*alike, normalise="row") == said(*alike, normalise="shared") == ["share of attention"]
+    assert said(*mixed, normalise="row") == said(*mixed, normalise="shared") == [""]
+    assert said(*mixed, normalise="shared", label="value") == ["value"]
+    assert said(*mixed, label="") == ["", "", ""]
+    assert said(replace(mixed[0], method="somebody's")) == [""]
+    assert {name for name, entry in METHODS.items() if not entry.measures} == set()
+
+
+def test_a_label_too_long_for_its_bar_is_left_out() -> None:
+    for normalise in ("map", "row", "column", "shared"):
+        made = panel.panel([of_methods("cls", "rollout")], label="word " * 60, normalise=normalise)
+        assert [bar.label for bar in layout.plan(made).bars] == [()] * len(layout.plan(made).bars)
+
+
 def test_photos_alone_have_a_column_and_no_bar() -> None:
     heats = [[photo(), heatmap(head=0), heatmap(head=1)], [None, heatmap(head=0), heatmap(head=1)]]
     made = panel.panel(heats)
@@ -134,6 +195,8 @@ def test_only_what_differs_from_the_defaults_is_asked() -> None:
         ([[heatmap()]], {"columns": "a"}, "list of 1 labels, not 'a'"),
         ([heatmap()], {"title": ["a", "b"]}, "1 panels take 1 titles, not 2"),
         ([heatmap()], {"colormap": "virids"}, "did you mean 'viridis'"),
+        ([heatmap()], {"label": 3}, "label is a text, or None for what the values are, not 3"),
+        ([heatmap()], {"grid": "yes"}, "grid"),
         ([heatmap()], {"opacity": 2}, "opacity lies between 0 and 1"),
     ],
 )

@@ -485,7 +485,7 @@ def test_it_stays_small_and_leaves_a_picture(lab: Session, server: Server) -> No
         with page.expect_download(timeout=240_000) as download:
             page.locator(".vislab-lab details button", has_text=suffix).click()
         assert Path(download.value.path()).read_bytes().startswith(begins)
-    assert downloads == [f"vislab.{suffix}" for suffix in ("png", "svg", "pdf", "npz", "html")]
+    assert downloads == [f"church-cls.{suffix}" for suffix in ("png", "svg", "pdf", "npz", "html")]
     lab.fold("Export")
     page.locator(".vislab-lab").evaluate("e => e.scrollIntoView({ block: 'start' })")
 

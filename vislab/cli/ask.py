@@ -89,6 +89,7 @@ def run_ask(args: argparse.Namespace) -> int:
     if args.out:
         how = {part: getattr(args, part) for part in ("layer", "head") if part in asks}
         heats = [explain(answer, target=i, method=args.method, **how) for i in range(min(MOST, len(rows)))]
-        titles = [f"{text} ({share:.0%} on the image)" for text, share in rows[:MOST]]
-        save(args.out, panel(heats, title=titles))
+        titles = [f"{text} {share:.0%}" for text, share in rows[:MOST]]
+        caption = f"{panel(heats).caption} · per cent: how much of a word's attention lies on the image"
+        save(args.out, panel(heats, title=titles, caption=caption))
     return 0

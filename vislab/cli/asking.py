@@ -95,7 +95,7 @@ def _is_ours(path: Path, figure: Path) -> bool:
 
 
 def look_of(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("opacity", "blend", "colormap", "smooth", "width", "theme", "transparent", "dpi")
+    names = ("opacity", "blend", "colormap", "smooth", "grid", "label", "width", "theme", "transparent", "dpi")
     return {name: getattr(args, name) for name in names}
 
 
@@ -143,7 +143,8 @@ def check_plain(args: argparse.Namespace, paths: Iterable[Path]) -> None:
 
     if not args.plain:
         return
-    for name, usual in (("width", None), ("theme", "light"), ("transparent", False), ("dpi", 300)):
+    paper = {"label": None, "width": None, "theme": "light", "transparent": False, "dpi": 300}
+    for name, usual in paper.items():
         if getattr(args, name) != usual:
             raise UsageError(f"--{name} is of a page, and --plain draws none: leave one of them out")
     if "tex" in args.beside:

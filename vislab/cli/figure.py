@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..core.files import figure_stem
 from ..figures.blends import BLENDS
 from ..figures.pool import Pool, cores
 from ..methods.registry import METHODS, options
 from ..methods.request import DEFAULTS
 from .arguments import (
+    UsageError,
     bands,
     beside,
     cell,
@@ -36,6 +38,7 @@ MANY = 20  # photos from which on progress is shown in a log too
 MOST = 8  # processes that draw, where nobody says how many: more than one model keeps busy
 FIGURE_EPILOG = """\
 examples:
+  vislab figure photo.jpg --method rollout
   vislab figure photo.jpg --out figure.pdf
   vislab figure photo.jpg --method cls --layer 11 --head 2 --out head.png
   vislab figure photo.jpg --method attention --layer mean --patch 4,9 --out patch.png
@@ -65,10 +68,10 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
     photos_argument(parser)
     parser.add_argument(
         "--out",
-        required=True,
         metavar="PATH",
         help="file to write: .png, .jpg, .pdf, .svg, or .npz for the values; for several photos a folder (of PNGs), "
-        "or a path with {name}, which becomes each photo's name; of a clip .mp4 too",
+        "or a path with {name}, which becomes each photo's name; {method} becomes the method's; of a clip .mp4 too "
+        "(default: {name}-{method}.png here, of one photo)",
     )
     group = parser.add_argument_group("picture")
     group.add_argument(
@@ -133,6 +136,7 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
         "--blend", choices=BLENDS, default="even", help="how the map lies on the photo (default: even, one opacity)"
     )
     group.add_argument("--smooth", action="store_true", help="interpolate between patch centres")
+    group.add_argument("--grid", action="store_true", help="lines between the patches")
     group.add_argument(
         "--plain", action="store_true", help="the photo at its own size under its map, without a page: .png or .jpg"
     )
@@ -142,6 +146,9 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
         type=page_width,
         metavar="column|page|slide|MM",
         help="85 mm, 178 mm, 16:9, or a number of mm (default: what the figure needs)",
+    )
+    group.add_argument(
+        "--label", metavar="TEXT", help="beside the colour bar, '' for nothing (default: what the values are)"
     )
     group.add_argument("--theme", choices=("light", "dark"), default="light", help="(default: light)")
     group.add_argument("--transparent", action="store_true", help="no page behind the figure")
@@ -167,11 +174,21 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_figure(args: argparse.Namespace) -> int:
     asker, photos = Asker(args), photos_of(args.photos)
+    args.out = _out_of(args, photos)
     check_display(args)
     with warnings_told(args.debug):
         if clip := clip_among(photos, args):
             return run_clip(asker, clip)
         return _run_photos(asker, destinations(args.out, photos))
+
+
+def _out_of(args: argparse.Namespace, photos: Sequence[Photo]) -> str:
+    """--out with the method's name where it asks for it; of one photo, where there is no --out, a file beside us."""
+    if args.out is not None:
+        return str(args.out).replace("{method}", args.method)
+    if len(photos) > 1 or not photos[0].named:
+        raise UsageError("where do the figures of a folder or of several photos go? Give --out a folder, such as maps/")
+    return f"{figure_stem(photos[0].name, args.method)}.png"
 
 
 def _run_photos(asker: Asker, paths: Mapping[Photo, Path]) -> int:

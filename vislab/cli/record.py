@@ -120,7 +120,7 @@ def _phrases(one: Mapping[str, Any]) -> str:
     from ..figures.captions import describe
 
     grid = Grid(**{**one["grid"], "patch": tuple(one["grid"]["patch"])})
-    return " · ".join(describe(cast("Heatmap", SimpleNamespace(**{**one, "grid": grid}))))
+    return describe(cast("Heatmap", SimpleNamespace(**{**one, "grid": grid})))
 
 
 def _answers(facts: Mapping[str, Any]) -> str:

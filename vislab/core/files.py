@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -48,3 +49,13 @@ def write(path: Path, data: bytes | Path) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def figure_stem(photo: str, *methods: str) -> str:
+    """What the file of a figure is called: its photograph, and how it was asked.
+
+    >>> figure_stem("holiday/IMG 12.jpg", "cls", "rollout", "cls")
+    'IMG-12-cls-rollout'
+    """
+    words = [Path(photo).stem or "photo", *dict.fromkeys(methods)]
+    return "-".join(re.sub(r"[^\w.]+", "-", word).strip("-.") or "photo" for word in words)

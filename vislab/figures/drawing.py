@@ -16,6 +16,7 @@ from .boxes import Boxes, apart, asking, box_labels, points_of, turned_of
 from .colours import Range, colour_ticks, colours, colours_of, fraction, hidden
 from .formats import PHOTO, rgba
 from .layout import LINE, Bar, Plan, Rect, length, plan
+from .lines import edges, faintness
 from .overlay import DIM, overlay, sample, sampled
 from .page import INKS, SCREEN, SMALL, STYLE, Cell, Panel
 from .png import png
@@ -134,6 +135,8 @@ def _draw_cell(ax: Axes, cell: Cell, photo: _Photo, panel: Panel, page: Plan) ->
         else:
             layer = layer_of(cell.heat, cell.span, panel)
             ax.imshow(layer, extent=(x0, x1, y1, y0), interpolation="none", aspect="auto")
+        if panel.look.grid:
+            _draw_grid(ax, cell.heat)
         if (asks := asking(cell.heat)) is not None:
             _outline(ax, asks)
     ax.set(xlim=(0, width), ylim=(height, 0))
@@ -188,16 +191,6 @@ def _draw_bar(ax: Axes, bar: Bar, colormap: str, unit: float, ink: str) -> None:
             # A label keeps within its bar, so that those of neighbours never meet.
             at, half = (values[k] - low) / (top - low) * wide, length(labels[k], size) / 2
             tick.set_horizontalalignment("left" if at < half else "right" if at > wide - half else "center")
-        ax.annotate(
-            factor,
-            (1, 0),
-            (0, -2 * size - 1),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="right",
-            size=size,
-            color=ink,
-        )
     else:
         ax.imshow(colour, extent=(0, 1, low, top), interpolation="none", aspect="auto")
         ax.yaxis.tick_right()
@@ -208,6 +201,15 @@ def _draw_bar(ax: Axes, bar: Bar, colormap: str, unit: float, ink: str) -> None:
     ax.tick_params(labelsize=size, width=0.4 * unit, length=1.6 * unit, pad=1.5 * unit, color=ink, labelcolor=ink)
     for spine in ax.spines.values():
         spine.set(linewidth=0.4 * unit, color=ink)
+
+
+def _draw_grid(ax: Axes, heat: Heatmap) -> None:
+    """White lines between the patches, the fainter the smaller the patches are on paper."""
+    down, across = edges(heat)
+    points = ax.bbox.height / ax.figure.dpi * 72 / heat.frame.source[0]  # a source pixel has so many
+    opacity = faintness(min(np.diff(down).min(), np.diff(across).min()) * points)
+    for rule, places, ends in ((ax.hlines, down, across), (ax.vlines, across, down)):
+        rule(places, ends[0], ends[-1], colors="white", linewidths=0.4, alpha=opacity)
 
 
 def _outline(ax: Axes, box: Box) -> None:

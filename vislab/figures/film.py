@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.files import write
 from ..core.heatmap import Heatmap
-from .captions import caption_of, describe
+from .captions import caption_of, joined, parts, shared
 from .colours import colour_range
 from .drawing import pixels_of, styled
 from .layout import plan
@@ -34,12 +34,12 @@ def pages(
     images: (H, W, 3) uint8, read one by one. normalise: whether the colours of all maps have one range. look: as of
     `panel`.
     """
-    phrases = [describe(heat) for heat in heats]
-    common = [phrase for phrase in phrases[0] if all(phrase in own for own in phrases)]
+    phrases = [parts(heat) for heat in heats]
+    common = shared(phrases)
     low, high = colour_range(heats)
     span: Normalise = (low, high) if normalise == "shared" and low < high else "map"
     for heat, image, own in zip(heats, images, phrases, strict=True):
-        title = " · ".join(phrase for phrase in own if phrase not in common)
+        title = joined({part: phrase for part, phrase in own.items() if part not in common})
         page = panel([replace(heat, image=image)], title=title, caption="", normalise=span, **look)
         yield replace(page, caption=caption_of(common, Look(normalise=normalise, **look), page.cells))
 

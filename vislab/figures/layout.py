@@ -33,11 +33,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Bar:
-    """A colour bar; level ones lie under a column."""
+    """A colour bar; level ones lie under a column. label: what its values are, in lines, or none."""
 
     place: Rect
     span: Range
     level: bool = False
+    label: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,11 @@ class _Draft:
         stubs = [self._lines(label, tall) for label, tall in zip(panel.rows, talls, strict=False)]
         self.upright = max(map(len, stubs), default=0) <= UPRIGHT
         self.stubs = stubs if self.upright else [self._lines(label, STUB * unit) for label in panel.rows]
+        self.labels = self._bar_labels()
 
         self._across()
         self._down()
-        self.texts = [*self._titles(), *self._row_labels(), *self._caption()]
+        self.texts = [*self._titles(), *self._row_labels(), *self._measures(), *self._caption()]
         self.height += EDGE * unit
 
     @property
@@ -139,6 +141,43 @@ class _Draft:
         """Of an upright bar, mm: beside it two numbers stand."""
         return 0.0 if self.normalise == "column" else 2 * self.line
 
+    def _bar_labels(self) -> dict[tuple[int, int], list[str]]:
+        """What the bars say that they measure, in lines; of bars in a row that say the same, the last says it.
+
+        By row and column of the picture; row -1 for bars under columns, column -1 for those at the end of rows, and
+        both for one of all. None where it would be longer than two lines beside its bar.
+        """
+        each, row_end = self.normalise in ("map", "column"), self.normalise in ("map", "row")
+        measures: dict[tuple[int, int], set[str]] = {}
+        for i, j, cell in self.with_bar:
+            measures.setdefault((i if row_end else -1, j if each else -1), set()).add(cell.label)
+        said = {key: some.pop() for key, some in measures.items() if len(some) == 1}
+        if self.normalise == "map":
+            rows = {i: [(j, one) for (row, j), one in said.items() if row == i] for i, _ in said}
+            alike = {i for i, some in rows.items() if len({one for _, one in some}) == 1}
+            said = {(i, j): one for (i, j), one in said.items() if i not in alike or j == rows[i][-1][0]}
+        longs = {key: self._along(*key) for key in said}
+        lines = {key: self._lines(one, longs[key], SMALL) for key, one in said.items() if one}
+        most = 1 if self.normalise == "column" else 2
+        size = SMALL * self.unit
+        return {
+            key: some
+            for key, some in lines.items()
+            if len(some) <= most and all(length(one, size) <= longs[key] for one in some)
+        }
+
+    def _along(self, row: int, column: int) -> float:
+        """How long the bar of a label is, mm; of one under a column less its factor, which stands in the same line."""
+        if self.normalise != "column":
+            return max(self.talls[row] if row >= 0 else sum(self.talls), self.least_bar)
+        spans = {cell.span for _, j, cell in self.with_bar if j == column}
+        factor = max(length(f" {colour_ticks(span)[2]}", SMALL * self.unit) for span in spans)
+        return self.wides[column] - factor
+
+    def _beside(self, column: int) -> float:
+        """The room that a label takes beside the bars of a column, or of the rows' ends, mm."""
+        return self.line * max((len(some) for (_, j), some in self.labels.items() if j == column), default=0)
+
     def _across(self) -> None:
         """Left edges of the columns, and the page's width."""
         u, room = self.unit, (BAR_GAP + BAR + BAR_TEXT) * self.unit
@@ -152,9 +191,9 @@ class _Draft:
         self.lefts, x = [], EDGE * u + (self.stub + TIGHT * u if self.stub else 0.0)
         for j, wide in enumerate(self.wides):
             self.lefts.append(x)
-            x += wide + (room if j in columns else 0.0) + gap
+            x += wide + (room + self._beside(j) if j in columns else 0.0) + gap
         self.right = x - gap
-        self.width = self.right + (0.0 if own or level else room) + EDGE * u
+        self.width = self.right + (0.0 if own or level else room + self._beside(-1)) + EDGE * u
 
     def _down(self) -> None:
         """Top edges of the rows, pictures and bars, and the height so far."""
@@ -171,8 +210,8 @@ class _Draft:
         self.pictures = {(i, j): self._picture(i, j) for i, j, _ in self.panel.filled()}
         self.bars = list(self._bars())
         if level:
-            factor = any(colour_ticks(bar.span)[2] for bar in self.bars)
-            self.height += (BAR_GAP + BAR) * u + self.line * (1 + factor)
+            more = any(colour_ticks(bar.span)[2] or bar.label for bar in self.bars)
+            self.height += (BAR_GAP + BAR) * u + self.line * (1 + more)
 
     def _has_factor(self, row: int) -> bool:
         """Whether a bar that begins at this row has a factor such as ×10⁻³ above it."""
@@ -192,18 +231,35 @@ class _Draft:
         """A bar at each picture, at the end of each row, under each column, or one for all."""
         gap, thick = BAR_GAP * self.unit, BAR * self.unit
         bottom = self.tops[-1] + max(self.talls[-1], self.least_bar)
+
+        def bar(i: int, j: int, place: Rect, span: Range, level: bool = False) -> Bar:
+            return Bar(place, span, level, self.labels.get((i, j), ()))
+
         if self.normalise == "map":
             for i, j, cell in self.with_bar:
                 x, y, wide, tall = self.pictures[i, j]
-                yield Bar((x + wide + gap, y, thick, max(tall, self.least_bar)), cell.span)
+                yield bar(i, j, (x + wide + gap, y, thick, max(tall, self.least_bar)), cell.span)
         elif self.normalise == "row":
             for i, span in {i: cell.span for i, _, cell in self.with_bar}.items():
-                yield Bar((self.right + gap, self.tops[i], thick, max(self.talls[i], self.least_bar)), span)
+                yield bar(i, -1, (self.right + gap, self.tops[i], thick, max(self.talls[i], self.least_bar)), span)
         elif self.normalise == "column":
             for j, span in {j: cell.span for _, j, cell in self.with_bar}.items():
-                yield Bar((self.lefts[j], self.height + gap, self.wides[j], thick), span, level=True)
+                yield bar(-1, j, (self.lefts[j], self.height + gap, self.wides[j], thick), span, True)
         else:
-            yield Bar((self.right + gap, self.tops[0], thick, bottom - self.tops[0]), self.with_bar[0][2].span)
+            yield bar(-1, -1, (self.right + gap, self.tops[0], thick, bottom - self.tops[0]), self.with_bar[0][2].span)
+
+    def _measures(self) -> Iterator[Text]:
+        """What stands beside the numbers of upright bars, and below those of level ones."""
+        for bar in self.bars:
+            x, y, wide, tall = bar.place
+            if bar.level:
+                factor = colour_ticks(bar.span)[2]
+                words = " ".join(filter(None, [*bar.label, factor]))
+                yield from self._set([words] if words else [], x, y + tall + (2 * LINE - RISE) * self.unit, SMALL)
+            else:
+                first = x + wide + (BAR_TEXT + 0.5 * LINE) * self.unit
+                for k, one in enumerate(bar.label):
+                    yield Text(first + k * self.line, y + tall / 2, one, SMALL * self.unit, True, True)
 
     def _titles(self) -> Iterator[Text]:
         rise, first = RISE * self.unit, EDGE * self.unit + self.line * max(map(len, self.heads), default=0)

@@ -20,12 +20,12 @@ from ..detectors.points import Points
 from ..masks.masks import Masks
 from . import drawing
 from .boxes import with_asking, with_boxes
-from .captions import describe
+from .captions import SIGNED, describe, measure_of
 from .colours import centred, colour_range, colour_ticks, colours, colours_of, fraction
 from .overlay import OPACITY, overlay
 from .page import Panel
 from .png import png
-from .text import INK, WHITE, font, wrapped
+from .text import INK, WHITE, font, line_image, wrapped
 
 SHOWN_SIDE = (400, 720)  # px, the photo's long side in a notebook: below it is enlarged, above it reduced
 
@@ -80,8 +80,10 @@ def figure_array(heat: Heatmap) -> np.ndarray:
     bar_left = edge + width + 12
     top = edge + (18 if factor else 0)
     right = bar_left + bar + 7 + math.ceil(max(small.getlength(text) for text in [*labels, factor]))
-    display = "colours per map" + (", 0 in the middle" if centred(span) else "")
-    lines = wrapped([*describe(heat), display], max(right, 380) - edge, small)
+    measure = line_image(measure_of([heat]), small)
+    right += measure.height + 6 if measure is not None and measure.width <= bar_height else 0
+    phrases = describe(heat).split(" · ") + ([SIGNED] if centred(span) else [])
+    lines = wrapped(phrases, max(right, 380) - edge, small)
     below = top + bar_height + 10
 
     page = Image.new("RGB", (max(right, 380) + edge, below + 18 * len(lines) + edge - 4), WHITE)
@@ -94,6 +96,8 @@ def figure_array(heat: Heatmap) -> np.ndarray:
         draw.line((bar_left + bar, y, bar_left + bar + 3, y), fill=INK)
         draw.text((bar_left + bar + 7, y), label, INK, small, anchor="lm")
     draw.text((bar_left, top - 7), factor, INK, small, anchor="ls")
+    if measure is not None and measure.width <= bar_height:
+        page.paste(measure.rotate(90, expand=True), (right - measure.height, top + (bar_height - measure.width) // 2))
     for number, line in enumerate(lines):
         draw.text((edge, below + 18 * number), line, INK, small, anchor="la")
     return np.asarray(page)

@@ -13,6 +13,7 @@ from ..masks.masks import Masks
 from .blends import Blend, blended, check_blend, strength
 from .boxes import Boxes, check_boxes, with_boxes
 from .colours import Normalise, colour_range, colours, colours_of, fraction, hidden
+from .lines import with_grid
 from .regions import with_masks
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def overlay(
     smooth: bool = False,
     normalise: Normalise = "map",
     threshold: float = 0.0,
+    grid: bool = False,
     ax: Axes | None = None,
 ) -> np.ndarray:
     """The heatmap drawn over its source image, each patch where its pixels came from -> (H, W, 3) uint8.
@@ -47,7 +49,8 @@ def overlay(
     Patches that were dropped are the photo in grey, darkened, as none of the colours is. Pixels the model never saw
     (cropped away, left over at the border) keep the photo, as do those below `threshold`, a
     fraction of the colour range, or, where 0 is in its middle, of the way from 0 to its ends. normalise: see
-    `colour_range`; colormap: see `colours_of`. With `ax` it is drawn there too, in source pixels.
+    `colour_range`; colormap: see `colours_of`. grid: with lines between the patches. With `ax` it is drawn there too,
+    in source pixels.
 
     blend: how it lies on the photo. "even", one opacity everywhere; "value", clear where the map is weak, and up to
     `opacity` where it is strong; "multiply", the photo's brightness in the map's colours; "contour", lines at a fifth
@@ -65,15 +68,15 @@ def overlay(
 
     check_shares(opacity=opacity, threshold=threshold)
     check_blend(blend)
-    check_flags(smooth=smooth)
+    check_flags(smooth=smooth, grid=grid)
     check_boxes(detections)
     if ax is not None and not hasattr(ax, "imshow"):
         raise TypeError(f"ax is matplotlib's axes to draw on, such as plt.gca(), not {type(ax).__name__}")
     canvas = np.array(photograph(heat, image))
     if isinstance(heat, Masks):
-        if (blend, colormap, smooth, normalise, threshold) != ("even", "viridis", False, "map", 0.0):
+        if (blend, colormap, smooth, normalise, threshold, grid) != ("even", "viridis", False, "map", 0.0, False):
             raise ValueError(
-                "masks have no values to colour: leave blend, colormap, smooth, normalise and threshold out"
+                "masks have no values to colour: leave blend, colormap, smooth, normalise, threshold and grid out"
             )
         return _shown(with_masks(canvas, heat, opacity), detections, ax)
     span = colour_range(heat, normalise)
@@ -98,6 +101,8 @@ def overlay(
             gone = sample(heat.dropped, *at, smooth=False)[..., None]
             grey = np.rint(photo @ GREY * DIM)[..., None].astype(np.uint8)
             canvas[covered] = np.where(gone, grey, canvas[covered])
+    if grid:
+        canvas = with_grid(canvas, heat)
     return _shown(canvas, detections, ax)
 
 

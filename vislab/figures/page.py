@@ -55,6 +55,8 @@ class Look:
     smooth: bool = False
     normalise: Normalise = "map"
     threshold: float = 0.0
+    grid: bool = False
+    label: str | None = None
     width: Width | None = None
     theme: Theme = "light"
     transparent: bool = False
@@ -63,7 +65,9 @@ class Look:
     def __post_init__(self) -> None:
         check_shares(opacity=self.opacity, threshold=self.threshold)
         check_blend(self.blend)
-        check_flags(smooth=self.smooth, transparent=self.transparent)
+        check_flags(smooth=self.smooth, grid=self.grid, transparent=self.transparent)
+        if not isinstance(self.label, str | None):
+            raise ValueError(f"label is a text, or None for what the values are, not {shown(self.label)}")
         if self.width is not None and not one_of(self.width, PAPERS) and not _positive(self.width, MILLIMETRES):
             names = ", ".join(map(repr, PAPERS))
             raise ValueError(
@@ -88,7 +92,7 @@ class Look:
 class Cell:
     """One picture: a photo, and over it a heatmap with the values at the ends of its colours, if it has one.
 
-    digest: the photo's fingerprint.
+    digest: the photo's fingerprint. label: what the values are, beside the colour bar.
     """
 
     image: np.ndarray
@@ -96,6 +100,7 @@ class Cell:
     heat: Heatmap | None = None
     span: Range = (0.0, 1.0)
     title: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from ..core.heatmap import Heatmap
 from . import colours
 from .blends import Blend
 from .boxes import Boxes, check_boxes
-from .captions import caption_of, describe
+from .captions import caption_of, joined, measure_of, parts, shared
 from .colours import Range, colour_range, colour_table
 from .overlay import OPACITY, photograph
 from .page import Cell, Look, Normalise, Panel, Theme, Width
@@ -37,6 +37,8 @@ def panel(
     smooth: bool = False,
     normalise: Normalise = "map",
     threshold: float = 0.0,
+    grid: bool = False,
+    label: str | None = None,
     width: Width | None = None,
     theme: Theme = "light",
     transparent: bool = False,
@@ -49,10 +51,11 @@ def panel(
     caption: by default what all have in common; "" for none. opacity: from 0.6 on the highest colour over black is
     brighter than the lowest over white, so that maps are read in grey print too. blend: see `overlay`. normalise:
     which of them share their colours and a bar: "map" none, "row", "column" or "shared"; or "absolute", 0 to 1, or a
-    pair (low, high). threshold: the share of the colours below which the photo shows. width: "column" (85 mm), "page"
-    (two columns, 178 mm), "slide" (16:9, 254 mm), or mm; by default what the pictures need. transparent: no page
-    behind them; theme "dark" has light
-    text. dpi: of PNG and JPEG; PDF and SVG need none. Shows itself in a notebook; `vislab.save(path, panel)` writes it.
+    pair (low, high). threshold: the share of the colours below which the photo shows. grid: whether lines between the
+    patches are drawn. label: what stands beside the colour bars, by default what their values are; "" for nothing.
+    width: "column" (85 mm), "page" (two columns, 178 mm), "slide" (16:9, 254 mm), or mm; by default what the pictures
+    need. transparent: no page behind them; theme "dark" has light text. dpi: of PNG and JPEG; PDF and SVG need none.
+    Shows itself in a notebook; `vislab.save(path, panel)` writes it.
 
         methods = ("cls", "rollout")
         heats = [[vislab.explain(photo, method=method) for method in methods] for photo in ("a.jpg", "b.jpg")]
@@ -61,25 +64,25 @@ def panel(
     ValueError: heatmaps without a photo, labels that do not fit the grid, unknown or impossible options.
     """
     options = {name: value for name, value in locals().items() if name != "heats"}
-    look = Look(opacity, blend, colormap, smooth, normalise, threshold, width, theme, transparent, dpi)
+    look = Look(opacity, blend, colormap, smooth, normalise, threshold, grid, label, width, theme, transparent, dpi)
     colour_table(colormap)
     check_boxes(detections)
     if caption is not None and not isinstance(caption, str):
         raise ValueError(f"caption is a text, or None for what all have in common, not {shown(caption)}")
     options = {name: value for name, value in options.items() if _differs(value, OPTIONS[name])}
-    grid, listed = _grid(heats, named=rows is not None or columns is not None)
-    maps = [one for row in grid for one in row if isinstance(one, Heatmap)]
+    lines, listed = _grid(heats, named=rows is not None or columns is not None)
+    maps = [one for row in lines for one in row if isinstance(one, Heatmap)]
     if not maps:
         raise ValueError("there is no heatmap to show: give one, or several")
     for one in maps:
         photograph(one)
 
-    phrases = _Phrases(grid, listed)
+    phrases = _Phrases(lines, listed)
     photos: dict[str, np.ndarray] = {}
     names = _titles(phrases, title)
     cells = tuple(
-        tuple(_cell(one, span, name, photos) for one, span, name in zip(*lines, strict=True))
-        for lines in zip(grid, _spans(grid, normalise), names, strict=True)
+        tuple(_cell(one, span, name, label, photos) for one, span, name in zip(*line, strict=True))
+        for line in zip(lines, _spans(lines, normalise), names, strict=True)
     )
     if detections is not None and len(photos) > 1:
         raise ValueError(f"the boxes are of one photo, and {len(photos)} are shown: draw each with its own")
@@ -128,27 +131,30 @@ def _grid(heats: Any, *, named: bool) -> tuple[list[list[Content]], bool]:
 
 
 class _Phrases:
-    """What is said of heatmaps, and where: what all share, what a row or a column shares, what is left for each."""
+    """What is said of heatmaps, and where: what all share, what a row or a column shares, what is left for each.
+
+    own: of each its phrases by part. common: those of the caption, by part.
+    """
 
     def __init__(self, grid: Sequence[Sequence[Content]], listed: bool) -> None:
-        self.own = [[describe(one) if isinstance(one, Heatmap) else None for one in row] for row in grid]
+        self.own = [[parts(one) if isinstance(one, Heatmap) else None for one in row] for row in grid]
         self.empty = [[one is None for one in row] for row in grid]
         every = [own for row in self.own for own in row if own is not None]
-        self.common = [phrase for phrase in every[0] if all(phrase in own for own in every)]
+        self.common = shared(every)
         self.listed = listed
         across, down = self.own, list(zip(*self.own, strict=True))
         self.rows = [] if listed else [self._shared(line) for line in across]
         self.columns = [] if listed else [self._shared(line) for line in down]
 
-    def _shared(self, line: Sequence[list[str] | None]) -> list[str]:
+    def _shared(self, line: Sequence[Mapping[str, str] | None]) -> dict[str, str]:
         own = [one for one in line if one is not None]
         if not own:
-            return ["photo"]
-        return [phrase for phrase in own[0] if phrase not in self.common and all(phrase in one for one in own)]
+            return {"photo": "photo"}
+        return {k: v for k, v in own[0].items() if k not in self.common and all(one.get(k) == v for one in own)}
 
     def left(self, i: int, j: int) -> str:
         elsewhere = {*self.common, *(() if self.listed else (*self.rows[i], *self.columns[j]))}
-        return " · ".join(phrase for phrase in self.own[i][j] or () if phrase not in elsewhere)
+        return joined({part: said for part, said in (self.own[i][j] or {}).items() if part not in elsewhere})
 
 
 def _titles(phrases: _Phrases, title: str | Sequence[str] | None) -> list[list[str]]:
@@ -164,9 +170,9 @@ def _titles(phrases: _Phrases, title: str | Sequence[str] | None) -> list[list[s
     return [["" if gap else next(rest) for gap in row] for row in phrases.empty]
 
 
-def _labels(name: str, labels: Sequence[str] | None, own: Sequence[Sequence[str]]) -> tuple[str, ...]:
+def _labels(name: str, labels: Sequence[str] | None, own: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     if labels is None:
-        words = tuple(" · ".join(phrases) for phrases in own)
+        words = tuple(joined(phrases) for phrases in own)
         return words if any(one not in ("", "photo") for one in words) else ()
     if isinstance(labels, str) or len(texts := _texts(name, labels)) != len(own):
         raise ValueError(f"{len(own)} {name} take a list of {len(own)} labels, not {shown(labels)}")
@@ -195,11 +201,13 @@ def _spans(grid: Sequence[Sequence[Content]], normalise: Normalise) -> list[list
     ]
 
 
-def _cell(one: Content, span: Range, title: str, photos: dict[str, np.ndarray]) -> Cell | None:
+def _cell(one: Content, span: Range, title: str, label: str | None, photos: dict[str, np.ndarray]) -> Cell | None:
     """photos: those of the panel, so that each is held once."""
     if one is None:
         return None
     image = one.image if isinstance(one, Heatmap) else one
     assert image is not None
     digest = of_image(image)
-    return Cell(photos.setdefault(digest, image), digest, one if isinstance(one, Heatmap) else None, span, title)
+    heat = one if isinstance(one, Heatmap) else None
+    said = "" if heat is None else measure_of([heat]) if label is None else label
+    return Cell(photos.setdefault(digest, image), digest, heat, span, title, said)

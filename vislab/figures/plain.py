@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .boxes import with_asking
 from .formats import jpg_of, png_of
 from .overlay import overlay
 from .page import Panel
@@ -43,8 +44,9 @@ def plain_file(figure: Panel, suffix: str, record: Mapping[str, Any]) -> bytes:
         "colormap": look.colormap,
         "smooth": look.smooth,
         "threshold": look.threshold,
+        "grid": look.grid,
     }
-    pixels = overlay(cell.heat, detections=figure.detections, normalise=way, **drawn)
+    pixels = with_asking(overlay(cell.heat, detections=figure.detections, normalise=way, **drawn), cell.heat)
     if suffix == ".png":
         return png_of(pixels, None, figure.title, figure.caption, record)
     return jpg_of(pixels, record)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from functools import cache
 
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 INK, WHITE = (31, 31, 31), (255, 255, 255)
 
@@ -17,6 +18,15 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     from matplotlib import get_data_path
 
     return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def line_image(words: str, face: ImageFont.FreeTypeFont) -> Image.Image | None:
+    """A line of text as a picture of its own, which can be turned; None where there are no words."""
+    if not words:
+        return None
+    page = Image.new("RGB", (math.ceil(face.getlength(words)), sum(face.getmetrics())), WHITE)
+    ImageDraw.Draw(page).text((0, 0), words, INK, face)
+    return page
 
 
 def wrapped(phrases: Sequence[str], width: float, face: ImageFont.FreeTypeFont) -> list[str]:

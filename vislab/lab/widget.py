@@ -16,10 +16,12 @@ import numpy as np
 import traitlets
 
 from ..core.checks import shown
+from ..core.files import figure_stem
 from ..core.heatmap import Heatmap
 from ..core.images import load_image, samples
 from ..detectors import load
 from ..figures import save
+from ..figures.boxes import with_asking
 from ..figures.overlay import overlay
 from ..language.answer import Answer
 from ..language.reader import Reader
@@ -277,12 +279,18 @@ class Lab(Settings, anywidget.AnyWidget):
             if unfolded:
                 self._want()  # what is made below the picture is left off meanwhile
             with tempfile.TemporaryDirectory() as folder:
-                path = self.save(Path(folder) / f"vislab{content['suffix']}")
+                path = self.save(Path(folder) / f"{self._stem()}{content['suffix']}")
                 self.send({"kind": "file", "name": path.name}, [path.read_bytes()])
         finally:
             self._stage.unfolded = unfolded
             if unfolded:
                 self._want()
+
+    def _stem(self) -> str:
+        """What a file of the shown pictures is called."""
+        shown = [one for one in self.wait()._stage.panes if one is not None]
+        asked = ["boxes"] if self._stage.closer is not None else [one.heat.method for one in shown]
+        return figure_stem(named(self.image) or "photo", *asked)
 
     # ---- what stays ----
 
@@ -332,7 +340,7 @@ class Lab(Settings, anywidget.AnyWidget):
         if self._stage.closer is not None:
             photo = self._stage.closer.overlay(opacity=self.opacity, blend=self.blend, colormap=self.colormap)
         elif heat is not None and heat.image is not None:
-            photo = overlay(heat, detections=self.detections, **self._look())
+            photo = with_asking(overlay(heat, detections=self.detections, **self._look()), heat)
         still = base64.b64encode(protocol.jpeg(photo)).decode()
         whole = heat and (self._stage.plain or self._spoken.said)
         held = {"text/html": frame(self._page(brief=True), still)} if whole else {}

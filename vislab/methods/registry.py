@@ -53,7 +53,8 @@ class Method:
     last of them. attends: whether it needs attention that is one map over the image. every_patch:
     whether it reads every patch in every layer, so that none may be dropped or merged. alone: whether a value is what a
     patch says by itself, whatever its size, and no share of a whole. with_query: the method that
-    takes its place where a patch attends, if it only answers for CLS.
+    takes its place where a patch attends, if it only answers for CLS. words: what a caption calls it, by default its
+    label. measures: what its values are, beside a colour bar.
     """
 
     name: str
@@ -69,6 +70,8 @@ class Method:
     every_patch: bool = False
     alone: bool = False
     with_query: str = ""
+    words: str = ""
+    measures: str = ""
 
     @property
     def targeted(self) -> bool:
@@ -100,6 +103,8 @@ METHODS: dict[str, Method] = {
             layer_words=("mean",),
             single_head=True,
             with_query="attention",
+            words="attention",
+            measures="share of attention",
         ),
         Method(
             "rollout",
@@ -113,6 +118,8 @@ METHODS: dict[str, Method] = {
                 Option("discard", "share", 0.0, "share of each row that is cut, its lowest values"),
             ),
             walks=True,
+            words="rollout",
+            measures="share of attention",
         ),
         Method(
             "attention",
@@ -122,6 +129,8 @@ METHODS: dict[str, Method] = {
             _OWN_PAPER,
             layer_words=("mean",),
             single_head=True,
+            words="attention",
+            measures="share of attention",
         ),
         Method(
             "relevance",
@@ -130,6 +139,7 @@ METHODS: dict[str, Method] = {
             "relevance",
             "Chefer, Gur & Wolf 2021, Generic Attention-Model Explainability for Interpreting Bi-Modal and "
             "Encoder-Decoder Transformers",
+            measures="relevance",
         ),
         Method(
             "grad_rollout",
@@ -138,6 +148,7 @@ METHODS: dict[str, Method] = {
             "gradient rollout",
             "weights of relevance (Chefer, Gur & Wolf 2021), walked as rollout (Abnar & Zuidema 2020)",
             (_RESIDUAL,),
+            measures="weighted attention",
         ),
         Method(
             "legrad",
@@ -147,6 +158,7 @@ METHODS: dict[str, Method] = {
             "Bousselham et al. 2024, LeGrad: An Explainability Method for Vision Transformers via Feature Formation "
             "Sensitivity; here each layer is pooled as the model pools its last one",
             every_patch=True,
+            measures="gradient of the score",
         ),
         Method(
             "grad_eclip",
@@ -156,6 +168,7 @@ METHODS: dict[str, Method] = {
             "Zhao et al. 2024, Gradient-based Visual Explanation for Transformer-based CLIP; here signed, without its "
             "ReLU",
             every_patch=True,
+            measures="part of the score",
         ),
         Method(
             "maskclip",
@@ -165,6 +178,8 @@ METHODS: dict[str, Method] = {
             "Zhou, Loy & Dai 2022, Extract Free Dense Labels from CLIP",
             every_patch=True,
             alone=True,
+            words="MaskCLIP",
+            measures="score of the patch alone",
         ),
         Method(
             "grad_cam",
@@ -173,6 +188,7 @@ METHODS: dict[str, Method] = {
             "Grad-CAM",
             "Selvaraju et al. 2017, Grad-CAM; here signed, without its ReLU",
             attends=False,
+            measures="gradient × feature",
         ),
         Method(
             "integrated_gradients",
@@ -182,6 +198,7 @@ METHODS: dict[str, Method] = {
             "Sundararajan, Taly & Yan 2017, Axiomatic Attribution for Deep Networks",
             (Option("steps", "count", 50, "steps of the integral"),),
             attends=False,
+            measures="part of the score",
         ),
         Method(
             "occlusion",
@@ -191,6 +208,7 @@ METHODS: dict[str, Method] = {
             "Zeiler & Fergus 2014, Visualizing and Understanding Convolutional Networks",
             (Option("square", "count", None, "side of the squares, px, else a patch"),),
             attends=False,
+            measures="fall of the score",
         ),
         Method(
             "cls_contribution",
@@ -198,6 +216,8 @@ METHODS: dict[str, Method] = {
             frozenset({"target"}),
             "contribution: CLS",
             _CONTRIBUTION,
+            words="contribution through CLS",
+            measures="part of the score",
         ),
         Method(
             "token_contribution",
@@ -205,6 +225,8 @@ METHODS: dict[str, Method] = {
             frozenset({"target"}),
             "contribution: patches",
             _CONTRIBUTION,
+            words="contribution of patch tokens",
+            measures="part of the score",
         ),
         Method(
             "both_contribution",
@@ -212,6 +234,8 @@ METHODS: dict[str, Method] = {
             frozenset({"target"}),
             "contribution: both",
             _CONTRIBUTION,
+            words="contribution through CLS and patch tokens",
+            measures="part of the score",
         ),
         Method(
             "lens",
@@ -221,6 +245,8 @@ METHODS: dict[str, Method] = {
             "nostalgebraist 2020, the logit lens; Vilas et al. 2023, Analyzing Vision Transformers for Image "
             "Classification in Class Embedding Space",
             alone=True,
+            words="lens",
+            measures="score of the patch alone",
         ),
     )
 }

@@ -7,7 +7,16 @@ import { amount, python } from "./words.js";
 
 const UPLOAD = 10e6; // bytes: a server takes messages of 10 MiB, and closes the kernel's connection over a longer one
 const SHRUNK = [4096, 0.9]; // px of the longer side, and quality as JPEG: of a photograph that has more bytes
-const SAVED = { opacity: 0.6, blend: "even", colormap: "viridis", smooth: false, normalise: "map", threshold: 0 }; // as vislab.save has them
+// As vislab.save has them.
+const SAVED = {
+  opacity: 0.6,
+  blend: "even",
+  colormap: "viridis",
+  smooth: false,
+  normalise: "map",
+  threshold: 0,
+  grid: false,
+};
 
 export function bindFiles(store, ui) {
   ui.upload.addEventListener("change", async () => {
