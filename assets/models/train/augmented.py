@@ -24,7 +24,7 @@ import vislab
 from vislab.masks.sparing import Attended, crop
 
 WAYS = ("whole", "random", "sparing")
-SIZE, BATCH = 96, 32
+SIZE, BATCH = 64, 32
 RATIO = (3 / 4, 4 / 3)
 
 
