@@ -83,7 +83,7 @@ def test_boxes_of_a_detector_are_objects_of_their_names(asked: Any) -> None:
     boxes = vislab.Detections(corners, [0.9, 0.8], ("church", "dog"), [0, 1], [0, 1], frame, 0.25, "mine")
     masks = vislab.segment(PHOTO, model=module, processor=processor, boxes=boxes)
     assert masks.labels == ("church", "dog")
-    assert str(masks).startswith("2 masks by segmentation by 2 boxes; model Sam")
+    assert str(masks).startswith("2 masks by 2 boxes; model Sam")
     for mask, box in zip(masks.masks, corners, strict=True):
         alone = vislab.segment(PHOTO, model=module, processor=processor, boxes=[box])
         assert alone.labels == ("box 1",)

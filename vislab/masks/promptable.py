@@ -94,8 +94,8 @@ class Promptable:
         how = prompts[0].said if len(prompts) == 1 else f"{len(prompts)} boxes"
         facts |= {"prompts": [{"points": p.points, "inside": p.inside, "box": p.box} for p in prompts]}
         found = np.stack(masks)
-        scored, method = "IoU that the model expects", f"segmentation by {how}"
-        return Masks(found, tuple(labels), np.array(scores), scored, method, self.name, image, facts)
+        scored = "IoU that the model expects"
+        return Masks(found, tuple(labels), np.array(scores), scored, how, self.name, image, facts)
 
     @torch.no_grad()
     def _encoded(self, image: np.ndarray) -> Encoded:
