@@ -42,9 +42,11 @@ class Augmentation(v2.Transform):
     It takes what transforms of torchvision v2 take: an image (PIL, or a tensor (3, H, W) uint8 or of 0..1), alone or
     with boxes, masks and labels. Boxes that lie outside a crop become empty: let `v2.SanitizeBoundingBoxes` follow.
 
+        from torchvision.transforms import v2
+
         augment = vislab.Augmentation(224, spare=0.8, seed=0)
-        picture, target = augment(picture, {"boxes": boxes, "labels": labels})
-        picture, target = augment.mosaic([(picture, target), …])  # of four
+        picture = v2.Compose([v2.ToImage(), augment])(image)  # or of (image, {"boxes": …, "labels": …})
+        four = augment.mosaic([picture] * 4)
 
     Raises ValueError for settings out of range, and for batches: give images one by one.
     """

@@ -64,8 +64,9 @@ def segment(
         masks = vislab.segment("photo.jpg", method="kmeans", clusters=3)
         masks = vislab.segment(vislab.explain("photo.jpg", method="relevance"), refine=True)
         masks = vislab.segment("photo.jpg", model="nvidia/segformer-b0-finetuned-ade-512-512")  # needs the network
-        masks = vislab.segment("photo.jpg", model="facebook/sam2.1-hiera-tiny", points=[(320, 210)])  # that too
-        masks = vislab.segment("photo.jpg", model="facebook/sam-vit-base", boxes=vislab.detect("photo.jpg"))
+        boxes, sam = vislab.detect("photo.jpg"), "facebook/sam2.1-hiera-tiny"
+        masks = vislab.segment("photo.jpg", model=sam, points=[(320, 210)])  # needs the network
+        masks = vislab.segment("photo.jpg", model=sam, boxes=boxes)  # needs the network
 
     ValueError: an unknown method or option, one that does not fit the model, or an image in which nothing stands out.
     """
