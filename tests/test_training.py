@@ -113,6 +113,17 @@ def numbers(label: int) -> list[int]:
     return [label * EACH["train"] + number for number in range(EACH["train"])]
 
 
+def test_crops_that_spare_are_compared_with_those_that_do_not(script: Script, data: Path, tmp_path: Path) -> None:
+    printed = script("augmented.py", data=data, out=tmp_path, each=2, epochs=2, seeds=1, spare=0.9)
+    table = json.loads((tmp_path / "augmented.json").read_text())
+    assert {*table} == {"whole", "random", "sparing"}
+    assert all(len(found) == 1 and 0 <= found[0] <= 1 for found in table.values())
+    assert f"sparing: {table['sparing'][0]:.1%} of 10 validation images" in printed
+    held = {way: int(said.split("crops hold ")[1].split("%")[0]) for way in ("random", "sparing")
+            for said in printed.splitlines() if f"  {way}:" in said}  # fmt: skip
+    assert held["sparing"] >= 90 > held["random"]
+
+
 # The detector's data sets, each made from the one before it.
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api.ask import ask
+    from .api.augmentation import Augmentation
     from .api.detect import detect
     from .api.explain import explain
     from .api.explain_box import explain_box
@@ -64,6 +65,7 @@ __all__ = [
     "Agreement",
     "Answer",
     "AttentionRefused",
+    "Augmentation",
     "Cache",
     "Capture",
     "ClipFrame",
@@ -131,6 +133,7 @@ _HOME = {
     "Agreement": "evaluation.drawn",
     "Answer": "language.answer",
     "AttentionRefused": "engine.site",
+    "Augmentation": "api.augmentation",
     "Cache": "core.cache",
     "Capture": "engine.capture",
     "ClipFrame": "core.clip",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,84 @@ def test_masks_of_queries_are_those_of_the_processor(kind: str) -> None:
     there = [one for one in own["segments_info"] if (own["segmentation"] == one["id"]).any()]
     assert len(masks) == len(there) > 0
     assert masks.scores.tolist() == pytest.approx(sorted((one["score"] for one in there), reverse=True))
+    for one in there:
+        mask = own["segmentation"].numpy() == one["id"]
+        assert any(np.array_equal(mask, found) for found in masks.masks)
+
+
+def dpt() -> nn.Module:
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 16}
+    small |= {"backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [8, 8, 16, 16], "fusion_hidden_size": 8}
+    names = {i: f"c{i}" for i in range(6)}
+    module = hf.DPTForSemanticSegmentation(hf.DPTConfig(**small, image_size=64, patch_size=16, id2label=names)).eval()
+    with torch.no_grad():
+        module.head.head[4].weight.normal_(std=2)
+    return module
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_masks_of_a_dpt_are_those_of_its_processor(padded: bool) -> None:
+    module, processor = dpt(), hf.DPTImageProcessor(**SIDE, do_pad=padded, size_divisor=48)
+    masks = vislab.segment(PHOTO, model=module, processor=processor)
+    inputs = processor(images=PHOTO, return_tensors="pt")
+    with torch.no_grad():
+        output = module(**inputs)
+    height, width = inputs["pixel_values"].shape[2:]
+    (own,) = processor.post_process_semantic_segmentation(
+        output, target_sizes=[(height, width) if padded else (60, 80)]
+    )
+    classes = own.numpy()
+    if padded:  # 64 px in the middle of 96: what lies there of each source pixel's centre
+        assert (height, width) == (96, 96)
+        rows, cols = ((16 + (np.arange(side) + 0.5) * 64 / side).astype(int) for side in (60, 80))
+        classes = classes[np.ix_(rows, cols)]
+    assert len(masks) == len(np.unique(classes)) > 1
+    for label, mask in zip(masks.labels, masks.masks, strict=True):
+        assert np.array_equal(mask, classes == int(label[1:]))
+
+
+def oneformer(folder: Path) -> tuple[nn.Module, Any]:
+    """A random OneFormer, and its processor, whose class file and words lie in a folder."""
+    torch.manual_seed(2)  # of these weights, queries win regions of each kind
+    backbone = hf.SwinConfig(embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, image_size=64, window_size=4)
+    backbone.out_features = ["stage1", "stage2", "stage3", "stage4"]
+    small = {"conv_dim": 32, "mask_dim": 32, "hidden_dim": 32, "encoder_feedforward_dim": 16, "dim_feedforward": 16}
+    small |= {"num_queries": 8, "encoder_layers": 1, "decoder_layers": 2, "num_attention_heads": 2, "num_labels": 5}
+    words = ["<|startoftext|>", "<|endoftext|>", *(f"{word}</w>" for word in ("the", "task", "is", *networks.KINDS))]
+    text = {"text_encoder_width": 16, "text_encoder_num_layers": 1, "text_encoder_vocab_size": 64, "task_seq_len": 8}
+    module = hf.OneFormerForUniversalSegmentation(hf.OneFormerConfig(backbone_config=backbone, **small, **text)).eval()
+    with torch.no_grad():
+        module.model.transformer_module.decoder.class_embed.weight.normal_(std=3)
+        module.model.transformer_module.decoder.mask_embed.layers[-1].layers[0].weight.normal_(std=30)
+    classes = {str(i): {"name": f"c{i}", "isthing": i % 2} for i in range(5)}
+    (folder / "classes.json").write_text(json.dumps(classes))
+    images = hf.OneFormerImageProcessor(**SIDE, repo_path=str(folder), class_info_file="classes.json", num_text=4)
+    letters = sorted({letter for word in words for letter in word})
+    vocabulary = {word: i for i, word in enumerate([*words[:2], *letters, *(f"{c}</w>" for c in letters), *words[2:]])}
+    tokenizer = hf.CLIPTokenizer(vocab=dict(list(vocabulary.items())[:64]), merges=[])
+    return module, hf.OneFormerProcessor(images, tokenizer, max_seq_length=8, task_seq_length=8)
+
+
+@pytest.mark.parametrize("kind", ["semantic", "instance", "panoptic"])
+def test_masks_of_a_oneformer_are_those_of_its_processor_for_the_task_asked(kind: str, tmp_path: Path) -> None:
+    module, processor = oneformer(tmp_path)
+    masks = vislab.segment(PHOTO, model=module, processor=processor, method=kind)
+    with torch.no_grad():
+        output = module(**processor(images=PHOTO, task_inputs=[kind], return_tensors="pt"))
+    (own,) = getattr(processor, f"post_process_{kind}_segmentation")(output, target_sizes=[(60, 80)])
+    if kind == "semantic":
+        union = sum(mask * int(label.split("_")[1]) for label, mask in zip(masks.labels, masks.masks, strict=True))
+        assert len(masks) > 1
+        assert np.array_equal(union, own.numpy())
+        for part in (module, processor):
+            part.save_pretrained(tmp_path)
+        assert np.array_equal(vislab.segment(PHOTO, model=tmp_path, method=kind).masks, masks.masks)
+        with pytest.raises(ValueError, match="OneFormerForUniversalSegmentation is told its task in words"):
+            vislab.segment(PHOTO, model=module, processor=processor.image_processor)
+        return
+    there = [one for one in own["segments_info"] if (own["segmentation"] == one["id"]).any()]
+    assert len(masks) == len(there) > 0
     for one in there:
         mask = own["segmentation"].numpy() == one["id"]
         assert any(np.array_equal(mask, found) for found in masks.masks)

@@ -20,6 +20,8 @@ from ..masks.maps import chosen, on_pixels, visible
 from ..masks.masks import Masks
 from ..masks.methods import KINDS, METHODS, OF_HEATMAPS, OF_TOKENS
 from ..masks.networks import Segmenter, segmenter_of
+from ..masks.promptable import promptable_of
+from ..masks.prompts import prompts_of
 from ..masks.refine import refined
 from ..masks.tokens import kmeans, tokencut
 from ..methods.tokens import patch_tokens
@@ -35,6 +37,8 @@ def segment(
     *,
     model: str | Path | Model | Any = "embedded",
     method: str | None = None,
+    points: Any = None,
+    boxes: Any = None,
     processor: Any = None,
     refine: bool = False,
     image_size: ImageSize | None = None,
@@ -60,6 +64,9 @@ def segment(
         masks = vislab.segment("photo.jpg", method="kmeans", clusters=3)
         masks = vislab.segment(vislab.explain("photo.jpg", method="relevance"), refine=True)
         masks = vislab.segment("photo.jpg", model="nvidia/segformer-b0-finetuned-ade-512-512")  # needs the network
+        boxes, sam = vislab.detect("photo.jpg"), "facebook/sam2.1-hiera-tiny"
+        masks = vislab.segment("photo.jpg", model=sam, points=[(320, 210)])  # needs the network
+        masks = vislab.segment("photo.jpg", model=sam, boxes=boxes)  # needs the network
 
     ValueError: an unknown method or option, one that does not fit the model, or an image in which nothing stands out.
     """
@@ -68,6 +75,9 @@ def segment(
         raise ValueError(
             f"no method {shown(method)} of masks{meant(method, METHODS) or ': take ' + ', '.join(METHODS)}"
         )
+    if points is not None or boxes is not None or "outside" in options:
+        sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+        return _of_prompts(image, model, processor, method, refine, (points, boxes), {**options, **sizes})
     if isinstance(image, Heatmap):
         given = {"processor": processor, "image_size": image_size, "patch_size": patch_size}
         given["model"] = None if one_of(model, ["embedded"]) else model
@@ -81,13 +91,17 @@ def segment(
         found = segmenter_of(model, processor)
         if found is not None:
             return _of_network(found, load_image(image), method or "semantic", refine, options, image_size, patch_size)
+        if promptable_of(model, processor) is not None:
+            raise ValueError(
+                "this model makes the mask of what it is shown: give points=[(x, y)] or boxes=[(x0, y0, x1, y1)]"
+            )
         if method is not None:
             raise ValueError(
                 f"{method} masks are made by a segmentation model, such as "
                 "'nvidia/segformer-b0-finetuned-ade-512-512': this one has no such head, so take method='otsu'"
             )
     ready = model_of(model) if processor is None else load(model, processor=processor)
-    sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+    sizes = {"image_size": image_size, "patch_size": patch_size}
     method = method or "otsu"
     if method in OF_HEATMAPS:
         _settings(method, OF_HEATMAPS[method], options)
@@ -101,6 +115,35 @@ def segment(
         if refine
         else masks
     )
+
+
+def _of_prompts(
+    image: Any,
+    model: Any,
+    processor: Any,
+    method: str | None,
+    refine: bool,
+    shown: tuple[Any, Any],
+    options: Mapping[str, Any],
+) -> Masks:
+    if isinstance(image, Heatmap):
+        raise ValueError("points and boxes ask about an image, not about a heatmap: give its photograph")
+    found = None if detector_for(model) is not None else promptable_of(model, processor)
+    if found is None:
+        name = model if isinstance(model, str | Path) else getattr(model, "name", type(model).__name__)
+        raise ValueError(
+            f"{name} takes no points or boxes: leave them out, or take a model that does, such as "
+            "'facebook/sam2.1-hiera-tiny'"
+        )
+    outside, candidates = options.get("outside"), options.get("candidates", False)
+    check_flags(candidates=candidates)
+    rest = {"method": method, "refine": refine or None}
+    for name, given in {**rest, **options, "outside": None, "candidates": None}.items():
+        if given is not None:
+            raise ValueError(f"{found.name} makes masks of pixels by points and boxes: leave {name} out")
+    picture = load_image(image)
+    prompts = prompts_of(shown[0], outside, shown[1], (picture.shape[0], picture.shape[1]))
+    return found.segment(picture, prompts, candidates)
 
 
 def _of_heatmap(heat: Heatmap, method: str, refine: bool, options: Mapping[str, Any]) -> Masks:

@@ -11,6 +11,7 @@ from importlib import import_module
 
 from .arguments import Parser, UsageError, model_arguments, report, sentence
 from .ask import ASK_EPILOG, ask_arguments, run_ask
+from .augment import AUGMENT_EPILOG, augment_arguments, run_augment
 from .compare import COMPARE_EPILOG, compare_arguments, run_compare
 from .detect import DETECT_EPILOG, detect_arguments, run_detect
 from .evaluate import EVALUATE_EPILOG, evaluate_arguments, run_evaluate
@@ -32,6 +33,7 @@ examples:
   vislab evaluate photos/ --methods rollout,cls,relevance --csv table.csv
   vislab detect photo.jpg --out boxes.png
   vislab segment photo.jpg --method kmeans --out masks.png
+  vislab augment photos/ --out more/
   vislab ask photo.jpg "What is on the hill?" --model HuggingFaceTB/SmolVLM-256M-Instruct --out words.pdf
   vislab compare photo.jpg --need class,boxes
   vislab show figure.pdf
@@ -116,6 +118,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     segment_arguments(segment)
     segment.set_defaults(run=run_segment)
+
+    text = "cut photos at random for training, sparing what a model looks at"
+    augment = commands.add_parser(
+        "augment", parents=[common], help=text, description=f"{text.capitalize()}.", epilog=AUGMENT_EPILOG
+    )
+    augment_arguments(augment)
+    augment.set_defaults(run=run_augment)
 
     text = "ask a vision-language model about a photo, and see where each word of its answer looks"
     ask = commands.add_parser(

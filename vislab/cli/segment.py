@@ -25,6 +25,8 @@ examples:
   vislab segment photo.jpg --method kmeans --clusters 3 --out clusters.png
   vislab segment photo.jpg --model nvidia/segformer-b0-finetuned-ade-512-512 --json
   vislab segment photo.jpg --method tokencut --against drawn.png
+  vislab segment photo.jpg --model facebook/sam2.1-hiera-tiny --point 320 210 --outside 20 20 --out object.png
+  vislab segment photo.jpg --model facebook/sam-vit-base --detector embedded --out objects.png
 
 Masks go to standard output, one a line: score, label, share of the photo, and left, top, right and bottom in pixels.
 With --against each region of a mask file follows, beside the mask that overlaps it most, with what they agree in.
@@ -50,6 +52,7 @@ def segment_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of a heatmap {', '.join(OF_HEATMAPS)}; of tokens {', '.join(OF_TOKENS)}; of a segmentation model "
         f"{', '.join(KINDS)} (default: otsu, or semantic)",
     )
+    prompt_arguments(parser)
     parser.add_argument("--map", choices=list(MAPS), help="the method of the heatmap (default: rollout)")
     parser.add_argument(
         "--target", metavar="CLASS|TEXT", help="what a heatmap for one class explains (default: predicted)"
@@ -76,6 +79,25 @@ def segment_arguments(parser: argparse.ArgumentParser) -> None:
         ".npz of --out",
     )
     parser.add_argument("--json", action="store_true", help="for programs: the masks as JSON")
+
+
+def prompt_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a model such as SAM is asked by."""
+    parser.add_argument(
+        "--point", type=float, nargs=2, action="append", metavar=("X", "Y"),
+        help="on the object, pixels of the photo, of a model such as SAM or SAM2; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--outside", type=float, nargs=2, action="append", metavar=("X", "Y"), help="a point that is not on it"
+    )
+    parser.add_argument(
+        "--box", type=float, nargs=4, action="append", metavar=("X0", "Y0", "X1", "Y1"),
+        help="around an object; of several each is an object",
+    )  # fmt: skip
+    parser.add_argument("--detector", metavar="NAME", help="the boxes of this detector, such as 'embedded'")
+    parser.add_argument(
+        "--candidates", action="store_true", help="all masks that the model proposes for a point or box"
+    )
 
 
 def run_segment(args: argparse.Namespace) -> int:
@@ -127,20 +149,54 @@ def _segmented(args: argparse.Namespace, options: dict[str, Any]) -> Masks:
     from ..api.segment import segment
     from ..core.images import load_image
     from ..masks.networks import segmenter_of
+    from ..masks.promptable import promptable_of
 
+    if (prompts := _prompts(args)) is not None:
+        return _by_prompts(args, prompts)
     image, sizes = load_image(args.photo), {"image_size": args.image_size, "patch_size": args.patch_size}
     if args.model.endswith(".pt"):
         options["trust"] = args.trust
     of_map = args.method in OF_HEATMAPS or args.map is not None or args.target is not None
     if not of_map:
         with _in_words("--method"):
-            if args.method is not None or "trust" in options or segmenter_of(args.model) is not None:
+            own = args.method is not None or "trust" in options or segmenter_of(args.model) is not None
+            if own or promptable_of(args.model) is not None:
                 return segment(image, model=args.model, method=args.method, refine=args.refine, **sizes, **options)
     target = int(args.target) if args.target is not None and args.target.isdecimal() else args.target
     with _in_words("--map"):
         heat = explain(image, model=args.model, method=args.map or "rollout", target=target, **sizes)
     with _in_words("--method"):
         return segment(heat, method=args.method, refine=args.refine, **options)
+
+
+def _prompts(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The points and boxes of the command line, or None. UsageError for what does not go with them."""
+    given = {"points": args.point, "outside": args.outside, "boxes": args.box or args.detector}
+    if args.box and args.detector:
+        raise UsageError("--box and --detector are both boxes: give one of them")
+    if not any(given.values()):
+        if args.candidates:
+            raise UsageError("--candidates are those of a --point or --box: give one")
+        return None
+    for name in ("map", "target"):
+        if getattr(args, name) is not None:
+            raise UsageError(f"--point and --box make masks of no heatmap: leave --{name} out")
+    return {name: value for name, value in given.items() if value} | {"candidates": args.candidates}
+
+
+def _by_prompts(args: argparse.Namespace, prompts: dict[str, Any]) -> Masks:
+    from ..api.detect import detect
+    from ..api.segment import segment
+    from ..core.images import load_image
+
+    image = load_image(args.photo)
+    if args.detector:
+        prompts["boxes"] = detect(image, detector=args.detector)
+        if not len(prompts["boxes"]):
+            raise ValueError(f"{args.detector} finds no box in this photo: give --box X0 Y0 X1 Y1")
+    sizes = {"image_size": args.image_size, "patch_size": args.patch_size, "refine": args.refine}
+    with _in_words("--method"):
+        return segment(image, model=args.model, method=args.method, **sizes, **_options(args), **prompts)
 
 
 @contextmanager
@@ -151,8 +207,13 @@ def _in_words(method: str) -> Iterator[None]:
     except ValueError as error:
         said = re.sub(r"\bmethod='?(\w+)'?", rf"{method} \1", str(error))
         said = re.sub(r"\b(tau|level|clusters|seed)=([\d.-]+)", r"--\1 \2", said)
+        said = said.replace("points=[(x, y)]", "--point X Y").replace("boxes=[(x0, y0, x1, y1)]", "--box X0 Y0 X1 Y1")
+        names = {"points": "--point", "boxes": "--box", "outside": "--outside"}
+        said = re.sub(r"^(points|boxes|outside)(?=:| is )", lambda found: names[found[1]], said)
         said = re.sub(r"\b(image|patch)_size\b", r"--\1-size", said)
-        raise ValueError(re.sub(r"\bleave refine out", "leave --refine out", said)) from error
+        raise ValueError(
+            re.sub(r"\bleave (refine|method|level|clusters|seed|tau) out", r"leave --\1 out", said)
+        ) from error
 
 
 def _told(masks: Masks) -> list[dict[str, Any]]:

@@ -87,7 +87,7 @@ class Segmenter:
         picture = Image.fromarray(image)
         if self.of_torchvision:
             return {"pixel_values": self.processor(picture)[None]}
-        asked = {"task_inputs": [kind]} if type(self.module).__name__.startswith("OneFormer") else {}
+        asked = {"task_inputs": [kind]} if _one_former(self.module) else {}
         try:
             made = self.processor(images=picture, return_tensors="pt", **asked)
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
@@ -164,8 +164,17 @@ def segmenter_of(model: Any, processor: Any = None) -> Segmenter | None:
             f"{type(processor).__name__} has no post-processing for masks: take the image processor of "
             f"{kind.__name__}'s own family"
         )
+    if _one_former(module) and not hasattr(processor, "tokenizer"):
+        raise ValueError(
+            f"{kind.__name__} is told its task in words, which {type(processor).__name__} does not make: give "
+            "processor=…, the whole transformers.OneFormerProcessor"
+        )
     names = getattr(getattr(module, "config", None), "id2label", None) or {}
     return Segmenter(kind.__name__, module, processor, _in_order(names))
+
+
+def _one_former(module: nn.Module) -> bool:
+    return type(module).__name__.startswith("OneFormer")
 
 
 def _in_order(names: Mapping[int, str]) -> tuple[str, ...]:
