@@ -26,9 +26,9 @@ from ..models.classes import label_names
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
 from ..models.tokens import BOX, Tokens
-from ..spread.cluster import joined, spread
+from ..spread.cluster import spread
 from ..spread.errors import PhotoError
-from .measured import Item, elsewhere, measured, pointed, seen
+from .measured import Item, LeftOut, elsewhere, measured, pointed, seen
 from .plan import Maps, Outcome, Plan, counted, maps_of, rng
 from .pointing import mosaics
 from .randomise import randomisation
@@ -100,20 +100,17 @@ def evaluate(
             return map(partial(one, plan, **options), of)
         return spread(elsewhere(plan, one, **options), of, ray=ray, actors=actors)
 
-    with joined(ray, actors):
-        found = [*counted(each(measured, items, kept=folder), "image", progress, len(items))]
-        outcomes = sorted((one for one in found if isinstance(one, Outcome)), key=lambda one: one.number)
-        left = sorted((one for one in found if isinstance(one, LeftOut)), key=lambda one: one.number)
-        skipped = [f"image {one.number}: {one.why}" for one in left]
-        for said in skipped:
-            warnings.warn(f"left out {said}", stacklevel=2)
-        if not outcomes:
-            raise ValueError(
-                f"none of the {len(sources)} images could be read: {'; '.join(skipped[:3]) or 'give some'}"
-            )
-        fours = mosaics(outcomes, rng(seed, "mosaics"))
-        numbered = [*enumerate(fours)]
-        asked = sorted(counted(each(pointed, numbered), "mosaic", progress, len(fours)), key=lambda one: one[0])
+    found = [*counted(each(measured, items, kept=folder), "image", progress, len(items))]
+    outcomes = sorted((one for one in found if isinstance(one, Outcome)), key=lambda one: one.number)
+    left = sorted((one for one in found if isinstance(one, LeftOut)), key=lambda one: one.number)
+    skipped = [f"image {one.number}: {one.why}" for one in left]
+    for said in skipped:
+        warnings.warn(f"left out {said}", stacklevel=2)
+    if not outcomes:
+        raise ValueError(f"none of the {len(sources)} images could be read: {'; '.join(skipped[:3]) or 'give some'}")
+    fours = mosaics(outcomes, rng(seed, "mosaics"))
+    numbered = [*enumerate(fours)]
+    asked = sorted(counted(each(pointed, numbered), "mosaic", progress, len(fours)), key=lambda one: one[0])
     pointing = [scores for _, scores in asked if scores]
     checked = [load_image(sources[one.number]) for one in outcomes[:randomised]]
     parts, correlations = randomisation(plan, list(zip(outcomes, checked, strict=False)), progress)

@@ -6,13 +6,12 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ..core.imports import library
 from ..figures.worker import sendable
 
-LOCAL = "local"  # an address: a cluster of this machine alone, which ends with the call
+LOCAL = "local"  # an address: a cluster of this machine alone, which ends with the process
 STORE = 200_000_000  # bytes that a local cluster holds for its processes to share: names and rows, no pictures
 
 
@@ -42,21 +41,18 @@ def spread(work: Work, items: Sequence[Any], *, ray: str | None, actors: int | N
         one = work.begin()
         yield from map(one, items)
         return
-    with joined(ray, actors) as cluster:
-        yield from _mapped(cluster, work, items, actors)
+    yield from _mapped(_joined(ray, actors), work, items, actors)
 
 
-@contextmanager
-def joined(address: str | None, actors: int | None) -> Iterator[Any]:
-    """Ray, connected to a cluster; a cluster that was begun here ends here. Without an address nothing happens."""
-    if address is None:
-        yield None
-        return
+def _joined(address: str, actors: int | None) -> Any:
+    """Ray, connected to a cluster, and left so for the next call: Ray Data does not outlive a second connection.
+
+    A cluster that was begun here ends with this process.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
     ray = library("ray")
     if ray.is_initialized():
-        yield ray
-        return
+        return ray
     quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
     if address == LOCAL:
         from ..figures.pool import cores
@@ -71,10 +67,7 @@ def joined(address: str | None, actors: int | None) -> Iterator[Any]:
         raise ConnectionError(
             f"no Ray cluster answers at {address!r} ({said}): start one with ray start --head, or take {LOCAL!r}"
         ) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    return ray
 
 
 def _mapped(ray: Any, work: Work, items: Sequence[Any], actors: int | None) -> Iterator[Any]:
