@@ -70,9 +70,10 @@ def many(
     loads.
 
     ray: None for this process; "local" for a Ray cluster of this machine, "auto" or an address for one that runs
-    (`pip install 'vislab[ray]'`); it stays connected until the process ends. actors: its processes, each with the model. The numbers are the same
-    to the bit, as long as torch runs in as many threads. Each photograph has one row, whichever process is killed; what
-    an earlier call with the same settings did is not done again; a photograph that cannot be read is told in `failed`.
+    (`pip install 'vislab[ray]'`); it stays connected until the process ends. actors: its processes, each with the
+    model. The numbers are the same to the bit, as long as torch runs in as many threads. Each photograph has one row,
+    whichever process is killed; what an earlier call with the same settings did is not done again; a photograph that
+    cannot be read is told in `failed`.
 
         tally = vislab.many("photos/", out="maps.parquet", method="cls", ray="local", actors=2)
         print(tally)
