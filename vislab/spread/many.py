@@ -75,8 +75,9 @@ def many(
     whichever process is killed; what an earlier call with the same settings did is not done again; a photograph that
     cannot be read is told in `failed`.
 
-        tally = vislab.many("photos/", out="maps.parquet", method="cls", ray="local", actors=2)
+        tally = vislab.many(["photo.jpg", "street.jpg"], out="maps.parquet", method="cls")
         print(tally)
+        vislab.many("photos/", out="all.parquet", ray="local", actors=2)  # needs ray
 
     ValueError: an unknown setting. OSError: what cannot be written, such as on a full disk: what is done stays, and the
     same call goes on. ImportError: without pyarrow or Ray. ConnectionError: no cluster at that address.
