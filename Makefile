@@ -59,8 +59,8 @@ test: lint ## install what is needed, lint, run every test and notebook, and mea
 	$(if $(MEASURED),$(PY) -m pytest -m unmeasured tests)
 	$(if $(MEASURED),$(PY) -m slipcover --merge $(COVERAGE) --out $(COVERAGE) --skip-covered --fail-under $(FLOOR))
 
-test-fast: $(INSTALLED) ## the daily round, under two minutes: no browser, no notebooks, nothing that takes seconds
-	$(PY) $(PYTEST) -m "not browser and not slow" tests vislab $(PYTEST_ARGS)
+test-fast: $(INSTALLED) ## the daily round, under two minutes: no browser, no notebooks, no cluster, nothing that takes seconds
+	$(PY) $(PYTEST) -m "not browser and not slow and not ray" tests vislab $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## ruff, mypy, Biome where there is npm, and notebooks without outputs
 	$(PY) -m ruff check

@@ -15,7 +15,7 @@ import pytest
 
 import vislab
 
-NETWORK, ONNX = "# needs the network", "# needs onnx"
+NETWORK, ONNX, RAY = "# needs the network", "# needs onnx", "# needs ray"
 
 
 def documented() -> Iterator[tuple[str, str]]:
@@ -40,7 +40,7 @@ EXAMPLES = {name: code for name, docstring in documented() if (code := example(d
 def offline(code: str) -> ast.Module:
     """The statements of an example, less those that are marked as in need of the network."""
     lines, tree = code.splitlines(), ast.parse(code)
-    marked = {number for number, line in enumerate(lines, 1) if line.rstrip().endswith((NETWORK, ONNX))}
+    marked = {number for number, line in enumerate(lines, 1) if line.rstrip().endswith((NETWORK, ONNX, RAY))}
     tree.body = [node for node in tree.body if not marked & set(range(node.lineno, (node.end_lineno or 0) + 1))]
     return tree
 

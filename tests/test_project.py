@@ -42,6 +42,7 @@ HOUSE = {
     "masks": {"cv2", "torch", "torchvision", "transformers"},
     "figures": {"cv2", "matplotlib"},
     "api": {"torch", "torchvision"},
+    "spread": {"pyarrow", "ray", "torch"},
     "evaluation": {"matplotlib", "torch"},
     "lab": {"anywidget", "ipywidgets", "torch"},
     "page": {"torch"},
@@ -209,7 +210,7 @@ def test_what_the_code_imports_is_installed_with_it() -> None:
     tests = [path for path in ROOT.glob("tests/**/*.py") if path.parent.name != "bench"]
     own = {"vislab", *HOUSE, *sys.stdlib_module_names, *(path.stem for path in [*ROOT.glob("tests/*.py"), *training])}
     extras = PROJECT["optional-dependencies"]
-    whole = [*PROJECT["dependencies"], *extras["lab"], *extras["detectors"]]
+    whole = [*PROJECT["dependencies"], *extras["lab"], *extras["detectors"], *extras["ray"]]
     for files, declared in (
         # whoever has a model of timm's has timm, and boxes for supervision are for those who have it
         (PACKAGE.rglob("*.py"), [*whole, "timm", "supervision"]),
@@ -232,7 +233,7 @@ def test_given_packages_are_dependencies() -> None:
     brought = [*PROJECT["dependencies"], *extras["lab"], *extras["detectors"]]
     assert given <= {re.match(r"[\w.-]+", requirement).group() for requirement in brought}
     assert extras["all"] == ["vislab[lab,detectors]"]
-    assert "vislab[all,onnx]" in extras["test"]  # what `make lab` and environment.yml install
+    assert "vislab[all,onnx,ray]" in extras["test"]  # what `make lab` and environment.yml install
 
 
 def test_environment_pyproject_and_readme_agree() -> None:

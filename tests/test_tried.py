@@ -19,7 +19,10 @@ import vislab
 
 TRIED = ROOT / ".ci" / "tried.txt"
 EXTRAS = PROJECT["optional-dependencies"]
-WHOLE = [*PROJECT["dependencies"], *(line for extra in ("lab", "detectors", "onnx", "test") for line in EXTRAS[extra])]
+WHOLE = [
+    *PROJECT["dependencies"],
+    *(line for extra in ("lab", "detectors", "onnx", "ray", "test") for line in EXTRAS[extra]),
+]
 REQUIREMENTS = [one for one in map(Requirement, WHOLE) if one.name != PROJECT["name"]]  # which extras name
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
 

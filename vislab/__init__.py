@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from .models.model import Model
     from .models.run import Run
     from .page.class_page import class_page
+    from .spread.many import Tally, many
 
 __version__ = "0.1.0"
 __all__ = [
@@ -91,6 +92,7 @@ __all__ = [
     "Reproduction",
     "Run",
     "Survey",
+    "Tally",
     "TokenMap",
     "Word",
     "ask",
@@ -115,6 +117,7 @@ __all__ = [
     "load_detector",
     "load_image",
     "load_masks",
+    "many",
     "overlay",
     "panel",
     "patch_score",
@@ -159,6 +162,7 @@ _HOME = {
     "Reproduction": "api.reproduce",
     "Run": "models.run",
     "Survey": "methods.heads",
+    "Tally": "spread.many",
     "TokenMap": "core.token_map",
     "Word": "language.words",
     "ask": "api.ask",
@@ -183,6 +187,7 @@ _HOME = {
     "load_detector": "detectors.load",
     "load_image": "core.images",
     "load_masks": "masks.files",
+    "many": "spread.many",
     "overlay": "figures.overlay",
     "panel": "figures.panel",
     "patch_score": "evaluation.removal",

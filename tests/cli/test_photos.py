@@ -10,6 +10,7 @@ from pictures import heatmap
 from vislab.cli import photos as cli_photos
 from vislab.cli.arguments import UsageError
 from vislab.figures import save
+from vislab.spread.photos import photos_of
 
 
 @pytest.fixture(autouse=True)
@@ -21,11 +22,11 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def found(*given: str) -> list[tuple[str, str]]:
-    return [(Path(one.source).as_posix(), one.name) for one in cli_photos.photos_of(given)]
+    return [(Path(one.source).as_posix(), one.name) for one in photos_of(given)]
 
 
 def paths(out: str, *given: str) -> dict[str, str]:
-    where = cli_photos.destinations(out, cli_photos.photos_of(given))
+    where = cli_photos.destinations(out, photos_of(given))
     return {Path(one.source).as_posix(): path.as_posix() for one, path in where.items()}
 
 
@@ -45,13 +46,13 @@ def test_each_photo_comes_once_in_the_order_given() -> None:
 def test_names_and_addresses_stay_as_they_are() -> None:
     assert found("[x] y.png") == [("[x] y.png", "[x] y")]
     assert found("none*.png") == [("none*.png", "none*")]
-    assert cli_photos.photos_of(["https://a.org/x/my%20cat.jpg?w=3"])[0].name == "my cat"
+    assert photos_of(["https://a.org/x/my%20cat.jpg?w=3"])[0].name == "my cat"
 
 
 def test_an_empty_folder_is_told() -> None:
     Path("empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"'empty' holds no pictures .*\.png"):
-        cli_photos.photos_of(["empty"])
+        photos_of(["empty"])
 
 
 def test_a_folder_of_photos_goes_into_a_folder() -> None:

@@ -151,7 +151,7 @@ import importlib.abc, sys
 
 class Absent(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"anywidget", "ipywidgets", "jupyterlab", "ultralytics"}:
+        if name.partition(".")[0] in {"anywidget", "ipywidgets", "jupyterlab", "pyarrow", "ray", "ultralytics"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())
@@ -162,7 +162,8 @@ photo = vislab.samples()["church"]
 heat = vislab.explain(photo, method="relevance")
 vislab.save("figure.png", heat)
 assert main(["figure", str(photo), "--out", "other.png"]) == 0
-for asked in (lambda: vislab.Lab, lambda: vislab.detect(photo), lambda: vislab.explain_box(photo)):
+many = lambda: vislab.many(photo, out="maps.parquet", progress=False)
+for asked in (many, lambda: vislab.Lab, lambda: vislab.detect(photo), lambda: vislab.explain_box(photo)):
     try:
         asked()
     except ImportError as error:
@@ -179,6 +180,7 @@ def test_the_core_works_without_the_extras_and_says_which_is_missing(tmp_path: P
     )
     lab = "anywidget is not installed, and this needs it: pip install 'vislab[lab]'"
     detectors = "ultralytics is not installed, and this needs it: pip install 'vislab[detectors]'"
-    assert done.stdout.splitlines()[-3:] == [lab, detectors, detectors]
+    ray = "pyarrow is not installed, and this needs it: pip install 'vislab[ray]'"
+    assert done.stdout.splitlines()[-4:] == [ray, lab, detectors, detectors]
     assert done.stderr.splitlines()[-1] == f"vislab: {detectors}"
     assert {path.name for path in tmp_path.iterdir()} == {"figure.png", "other.png"}

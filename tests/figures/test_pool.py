@@ -119,10 +119,10 @@ def test_an_error_that_cannot_be_sent_is_told_by_its_words() -> None:
         def __init__(self, one: int, two: int) -> None:
             super().__init__(f"{one} and {two}")
 
-    sent = worker._sendable(Odd(1, 2))
+    sent = worker.sendable(Odd(1, 2))
     assert type(sent) is RuntimeError
     assert str(sent) == "1 and 2"
-    assert type(worker._sendable(KeyError("x"))) is KeyError
+    assert type(worker.sendable(KeyError("x"))) is KeyError
 
 
 def test_how_a_photo_was_read_goes_with_it(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def modules() -> dict[str, str]:
 # ---- modules ----
 
 
-def test_controls_light_parts_that_the_diagram_has(js: Callable[..., Any]) -> None:
+def test_controls_light_parts_that_the_diagram_has(js: Any) -> None:
     acts = js("lab.ACTS")
     assert {part for parts in acts.values() for part in parts} == set(diagram.names())
     for control, parts in {"patch_size": ["patches"], "scale": ["qk"], "layer": ["layer"], "head": ["head"]}.items():

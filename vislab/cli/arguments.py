@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import re
 import sys
 import traceback
@@ -43,16 +42,6 @@ def report(message: str, debug: bool) -> None:
     if debug and sys.exc_info()[0]:
         traceback.print_exc()
     print(f"vislab: {' '.join(message.split())}", file=sys.stderr)
-
-
-def sentence(error: Exception) -> str:
-    """What an error says, its type named where it was not raised for a user to read."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{os.fsdecode(error.filename)!r}: {error.strerror}"
-    said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    if said and isinstance(error, ValueError | OSError | LookupError | MemoryError | RuntimeError | ImportError):
-        return said
-    return f"unexpected {type(error).__name__}: {said or 'no message'} (--debug shows where)"
 
 
 def model_arguments() -> Parser:

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..methods.registry import METHODS
 from ..models.known import DTYPES, READER
+from ..spread.photos import Photo, photos_of
 from .arguments import UsageError, index_or, whole
 from .photos import spare
+from .spread import check_spread, is_spread, places, run_spread, spread_arguments
 
 ASK_EPILOG = """\
 examples:
   vislab ask photo.jpg "what is at the top left ?"
   vislab ask photo.jpg "What is on the hill?" --model HuggingFaceTB/SmolVLM-256M-Instruct
   vislab ask photo.jpg "What is on the hill?" --model smolvlm/ --out words.pdf
+  vislab ask photos/ "what is at the top left ?" --out answers.parquet --ray
   vislab ask photo.jpg "What is it?" --answer "a church" --model smolvlm/ --method attention --layer 14 --out words.pdf
 
 The answer goes to standard output; with --shares each word with the share of its attention that lies on the image.
 """
 METHOD, WORD_METHODS = "relevance", ("relevance", "attention", "rollout")
-MOST = 24  # words that a figure shows
 
 
 def ask_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photo", metavar="PHOTO", help="image file or http(s) address")
+    parser.add_argument(
+        "photo", metavar="PHOTO", help="image file or http(s) address; or a folder, a pattern in quotes, a Parquet file"
+    )
     parser.add_argument("question", metavar="QUESTION", help="what is asked of it")
     parser.add_argument(
         "--model",
@@ -37,7 +43,12 @@ def ask_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="(default: float32)")
     parser.add_argument("--answer", metavar="TEXT", help="words to explain in place of the model's own")
     parser.add_argument("--tokens", type=whole, default=64, metavar="N", help="of an answer, at most (default: 64)")
-    parser.add_argument("--out", metavar="PATH", help="a figure of all words: .pdf, .svg, .png, .jpg, or .npz")
+    parser.add_argument(
+        "--out",
+        metavar="PATH",
+        help="a figure of all words: .pdf, .svg, .png, .jpg, or .npz; of several photos a folder, a path with {name}, "
+        "or a table of the answers, .parquet",
+    )
     parser.add_argument(
         "--method", choices=WORD_METHODS, default="relevance", help="of the figure (default: relevance)"
     )
@@ -53,6 +64,7 @@ def ask_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--shares", action="store_true", help="each word with its image share")
     parser.add_argument("--json", action="store_true", help="for programs: the answer, its words and shares as JSON")
+    spread_arguments(parser)
 
 
 def run_ask(args: argparse.Namespace) -> int:
@@ -60,13 +72,21 @@ def run_ask(args: argparse.Namespace) -> int:
     for part, usual in (("layer", -1), ("head", "mean")):
         if getattr(args, part) != usual and part not in asks:
             raise UsageError(f"--method {args.method} goes through all layers: leave --{part} out, or take attention")
+    how: dict[str, Any] = {part: getattr(args, part) for part in ("layer", "head") if part in asks}
+    check_spread(args)
+    photos = photos_of([args.photo])
+    if is_spread(args) or any(not photo.named for photo in photos):
+        return _run_many(args, photos, how)
+    return _run_one(args, how)
+
+
+def _run_one(args: argparse.Namespace, how: Mapping[str, Any]) -> int:
     from ..api.ask import ask
-    from ..api.explain import explain
     from ..core.files import check_folder
     from ..core.images import load_image
     from ..figures.formats import FORMATS
-    from ..figures.panel import panel
     from ..figures.save import save
+    from ..spread.answers import words_figure
 
     if args.out:
         if Path(args.out).suffix.lower() not in FORMATS:
@@ -77,19 +97,38 @@ def run_ask(args: argparse.Namespace) -> int:
         load_image(args.photo), args.question, model=args.model, answer=args.answer, tokens=args.tokens,
         device=args.device, dtype=args.dtype,
     )  # fmt: skip
-    rows = [(word.text, float(share)) for word, share in zip(answer.words, answer.image_share, strict=True)]
-    if args.json:
-        words = [{"word": text, "image_share": round(share, 4)} for text, share in rows]
-        print(json.dumps({"answer": answer.text, "words": words}, ensure_ascii=False, indent=2))
-    elif args.shares:
-        for text, share in rows:
-            print(f"{share:4.0%}  {text}")
-    else:
-        print(answer.text)
+    _say(args, answer.text, [word.text for word in answer.words], [*map(float, answer.image_share)])
     if args.out:
-        how = {part: getattr(args, part) for part in ("layer", "head") if part in asks}
-        heats = [explain(answer, target=i, method=args.method, **how) for i in range(min(MOST, len(rows)))]
-        titles = [f"{text} {share:.0%}" for text, share in rows[:MOST]]
-        caption = f"{panel(heats).caption} · per cent: how much of a word's attention lies on the image"
-        save(args.out, panel(heats, title=titles, caption=caption))
+        save(args.out, words_figure(answer, args.method, how))
     return 0
+
+
+def _run_many(args: argparse.Namespace, photos: Sequence[Photo], how: Mapping[str, Any]) -> int:
+    """Each answer after its photo, in their order."""
+    from ..spread.answers import Answers
+
+    if not args.out:
+        raise UsageError("the answers of several photos go into a table: give --out, such as answers.parquet")
+    pictures, table = places(args.out, photos, "answers.parquet")
+    named = {name: getattr(args, name) for name in ("model", "device", "dtype", "answer", "tokens", "method")}
+    rows = run_spread(Answers(args.question, how=how, **named), args, pictures, table)
+    for photo, row in rows.items():
+        if "error" not in row:
+            if not args.json:
+                print(f"{photo}:", end="\n" if args.shares else " ")
+            _say(args, row["answer"], row["words"], row["image_share"], photo=photo)
+    return int(any("error" in row for row in rows.values()))
+
+
+def _say(
+    args: argparse.Namespace, text: str, words: Sequence[str], shares: Sequence[float], photo: str | None = None
+) -> None:
+    if args.json:
+        rows = [{"word": word, "image_share": round(share, 4)} for word, share in zip(words, shares, strict=True)]
+        said = ({"photo": photo} if photo else {}) | {"answer": text, "words": rows}
+        print(json.dumps(said, ensure_ascii=False, indent=None if photo else 2))
+    elif args.shares:
+        for word, share in zip(words, shares, strict=True):
+            print(f"{share:4.0%}  {word}")
+    else:
+        print(text)

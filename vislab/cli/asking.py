@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..methods.registry import METHODS, options
-from .arguments import UsageError, load_model, report, sentence, tokens_of
-from .photos import is_figure
+from ..spread.figures import Figures
+from ..spread.photos import is_figure
+from .arguments import UsageError, load_model, report, tokens_of
 
 if TYPE_CHECKING:
     from ..core.clip import ClipFrame
     from ..core.heatmap import Heatmap
-
-
-class PhotoError(Exception):
-    """One photo cannot be shown; others may."""
 
 
 class Asker:
@@ -30,30 +27,27 @@ class Asker:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.options = args, method_options(args)
+        self.figures = self._figures()
         self.model = cache(lambda: load_model(args))
 
     def explained(self, name: str, image: np.ndarray | ClipFrame) -> Heatmap:
         """name: of the picture, for errors that are its own."""
-        from ..api.explain import explain
+        return self.figures.explained(self.model(), image, name=name)
 
-        args, ready = self.args, self.model()
-        with photo_errors(ValueError, name=name):
-            height, width = np.asarray(image).shape[:2]
-            frame = ready.frame((height, width), image_size=args.image_size, patch_size=args.patch_size)
-        query: Any = "cls"
-        if args.patch is not None:
-            side = args.fovea_patches[0] if args.fovea else args.patch_size
-            x0, y0, x1, y1 = frame.box_to_source(ready.grid(args.image_size, side).box(*args.patch))
-            query = ((x0 + x1) / 2, (y0 + y1) / 2)
-        return explain(
-            image,
-            model=ready,
-            query=query,
-            patch_size=args.patch_size,
-            image_size=args.image_size,
-            scales=args.scales,
-            **tokens_of(args),
-            **self._asked(),
+    def _figures(self) -> Figures:
+        args = self.args
+        sizes = {"patch_size": args.patch_size, "image_size": args.image_size, "scales": args.scales}
+        reading = {name: value for name in ("bands", "stretch") if (value := getattr(args, name)) is not None}
+        return Figures(
+            model=args.model,
+            device=args.device,
+            dtype=args.dtype,
+            asked={**sizes, **tokens_of(args), **self._asked()},
+            cell=args.patch,
+            reading=reading,
+            look=look_of(args),
+            beside=args.beside,
+            plain=args.plain,
         )
 
     def explained_clip(self, frames: Sequence[ClipFrame]) -> list[Heatmap]:
@@ -97,15 +91,6 @@ def _is_ours(path: Path, figure: Path) -> bool:
 def look_of(args: argparse.Namespace) -> dict[str, Any]:
     names = ("opacity", "blend", "colormap", "smooth", "grid", "label", "width", "theme", "transparent", "dpi")
     return {name: getattr(args, name) for name in names}
-
-
-@contextmanager
-def photo_errors(*kinds: type[Exception], name: str = "") -> Iterator[None]:
-    """Errors that are one photo's own, named by it where the message does not."""
-    try:
-        yield
-    except kinds as error:
-        raise PhotoError(f"{name!r}: {error}" if name else sentence(error)) from error
 
 
 def method_options(args: argparse.Namespace) -> dict[str, Any]:

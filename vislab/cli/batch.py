@@ -7,25 +7,19 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..figures.pool import Pool, cores
-from ..figures.task import Task, reading_of
 from ..figures.worker import Answer, Ended
-from .arguments import tokens_of
-from .asking import Asker, PhotoError, beside_of, look_of, photo_errors
-from .photos import Photo
+from ..spread.errors import PhotoError, photo_errors
+from ..spread.photos import Photo
+from .asking import Asker, beside_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..core.heatmap import Heatmap
-
 AHEAD = 3  # photos that are read while the model is at work: each is in memory
-# What does not change a photo's files, and so need not be the same for them to be kept.
-ELSEWHERE = {"photos", "out", "csv", "device", "debug", "command", "run", "workers"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +83,7 @@ class Batch:
     def __init__(self, asker: Asker, pool: Pool) -> None:
         self.asker, self.args, self.model, self.pool, self.kept = asker, asker.args, asker.model, pool, 0
         self.waiting: deque[Figure] = deque()
-        settings = {name: value for name, value in vars(asker.args).items() if name not in ELSEWHERE}
-        self.settings = settings | {"vislab": import_module("vislab").__version__}
+        self.settings = asker.figures.settings
 
     def figures(self, paths: Mapping[Photo, Path]) -> Iterator[Figure]:
         """Each photo's figure in the order given, once it is written or has failed."""
@@ -115,8 +108,7 @@ class Batch:
         ahead: deque[tuple[Photo, Path, Future[Source] | None]] = deque()
         try:
             for photo, path in paths.items():
-                local = "://" not in photo.source
-                ahead.append((photo, path, reader.submit(self._read, photo.source, path) if local else None))
+                ahead.append((photo, path, None if photo.away else reader.submit(self._read, photo, path)))
                 if len(ahead) > AHEAD:
                     yield ahead.popleft()
             while ahead:
@@ -124,57 +116,37 @@ class Batch:
         finally:
             reader.shutdown(cancel_futures=True)
 
-    def _read(self, photo: str, path: Path) -> Source:
+    def _read(self, photo: Photo, path: Path) -> Source:
         from ..core.fingerprints import of_bytes, of_image
 
-        away = "://" in photo
         with photo_errors(OSError, ValueError):
-            image = None if path.exists() and not away else self._image(photo)
-            if image is None or not away:
-                return Source(image, of_bytes(Path(photo).expanduser().read_bytes()))
+            image = None if path.exists() and not photo.away else photo.image(**self.asker.figures.reading)
+            if image is None or not photo.away:
+                return Source(image, of_bytes(photo.contents()))
             return Source(image, of_image(image))
-
-    def _image(self, photo: str) -> np.ndarray:
-        from ..core.images import load_image
-
-        return load_image(photo, bands=self.args.bands, stretch=self.args.stretch)
 
     def _begun(self, photo: Photo, path: Path, reading: Future[Source] | None) -> Figure:
         """A photo's figure, given to who draws it, unless it is there already."""
         ready = self.model()
         try:
-            source = self._read(photo.source, path) if reading is None else reading.result()
+            source = self._read(photo, path) if reading is None else reading.result()
             return self._asked(photo, path, source, ready)
         except PhotoError as error:
             return Figure(photo, path, error=error)
 
     def _asked(self, photo: Photo, path: Path, source: Source, ready: Any) -> Figure:
         from ..core.fingerprints import of_weights
-        from .table import done, job_of, row_of
+        from ..spread.table import done, job_of, row_of
 
-        args, others = self.args, beside_of(path, self.args)
+        figures, others = self.asker.figures, beside_of(path, self.args)
         job = job_of(photo=source.content, weights=of_weights(ready.module), **self.settings)
         if row := done(job, path, others):
             self.kept += 1
             return Figure(photo, path, row)
         with photo_errors(OSError, ValueError):
-            image = self._image(photo.source) if source.image is None else source.image
+            image = photo.image(**figures.reading) if source.image is None else source.image
         heat = self.asker.explained(photo.source, image)
-        row = row_of(heat, self._predictions(image, heat))
-        reading = reading_of(heat) if args.bands or args.stretch else {}
+        row = row_of(heat, figures.predictions(ready, image, heat))
         path.parent.mkdir(parents=True, exist_ok=True)
-        notes = {"job": job, "row": row}
-        task = Task(path, heat, look_of(args), args.beside, args.plain, notes, reading)
+        task = figures.task(path, heat, {"job": job, "row": row})
         return Figure(photo, path, row, self.pool.submit(task))
-
-    def _predictions(self, image: np.ndarray, heat: Heatmap) -> list[tuple[str, float]]:
-        """Of the run that made the map, or, where its method made several, of one more; none where no class is."""
-        args, ready = self.args, self.model()
-        if ready.classes is None or ready.classes.kind == "number":
-            return []
-        if "predictions" in heat.facts:
-            return list(heat.facts["predictions"])
-        sizes = {"image_size": args.image_size, "patch_size": args.patch_size, **tokens_of(args)}
-        sizes |= {name: heat.settings[name] for name in ("fovea",) if name in sizes}  # a detector was asked already
-        run = ready.run(image, attention_scale=args.attention_scale, **sizes)
-        return ready.top(run) if run.logits is not None else []

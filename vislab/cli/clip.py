@@ -12,9 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..spread.photos import Photo
 from .arguments import UsageError, report, whole
 from .asking import Asker, beside_of, look_of
-from .photos import Photo, destinations, sweep
+from .photos import destinations, sweep
 
 if TYPE_CHECKING:
     from ..core.clip import ClipFrame

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ..core.checks import meant
 from ..evaluation.needs import KINDS, NEEDS, QUESTION
+from ..spread.photos import photos_of
 from .arguments import UsageError, csv_path, whole
-from .photos import photos_argument, photos_of, spare
+from .photos import photos_argument, spare
 
 COMPARE_EPILOG = """\
 examples:

@@ -11,13 +11,16 @@ from typing import Any
 
 from ..core.checks import meant
 from ..methods.registry import METHODS
+from ..spread.photos import Photo, photos_of
 from .arguments import UsageError, csv_path, load_model, report, tokens_of, whole
-from .photos import Photo, photos_argument, photos_of, spare
+from .photos import photos_argument, spare
+from .spread import check_spread, spread_arguments
 
 EVALUATE_EPILOG = """\
 examples:
   vislab evaluate photos/ --methods rollout,cls,relevance
   vislab evaluate 'photos/*.jpg' --methods rollout,grad_cam --csv table.csv --figure curves.pdf
+  vislab evaluate photos/ --methods rollout,cls --kept measured/ --ray
   vislab evaluate photos/ --masks drawn/ --methods rollout,relevance
 
 The table goes to standard output: deletion, insertion, grid pointing game and randomisation check, each method beside a
@@ -50,17 +53,25 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of mask files named as the photos, .png or .npz, with 0 where nothing is: measures IoU, Dice, "
         "pixel accuracy and boundary F of the maps' masks (by otsu) instead",
     )
+    parser.add_argument(
+        "--kept", metavar="DIR", help="folder of what was measured of each photo, so that the same call can go on"
+    )
     parser.add_argument("--csv", type=csv_path, metavar="PATH", help="the table as a file")
     parser.add_argument("--figure", metavar="PATH", help="the curves: .png, .jpg, .pdf or .svg")
+    spread_arguments(parser)
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
     from ..evaluation.report import destination
 
+    check_spread(args)
     paths = [destination(path) for path in (args.csv, args.figure) if path]  # refused before hours of work, not after
     if args.masks is not None:
         return _against_drawn(args, photos_of(args.photos))
-    photos = [photo.source for photo in photos_of(args.photos)]
+    given = photos_of(args.photos)
+    if any(photo.row is not None for photo in given):
+        raise UsageError("evaluate takes photos as files: write those of a Parquet file into a folder")
+    photos = [photo.source for photo in given]
     spare(photos, paths, f"--figure {args.figure!r}")
     model = load_model(args)
     from ..evaluation.evaluate import evaluate
@@ -78,6 +89,9 @@ def run_evaluate(args: argparse.Namespace) -> int:
             patch_size=args.patch_size,
             image_size=args.image_size,
             **tokens_of(args),
+            kept=args.kept,
+            ray=args.ray,
+            actors=args.actors,
             progress=sys.stderr.isatty(),
         )
     for reason in result.skipped:
@@ -95,7 +109,15 @@ def _against_drawn(args: argparse.Namespace, photos: Sequence[Photo]) -> int:
     folder = Path(args.masks).expanduser()
     if not folder.is_dir():
         raise NotADirectoryError(f"there is no folder {args.masks!r}: give the one that the mask files lie in")
-    for name, usual in (("figure", None), ("fill", "blur"), ("steps", 28), ("randomised", 8), ("seed", 0)):
+    for name, usual in (
+        ("figure", None),
+        ("fill", "blur"),
+        ("steps", 28),
+        ("randomised", 8),
+        ("seed", 0),
+        ("kept", None),
+        ("ray", None),
+    ):
         if getattr(args, name) != usual:
             raise UsageError(f"--{name} is of what --masks does not measure: leave one of them out")
     if args.csv:

@@ -13,6 +13,8 @@ from ..figures.blends import BLENDS
 from ..figures.pool import Pool, cores
 from ..methods.registry import METHODS, options
 from ..methods.request import DEFAULTS
+from ..spread.errors import PhotoError
+from ..spread.photos import Photo, photos_of
 from .arguments import (
     UsageError,
     bands,
@@ -29,10 +31,11 @@ from .arguments import (
     whole,
     whole_or_none,
 )
-from .asking import Asker, PhotoError, beside_of, check_display, check_plain, warnings_told
+from .asking import Asker, beside_of, check_display, check_plain, warnings_told
 from .batch import Batch
 from .clip import clip_among, clip_arguments, run_clip
-from .photos import Photo, destinations, photos_argument, photos_of, sweep
+from .photos import destinations, photos_argument, sweep
+from .spread import check_spread, is_spread, places, run_spread, spread_arguments
 
 MANY = 20  # photos from which on progress is shown in a log too
 MOST = 8  # processes that draw, where nobody says how many: more than one model keeps busy
@@ -52,6 +55,8 @@ examples:
   vislab figure 'photos/*.jpg' --model facebook/dinov2-small --image-size 336x448 --out figures/
   vislab figure photos/ --out figures/ --width column --beside npz --csv table.csv
   vislab figure photos/ --out overlays/ --plain --workers 4
+  vislab figure photos/ --out figures/ --ray
+  vislab figure photos.parquet --out maps.parquet --ray auto --actors 64
   vislab figure scan.tif --bands 3,2,1 --stretch percentile --out scan.png
   vislab figure clip.mp4 --every 5 --out sheet.pdf
   vislab figure clip.mp4 --out clip-maps.mp4
@@ -170,13 +175,17 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--csv", type=csv_path, metavar="PATH", help="a table of all photos: predictions, statistics of the map, errors"
     )
+    spread_arguments(parser)
 
 
 def run_figure(args: argparse.Namespace) -> int:
     asker, photos = Asker(args), photos_of(args.photos)
     args.out = _out_of(args, photos)
     check_display(args)
+    check_spread(args)
     with warnings_told(args.debug):
+        if is_spread(args):
+            return _run_spread(asker, photos)
         if clip := clip_among(photos, args):
             return run_clip(asker, clip)
         return _run_photos(asker, destinations(args.out, photos))
@@ -211,10 +220,31 @@ def _run_photos(asker: Asker, paths: Mapping[Photo, Path]) -> int:
             pool.close()
             rows += [{"photo": one.photo.source} | one.told() for one in batch.waiting if one.written]
             if listed and rows:
-                from .table import table
+                from ..spread.table import table
 
                 write(listed, table(rows))
     return 1 if any("error" in row for row in rows) else 0
+
+
+def _run_spread(asker: Asker, photos: Sequence[Photo]) -> int:
+    from ..core.files import check_folder, write
+    from ..spread.table import COLUMNS, table
+
+    args = asker.args
+    if args.workers is not None:
+        raise UsageError("--workers draw beside one model, and a cluster or a table has none of them: take --actors")
+    pictures, place = places(args.out, photos, "heatmaps.parquet")
+    paths = [path for path in pictures.values() if path is not None]
+    check_plain(args, paths)
+    for path in paths:
+        beside_of(path, args)
+    listed = Path(args.csv).expanduser() if args.csv else None
+    if listed:
+        check_folder(listed)
+    rows = run_spread(asker.figures, args, pictures, place)
+    if listed:
+        write(listed, table({name: row[name] for name in COLUMNS if name in row} for row in rows.values()))
+    return int(any("error" in row for row in rows.values()))
 
 
 def workers_of(args: argparse.Namespace, paths: Iterable[Path]) -> int:

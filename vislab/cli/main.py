@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from .arguments import Parser, UsageError, model_arguments, report, sentence
+from ..spread.errors import sentence
+from .arguments import Parser, UsageError, model_arguments, report
 from .ask import ASK_EPILOG, ask_arguments, run_ask
 from .augment import AUGMENT_EPILOG, augment_arguments, run_augment
 from .compare import COMPARE_EPILOG, compare_arguments, run_compare

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
+from ..spread.photos import Photo
 from .arguments import UsageError
-
-
-@dataclass(frozen=True)
-class Photo:
-    """source: a file or address; name: what {name} becomes.
-
-    named: whether the command line names the photo itself, not a folder or pattern that it was found by.
-    """
-
-    source: str
-    name: str
-    named: bool = True
 
 
 def photos_argument(parser: argparse.ArgumentParser) -> None:
@@ -33,45 +19,6 @@ def photos_argument(parser: argparse.ArgumentParser) -> None:
         metavar="PHOTO",
         help="image file, folder of them, http(s) address, or pattern such as 'photos/*.jpg'",
     )
-
-
-def photos_of(words: Sequence[str]) -> list[Photo]:
-    """The photos given by name, by pattern, or by a folder that holds them, in its subfolders too.
-
-    Figures that an earlier call left among them are no photos. A pattern that matches no photo is kept as a
-    file name, so that opening it reports a missing file.
-    """
-    photos: list[Photo] = []
-    for text in words:
-        path = os.path.expanduser(text)
-        is_pattern = "://" not in text and glob.has_magic(path) and not os.path.exists(path)
-        files = sorted(p for p in glob.glob(path, recursive=True) if not os.path.isdir(p)) if is_pattern else []
-        matches = [p for p in files if not is_figure(Path(p))]
-        if "://" not in text and os.path.isdir(path):
-            photos += _held(text, Path(path))
-        else:
-            photos += [Photo(one, _stem(one), named=not matches) for one in matches or [text]]
-    by_source: dict[str, Photo] = {}
-    for photo in photos:
-        by_source.setdefault(photo.source, photo)
-    return list(by_source.values())
-
-
-def _held(text: str, folder: Path) -> Iterator[Photo]:
-    """The pictures in a folder; their names keep its subfolders."""
-    from ..core.images import SUFFIXES
-
-    pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    inside = {path: path.relative_to(folder) for path in pictures}
-    shown = [path for path, name in inside.items() if not _is_hidden(name) and not is_figure(path)]
-    if not shown:
-        raise FileNotFoundError(f"the folder {text!r} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    for path in shown:
-        yield Photo(str(path), inside[path].with_suffix("").as_posix(), named=False)
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def destinations(out: str, photos: Sequence[Photo], *more: str) -> dict[Photo, Path]:
@@ -134,20 +81,5 @@ def _runs(pid: int) -> bool:
     return bool(psutil.pid_exists(pid))
 
 
-def is_figure(path: Path) -> bool:
-    """Whether vislab wrote a file: its record is inside."""
-    from ..figures.provenance import provenance
-
-    try:
-        provenance(path)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
 def _place(path: str | Path) -> str:
     return os.path.realpath(os.path.expanduser(path))
-
-
-def _stem(photo: str) -> str:
-    return Path(unquote(urlsplit(photo).path) if "://" in photo else photo).stem or "photo"

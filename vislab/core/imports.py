@@ -17,7 +17,11 @@ LOADING = threading.RLock()
 
 
 # Packages that only an extra of vislab brings: `pip install 'vislab[lab]'`.
-EXTRAS = {"anywidget": "lab", "ipywidgets": "lab", "jupyterlab": "lab", "ultralytics": "detectors"}
+EXTRAS = {
+    **dict.fromkeys(("anywidget", "ipywidgets", "jupyterlab"), "lab"),
+    **dict.fromkeys(("pyarrow", "ray"), "ray"),
+    "ultralytics": "detectors",
+}
 
 
 def library(name: str) -> ModuleType:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import nn
 
 from ..core.checks import check_counts, check_flags, shown
+from ..core.files import check_folder
 from ..core.fingerprints import of_name
 from ..core.images import load_image
 from ..engine.site import AttentionRefused
@@ -22,16 +24,18 @@ from ..methods import registry
 from ..methods.request import DEFAULTS, Request
 from ..models.cache import model_of
 from ..models.classes import label_names
-from ..models.fovea import on_input
 from ..models.model import Model
 from ..models.preprocessing import ImageSize
 from ..models.tokens import BOX, Tokens
+from ..spread.cluster import spread
+from ..spread.errors import PhotoError
 from .answered import box_of, evaluate_answers
-from .plan import Maps, Outcome, Plan, counted, maps_of, placed, rng
-from .pointing import mosaics, pointing_scores, quarter
+from .measured import Item, LeftOut, elsewhere, measured, pointed, seen
+from .plan import Maps, Outcome, Plan, counted, maps_of, rng
+from .pointing import mosaics
 from .randomise import randomisation
 from .ranks import spearman
-from .removal import Fill, Removal, classes_of, patch_score, removal
+from .removal import Fill, classes_of
 from .report import BASELINES, Evaluation
 
 
@@ -48,6 +52,9 @@ def evaluate(
     seed: int = 0,
     patch_size: int | None = None,
     image_size: ImageSize | None = None,
+    kept: str | os.PathLike[str] | None = None,
+    ray: str | None = None,
+    actors: int | None = None,
     progress: bool = True,
     **tokens: Any,
 ) -> Evaluation:
@@ -75,6 +82,10 @@ def evaluate(
       show what the model has learned (Adebayo et al. 2018, cascading randomisation).
     - Agreement: rank correlation of the methods' maps, image by image (Spearman 1904).
 
+    kept: a folder that what was measured of each image is written to: the same call then goes on where it was ended.
+    ray, actors: a Ray cluster that images and mosaics are spread over, as of `many`; the model is then one that its
+    processes load by its name.
+
     ValueError: a model without a classifier, or one that gives numbers, an unknown method or class, no image that
     could be read.
     """
@@ -93,34 +104,30 @@ def evaluate(
     known = classes_of(ready)
     plan = Plan(ready, _by_name(methods, ready), fill, steps, seed, patch_size, image_size, _spent(tokens))
     plan = replace(plan, steps=min(steps, plan.grid.patches))
-    classes = _targets(ready, targets, len(sources))
-    outcomes: list[Outcome] = []
-    skipped: list[str] = []
-    checked: list[np.ndarray] = []  # images of the randomisation check
-    for number, source in enumerate(counted(sources, "image", progress)):
-        try:
-            image = load_image(source)
-            pixels, frame = ready.preprocessing(image, ready.input_size(image_size))
-            own = placed(plan, image)
-        except (OSError, ValueError) as error:
-            skipped.append(f"image {number}: {error}")
-            warnings.warn(f"left out {skipped[-1]}", stacklevel=2)
-            continue
-        spent = on_input(own.tokens, frame, ready.name)
-        said = None if classes else ready.logits(pixels, patch_size=patch_size, image_size=image_size, **spent)
-        target = classes[number] if said is None else int(said.argmax())
-        if methods is None and not outcomes:
-            plan = replace(plan, methods=_answering(own, image, target))
-        own = replace(own, methods=plan.methods)
-        maps = maps_of(own, image, target, number)
-        curves = _removed(own, image, maps, target, number)
-        outcomes.append(Outcome(number, target, maps, curves, quarter(image, frame)))
-        checked += [image] if len(checked) < randomised else []
+    classes: Sequence[int | None] = _targets(ready, targets, len(sources)) or [None] * len(sources)
+    items = [*zip(range(len(sources)), sources, classes, strict=True)]
+    folder = None if kept is None else _folder(kept)
+    if methods is None:
+        plan = _answered(plan, items)
+
+    def each(one: Callable[..., Any], of: Sequence[Any], **options: Any) -> Iterator[Any]:
+        if ray is None:
+            return map(partial(one, plan, **options), of)
+        return spread(elsewhere(plan, one, **options), of, ray=ray, actors=actors)
+
+    found = [*counted(each(measured, items, kept=folder), "image", progress, len(items))]
+    outcomes = sorted((one for one in found if isinstance(one, Outcome)), key=lambda one: one.number)
+    left = sorted((one for one in found if isinstance(one, LeftOut)), key=lambda one: one.number)
+    skipped = [f"image {one.number}: {one.why}" for one in left]
+    for said in skipped:
+        warnings.warn(f"left out {said}", stacklevel=2)
     if not outcomes:
         raise ValueError(f"none of the {len(sources)} images could be read: {'; '.join(skipped[:3]) or 'give some'}")
     fours = mosaics(outcomes, rng(seed, "mosaics"))
-    asked = (pointing_scores(plan, mosaic) for mosaic in counted(fours, "mosaic", progress))
-    pointing = [scores for scores in asked if scores]
+    numbered = [*enumerate(fours)]
+    asked = sorted(counted(each(pointed, numbered), "mosaic", progress, len(fours)), key=lambda one: one[0])
+    pointing = [scores for _, scores in asked if scores]
+    checked = [load_image(sources[one.number]) for one in outcomes[:randomised]]
     parts, correlations = randomisation(plan, list(zip(outcomes, checked, strict=False)), progress)
     return Evaluation(
         methods=tuple(outcomes[0].maps),
@@ -191,6 +198,17 @@ def _of_texts(model: Model, targets: Any) -> Model:
     return model.labelled(label_names(dict.fromkeys(targets)))
 
 
+def _answered(plan: Plan, items: Sequence[Item]) -> Plan:
+    """The plan with the methods that the model has an answer to, found on the first image that can be read."""
+    for item in items:
+        try:
+            image, _, own, target = seen(plan, item)
+        except PhotoError:
+            continue
+        return replace(plan, methods=_answering(own, image, target))
+    return plan
+
+
 def _answering(plan: Plan, image: np.ndarray, target: int) -> dict[str, Mapping[str, Any]]:
     """The methods that a model has an answer to; those that need no attention always have one."""
     found = {}
@@ -199,7 +217,7 @@ def _answering(plan: Plan, image: np.ndarray, target: int) -> dict[str, Mapping[
             if registry.METHODS[name].attends:
                 maps_of(replace(plan, methods={name: keywords}), image, target)
         except (ValueError, AttentionRefused) as error:
-            warnings.warn(f"left out {name}: {error}", stacklevel=3)
+            warnings.warn(f"left out {name}: {error}", stacklevel=4)
             continue
         found[name] = keywords
     return found
@@ -221,8 +239,9 @@ def _agreement(maps: Maps) -> np.ndarray:
     return np.array([[spearman(one, other) for other in maps.values()] for one in maps.values()])
 
 
-def _removed(plan: Plan, image: np.ndarray, maps: Maps, target: int, number: int) -> list[Removal]:
-    score = patch_score(image, model=plan.model, target=target, fill=plan.fill, **plan.sizes)
-    # ties fall alike for every method, so that a method's numbers do not depend on which others are there
-    fresh = (rng(plan.seed, "ties", number) for _ in maps)
-    return [removal(one, score=score, steps=plan.steps, seed=r) for one, r in zip(maps.values(), fresh, strict=True)]
+def _folder(kept: str | os.PathLike[str]) -> Path:
+    """Made where it is not there. OSError where it cannot be written to."""
+    folder = Path(kept).expanduser().absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder / "one.npz")
+    return folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -72,11 +72,12 @@ def rng(seed: int, purpose: Literal["maps", "ties", "mosaics"], *key: int) -> np
     return np.random.default_rng([seed, *purpose.encode(), *key])
 
 
-def counted(items: Sequence[Any], unit: str, shown: bool) -> Any:
-    """The items one by one, with a bar that counts them where it is to be shown."""
+def counted(items: Iterable[Any], unit: str, shown: bool, total: int | None = None) -> Any:
+    """The items one by one, with a bar that counts them where it is to be shown. total: of what has no length."""
     from tqdm.auto import tqdm
 
-    return tqdm(items, unit=unit, disable=not (shown and items), leave=False)
+    there = total if isinstance(items, Iterator) else len(items)  # type: ignore[arg-type]
+    return tqdm(items, unit=unit, total=there, disable=not (shown and there), leave=False)
 
 
 def maps_of(plan: Plan, image: np.ndarray, target: int, *key: int) -> Maps:

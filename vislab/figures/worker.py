@@ -117,11 +117,11 @@ def run(task: Task) -> Answer:
         try:
             task.run()
         except Exception as raised:
-            error = _sendable(raised)
+            error = sendable(raised)
     return Answer(error, [(str(one.message), one.category, one.filename, one.lineno) for one in told])
 
 
-def _sendable(error: Exception) -> Exception:
+def sendable(error: Exception) -> Exception:
     """The same error, with its traceback as a note, or its words where it cannot be sent to another process."""
     where = "".join(traceback.format_exception(error))
     error.__traceback__ = error.__cause__ = error.__context__ = None

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from pictures import heatmap
 
-from vislab.cli import table
 from vislab.figures import panel, save
+from vislab.spread import table
 
 
 def test_a_job_is_another_when_anything_differs() -> None:

@@ -13,7 +13,6 @@ import numpy as np
 
 from ..core.fingerprints import of_bytes
 from ..core.heatmap import Heatmap
-from ..figures.provenance import provenance
 
 TOP = 3  # classes in a row
 COLUMNS = (
@@ -33,6 +32,8 @@ def done(job: str, figure: Path, others: Iterable[Path]) -> dict[str, Any] | Non
 
     A figure is written last, whole or not at all: where it is, the others were.
     """
+    from ..figures.provenance import provenance
+
     if not all(path.exists() for path in (figure, *others)):
         return None
     try:
