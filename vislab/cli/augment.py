@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..methods.registry import METHODS
+from ..spread.photos import Photo, photos_of
 from .arguments import UsageError, share, whole, whole_or_none
-from .photos import Photo, photos_argument, photos_of, spare
+from .photos import photos_argument, spare
 
 if TYPE_CHECKING:
     from ..api.augmentation import Augmentation
@@ -59,11 +60,11 @@ def run_augment(args: argparse.Namespace) -> int:
     photos = photos_of(args.photos)
     if args.mosaics and len(photos) < 4:
         raise UsageError(f"a mosaic is made of four photos, and there are {len(photos)}")
-    files = {photo.source: _below(photo, args.photos, Path(args.out or ".")) for photo in photos}
+    files = {photo: _below(photo, args.photos, Path(args.out or ".")) for photo in photos}
     written = [str(_numbered(file, n)) for file in files.values() for n in range(args.count)]
-    spare(files, written if args.out else [], f"--out {args.out!r}")
+    spare([photo.source for photo in photos], written if args.out else [], f"--out {args.out!r}")
     if args.preview:
-        spare(files, [args.preview], f"--preview {args.preview!r}")
+        spare([photo.source for photo in photos], [args.preview], f"--preview {args.preview!r}")
         check_folder(Path(args.preview))
     augment = Augmentation(
         args.size, spare=args.spare, scale=(args.smallest, 1.0), model=args.model, method=args.method, seed=args.seed
@@ -88,16 +89,15 @@ def _numbered(file: Path, number: int) -> Path:
     return file.with_name(f"{file.name}-{number + 1}.png")
 
 
-def _crops(augment: Augmentation, files: dict[str, Path], count: int) -> int:
+def _crops(augment: Augmentation, files: dict[Photo, Path], count: int) -> int:
     import numpy as np
     from PIL import Image
 
     from ..core.files import write
-    from ..core.images import load_image
     from ..figures.png import png
 
-    for source, file in files.items():
-        picture = load_image(source) if count else None
+    for photo, file in files.items():
+        picture = photo.image() if count else None
         for number in range(count):
             assert picture is not None
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -107,13 +107,12 @@ def _crops(augment: Augmentation, files: dict[str, Path], count: int) -> int:
 
 def _mosaics(augment: Augmentation, photos: list[Photo], args: argparse.Namespace) -> int:
     from ..core.files import write
-    from ..core.images import load_image
     from ..figures.png import png
 
     draws, folder = random.Random(args.seed), Path(args.out)
     for number in range(args.mosaics):
         folder.mkdir(parents=True, exist_ok=True)
-        four = [load_image(photo.source) for photo in draws.sample(photos, 4)]
+        four = [photo.image() for photo in draws.sample(photos, 4)]
         picture = augment.mosaic(four).permute(1, 2, 0).numpy()
         write(folder / f"mosaic-{number + 1:0{len(str(args.mosaics))}}.png", png(picture))
     return int(args.mosaics)
@@ -121,7 +120,6 @@ def _mosaics(augment: Augmentation, photos: list[Photo], args: argparse.Namespac
 
 def _preview(augment: Augmentation, photos: list[Photo], path: Path) -> None:
     from ..core.files import write
-    from ..core.images import load_image
     from ..figures.png import png
 
-    write(path, png(augment.preview([load_image(photo.source) for photo in photos[:4]])))
+    write(path, png(augment.preview([photo.image() for photo in photos[:4]])))

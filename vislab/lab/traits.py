@@ -173,8 +173,7 @@ class Settings(Spent, Prompted):
             self.fovea = None
 
     def _check_tokens(self, **changed: Any) -> None:
-        if self._model_is_known:
-            assert self._ready is not None
+        if self._model_is_known and isinstance(self._ready, Model):
             settings = {**{name: getattr(self, name) for name in FORWARD[1:]}, **changed}
             counts(self._ready, (self._pixels.shape[0], self._pixels.shape[1]), asked(settings))
         if "fovea" in changed:
