@@ -36,7 +36,8 @@ export function buildAnswer(app) {
   ui.cost = make("p", { className: "quiet" });
   ui.toLayers = make("button", { type: "button", onclick: () => ui.layersTitle.scrollIntoView({ block: "start" }) });
   app.painters.push(paintAnswer);
-  return make("section", { className: "answer" }, ui.answer, ui.shares, ui.cost, make("p", { className: "row" }, ui.toLayers));
+  const row = make("p", { className: "row" }, ui.toLayers);
+  return make("section", { className: "answer" }, ui.answer, ui.shares, ui.cost, row);
 }
 
 function paintAnswer(app) {
