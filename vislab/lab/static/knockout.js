@@ -2,7 +2,7 @@
 
 import { make, say } from "./elements.js";
 import { commit, now } from "./settings.js";
-import { whyNot } from "./spending.js";
+import { whyUnspent } from "./spending.js";
 
 /** Which heads of a layer are off. */
 const offIn = (store, layer) => now(store, "heads_off")?.[layer] ?? [];
@@ -40,7 +40,7 @@ export function layerSwitch(store, layer, heads) {
 
 /** Which are on and off, and what that does to the class. */
 export function showKnockout(store, ui, shown) {
-  const not = whyNot(store, "heads_off");
+  const not = whyUnspent(store, "heads_off");
   const { heads } = shown.model;
   for (const button of ui.maps.querySelectorAll(".switch")) {
     const { layer, head } = button.dataset;

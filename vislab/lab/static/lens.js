@@ -72,10 +72,10 @@ function laidOut(store, lens) {
 }
 
 const first = (name) => name.split(",")[0];
-const share = (p) => (p >= 0 && p <= 1 ? `${(100 * p).toFixed(p < 0.095 ? 1 : 0)} %` : p.toPrecision(3));
+const chance = (p) => (p >= 0 && p <= 1 ? `${(100 * p).toFixed(p < 0.095 ? 1 : 0)} %` : p.toPrecision(3));
 const lineOf = ({ best, agree, patches }, layer) => [
   layer,
-  best.map(([name, p]) => `${first(name)} ${share(p)}`).join(" · "),
+  best.map(([name, p]) => `${first(name)} ${chance(p)}`).join(" · "),
   `${agree} of ${patches}`,
 ];
 

@@ -17,7 +17,7 @@ import { drawTiles } from "./tiles.js";
 import { ownersAt, proposedGrid } from "./tokens.js";
 import { tickLabels } from "./words.js";
 
-const KEYS = {
+const PICTURE_KEYS = {
   patches: "Arrow keys walk the patches, Delete takes one away, Escape goes back to CLS.",
   words: "Arrow keys walk the words of the answer.",
 };
@@ -47,7 +47,7 @@ export function paint(store, ui) {
   const title = ui.figures[0].title.textContent;
   ui.canvas.setAttribute(
     "aria-label",
-    `Photograph with heatmap: ${title}. ${ui.caption.textContent}. ${store.state.takes === "question" ? KEYS.words : KEYS.patches}`,
+    `Photograph with heatmap: ${title}. ${ui.caption.textContent}. ${store.state.takes === "question" ? PICTURE_KEYS.words : PICTURE_KEYS.patches}`,
   );
 }
 

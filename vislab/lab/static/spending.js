@@ -41,7 +41,7 @@ function bindSliders(store, ui) {
       show(v) {
         keep.value = Math.round(100 * v);
         out.keep.textContent = `${Math.round(100 * v)} %`;
-        keep.disabled = Boolean(whyNot(store, "keep"));
+        keep.disabled = Boolean(whyUnspent(store, "keep"));
       },
     }),
     bind(store, merge, "merge", {
@@ -53,7 +53,7 @@ function bindSliders(store, ui) {
         merge.max = Math.max(v, 1, Math.floor((rows * cols) / 8));
         merge.value = v;
         out.merge.textContent = v ? `${v} a layer` : "none";
-        merge.disabled = Boolean(whyNot(store, "merge"));
+        merge.disabled = Boolean(whyUnspent(store, "merge"));
       },
     }),
   ];
@@ -71,7 +71,7 @@ function bindPatches(store, { fovea_patches: node }) {
 }
 
 /** Why tokens cannot be spent in a way, "keep", "merge", "fovea" or "heads_off"; "" where they can. */
-export function whyNot(store, way) {
+export function whyUnspent(store, way) {
   const { alone, plain, panes, about } = store.state;
   if (store.page) return "No model runs in this page: in a notebook tokens can be spent otherwise.";
   if (alone) return "Without a kernel no model runs: run the cell again.";
@@ -86,7 +86,7 @@ function showFovea(store, ui) {
   const { tool, panes } = store.state;
   const { shown } = panes[0];
   const fovea = now(store, "fovea");
-  const not = whyNot(store, "fovea");
+  const not = whyUnspent(store, "fovea");
   ui.drawFovea.disabled = Boolean(not) || !shown;
   ui.drawFovea.setAttribute("aria-pressed", String(tool === "fovea"));
   ui.canvas.dataset.tool = tool;
@@ -99,8 +99,8 @@ function showFovea(store, ui) {
     ui.patch_size.disabled = true;
     ui.out.patch_size.textContent = `${now(store, "fovea_patches").join(" · ")} px`;
   }
-  const reasons = Object.keys(WAYS).filter((way) => way !== "heads_off" && whyNot(store, way));
-  const words = [...new Set(reasons.map((way) => whyNot(store, way)))];
+  const reasons = Object.keys(WAYS).filter((way) => way !== "heads_off" && whyUnspent(store, way));
+  const words = [...new Set(reasons.map((way) => whyUnspent(store, way)))];
   say(ui.spentWhy, store.state.tool === "fovea" ? DRAWING : words.join(" "));
   for (const option of ui.method.options) {
     option.disabled = isSpent(store) && Boolean(store.state.about.methods[option.value]?.every_patch);
