@@ -57,6 +57,7 @@ ORDER = (
     "methods",  # all methods
     "removal",  # patches taken away
     "files",  # photographs, figures and code that come and go
+    "costs",  # tokens, and what attention over them takes
     "label",  # all words and numbers beside the pictures
     "answers",  # what comes from Python
     "main",  # a view in a notebook, or in a page

@@ -16,16 +16,7 @@ const OF_TOKENS = {
   lens: "What the model's head would say after each layer, and of each patch alone.",
 };
 
-export const DEFINITIONS = {
-  ...OF_TOKENS,
-  image: "The photograph that the model looks at: samples, and your own that you uploaded.",
-  upload: "Choose a photograph of your own; one that is too large is shrunk here first.",
-  model: "The network that looks; one marked with ↓ is downloaded first when you choose it.",
-  detector:
-    "The network that draws boxes around things (of the embedded one's first boxes two in three lie right); none draws no boxes.",
-  method:
-    "How it is asked where the model looks; attention shows one layer, the others combine several or ask for one class.",
-  target: "The class that the map is about.",
+const OF_WORDS = {
   prompt:
     "What is asked of the picture: a question that the model answers in words, or a text that it looks for; Enter asks.",
   ask: "Ask it; the same words again where the answer was stopped.",
@@ -36,6 +27,19 @@ export const DEFINITIONS = {
     "The answer: point at a word to see where it looks, click to keep it, walk with the arrow keys; the line below a word is its share on the image.",
   lies: "How much of the shown word's attention lies on the image, on other words, and on the first token.",
   tokens: "What the language model reads: tokens of the image, in the views that it is cut into, and of words.",
+};
+
+export const DEFINITIONS = {
+  ...OF_TOKENS,
+  ...OF_WORDS,
+  image: "The photograph that the model looks at: samples, and your own that you uploaded.",
+  upload: "Choose a photograph of your own; one that is too large is shrunk here first.",
+  model: "The network that looks; one marked with ↓ is downloaded first when you choose it.",
+  detector:
+    "The network that draws boxes around things (of the embedded one's first boxes two in three lie right); none draws no boxes.",
+  method:
+    "How it is asked where the model looks; attention shows one layer, the others combine several or ask for one class.",
+  target: "The class that the map is about.",
   undo: "Take the last change back (Ctrl+Z).",
   redo: "Make the change again that was taken back (Ctrl+Shift+Z).",
   present: "Give the picture the whole window, with text that is read across a room; Escape leaves.",
