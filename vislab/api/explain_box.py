@@ -47,11 +47,11 @@ def explain_box(
         heat = vislab.explain_box("photo.jpg", query=(320, 200))
         heat = vislab.explain_box("photo.jpg", detector="yolo12n.pt")  # needs the network
     """
+    request = BoxRequest(box, query, method, layer, head, attention_scale, image_size)
     ready = detector_of(detector).told(labels)
-    told_of = None if labels is None else ready.labels
-    request = BoxRequest(box, query, method, layer, head, attention_scale, image_size, told_of)
     glance = ready.glance(load_image(image), image_size=image_size, attention_scale=attention_scale)
     heat = maps.heatmap(glance, request)
-    request = replace(request, method=heat.method)  # type: ignore[arg-type]
+    named = None if labels is None else ready.labels
+    request = replace(request, method=heat.method, labels=named)  # type: ignore[arg-type]
     settings = {"detector": ready.name, **request.settings}
     return replace(heat, settings=settings, facts={**fingerprints.of_module(ready.module), **told(image)})

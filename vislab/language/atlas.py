@@ -10,6 +10,7 @@ import torch
 from ..methods.question import fused_heads
 from ..methods.request import Head, Layer, layer_index
 from .answer import Answer
+from .looks import laid_rows
 
 FUSED: tuple[Head, ...] = ("mean", "max", "min")
 
@@ -52,5 +53,4 @@ def atlas(answer: Answer, layer: Layer) -> Atlas:
     assert total is not None
     each = total / len(chosen)  # (words, heads, keys)
     fused = torch.stack([fused_heads(each.transpose(0, 1), how) for how in FUSED], 1)
-    tokens = torch.cat([each, fused], 1)[..., answer.image_tokens.to(each.device)]
-    return Atlas(answer.places.values(tokens.cpu().double().numpy()), answer.parts(each).cpu().numpy())
+    return Atlas(laid_rows(answer, torch.cat([each, fused], 1)), answer.parts(each).cpu().numpy())

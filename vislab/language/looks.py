@@ -141,16 +141,24 @@ def _start(answer: Answer, word: int, tokens: int) -> Tensor:
 
 
 def _over_image(answer: Answer, row: Tensor) -> Look:
-    """row: (tokens,), of which the image tokens are laid on the image, where they are queries through what they saw."""
-    shares, way = row[answer.image_tokens.to(row.device)], answer.reader.way
+    """row: (tokens,), of which the image tokens are laid on the image."""
+    return Look(laid_rows(answer, row), answer.places.grid, answer.places.frame, _shares(answer, row))
+
+
+def laid_rows(answer: Answer, rows: Tensor) -> np.ndarray:
+    """What rows have of the image tokens, on the image; where those are queries, through what they saw.
+
+    rows: (…, keys) -> (…, rows, cols) over the grid of the answer's places.
+    """
+    shares, way = rows[..., answer.image_tokens.to(rows.device)], answer.reader.way
     if way.kind == "queries":
         seen = [site for site in former(answer.capture, way) if way.crossing(site.path)]
-        shares = shares @ crossing.over_image(answer.capture, seen, len(shares)).to(shares.device, shares.dtype)
-    return Look(_laid(answer, shares), answer.places.grid, answer.places.frame, _shares(answer, row))
+        shares = shares @ crossing.over_image(answer.capture, seen, shares.shape[-1]).to(shares.device, shares.dtype)
+    return _laid(answer, shares)
 
 
 def _laid(answer: Answer, shares: Tensor) -> np.ndarray:
-    """shares: (image tokens,) -> the map, (rows, cols)."""
+    """shares: (…, tokens that have places) -> (…, rows, cols)."""
     return answer.places.values(shares.cpu().double().numpy())
 
 
