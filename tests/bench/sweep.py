@@ -360,6 +360,7 @@ SIDES = (32, 48, 64, 96, 112, 128, 192, 224, 256, 384)  # pixels
 WAYS: tuple[tuple[str, Any], ...] = (
     ("rollout", None),
     ("cls", None),
+    ("grad_cam", None),
     ("occlusion", None),
     ("integrated_gradients", size_of),
     ("occlusion", size_of),

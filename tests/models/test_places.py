@@ -63,6 +63,16 @@ def test_tokens_of_unknown_names_are_found(before: int, after: int, cut: bool) -
     assert vislab.explain(photo((50, 70)), model=model, method="cls").values.shape == (4, 6)
 
 
+def test_a_module_that_says_what_it_once_took_is_loaded_at_what_it_takes() -> None:
+    """As one that timm makes for smaller images, whose pretrained_cfg stays what it was."""
+    module = Own().eval()
+    module.where = nn.Parameter(torch.randn(1, 16 + 3, 32))
+    module.img_size = (224, 224)
+    model = vislab.load(module)
+    assert model.input_size() == (32, 32)
+    assert model.grid() == vislab.Grid(4, 4, (8, 8), 3, 0)
+
+
 @pytest.mark.parametrize("order", ["columns", "shuffled"])
 def test_tokens_that_do_not_follow_the_rows_are_refused(order: str) -> None:
     with pytest.raises(

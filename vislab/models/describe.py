@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from .texts import Texts
 
 _CLS = ("cls_token", "class_token", "class_embedding", "cls_embedding")
 _NO_CLS = re.compile(r"reg|storage|dist|prompt|mask|query|quer")  # in the names of other tokens
-_COMMON = (224, 384, 256, 336, 448, 512, 518, 240, 192, 128, 96, 64, 32)  # px, of modules that do not say theirs
+_COMMON = (224, 384, 256, 336, 448, 512, 518, 240, 192, 128, 96, 64, 32)  # px, where what a module says does not do
 
 
 def described(
@@ -117,7 +117,10 @@ def _placed(
             "module.to_empty(device='cpu'), load its state_dict, and give vislab.load that"
         )
     refused: Lost | None = None
-    for size in _sizes(module, how, grid):
+    said = [*_sizes(module, how, grid)]
+    for size in _and_common(said) if grid is None else said:
+        if size not in said and not isinstance(refused, DoesNotRun):
+            break  # it runs on a size that it says
         try:
             return size, places(module, size, _arguments(module, size), claim=grid)
         except Lost as error:
@@ -132,7 +135,7 @@ def _placed(
 
 def _blind(name: str, module: nn.Module, how: Preprocessing | None, labels: Sequence[str] | None, lost: Lost) -> Model:
     """A Model of a module none of whose attention is one map over the image, but which runs on an image."""
-    for size in _sizes(module, how, None):
+    for size in _and_common(_sizes(module, how, None)):
         try:
             runs(module, size)
         except Lost:
@@ -169,6 +172,11 @@ def _sizes(module: nn.Module, how: Preprocessing | None, grid: Grid | None) -> I
         yield how.size
     if not said:
         yield from ((side, side) for side in _COMMON)
+
+
+def _and_common(said: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The sizes that a module says, then others: one that was made for another size may still say what it once took."""
+    return [*dict.fromkeys([*said, *((side, side) for side in _COMMON)])]
 
 
 def _arguments(module: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
