@@ -420,7 +420,7 @@ def test_choices(lab: Session) -> None:
     lab.fold("Head atlas")
     cell = page.locator(".vislab-lab .atlas button[data-at='4:1']")
     cell.wait_for()
-    assert page.locator(".vislab-lab .atlas button").count() == 36
+    assert page.locator(".vislab-lab .atlas button[data-at]").count() == 36
     cell.click()
     lab.until("pane.shown.settings.layer === 4 && pane.shown.settings.head === 1")
     lab.fold("Head atlas")

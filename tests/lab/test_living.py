@@ -392,7 +392,7 @@ def test_the_diagram_has_one_row_or_two(living: Callable[..., Living], width: in
     assert 15 * box["width"] / units >= 13
 
 
-@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080), (1024, 600)])
+@pytest.mark.parametrize(("width", "height"), [(1280, 960), (1600, 1200), (1024, 600)])
 def test_presented_the_diagram_stands_where_there_is_room(
     living: Callable[..., Living], width: int, height: int
 ) -> None:

@@ -679,7 +679,7 @@ def test_exports_are_files_of_their_kind(lab: Lab, told: list, suffix: str) -> N
     told.clear()
     ask(lab, "export", suffix=suffix)
     content, [data] = told[0]
-    assert content == {"kind": "file", "name": f"vislab{suffix}"}
+    assert content == {"kind": "file", "name": f"church-rollout{suffix}"}
     begins = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF", ".npz": b"PK", ".html": b"<!doctype html>"}
     assert data.startswith(begins[suffix])
 

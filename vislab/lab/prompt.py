@@ -12,12 +12,13 @@ from ..core.checks import shown
 from ..core.checks import whole as is_whole
 from ..language.forecast import is_reader
 from ..language.reader import Reader, reader_of
-from ..language.request import LOOKS
+from ..language.request import LENS, LOOKS
 from ..methods.registry import METHODS
 from ..models.cache import model_of
 from ..models.model import Model
 
 WORDS = ("prompt", "word")  # the settings of this room
+SHARED = tuple(look for look in LOOKS if look != LENS)  # methods whose maps are shares: 0 and above, as pages keep them
 FIRST = "attention"  # the method by which words are shown where none that is theirs is chosen
 
 
@@ -62,7 +63,7 @@ def giving_way(wanted: Mapping[str, Any], ready: Model | Reader, before: Model |
     """Settings that cannot stay with this model, and what they become. before: the model that was shown until now."""
     method = wanted["method"]
     if isinstance(ready, Reader):
-        return {} if method in LOOKS else {"method": FIRST}
+        return {} if method in SHARED else {"method": FIRST}
     if isinstance(before, Reader) and method == FIRST and wanted["query"] == "cls":
         method = "cls"
     if METHODS[method].attends and not ready.attends:

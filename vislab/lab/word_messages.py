@@ -13,8 +13,8 @@ from ..language.answer import Answer
 from ..language.atlas import FUSED, Atlas
 from ..language.card import card
 from ..language.reader import Reader
-from ..language.request import LOOKS
 from ..language.vocabulary import vocabulary
+from .prompt import SHARED
 from .protocol import Message, placed
 
 LIVE, SMALL = np.dtype("<u2"), np.dtype("u1")  # how finely a map's values are told, from 0 to its highest
@@ -98,7 +98,7 @@ def view(
 ) -> Message:
     """The heatmap of the word that is shown, and what a page counts and chooses from. source: names the image."""
     reader = answer.reader
-    model: dict[str, Any] = {"name": reader.name, "reads": True, "takes": "question", "methods": list(LOOKS)}
+    model: dict[str, Any] = {"name": reader.name, "reads": True, "takes": "question", "methods": list(SHARED)}
     model |= {"layers": len(answer.sites), "heads": answer.sites[0].heads, "dim": 0, "prefix": 0, "suffix": 0}
     model |= {"size": heat.frame.model, "patch": heat.grid.patch, "cls": False, "resizable": False}
     model |= {"labels": None, "scores": None}

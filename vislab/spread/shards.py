@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..core.fingerprints import of_bytes, of_image
+from ..core.imports import library
 from .cluster import spread
 from .errors import PhotoError, photo_errors
 from .parts import TRYING, Parts
@@ -173,6 +174,7 @@ def done_of(
     pictures: where each is drawn to. table: the folder of the part files. At the end each of them has one row in it.
     """
     table = table.absolute()
+    library("pyarrow")  # before anything is made
     table.mkdir(parents=True, exist_ok=True)
     parts = Parts(table, question.columns)
     jobs = parts.jobs()
