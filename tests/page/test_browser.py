@@ -212,6 +212,32 @@ def test_every_setting_changes_what_is_seen_and_the_address_tells_it(tab: Callab
     assert one.text("h2") == says
 
 
+def test_a_drag_takes_patches_away_and_what_is_gone_looks_at_nothing(tab: Callable[..., Tab]) -> None:
+    one = tab("#patch=56&removed=15&query=15")
+    one.ready()
+    assert one.text("figcaption.title").startswith("Where CLS looks")  # not where the patch that is gone would look
+    page, canvas = one.page, one.page.locator(CANVAS)
+    page.get_by_label("Click takes patches away").check()
+    before = one.runs
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    at = [(box["x"] + (col + 0.5) * box["width"] / 4, box["y"] + box["height"] / 8) for col in range(4)]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    for place in at[1:]:
+        page.mouse.move(*place)
+    page.mouse.up()
+    page.mouse.move(0, 0)
+    one.ready(before + 1)
+    assert one("location.hash") == "#patch=56&query=15&removed=15.0.1.2.3"
+    assert one.text(".said").endswith("Taken away: 5.")
+    page.get_by_label("Click takes patches away").uncheck()
+    canvas.click(position={"x": box["width"] / 8, "y": box["height"] / 8})
+    assert one("location.hash") == "#patch=56&query=15&removed=15.0.1.2.3"
+    assert one.text("figcaption.title").startswith("Where CLS looks")
+    assert one.text(".said") == "Row 1, column 1: taken away, so it looks at nothing."
+
+
 def test_two_panes_are_live_together(tab: Callable[..., Tab]) -> None:
     one = tab("#patch=56")
     one.ready()

@@ -2,7 +2,7 @@
 
 import { cellAt } from "../../lab/static/places.js";
 import { cellsOf, change, sideOf } from "./app.js";
-import { buildFigure, labelPicture, paintPicture, placeOn } from "./view.js";
+import { buildFigure, isGone, labelPicture, paintPicture, placeOn } from "./view.js";
 
 /**
  * A patch was picked: with the tool that looks, its attention is shown and stays; with the one that takes away, it goes or
@@ -16,7 +16,8 @@ export function pick(app, cell) {
       ? app.state.removed.filter((one) => one !== cell)
       : [...app.state.removed, cell];
     if (removed.length < cellsOf(app)) change(app, { removed });
-  } else if (app.state.view === "attention") change(app, { query: app.state.query === cell ? -1 : cell });
+  } else if (isGone(app, cell)) return;
+  else if (app.state.view === "attention") change(app, { query: app.state.query === cell ? -1 : cell });
   else if (app.state.mode === "free") change(app, { query: cell, view: "attention" });
 }
 
@@ -50,6 +51,31 @@ export function cellUnder(app, canvas, event) {
   return cell ? cell[0] * grid.cols + cell[1] : -1;
 }
 
+/**
+ * With the tool that takes away, a pressed mouse takes the patches that it goes over, all of them or back; a finger
+ * scrolls, and takes what it taps. -> whether the click that ends it was such a drag.
+ */
+function sweeping(app) {
+  const { canvas } = app.ui;
+  let [begin, taking, swept] = [-1, true, false];
+  const sweep = (cell) => {
+    if (cell < 0 || app.state.removed.includes(cell) === taking) return;
+    if (!taking || app.state.removed.length + 1 < cellsOf(app)) pick(app, cell);
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    begin = app.tool === "remove" && event.pointerType !== "touch" ? cellUnder(app, canvas, event) : -1;
+    [taking, swept] = [!app.state.removed.includes(begin), false];
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    const cell = cellUnder(app, canvas, event);
+    if (begin < 0 || !event.buttons || (cell === begin && !swept)) return;
+    swept = true;
+    sweep(begin);
+    sweep(cell);
+  });
+  return () => swept && begin >= 0;
+}
+
 /** The picture that is pointed at. app.pointed: called where another patch is under the pointer. */
 export function buildPicture(app) {
   const { ui } = app;
@@ -65,7 +91,9 @@ export function buildPicture(app) {
   };
   ui.canvas.addEventListener("pointermove", (event) => point(cellUnder(app, ui.canvas, event)));
   ui.canvas.addEventListener("pointerleave", () => point(-1));
+  const sweeps = sweeping(app);
   ui.canvas.addEventListener("click", (event) => {
+    if (sweeps()) return;
     app.cell = cellUnder(app, ui.canvas, event);
     pick(app, app.cell);
     app.pointed();

@@ -13,8 +13,14 @@ import { labelOf, told } from "./words.js";
 /** The token of a patch in a run, -1 where it is not in. */
 const tokenOf = (run, cell) => (cell < 0 ? 0 : run.kept ? run.kept.indexOf(cell) + 1 || -1 : cell + 1);
 
-/** The token whose attention is shown: that of the patch under the pointer, else of the one that was picked. */
-export const queryOf = (app) => (app.tool === "look" && app.cell >= 0 ? app.cell : app.state.query);
+/** Whether a patch has no token in the run that is shown: it was taken away, or not kept, and so attends to nothing. */
+export const isGone = ({ run }, cell) => Boolean(run?.kept) && tokenOf(run, cell) < 0;
+
+/** The patch whose attention is shown: the one under the pointer, else the one that was picked; -1 for CLS. */
+export function queryOf(app) {
+  if (app.tool === "look" && app.cell >= 0 && !isGone(app, app.cell)) return app.cell;
+  return isGone(app, app.state.query) ? -1 : app.state.query;
+}
 
 /** A value for each patch that is in, and what kind it is; null where the photograph alone is shown. */
 export function mapOf(app, query = queryOf(app)) {
@@ -110,7 +116,8 @@ export function paintPicture(app) {
     for (let cell = 0; cell < count; cell++) if (!kept.has(cell)) hatch(context, box(cell));
   }
   for (const cell of app.marks ?? []) outline(context, box(cell), unit, true);
-  if (app.state.query >= 0 && app.state.view === "attention") outline(context, box(app.state.query), unit, true);
+  const { query, view } = app.state;
+  if (query >= 0 && view === "attention" && !isGone(app, query)) outline(context, box(query), unit, true);
   if (app.cell >= 0) outline(context, box(app.cell), unit, false);
 }
 
@@ -133,7 +140,8 @@ function patchWords(app) {
   const hint = app.picking ? ["pickHint", "pickSecond"][app.marks?.length ?? 0] : "";
   const wanted = hint ? told(app, hint) : "";
   if (!run || run.patch !== state.patch || cell < 0 || cell >= cellsOf(app)) {
-    return plain ? wanted : told(app, "pointHint");
+    if (plain) return wanted;
+    return app.tool === "remove" ? told(app, "eraseHint", { count: state.removed.length }) : told(app, "pointHint");
   }
   const at = placeWords(app, cell);
   if (plain) return `${told(app, "patchPlain", at)} ${wanted}`;
