@@ -187,7 +187,7 @@ def test_every_setting_changes_what_is_seen_and_the_address_tells_it(tab: Callab
     one.ready()
     page, says = one.page, one.text("h2")
     page.get_by_role("button", name="Rollout").click()
-    assert one.text("figcaption.title").startswith("Rollout")
+    one.until("document.querySelector('figcaption.title').textContent.startsWith('Rollout')")
     page.get_by_label("Patch size").fill("1")
     one.ready(2)
     assert "50 tokens" in one.text(".side .quiet")
@@ -258,6 +258,8 @@ def test_two_panes_are_live_together(tab: Callable[..., Tab]) -> None:
     assert one.text(".said").startswith("Row 1, column 1:")
     page.mouse.move(0, 0)
     page.get_by_role("button", name="Rollout").click()
+    titles = "[...document.querySelectorAll('figcaption.title')]"
+    one.until(f"{titles}.every((title) => title.textContent.startsWith('Rollout'))")
     assert [title.inner_text()[:7] for title in page.locator("figcaption.title").all()] == ["Rollout"] * 2
     address = one("location.hash")
     assert address == "#photo=moose&view=rollout&patch=32&other=patch%3D56"

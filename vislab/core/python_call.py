@@ -20,7 +20,7 @@ def call(function: str, *data: str, **keywords: Any) -> str:
 def plain(value: Any) -> Any:
     """The same as numbers, strings, lists and dicts; anything else by the name of its type.
 
-    >>> plain({"scale": np.float32(0.5), "target": print})
+    >>> plain({"scale": np.float32(0.5), "target": abs})
     {'scale': 0.5, 'target': '<builtin_function_or_method>'}
     """
     if value is None or isinstance(value, bool | int | float | str):
