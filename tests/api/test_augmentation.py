@@ -107,6 +107,7 @@ def test_a_mosaic_has_four_images_with_their_boxes() -> None:
     [
         ({"spare": 1.5}, "spare lies between 0 and 1"),
         ({"size": 0}, "size is a whole number of pixels, not 0"),
+        ({"size": 100_000}, "size is up to 10,000 px, as large as pictures may be, not 100,000"),
         ({"scale": (0.5, 0.2)}, "scale is two shares"),
         ({"scale": 0.5}, "scale is two shares"),
         ({"ratio": (0, 1)}, "ratio is width by height"),

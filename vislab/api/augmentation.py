@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -15,6 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from ..core.arrays import MAX_PIXELS
 from ..core.checks import check_counts, check_shares, real, shown, whole
 from ..core.fingerprints import of_image
 from ..core.heatmap import Heatmap
@@ -67,6 +69,8 @@ class Augmentation(v2.Transform):
         check_shares(spare=spare)
         if not whole(size) or size < 1:
             raise ValueError(f"size is a whole number of pixels, not {shown(size)}")
+        if size**2 > MAX_PIXELS:
+            raise ValueError(f"size is up to {math.isqrt(MAX_PIXELS):,} px, as large as pictures may be, not {size:,}")
         if not _range(scale) or not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f"scale is two shares of an image's area, such as (0.1, 1.0), not {shown(scale)}")
         if not _range(ratio) or not 0 < ratio[0] <= ratio[1]:
