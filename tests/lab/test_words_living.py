@@ -239,6 +239,8 @@ def test_presented_the_question_and_the_words_are_large(living: Callable[..., Li
 
 
 def test_a_page_without_python_still_points(living: Callable[..., Living], browser: Browser, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
     lab = living(prompt=QUESTION)
     path = lab.lab.save(tmp_path / "words.html")
     page = browser.new_page()
@@ -248,13 +250,13 @@ def test_a_page_without_python_still_points(living: Callable[..., Living], brows
     page.locator("html[data-ready=yes]").wait_for()
     title = page.locator(".vislab-lab figcaption").first
     page.locator(".chip").first.hover()
-    page.wait_for_function("document.querySelector('.vislab-lab figcaption').textContent.includes('“a”')")
+    expect(title).to_contain_text("“a”")
     page.locator(".chip").nth(1).click()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.querySelector('.vislab-lab figcaption').textContent.includes('“.”')")
+    expect(title).to_contain_text("“.”")
     layer = page.get_by_label("layer", exact=True)
     layer.fill("0")
-    page.wait_for_function("document.querySelector('.vislab-lab figcaption').textContent.includes('layer 0')")
+    expect(title).to_contain_text("layer 0")
     assert title.inner_text().strip() == "attention of “.” · layer 0 · heads: mean"
     assert page.locator(".answered").inner_text() == f"“{QUESTION}”"
     assert not page.get_by_role("textbox").count()
