@@ -277,3 +277,28 @@ def test_hooks_of_others_run_as_ever(first: str) -> None:
     assert seen == ["before", "after"]
     assert torch.equal(changed, 2 * plain)
     assert difference(maps(cap), expected) == 0
+
+
+def test_what_comes_after_attention_is_looked_at_once_and_not_in_later_forwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def attend(q: Tensor, k: Tensor, v: Tensor, module: nn.Module) -> Tensor:
+        result = weights(q, k) @ v
+        for _ in range(module.functions):
+            result = result + 1
+        return result
+
+    looked: list[Any] = []
+    follow = vislab.engine.eye.follow
+    monkeypatch.setattr(
+        vislab.engine.eye, "follow", lambda axes, func, *call: (looked.append(func), follow(axes, func, *call))
+    )
+    counts = []
+    for functions in (2, 60):
+        model = attends(attend)
+        model.functions = functions
+        read(model, tokens())
+        looked.clear()
+        read(model, tokens())
+        counts.append(len(looked))
+    assert counts[0] == counts[1] < 20

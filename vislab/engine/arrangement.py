@@ -97,7 +97,7 @@ def arranged(
     if any(f in windows for f in images):
         return _unclear(x)  # images and tokens are one row, and parts of it attend
     frames = [f for f in batch if f not in windows and f not in images]
-    place = _place(axes, windows, tokens) if windows else None
+    place = _place(axes, tuple(windows), tuple(tokens)) if windows else None
     order = [*images, *frames, *windows, *heads, *tokens]
     count = [math.prod(f.size for f in group) for group in (images + frames + windows, heads, tokens, images, windows)]
     return Arrangement(
@@ -133,8 +133,14 @@ def _positions(lead: Sequence[Factor], order: Sequence[Factor]) -> list[int]:
     return found
 
 
-def _place(axes: Axes, windows: Sequence[Factor], tokens: Sequence[Factor]) -> Tensor | None:
+def _place(axes: Axes, windows: Dim, tokens: Dim) -> Tensor | None:
     """Where on a map the tokens of its windows lie -> (windows, tokens); None where they do not make up one map."""
+    if (windows, tokens) not in axes.places:
+        axes.places[windows, tokens] = _placed(axes, windows, tokens)
+    return axes.places[windows, tokens]
+
+
+def _placed(axes: Axes, windows: Dim, tokens: Dim) -> Tensor | None:
     axis_of = sorted({f.axis for f in (*windows, *tokens)}, key=lambda a: _origin(axes, a))
     if any(math.prod(f.size for f in (*windows, *tokens) if f.axis == a) != axes.axes[a].size for a in axis_of):
         return None

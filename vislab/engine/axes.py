@@ -48,6 +48,7 @@ class Axes:
 
     def __init__(self) -> None:
         self.axes: list[Axis] = []
+        self.places: dict[tuple[Dim, Dim], Tensor | None] = {}  # by windows and tokens: see `arrangement`
         self._known: dict[int, tuple[ref[Tensor], Dims]] = {}
 
     def of(self, x: Any) -> Dims | None:
@@ -69,6 +70,11 @@ class Axes:
     def forget(self) -> None:
         """All tensors; axes stay."""
         self._known.clear()
+
+    def clear(self) -> None:
+        """All axes, and what was worked out of them; tensors are to be forgotten first."""
+        self.axes.clear()
+        self.places.clear()
 
     def new(self, kind: Kind, size: int) -> Dim:
         """A dimension that runs over an axis of its own."""

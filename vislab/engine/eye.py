@@ -71,7 +71,7 @@ class Eye(TorchFunctionMode):
         else:
             weighed = func in PRODUCT and len(self._trail) > 0 and self._weigh(func, args, kwargs)
             output = func(*args, **kwargs)
-        if self._follows or self._axes.knows(args):
+        if self._follows or (not weighed and self._axes.knows(args)):
             follow(self._axes, func, args, kwargs, output)
         if not weighed and (func in PRODUCT or len(self._trail)):
             self._trail.follow(self._axes, func, args, kwargs, output)
@@ -80,11 +80,16 @@ class Eye(TorchFunctionMode):
     def _weigh(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a product that is about to be made weighs values by a softmax."""
         seen = self._trail.weighing(func, args, kwargs)
-        return seen is not None and self._softmaxes.weigh(seen, {caller.module for caller in callers()})
+        return seen is not None and self._softmaxes.weigh(seen, {caller.module for caller in self._callers()})
+
+    def _callers(self) -> list[Caller]:
+        """The modules that run, as far out as any capture asks: while all captured modules run, up to the last."""
+        inside = all(recording.in_forward for recording in self.recordings)
+        return callers({recording.root for recording in self.recordings} if inside else set())
 
     def _visits(self) -> list[Visit]:
         """The captures that take part in the call of attention that is being made."""
-        running = callers()
+        running = self._callers()
         visits = [visit for recording in self.recordings if (visit := recording.visit(running)) is not None]
         through = torch.is_grad_enabled() and any(v.recording.gradients or v.scale != 1 for v in visits)
         if through and _checkpointed(running[0].frame):
@@ -170,7 +175,7 @@ class Eye(TorchFunctionMode):
         for recording in self.recordings:
             recording.end()
         if len(self._axes.axes) > _MANY:
-            self._axes.axes.clear()
+            self._axes.clear()
             self._layouts.clear()
 
 
@@ -187,8 +192,11 @@ def eye() -> Eye:
     return _thread.eye
 
 
-def callers() -> list[Caller]:
-    """The modules that run in this thread, the innermost first: a frame's first argument says whose it is."""
+def callers(roots: set[nn.Module]) -> list[Caller]:
+    """The modules that run in this thread, the innermost first: a frame's first argument says whose it is.
+
+    roots: where all of them have been met, nobody asks for what lies farther out; empty, all is looked at.
+    """
     found = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -201,6 +209,10 @@ def callers() -> list[Caller]:
                 first = locals_.get("self")
             if isinstance(first, nn.Module):
                 found.append(Caller(first, frame))
+                if first in roots:
+                    roots.discard(first)
+                    if not roots:
+                        break
         frame = frame.f_back
     return found
 

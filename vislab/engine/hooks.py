@@ -62,14 +62,14 @@ def capture(
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"capture needs a torch module, not {type(module).__name__}; of a vislab Model take .module")
-    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        raise TypeError("a TorchScript module runs where nothing can watch it: give the module that it was made from")
     _check_scale(attention_scale)
     check_flags(gradients=gradients, steps=steps)
     if gradients and steps:
         raise ValueError("steps are of a generation, which has no gradients: capture one forward of all its tokens")
     recording = Recording(module, attention_scale, gradients, steps)
-    watcher, expected = eye(), _attention_modules(module)
+    if any(isinstance(part, torch.jit.ScriptModule) for part in recording.paths):
+        raise TypeError("a TorchScript module runs where nothing can watch it: give the module that it was made from")
+    watcher, expected = eye(), _attention_modules(recording.paths)
     try:
         watcher.open(recording)
         _attach(watcher, recording, expected)
@@ -77,9 +77,9 @@ def capture(
         recording.check_scale()
     finally:
         try:
-            _detach(watcher, recording)
+            _detach(watcher, recording, expected)
         except BaseException:  # Ctrl-C in the midst of it
-            _detach(watcher, recording)
+            _detach(watcher, recording, expected)
             raise
 
 
@@ -128,12 +128,11 @@ def _attach(watcher: Eye, recording: Recording, expected: Sequence[nn.Module]) -
         part.register_forward_pre_hook(hook, with_kwargs=True)
 
 
-def _detach(watcher: Eye, recording: Recording) -> None:
+def _detach(watcher: Eye, recording: Recording, expected: Sequence[nn.Module]) -> None:
     """Take away all that a capture attached, which may be part of it or nothing."""
     watcher.close(recording)
-    for part in recording.paths:
-        if part._forward_pre_hooks or part._forward_hooks:
-            _remove(part, lambda hook: isinstance(hook, _Hook) and hook.recording is recording)
+    for part in (recording.root, *expected):
+        _remove(part, lambda hook: isinstance(hook, _Hook) and hook.recording is recording)
 
 
 def _remove(module: nn.Module, which: Callable[[Any], bool]) -> None:
@@ -167,9 +166,9 @@ def _check_scale(scale: float | Mapping[int, float]) -> None:
             )
 
 
-def _attention_modules(root: nn.Module) -> list[nn.Module]:
+def _attention_modules(paths: Mapping[nn.Module, str]) -> list[nn.Module]:
     """The innermost modules that bear the name of attention: of those in which nothing attends, a capture tells."""
-    named = {name: module for name, module in root.named_modules() if _named_attention(module)}
+    named = {name: module for module, name in paths.items() if _named_attention(module)}
     return [module for name, module in named.items() if not any(n != name and _within(n, name) for n in named)]
 
 

@@ -115,11 +115,16 @@ class Trail:
         return replace(label, factor=None) if isinstance(label, Logits) else replace(label, same=False)
 
     def say(self, x: Tensor, label: Logits | Weights) -> None:
-        self._labels[id(x)] = ref(x), replace(label, version=version(x))
+        key = id(x)
+        self._labels[key] = ref(x, lambda tensor: self._lose(key, tensor)), replace(label, version=version(x))
+
+    def _lose(self, key: int, tensor: ref[Tensor]) -> None:
+        """A tensor is gone: while no label is left, most functions need not be looked at."""
+        if key in self._labels and self._labels[key][0] is tensor:
+            self._labels.pop(key, None)
 
     def say_weights(self, x: Tensor, origin: Softmax) -> None:
-        """A softmax was made; of what it was made, nothing more is asked."""
-        self.prune()
+        """A softmax was made."""
         self.say(x, Weights(origin, same=True, version=None))
 
     def forget(self) -> None:
@@ -130,11 +135,6 @@ class Trail:
         for key, (_, label) in [*self._labels.items()]:
             if isinstance(label, Weights) and label.origin is origin:
                 del self._labels[key]
-
-    def prune(self) -> None:
-        """Labels of tensors that are gone."""
-        for key in [key for key, (tensor, _) in self._labels.items() if tensor() is None]:
-            del self._labels[key]
 
     def weighing(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Weighing | None:
         """The part that a softmax takes in a product which is about to be made, if any does."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,7 +26,7 @@ class Check:
     error: Tensor
     limit: Tensor
 
-    @cached_property
+    @functools.cached_property
     def failure(self) -> str | None:
         """Why the call is not what it seems, or None. Worked out when first read: no forward waits for a device."""
         error, limit = float(self.error), float(self.limit)
@@ -79,6 +79,8 @@ def compared(
     return Check((own - mixed).norm(), limit)
 
 
+@functools.lru_cache
 def some_rows(count: int, device: torch.device) -> Tensor:
     """Up to four indices of queries, from the first to the last."""
-    return torch.tensor(sorted({0, count // 3, 2 * count // 3, count - 1}), device=device)
+    with torch.inference_mode(False):  # kept: also of use where gradients are taken
+        return torch.tensor(sorted({0, count // 3, 2 * count // 3, count - 1}), device=device)
