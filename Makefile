@@ -55,7 +55,7 @@ lab: $(INSTALLED) ## install what is needed and open JupyterLab at 00_lab.ipynb 
 
 test: lint ## install what is needed, lint, run every test and notebook, and measure what they cover (PYTEST_ARGS="-k grid …")
 	@mkdir -p $(dir $(COVERAGE))
-	$(PY) $(MEASURED) $(PYTEST) $(if $(MEASURED),-m "not unmeasured") --nbmake tests vislab $(wildcard notebooks) $(PYTEST_ARGS)
+	$(PY) $(MEASURED) $(PYTEST) $(if $(MEASURED),--durations 25 -m "not unmeasured") --nbmake tests vislab $(wildcard notebooks) $(PYTEST_ARGS)
 	$(if $(MEASURED),$(PY) -m pytest -m unmeasured tests)
 	$(if $(MEASURED),$(PY) -m slipcover --merge $(COVERAGE) --out $(COVERAGE) --skip-covered --fail-under $(FLOOR))
 
