@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import base64
-import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
-import numpy as np
 import traitlets
 
 from ..core.checks import shown
 from ..core.files import figure_stem
 from ..core.heatmap import Heatmap
-from ..core.images import load_image, samples
+from ..core.images import samples
 from ..detectors import load
 from ..figures import save
 from ..figures.boxes import with_asking
@@ -27,13 +24,13 @@ from ..language.answer import Answer
 from ..language.reader import Reader
 from ..methods.registry import METHODS
 from ..models import hub
-from . import face, protocol, runs
+from . import face, protocol
 from .export_page import frame, held_page, nobody_looks, spoken_page
+from .messages import Messages
 from .prompt import WORDS, giving_way, ready_of
-from .runs import Kept
 from .spoken import Spoken, Stopped
 from .stage import NoBoxes, Stage
-from .traits import DISPLAY, FAINTEST, FORWARD, LOOK, READING, Settings, named
+from .traits import DISPLAY, FAINTEST, FORWARD, LOOK, READING, named
 from .wording import plainly
 from .worker import Newest, Superseded
 
@@ -41,13 +38,11 @@ if TYPE_CHECKING:
     from ..detectors.detections import Detections
 
 
-UPLOADS = 8  # of the user's own pictures, the newest are held
 QUIET = 1.0  # seconds without a change after which the still picture is made anew
 ANSWERED = ["image", *FORWARD, *READING, *WORDS, "compare", "before", "detector", "two_stage", "confidence"]
-GONE = {"refused": "this picture is no longer held: another is on its way"}
 
 
-class Lab(Settings, anywidget.AnyWidget):
+class Lab(Messages, anywidget.AnyWidget):
     """Explore where a Vision Transformer looks, live, in JupyterLab or Notebook 7.
 
     image: what `load_image` takes, or the name of a sample; by default the first of them. state: another lab's `state`.
@@ -74,7 +69,6 @@ class Lab(Settings, anywidget.AnyWidget):
     _photo = traitlets.Bytes(b"").tag(sync=True)
     _source = traitlets.List().tag(sync=True)
     _content = traitlets.Unicode().tag(sync=True)
-    _uploads = traitlets.List().tag(sync=True)  # names of the user's own pictures
 
     def __init__(self, image: Any = None, *, state: Mapping[str, Any] | None = None, **settings: Any) -> None:
         self._worker = Newest(self._show, self._failed)
@@ -213,78 +207,6 @@ class Lab(Settings, anywidget.AnyWidget):
 
     def _look(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in LOOK}
-
-    def _asked(self, _: Any, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        """Messages from the browser."""
-        try:
-            getattr(self, f"_on_{content['kind']}")(content, buffers)
-        except Exception as error:
-            self._failed(error)
-
-    def _on_hello(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self.send(*protocol.about())
-        self._greet = True
-        self._stage.unfolded = self._stage.filming = self._stage.lensing = False  # as a new page is
-        self._spoken.told.clear()
-        self._want()
-
-    def _on_layer(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        kept, sums = self._numbered(content["run"]), bool(content.get("sums"))
-        self.send(*protocol.layer(kept, content["layer"], sums=sums) if kept else ({**content, **GONE}, []))
-
-    def _on_atlas(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        kept = self._numbered(content["run"])
-        self.send(*protocol.atlas(kept) if kept else ({**content, **GONE}, []))
-
-    def _numbered(self, number: int) -> Kept | None:
-        """The run of that number, of one of this lab's pictures or remembered."""
-        own = [shown.kept for shown in self._stage.panes if shown is not None and shown.kept.number == number]
-        return own[0] if own else runs.RUNS.numbered(number)
-
-    def _on_methods(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self._stage.unfolded = bool(content["open"])
-        self._want()  # folded, too: what is still to be made is left off
-
-    def _on_ask(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self._want()  # the same again, after it was stopped
-
-    def _on_stop(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self._spoken.stopping.set()
-
-    def _on_film(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self._stage.filming = bool(content["open"])
-        self._want()
-
-    def _on_lens(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self._stage.lensing = bool(content["open"])
-        self._want()
-
-    def _on_take(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self._stage.taken = content["run"], [int(patch) for patch in content["gone"]]
-        self._want()
-
-    def _on_upload(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        pixels, name = load_image(bytes(buffers[0])), str(content.get("name") or "your photograph")
-        same = [old for old, own in self._uploaded.items() if np.array_equal(own, pixels)]
-        taken = {*self._uploaded, *samples()}
-        names = chain([name], (f"{Path(name).stem} ({again}){Path(name).suffix}" for again in count(2)))
-        own = next(iter(same), None) or next(one for one in names if one not in taken)
-        self._uploaded = dict([*self._uploaded.items()][-UPLOADS + 1 :]) | {own: pixels}
-        self._uploads = list(self._uploaded)
-        self.image = own
-
-    def _on_export(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        unfolded, self._stage.unfolded = self._stage.unfolded, False
-        try:
-            if unfolded:
-                self._want()  # what is made below the picture is left off meanwhile
-            with tempfile.TemporaryDirectory() as folder:
-                path = self.save(Path(folder) / f"{self._stem()}{content['suffix']}")
-                self.send({"kind": "file", "name": path.name}, [path.read_bytes()])
-        finally:
-            self._stage.unfolded = unfolded
-            if unfolded:
-                self._want()
 
     def _stem(self) -> str:
         """What a file of the shown pictures is called."""
