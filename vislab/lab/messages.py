@@ -13,29 +13,23 @@ import traitlets
 
 from ..core.images import load_image, samples
 from . import protocol, runs
+from .keeping import Keeping
 from .runs import Kept
-from .spoken import Spoken
-from .stage import Stage
-from .traits import Settings
 
 UPLOADS = 8  # of the user's own pictures, the newest are held
 GONE = {"refused": "this picture is no longer held: another is on its way"}
 
 
-class Messages(Settings):
+class Messages(Keeping):
     """Settings that a browser sees and asks about, in messages: of each kind, `_on_` that kind answers."""
 
     _uploads = traitlets.List().tag(sync=True)  # names of the user's own pictures
 
-    _stage: Stage
-    _spoken: Spoken
     _greet: bool
     if TYPE_CHECKING:  # the lab's own
         send: Callable[..., None]
-        save: Callable[[Path], Path]
         _want: Callable[[], None]
         _failed: Callable[[Exception], None]
-        _stem: Callable[[], str]
 
     def _asked(self, _: Any, content: Mapping[str, Any], buffers: list[Any]) -> None:
         """Messages from the browser."""
@@ -102,7 +96,8 @@ class Messages(Settings):
             if unfolded:
                 self._want()  # what is made below the picture is left off meanwhile
             with tempfile.TemporaryDirectory() as folder:
-                path = self.save(Path(folder) / f"{self._stem()}{content['suffix']}")
+                save, stem = (self._save_masks, "masks") if content.get("masks") else (self.save, "")
+                path = save(Path(folder) / f"{self._stem(stem)}{content['suffix']}")
                 self.send({"kind": "file", "name": path.name}, [path.read_bytes()])
         finally:
             self._stage.unfolded = unfolded
