@@ -123,10 +123,11 @@ class Living:
     def until(self, expression: str, seconds: float = 60) -> None:
         self.page.wait_for_function(f"() => {{ {HOLDS} return {expression}; }}", timeout=seconds * 1000)
 
-    def ready(self) -> None:
-        """Until all that was asked for is shown."""
+    def ready(self, mapped: bool = True) -> None:
+        """Until all that was asked for is shown; mapped: a map among it."""
         self.page.wait_for_timeout(60)
-        self.until("lab.panes[0].shown && store.state.about && lab.ui.status.dataset.state !== 'computing'")
+        shown = "lab.panes[0].shown && " if mapped else ""
+        self.until(f"{shown}store.state.about && lab.ui.status.dataset.state !== 'computing'")
 
     def control(self, label: str) -> Locator:
         return self.page.locator(".vislab-lab").get_by_label(label, exact=True)

@@ -1,4 +1,4 @@
-"""A JavaScript engine for the modules of the Lab that need no page."""
+"""A JavaScript engine for the modules of the Lab that need no page, and labs in pages."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from living import Living
 
 from vislab.lab import face
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +57,22 @@ def js(node: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any
         return json.loads(done.stdout)
 
     return evaluate
+
+
+@pytest.fixture
+def living(browser: Browser) -> Iterator[Callable[..., Living]]:
+    """Opens a lab in a page of a size, px; by default of the church, without a detector, once its map is there."""
+    opened: list[Living] = []
+
+    def make(
+        image: Any = "church", *, width: int = 1280, height: int = 800, mapped: bool = True, **settings: Any
+    ) -> Living:
+        page = browser.new_context(viewport={"width": width, "height": height}).new_page()
+        opened.append(Living(page, image, **{"detector": None, **settings}))
+        opened[-1].ready(mapped)
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        assert one.errors == []
+        one.page.context.close()

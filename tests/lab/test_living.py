@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,27 +14,10 @@ from PIL import Image
 import vislab
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    pass
 
 pytestmark = pytest.mark.browser
 CHURCH = "church"
-
-
-@pytest.fixture
-def living(browser: Browser) -> Iterator[Callable[..., Living]]:
-    """Opens a lab in a page of a size."""
-    opened: list[Living] = []
-
-    def make(width: int = 1280, height: int = 800, **settings: Any) -> Living:
-        page = browser.new_context(viewport={"width": width, "height": height}).new_page()
-        opened.append(Living(page, CHURCH, **{"detector": None, **settings}))
-        opened[-1].ready()
-        return opened[-1]
-
-    yield make
-    for one in opened:
-        assert one.errors == []
-        one.page.context.close()
 
 
 def test_what_is_pinned_is_what_was_seen(living: Callable[..., Living]) -> None:
@@ -147,7 +130,7 @@ def test_presented_it_has_the_window_and_is_read_across_a_room(
     living: Callable[..., Living], width: int, height: int
 ) -> None:
     """At 6 m, on a picture 2 m wide, an x has 16 minutes of arc: 28 mm; picture and sliders are seen whole."""
-    lab = living(width, height)
+    lab = living(width=width, height=height)
     lab.page.evaluate("() => { document.querySelector('main').style.cssText = 'contain: strict; height: 300px'; }")
     lab.button("present").click()
     lab.page.mouse.move(width - 3, height - 3)
@@ -170,7 +153,7 @@ def test_presented_it_has_the_window_and_is_read_across_a_room(
 
 @pytest.mark.parametrize(("width", "height"), [(853, 533), (760, 600), (470, 533)])
 def test_picture_and_sliders_are_seen_together(living: Callable[..., Living], width: int, height: int) -> None:
-    lab = living(width, height)
+    lab = living(width=width, height=height)
     lab.page.locator(".vislab-lab .main").evaluate("e => e.scrollIntoView({ block: 'start' })")
     for selector in ("figure > canvas", ".count", "input[aria-label='patch size']", "input[aria-label='input size']"):
         assert seen(lab, selector), selector
@@ -178,7 +161,7 @@ def test_picture_and_sliders_are_seen_together(living: Callable[..., Living], wi
 
 
 def test_the_photograph_fills_its_column_and_two_stand_beside_each_other(living: Callable[..., Living]) -> None:
-    lab = living(1500, 1080, attention_scale=0.5)
+    lab = living(width=1500, height=1080, attention_scale=0.5)
     boxes = [lab.page.locator(f"figure:nth-of-type({n}) > canvas").bounding_box() for n in (1, 2)]
     assert boxes[0]["y"] == pytest.approx(boxes[1]["y"], abs=1)
     lab.control("trained model beside it").uncheck()
@@ -384,7 +367,7 @@ def test_a_slider_that_is_dragged_keeps_its_light(living: Callable[..., Living])
 @pytest.mark.parametrize(("width", "wide"), [(1280, True), (420, False)])
 def test_the_diagram_has_one_row_or_two(living: Callable[..., Living], width: int, wide: bool) -> None:
     """Its letters are not smaller than the Lab's smallest."""
-    lab = living(width)
+    lab = living(width=width)
     lab.until("lab.ui.diagram.firstChild")
     box = lab.page.locator(".vislab-lab .diagram svg").bounding_box()
     assert (box["width"] > 8 * box["height"]) == wide
@@ -396,7 +379,7 @@ def test_the_diagram_has_one_row_or_two(living: Callable[..., Living], width: in
 def test_presented_the_diagram_stands_where_there_is_room(
     living: Callable[..., Living], width: int, height: int
 ) -> None:
-    lab = living(width, height)
+    lab = living(width=width, height=height)
     lab.button("present").click()
     lab.control("scale").hover()
     lab.until(f"store.state.presenting && String({LIT}) === 'qk'")

@@ -3,7 +3,7 @@ seen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,23 +21,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 CHURCH = vislab.samples()["church"]
-
-
-@pytest.fixture
-def living(browser: Browser) -> Iterator[Callable[..., Living]]:
-    """Opens a lab in a page of 1280×800 px."""
-    opened: list[Living] = []
-
-    def make(**settings: Any) -> Living:
-        page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
-        opened.append(Living(page, "church", **{"detector": None, **settings}))
-        opened[-1].ready()
-        return opened[-1]
-
-    yield make
-    for one in opened:
-        assert one.errors == []
-        one.page.context.close()
 
 
 def dragged(lab: Living, label: str, value: float, event: str = "input") -> None:

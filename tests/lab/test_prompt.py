@@ -11,7 +11,8 @@ from readers import pair
 
 import vislab
 from vislab.lab.prompt import giving_way, ready_of
-from vislab.lab.traits import Settings, named
+from vislab.lab.traits import Settings
+from vislab.lab.values import named
 from vislab.language.reader import Reader
 from vislab.models.model import Model
 

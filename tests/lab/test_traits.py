@@ -11,7 +11,8 @@ import traitlets
 from PIL import Image
 
 import vislab
-from vislab.lab.traits import SETTINGS, Settings, named
+from vislab.lab.traits import SETTINGS, Settings
+from vislab.lab.values import named
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,22 +38,13 @@ def scene() -> np.ndarray:
 
 
 @pytest.fixture
-def living(browser: Browser) -> Iterator[Callable[..., Living]]:
-    """Opens a lab in a page of a size."""
-    opened: list[Living] = []
+def living(living: Callable[..., Living]) -> Callable[..., Living]:
+    """Opens a lab of a scene and the embedded reader."""
 
-    def make(image: Any = None, width: int = 1280, height: int = 800, **settings: Any) -> Living:
-        page = browser.new_context(viewport={"width": width, "height": height}).new_page()
-        asked = {"detector": None, "model": "embedded-reader", **settings}
-        opened.append(Living(page, scene() if image is None else image, **asked))
-        page.wait_for_timeout(60)
-        opened[-1].until("store.state.about && lab.ui.status.dataset.state !== 'computing'")
-        return opened[-1]
+    def make(image: Any = None, **settings: Any) -> Living:
+        return living(scene() if image is None else image, mapped=False, **{"model": "embedded-reader", **settings})
 
-    yield make
-    for one in opened:
-        assert one.errors == []
-        one.page.context.close()
+    return make
 
 
 def chip(lab: Living, text: str) -> Any:

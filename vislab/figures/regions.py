@@ -42,6 +42,15 @@ def with_masks(image: np.ndarray, masks: Masks, opacity: float) -> np.ndarray:
     return _labelled(picture, masks, areas)
 
 
+def deepest(mask: np.ndarray) -> tuple[int, int]:
+    """(H, W) bool -> (x, y), the pixel of a mask that is farthest from its edges."""
+    import cv2
+
+    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    y, x = divmod(int(depth.argmax()), mask.shape[1])
+    return x, y
+
+
 def with_regions(image: np.ndarray, regions: np.ndarray, grid: Grid, frame: Frame) -> np.ndarray:
     """Each region of patches in the mean colour of its pixels, edged; what is in none is grey and dark.
 
@@ -76,16 +85,13 @@ def _edges(number: np.ndarray, line: int) -> np.ndarray:
 
 def _labelled(picture: np.ndarray, masks: Masks, areas: np.ndarray) -> np.ndarray:
     """Labels at the places of the masks that are farthest from their edges."""
-    import cv2
-
     height, width = picture.shape[:2]
     face = font(max(11, round(min(height, width) / 38)))
     high, places, texts = sum(face.getmetrics()) + 2, [], []
     for number, mask in enumerate(masks.masks):
         if areas[number] < _LABELLED * mask.size:
             continue
-        depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-        y, x = divmod(int(depth.argmax()), width)
+        x, y = deepest(mask)
         text = f"{' '.join(masks.labels[number].split())} {masks.scores[number]:.2f}"
         wide = math.ceil(face.getlength(text)) + 8
         left, top = max(0, min(x - wide // 2, width - wide)), max(0, min(y - high // 2, height - high))

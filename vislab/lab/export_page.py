@@ -79,8 +79,17 @@ FRAME = """<style>
 <iframe title="the lab's last view" loading="lazy" sandbox="allow-scripts" srcdoc="{page}"></iframe></div>"""
 
 
-def held_page(stage: Stage, state: Mapping[str, Any], detector: Any, image: object, *, brief: bool = False) -> str:
-    """What a stage shows, as a page. state: the settings and the photograph, as the face has them.
+def held_page(
+    stage: Stage,
+    state: Mapping[str, Any],
+    detector: Any,
+    image: object,
+    masks: Sequence[Message] = (),
+    *,
+    brief: bool = False,
+) -> str:
+    """What a stage shows, as a page. state: the settings and the photograph, as the face has them. masks: what it was
+    told of them.
 
     brief: without the atlas, and with no more layers than BRIEF bytes, the shown one first.
     """
@@ -95,6 +104,7 @@ def held_page(stage: Stage, state: Mapping[str, Any], detector: Any, image: obje
         *([] if brief or not first.kept.model.attends else [protocol.atlas(first.kept)]),
         *([lens.early(first.kept)] if "lens" in first.kept.made else []),
         stage.closely(first, detector),
+        *masks,
     ]
     if stage.worth.get("of") == asked_of(first):
         told += [message for method, message in [*stage.worth.items()] if method != "of"]
@@ -105,11 +115,13 @@ def held_page(stage: Stage, state: Mapping[str, Any], detector: Any, image: obje
     return page(title, state, told, layers, words)
 
 
-def spoken_page(spoken: Spoken, state: Mapping[str, Any], image: object, *, brief: bool = False) -> str:
-    """What a lab shows of an answer, as a page: its words, which can still be pointed at."""
+def spoken_page(
+    spoken: Spoken, state: Mapping[str, Any], image: object, masks: Sequence[Message] = (), *, brief: bool = False
+) -> str:
+    """What a lab shows of an answer, as a page: its words, which can still be pointed at. masks: as of `held_page`."""
     assert spoken.said is not None
     answer, boxes = spoken.said.answer, spoken.stage.finding
-    told = [protocol.about(), *spoken.messages(BRIEF if brief else math.inf)]
+    told = [protocol.about(), *spoken.messages(BRIEF if brief else math.inf), *masks]
     if boxes is not None:
         told.append(protocol.boxes(boxes.digest, boxes.detections))
     seen, credit = _seen(image)

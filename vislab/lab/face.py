@@ -17,6 +17,7 @@ ORDER = (
     "numbers",  # attention from queries and keys
     "colours",  # values as pixels
     "blends",  # how a map lies on its photograph
+    "masks",  # runs as pixels, edges and colours
     "places",  # pixels, patches, tokens, and what those cost
     "words",  # numbers and names, written
     "store",  # all that changes in a view
@@ -37,8 +38,10 @@ ORDER = (
     "acting",  # the drawing, lit where the control in hand acts
     "chips",  # the words of an answer, to be pointed at
     "prompt",  # a question, or a text that is looked for
+    "marks",  # what there is to press for masks, and their words
     "present",  # the picture takes the window
     "ink",  # lines and shades on a canvas
+    "masking",  # masks on the photograph, and what the segmenter was shown
     "regions",  # of tokens, on the photograph
     "tiles",  # image tokens as the grids that they are
     "gone",  # which patches are gone
@@ -48,6 +51,7 @@ ORDER = (
     "history",  # undo and redo
     "pointing",  # hover and pins
     "fovea",  # drawn, moved and cleared
+    "marking",  # points and boxes for the segmenter
     "spending",  # keep, merge, and why not
     "zooming",  # closer to the photograph
     "keyboard",  # arrow keys, Escape

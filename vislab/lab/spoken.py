@@ -26,7 +26,7 @@ from ..methods.request import layer_index
 from . import protocol, word_messages
 from .protocol import Message
 from .stage import Stage, page_settings
-from .traits import named
+from .values import named
 from .worker import Superseded, Unless
 
 ANSWERS = 4  # that are remembered

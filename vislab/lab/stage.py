@@ -20,8 +20,9 @@ from . import lens, protocol, runs
 from .protocol import Message
 from .runs import Kept
 from .spent import AS_IT_IS, asked
-from .traits import FAINTEST, FORWARD, READING, named
+from .traits import FAINTEST, FORWARD, READING
 from .trial import Trial, Without, trial, without
+from .values import named
 from .wording import plainly
 from .worker import Superseded, Unless
 

@@ -12,16 +12,17 @@ import numpy as np
 import traitlets
 
 from ..core import fingerprints
-from ..core.checks import meant, one_of, real, shown
+from ..core.checks import meant, one_of, shown
 from ..core.images import load_image, samples
-from ..detectors.detector import Detector
 from ..figures.blends import BLENDS
 from ..language.reader import Reader
 from ..methods import registry
 from ..models.cache import model_of
 from ..models.model import Model
+from .marks import MARKS, Marked
 from .prompt import WORDS, Prompted
 from .spent import SPENT, Spent, asked, counts
+from .values import Choice, Number, in_words, named, trait, whole
 
 COLORMAPS = ("viridis", "magma", "inferno", "plasma", "cividis", "turbo", "gray", "coolwarm")
 NORMALISE = ("map", "shared", "absolute")
@@ -32,84 +33,45 @@ FORWARD = ("model", "patch_size", "image_size", "attention_scale", *SPENT)  # wh
 READING = ("method", "layer", "head", "query", "target")  # what is read from the same forward
 COMPARABLE = (*FORWARD, "method", "layer", "head", "target")
 LOOK = ("opacity", "blend", "colormap", "smooth", "normalise", "threshold", "grid")  # of a heatmap, in files too
-PLACES = {"query": "cls", "fovea": None}  # settings that are places in the image, and what they are without one
-DISPLAY = (*LOOK, "incoming", "confidence")
+PLACES = {"query": "cls", "fovea": None, **dict.fromkeys(MARKS)}  # in the image; and what they are without one
+DISPLAY = (*LOOK, "incoming", "confidence", "masked")
 SIZES = ("patch_size", "image_size", "attention_scale", "keep", "merge")
 SLIDERS = (*SIZES, "layer", "opacity", "threshold", "confidence")
-SETTINGS = ("image", *FORWARD, *READING, *WORDS, "compare", "before", "detector", "two_stage", *DISPLAY)
-NAMED = ("image", "model", "detector")  # what may be an object without a name, which then stays in Python
+BESIDE = ("compare", "before", "detector", "two_stage", "segmenter", *MARKS)  # what stands beside the map, or on it
+SETTINGS = ("image", *FORWARD, *READING, *WORDS, *BESIDE, *DISPLAY)
+NAMED = ("image", "model", "detector", "segmenter")  # what may be an object without a name, which then stays in Python
 
 
-def named(value: Any, _: Any = None) -> Any:
-    """An image, a model or a detector by the name that loads it again; "" for what has none."""
-    if value is None or isinstance(value, str | Path):
-        return value and str(value)
-    if isinstance(value, Model | Detector | Reader) and value.name != type(value.module).__name__:  # no module given
-        return value.name
-    return ""
-
-
-def whole(value: Any) -> bool:
-    """Whether a value is a whole number, True and False excepted."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-class _Number(traitlets.Float):
-    """A number: not NaN, which no comparison with a limit finds, nor True or False."""
-
-    def validate(self, obj: Any, value: Any) -> Any:
-        if not real(value) or math.isnan(value):
-            raise traitlets.TraitError(f"{self.name} is a number, not {shown(value)}")
-        return super().validate(obj, value)
-
-
-class _Choice(traitlets.Enum[Any]):
-    """One of some names; of what cannot be compared with them, such as an array, that is said."""
-
-    def validate(self, obj: Any, value: Any) -> Any:
-        if not one_of(value, self.values):
-            raise traitlets.TraitError(
-                f"{self.name} is one of {', '.join(map(repr, self.values))}, not {shown(value)}"
-                f"{meant(value, self.values) if isinstance(value, str) else ''}"
-            )
-        return value
-
-
-def _trait(kind: Any, **tags: Any) -> Any:
-    return kind.tag(sync=True, **tags)
-
-
-class Settings(Spent, Prompted):
+class Settings(Spent, Prompted, Marked):
     """What can be set in a lab, what is impossible there, and `state`, which holds it all."""
 
-    image = _trait(traitlets.Any(), to_json=named)
-    model = _trait(traitlets.Any("embedded"), to_json=named)
-    patch_size = _trait(traitlets.Any(None, allow_none=True))
-    image_size = _trait(traitlets.Any(None, allow_none=True))
-    attention_scale = _trait(_Number(1.0))
-    method = _trait(_Choice(list(registry.METHODS), "cls"))
-    layer = _trait(traitlets.Any(-1))
-    head = _trait(traitlets.Any("mean"))
-    query = _trait(traitlets.Any("cls"))
-    target = _trait(traitlets.Any(None, allow_none=True))
-    compare = _trait(traitlets.Dict())
-    before = _trait(traitlets.Bool(True))
-    detector = _trait(traitlets.Any("embedded", allow_none=True), to_json=named)
-    two_stage = _trait(traitlets.Bool(False))
-    opacity = _trait(_Number(OPACITY, min=0, max=1))
-    blend = _trait(_Choice(BLENDS, "value"))
-    colormap = _trait(_Choice(COLORMAPS, "viridis"))
-    smooth = _trait(traitlets.Bool(False))
-    normalise = _trait(_Choice(NORMALISE, "map"))
-    threshold = _trait(_Number(0.0, min=0, max=1))
-    grid = _trait(traitlets.Bool(False))
-    incoming = _trait(traitlets.Bool(False))
-    confidence = _trait(_Number(0.25, min=FAINTEST, max=0.99))
+    image = trait(traitlets.Any(), to_json=named)
+    model = trait(traitlets.Any("embedded"), to_json=named)
+    patch_size = trait(traitlets.Any(None, allow_none=True))
+    image_size = trait(traitlets.Any(None, allow_none=True))
+    attention_scale = trait(Number(1.0))
+    method = trait(Choice(list(registry.METHODS), "cls"))
+    layer = trait(traitlets.Any(-1))
+    head = trait(traitlets.Any("mean"))
+    query = trait(traitlets.Any("cls"))
+    target = trait(traitlets.Any(None, allow_none=True))
+    compare = trait(traitlets.Dict())
+    before = trait(traitlets.Bool(True))
+    detector = trait(traitlets.Any("embedded", allow_none=True), to_json=named)
+    two_stage = trait(traitlets.Bool(False))
+    opacity = trait(Number(OPACITY, min=0, max=1))
+    blend = trait(Choice(BLENDS, "value"))
+    colormap = trait(Choice(COLORMAPS, "viridis"))
+    smooth = trait(traitlets.Bool(False))
+    normalise = trait(Choice(NORMALISE, "map"))
+    threshold = trait(Number(0.0, min=0, max=1))
+    grid = trait(traitlets.Bool(False))
+    incoming = trait(traitlets.Bool(False))
+    confidence = trait(Number(0.25, min=FAINTEST, max=0.99))
 
     _pixels = np.zeros((1, 1, 3), np.uint8)  # of the image
     _digest = ""
-    _pinned = ""  # the digest of the image in which the query was given
-    _placed = ""  # and of that in which the fovea was
+    _places: Mapping[str, str] = {}  # the digest of the image in which each of PLACES was given
     _ready: Model | Reader | None = None  # the model, once it is loaded
     _uploaded: Mapping[str, np.ndarray] = {}  # the user's own pictures, by the names of their files
 
@@ -140,12 +102,12 @@ class Settings(Spent, Prompted):
     @contextmanager
     def hold_trait_notifications(self) -> Iterator[None]:
         """As in traitlets; where the change is refused, the image's pixels are put back with it."""
-        before = self._pixels, self._digest, self._pinned, self._placed
+        before = self._pixels, self._digest, self._places
         try:
             with super().hold_trait_notifications():
                 yield
         except traitlets.TraitError:
-            self._pixels, self._digest, self._pinned, self._placed = before
+            self._pixels, self._digest, self._places = before
             raise
 
     def _settings(self) -> Iterator[tuple[str, Any]]:
@@ -154,7 +116,7 @@ class Settings(Spent, Prompted):
     @traitlets.validate("image")
     def _image_is_there(self, proposal: Any) -> Any:
         value = proposal["value"]
-        with _in_words():
+        with in_words():
             pixels = load_image(self._named_image(value) if isinstance(value, str) else value)
         before, self._pixels, self._digest = self._digest, pixels, fingerprints.of_image(pixels)
         if self._digest != before and isinstance(value, str | Path) and value == self.image:
@@ -167,24 +129,26 @@ class Settings(Spent, Prompted):
 
     @traitlets.observe("image")
     def _places_stay_in_their_image(self, _: Any) -> None:
-        if self._pinned != self._digest:
-            self.query = "cls"
-        if self._placed != self._digest:
-            self.fovea = None
+        for name, usual in PLACES.items():
+            if self._places.get(name) != self._digest:
+                setattr(self, name, usual)
+
+    def _lies_here(self, name: str) -> None:
+        self._places = {**self._places, name: self._digest}
 
     def _check_tokens(self, **changed: Any) -> None:
         if self._model_is_known and isinstance(self._ready, Model):
             settings = {**{name: getattr(self, name) for name in FORWARD[1:]}, **changed}
             counts(self._ready, (self._pixels.shape[0], self._pixels.shape[1]), asked(settings))
         if "fovea" in changed:
-            self._placed = self._digest
+            self._lies_here("fovea")
 
     @traitlets.validate("model")
     def _model_is_one(self, proposal: Any) -> Any:
         value = proposal["value"]
         if isinstance(value, str | Path | Model | Reader):
             return value
-        with _in_words():
+        with in_words():
             return model_of(value)  # a bare module becomes one Model, once
 
     @traitlets.validate("patch_size", "image_size")
@@ -197,7 +161,7 @@ class Settings(Spent, Prompted):
             raise traitlets.TraitError(f"{name} is a whole number of pixels above 0, or None, not {shown(value)}")
         sizes = {"patch_size": self.patch_size, "image_size": self.image_size, name: value}
         if self._model_is_known and isinstance(self._ready, Model):
-            with _in_words():
+            with in_words():
                 self._ready.grid(sizes["image_size"], sizes["patch_size"])
         return value
 
@@ -243,7 +207,7 @@ class Settings(Spent, Prompted):
             raise traitlets.TraitError(
                 f"query is 'cls' or a point (x, y) in the {width}×{height} px, not {shown(value)}"
             )
-        self._pinned = self._digest
+        self._lies_here("query")
         return (x, y)
 
     @traitlets.validate("compare")
@@ -289,12 +253,3 @@ class Settings(Spent, Prompted):
         if name == "head":
             return entry.single_head or not whole(value)
         return whole(value) or value in entry.layer_words
-
-
-@contextmanager
-def _in_words() -> Iterator[None]:
-    """Errors of the engine as the trait errors that widgets expect, in the same words."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        raise traitlets.TraitError(str(error)) from error

@@ -2,52 +2,37 @@
 
 from __future__ import annotations
 
-import base64
-import tempfile
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anywidget
-import numpy as np
 import traitlets
 
 from ..core.checks import shown
-from ..core.files import figure_stem
-from ..core.heatmap import Heatmap
-from ..core.images import load_image, samples
+from ..core.images import samples
 from ..detectors import load
-from ..figures import save
-from ..figures.boxes import with_asking
-from ..figures.overlay import overlay
-from ..language.answer import Answer
 from ..language.reader import Reader
 from ..methods.registry import METHODS
 from ..models import hub
-from . import face, protocol, runs
-from .export_page import frame, held_page, nobody_looks, spoken_page
+from . import face, protocol
+from .marks import MARKS
+from .masking import Masking
+from .messages import Messages
 from .prompt import WORDS, giving_way, ready_of
-from .runs import Kept
 from .spoken import Spoken, Stopped
 from .stage import NoBoxes, Stage
-from .traits import DISPLAY, FAINTEST, FORWARD, LOOK, READING, Settings, named
+from .traits import BESIDE, DISPLAY, FORWARD, PLACES, READING
+from .values import named
 from .wording import plainly
 from .worker import Newest, Superseded
 
-if TYPE_CHECKING:
-    from ..detectors.detections import Detections
+ANSWERED = ["image", *FORWARD, *READING, *WORDS, *BESIDE, "confidence"]
+OF_MASKS = ("segmenter", *MARKS)  # settings that change nothing but the masks
 
 
-UPLOADS = 8  # of the user's own pictures, the newest are held
-QUIET = 1.0  # seconds without a change after which the still picture is made anew
-ANSWERED = ["image", *FORWARD, *READING, *WORDS, "compare", "before", "detector", "two_stage", "confidence"]
-GONE = {"refused": "this picture is no longer held: another is on its way"}
-
-
-class Lab(Settings, anywidget.AnyWidget):
+class Lab(Messages, anywidget.AnyWidget):
     """Explore where a Vision Transformer looks, live, in JupyterLab or Notebook 7.
 
     image: what `load_image` takes, or the name of a sample; by default the first of them. state: another lab's `state`.
@@ -55,9 +40,11 @@ class Lab(Settings, anywidget.AnyWidget):
     image_size, attention_scale (0.1 to 4), keep, merge, fovea, fovea_patches and heads_off (as of `explain`), method,
     layer, head, query ("cls" or (x, y) in source pixels), target (of the methods for one class), compare (settings of
     the second picture), before, detector (what `detect` takes, or None), two_stage (each box is looked at by itself),
-    confidence, opacity, blend, colormap, smooth, normalise, threshold, grid, incoming. prompt: a question, where the
-    model is a vision-language model, such as "embedded-reader": the answer's words can be pointed at, `answer` has
-    them, and word is the place of the one shown; of an image-text model (CLIP and its kin) the text that is looked for.
+    segmenter (what `segment` takes as model, or (module, processor), or None), points, outside and boxes (what one that
+    takes them is shown, as of `segment`), masked (whether masks are drawn), confidence, opacity, blend, colormap,
+    smooth, normalise, threshold, grid, incoming. prompt: a question, where the model is a vision-language model, such
+    as "embedded-reader": the answer's words can be pointed at, `answer` has them, and word is the place of the one
+    shown; of an image-text model (CLIP and its kin) the text that is looked for.
 
     Raises TraitError, in words, for a value that is impossible; what goes wrong later stands in the lab's status line.
 
@@ -66,6 +53,7 @@ class Lab(Settings, anywidget.AnyWidget):
         lab.wait().heatmap
         asked = vislab.Lab("photo.jpg", model="embedded-reader", prompt="where is the church ?")
         asked.wait().answer.words
+        vislab.Lab("photo.jpg", segmenter="facebook/sam2.1-hiera-tiny")  # needs the network
     """
 
     _esm = face.module()
@@ -74,18 +62,17 @@ class Lab(Settings, anywidget.AnyWidget):
     _photo = traitlets.Bytes(b"").tag(sync=True)
     _source = traitlets.List().tag(sync=True)
     _content = traitlets.Unicode().tag(sync=True)
-    _uploads = traitlets.List().tag(sync=True)  # names of the user's own pictures
 
     def __init__(self, image: Any = None, *, state: Mapping[str, Any] | None = None, **settings: Any) -> None:
         self._worker = Newest(self._show, self._failed)
         self._stage = Stage(self.send, lambda: self._worker.newer)
         self._spoken = Spoken(self._stage)
-        self._handle: Any = None
+        self._masking = Masking(self._stage)
+        self._views = self._viewed = 0  # how often another view than that of the masks was wanted, and the last shown
         self._greet = False
         self._worked: Any = None  # the model that was last shown
         self._chosen: Any = None  # the model that the page chose
         self._uploaded = {}
-        self._timer = threading.Timer(0, int)
         super().__init__()
         if not isinstance(state, Mapping | None):
             raise traitlets.TraitError(f"state is another lab's state, a dict of settings, not {shown(state)}")
@@ -93,7 +80,9 @@ class Lab(Settings, anywidget.AnyWidget):
         own = first.pop("image", None) or next(iter(samples()))
         self.image = own if image is None else image
         if image is not None and not (isinstance(image, str) and image == own):
-            first.pop("fovea", None)  # of another photograph
+            first = {
+                name: value for name, value in first.items() if name == "query" or name not in PLACES
+            }  # of another
         with suppress(traitlets.TraitError):  # a pin of another photograph may lie outside this one
             self.query = first.pop("query", "cls")
         self.state = first | settings
@@ -110,7 +99,7 @@ class Lab(Settings, anywidget.AnyWidget):
 
     def _changed(self, change: Any) -> None:
         if change["name"] != "confidence" or self.two_stage:  # else the boxes that are there are sifted
-            self._want()
+            self._want(anew=change["name"] not in OF_MASKS)
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """What the browser set; a value that is refused is said in the status line, and the browser gets ours back."""
@@ -134,49 +123,53 @@ class Lab(Settings, anywidget.AnyWidget):
 
     # ---- one forward at a time ----
 
-    @property
-    def heatmap(self) -> Heatmap | None:
-        """The heatmap on the screen, or None before the first."""
-        if self._spoken.said is not None:
-            return self._spoken.heat(self._spoken.word)
-        return None if self._stage.panes[0] is None else self._stage.panes[0].heat
-
-    @property
-    def answer(self) -> Answer | None:
-        """What a vision-language model said of the image; None where no such model was asked."""
-        return None if self._spoken.said is None else self._spoken.said.answer
-
-    @property
-    def detections(self) -> Detections | None:
-        """What the detector found, down to the confidence shown; None without a detector, or where it failed."""
-        if self._stage.finding is None or self._stage.finding.detections is None:
-            return None
-        return self._stage.finding.detections.above(max(self.confidence, FAINTEST))
-
     def wait(self, timeout: float | None = None) -> Lab:
         """Until what was asked for is on the screen -> the lab. Raises what went wrong, or TimeoutError (seconds).
 
-        A detector's failure does not count: it stands in the status line.
+        The failure of a detector or a segmenter does not count: it stands in the status line.
         """
         self._worker.wait(timeout)
         return self
 
-    def _want(self) -> None:
-        """The settings of now are wanted, whatever was wanted before.
+    def _want(self, anew: bool = True) -> None:
+        """The settings of now are wanted, whatever was wanted before. anew: all of the view, not its masks alone.
 
         Libraries are imported here, on the thread of who wants them: a notebook's next cell may import them too, by
         statements that our locks do not reach, and would meet the worker's half way.
         """
-        for bring, name in ((hub.bring, self.model), (load.bring, self.detector)):
+        of_masks = load.bring if str(self.segmenter).endswith(".pt") else hub.bring
+        for bring, name in ((hub.bring, self.model), (load.bring, self.detector), (of_masks, self.segmenter)):
             if isinstance(name, str | Path):
                 bring(str(name))
-        self._worker.want(dict(self._settings()) | {"pixels": self._pixels, "digest": self._digest})
+        self._views += anew
+        image = {"pixels": self._pixels, "digest": self._digest}
+        self._worker.want(dict(self._settings()) | image | {"view": self._views})
 
     def _failed(self, error: Exception) -> None:
         """What fails leaves the last good view."""
         self._say("error", str(error) or type(error).__name__)
 
     def _show(self, wanted: dict[str, Any]) -> None:
+        """The view, where it is another, and the masks; these first where only a decoder has to run."""
+        soon = self._masking.is_soon(wanted)
+        words: str | None = ""
+        if soon:
+            self._masking.show(wanted)
+        if wanted["view"] != self._viewed:
+            words = self._show_view(wanted)
+            self._viewed = wanted["view"]
+        if not soon:
+            self._masking.show(wanted)
+        found = self._masking.found
+        if found is not None and found.failed is not None:
+            self._say("error", f"The map is ready, but no masks: {found.failed}")
+        elif words is not None:
+            mask = "" if found is None or found.masks is None else f"masked in {found.seconds * 1000:.0f} ms"
+            self._say("ready", words or mask)
+        self._settle()
+
+    def _show_view(self, wanted: dict[str, Any]) -> str | None:
+        """All but the masks -> what the status line says of it; None where that was said already."""
         greeted, self._greet = self._greet, False
         before = self._ready
         try:
@@ -200,154 +193,12 @@ class Lab(Settings, anywidget.AnyWidget):
                 seconds = self._stage.show(wanted)
         except NoBoxes as error:
             self._say("error", str(error))
+            return None
         except Stopped:
-            self._say("ready", "stopped")
-        else:
-            self._say("ready", f"{seconds * 1000:.0f} ms" if seconds else "" if greeted else "remembered")
-        self._settle()
+            return "stopped"
+        return f"{seconds * 1000:.0f} ms" if seconds else "" if greeted else "remembered"
 
     # ---- to the browser ----
 
     def _say(self, state: str, words: object) -> None:
         self._stage.say(state, words)
-
-    def _look(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in LOOK}
-
-    def _asked(self, _: Any, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        """Messages from the browser."""
-        try:
-            getattr(self, f"_on_{content['kind']}")(content, buffers)
-        except Exception as error:
-            self._failed(error)
-
-    def _on_hello(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self.send(*protocol.about())
-        self._greet = True
-        self._stage.unfolded = self._stage.filming = self._stage.lensing = False  # as a new page is
-        self._spoken.told.clear()
-        self._want()
-
-    def _on_layer(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        kept, sums = self._numbered(content["run"]), bool(content.get("sums"))
-        self.send(*protocol.layer(kept, content["layer"], sums=sums) if kept else ({**content, **GONE}, []))
-
-    def _on_atlas(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        kept = self._numbered(content["run"])
-        self.send(*protocol.atlas(kept) if kept else ({**content, **GONE}, []))
-
-    def _numbered(self, number: int) -> Kept | None:
-        """The run of that number, of one of this lab's pictures or remembered."""
-        own = [shown.kept for shown in self._stage.panes if shown is not None and shown.kept.number == number]
-        return own[0] if own else runs.RUNS.numbered(number)
-
-    def _on_methods(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self._stage.unfolded = bool(content["open"])
-        self._want()  # folded, too: what is still to be made is left off
-
-    def _on_ask(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self._want()  # the same again, after it was stopped
-
-    def _on_stop(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self._spoken.stopping.set()
-
-    def _on_film(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self._stage.filming = bool(content["open"])
-        self._want()
-
-    def _on_lens(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self._stage.lensing = bool(content["open"])
-        self._want()
-
-    def _on_take(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        self._stage.taken = content["run"], [int(patch) for patch in content["gone"]]
-        self._want()
-
-    def _on_upload(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        pixels, name = load_image(bytes(buffers[0])), str(content.get("name") or "your photograph")
-        same = [old for old, own in self._uploaded.items() if np.array_equal(own, pixels)]
-        taken = {*self._uploaded, *samples()}
-        names = chain([name], (f"{Path(name).stem} ({again}){Path(name).suffix}" for again in count(2)))
-        own = next(iter(same), None) or next(one for one in names if one not in taken)
-        self._uploaded = dict([*self._uploaded.items()][-UPLOADS + 1 :]) | {own: pixels}
-        self._uploads = list(self._uploaded)
-        self.image = own
-
-    def _on_export(self, content: Mapping[str, Any], buffers: list[Any]) -> None:
-        unfolded, self._stage.unfolded = self._stage.unfolded, False
-        try:
-            if unfolded:
-                self._want()  # what is made below the picture is left off meanwhile
-            with tempfile.TemporaryDirectory() as folder:
-                path = self.save(Path(folder) / f"{self._stem()}{content['suffix']}")
-                self.send({"kind": "file", "name": path.name}, [path.read_bytes()])
-        finally:
-            self._stage.unfolded = unfolded
-            if unfolded:
-                self._want()
-
-    def _stem(self) -> str:
-        """What a file of the shown pictures is called."""
-        shown = [one for one in self.wait()._stage.panes if one is not None]
-        asked = ["boxes"] if self._stage.closer is not None else [one.heat.method for one in shown]
-        return figure_stem(named(self.image) or "photo", *asked)
-
-    # ---- what stays ----
-
-    def save(self, path: str | Path) -> Path:
-        """Write what is shown, both pictures where there are two, in the format of the path's suffix -> its path.
-
-        .html is one page, without need of a network or Python, where pointing at patches, layers, heads, scale and
-        display still work; the others are `vislab.save`'s.
-        """
-        heats, path = [shown.heat for shown in self.wait()._stage.panes if shown is not None], Path(path)
-        heats = heats or [heat for heat in (self.heatmap,) if heat is not None]
-        if not heats:
-            raise ValueError(f"nothing is shown yet that could be saved: ask {named(self.model)} something, prompt=…")
-        if path.suffix.lower() != ".html":
-            if self._stage.closer is not None:
-                raise ValueError(
-                    f"boxes that are looked at one by one are written as .html, not {path.suffix}: for a figure let go "
-                    "of two_stage, or take vislab.focus(…).overlay()"
-                )
-            what = heats[0] if len(heats) == 1 else heats
-            return save.save(path, what, detections=self.detections, **self._look())
-        path.write_text(self._page(), encoding="utf-8")
-        return path
-
-    def _page(self, brief: bool = False) -> str:
-        state = {name: getattr(self, name) for name in ("_photo", "_source", "_content")}
-        state |= {name: value for name, value in self.state.items() if value is not None}
-        state |= {"compare": self._stage.beside(self.state) if self._stage.panes[1] else {}, "before": False}
-        if self._spoken.said is not None:
-            return spoken_page(self._spoken, state, self.image, brief=brief)
-        return held_page(self._stage, state, self.detector, self.image, brief=brief)
-
-    def _ipython_display_(self) -> None:
-        """The lab, and after it its last view, which is seen, and answers, where the lab is not: without a kernel."""
-        from IPython.display import display, publish_display_data
-
-        data = self._repr_mimebundle_()
-        if nobody_looks():
-            with suppress(Exception):  # which stands in the lab
-                self.wait()
-        if data:
-            publish_display_data(*data if isinstance(data, tuple) else (data,))
-            self._handle = display(self._still(), raw=True, display_id=True)
-
-    def _still(self) -> dict[str, Any]:
-        photo, heat = self._pixels, self.heatmap
-        if self._stage.closer is not None:
-            photo = self._stage.closer.overlay(opacity=self.opacity, blend=self.blend, colormap=self.colormap)
-        elif heat is not None and heat.image is not None:
-            photo = with_asking(overlay(heat, detections=self.detections, **self._look()), heat)
-        still = base64.b64encode(protocol.jpeg(photo)).decode()
-        whole = heat and (self._stage.plain or self._spoken.said)
-        held = {"text/html": frame(self._page(brief=True), still)} if whole else {}
-        return {"image/jpeg": still, "text/plain": "the lab's last view"} | held
-
-    def _settle(self) -> None:
-        self._timer.cancel()
-        self._timer = threading.Timer(QUIET, lambda: self._handle and self._handle.update(self._still(), raw=True))
-        self._timer.daemon = True
-        self._timer.start()

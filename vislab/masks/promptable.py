@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..core.cache import KEEPERS, Latest
 from ..core.checks import first_line
 from ..core.files import place_of
-from ..core.fingerprints import of_module
+from ..core.fingerprints import of_module, of_weights
 from ..core.imports import library
 from ..models.cache import saved
 from ..models.device import fastest, module_bytes
@@ -80,8 +80,7 @@ class Promptable:
         Of the masks that the model proposes for a prompt, the one that it scores highest, or with candidates all. The
         image is encoded once: while it is asked for the next prompt, the decoder alone runs.
         """
-        facts = of_module(self.module)
-        seen = ENCODED.once(_Key(facts["weights"], self.processor, image), lambda: self._encoded(image))
+        facts, seen = of_module(self.module), self.encoded(image)
         masks, scores, labels = [], [], []
         for prompt in prompts:
             logits, sure = self._decoded(seen, prompt)
@@ -96,6 +95,11 @@ class Promptable:
         found = np.stack(masks)
         scored = "IoU that the model expects"
         return Masks(found, tuple(labels), np.array(scores), scored, how, self.name, image, facts)
+
+    def encoded(self, image: np.ndarray) -> Encoded:
+        """An image, (H, W, 3) uint8, as the decoder takes it: encoded now, or before and remembered."""
+        key = _Key(of_weights(self.module), self.processor, image)
+        return ENCODED.once(key, lambda: self._encoded(image))
 
     @torch.no_grad()
     def _encoded(self, image: np.ndarray) -> Encoded:

@@ -35,24 +35,25 @@ def prompts_of(points: Any, outside: Any, boxes: Any, size: tuple[int, int]) -> 
     labels are kept. size: (height, width) of the image. Raises ValueError for what is no such list or lies beside the
     image.
     """
-    on, off = _pairs("points", points, size), _pairs("outside", outside, size)
-    corners, labels = _corners(boxes, size)
-    if off and not (on or corners):
+    on, off = pairs("points", points, size), pairs("outside", outside, size)
+    around, labels = corners(boxes, size)
+    if off and not (on or around):
         raise ValueError("points outside an object say nothing of it alone: give points=[(x, y)] that lie on it too")
     if not on and not off:
-        if not corners:
+        if not around:
             raise ValueError("there are no boxes to ask by: give boxes=[(x0, y0, x1, y1)] or points=[(x, y)]")
-        return tuple(Prompt((), (), box, label) for box, label in zip(corners, labels, strict=True))
-    if len(corners) > 1:
+        return tuple(Prompt((), (), box, label) for box, label in zip(around, labels, strict=True))
+    if len(around) > 1:
         raise ValueError(
-            f"points describe one object, and there are {len(corners)} boxes: give the one box that they belong to, "
+            f"points describe one object, and there are {len(around)} boxes: give the one box that they belong to, "
             "or the boxes alone"
         )
     inside = (True,) * len(on) + (False,) * len(off)
-    return (Prompt((*on, *off), inside, corners[0] if corners else None, labels[0] if labels else "object"),)
+    return (Prompt((*on, *off), inside, around[0] if around else None, labels[0] if labels else "object"),)
 
 
-def _pairs(name: str, given: Any, size: tuple[int, int]) -> list[tuple[float, float]]:
+def pairs(name: str, given: Any, size: tuple[int, int]) -> list[tuple[float, float]]:
+    """Points (x, y) of an image of a size, (height, width); none of None. Raises ValueError, which says name."""
     found = _numbers(name, given, 2, "(x, y), such as [(120, 80)]")
     height, width = size
     for x, y in found:
@@ -61,7 +62,8 @@ def _pairs(name: str, given: Any, size: tuple[int, int]) -> list[tuple[float, fl
     return [(x, y) for x, y in found]
 
 
-def _corners(boxes: Any, size: tuple[int, int]) -> tuple[list[Box], list[str]]:
+def corners(boxes: Any, size: tuple[int, int]) -> tuple[list[Box], list[str]]:
+    """Boxes (x0, y0, x1, y1) that touch an image of a size, and what they are called. Raises ValueError."""
     labels = getattr(boxes, "labels", None)
     found = _numbers("boxes", getattr(boxes, "xyxy", boxes), 4, "(x0, y0, x1, y1), such as [(20, 30, 180, 150)]")
     height, width = size

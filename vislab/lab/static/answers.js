@@ -74,6 +74,13 @@ const ANSWERS = {
     return { closer: { ...message, crops, values, signed: crops.some((crop) => crop.signed) } };
   },
   boxes: (_, boxes) => ({ boxes }),
+  masks({ page, state }, message, buffers) {
+    if (message.segmenter === null) return { masks: null, tool: state.tool === "mask" ? "point" : state.tool };
+    const masks = { ...message, runs: buffers.map((one) => typed(one, Uint32Array)) };
+    const begins = message.takes && !page && state.masks?.segmenter !== message.segmenter && state.tool === "point";
+    const ends = !message.takes && state.tool === "mask";
+    return { masks, tool: begins ? "mask" : ends ? "point" : state.tool };
+  },
   note: (_, { words }) => ({ note: { words } }),
   layer(store, message, buffers) {
     keepLayer(store, message, buffers);
@@ -93,7 +100,7 @@ const ANSWERS = {
 
 /** What another picture changes for words. */
 function wordsOf({ state }, { model }) {
-  return { takes: model.takes ?? null, tool: model.reads ? "point" : state.tool };
+  return { takes: model.takes ?? null, tool: model.reads && state.tool !== "mask" ? "point" : state.tool };
 }
 
 /** What the model sees where patches are gone, made once a run. */

@@ -3,6 +3,7 @@
 import { BLENDS } from "./blends.js";
 import { INPUTS, PATCHES } from "./choices.js";
 import { fill, make, makeDrawing } from "./elements.js";
+import { makeMarks } from "./marks.js";
 import { makeSpoken } from "./prompt.js";
 
 const SUFFIXES = {
@@ -118,7 +119,7 @@ function picturesOf(ui) {
   const pair = make("span", { className: "pair" }, ...zoom);
   const below = row(incoming, grid, ui.unpin, ui.back, pair, confidence, closer);
   ui.diagram = make("div", { className: "diagram" });
-  const words = [ui.panes, ui.caption, makeSpoken(ui), ui.told, ui.note, ui.removed];
+  const words = [ui.panes, ui.caption, makeMarks(ui), makeSpoken(ui), ui.told, ui.note, ui.removed];
   ui.left = make("div", { className: "left" }, ...words, detail(below), foveaOf(ui), ui.diagram);
   return ui.left;
 }
@@ -201,6 +202,9 @@ function moreOf(ui) {
   ui.call = make("pre");
   ui.copy = button("copy");
   ui.exports = Object.entries(SUFFIXES).map(([value, words]) => Object.assign(button(words), { value }));
+  ui.maskExports = ["PNG", "NPZ"].map((kind) =>
+    Object.assign(button(`masks, ${kind}`), { value: `.${kind.toLowerCase()}` }),
+  );
   const look = [
     slider(ui, "opacity", "opacity", range(0, 1, 0.01)),
     field(ui, "blend", select(), "blend"),
@@ -220,7 +224,7 @@ function moreOf(ui) {
     fold(ui, "lens", "Lens", ui.lensWords, early),
     fold(ui, "every", "All methods", quiet(GALLERY), ui.gallery),
     fold(ui, "compare", "Compare", row(...another)),
-    fold(ui, "export", "Export", row(...ui.exports), ui.call, ui.copy),
+    fold(ui, "export", "Export", row(...ui.exports, ...ui.maskExports), ui.call, ui.copy),
   );
 }
 

@@ -132,7 +132,7 @@ function bindShares(store, ui) {
 }
 
 function bindTicks(store, ui) {
-  return ["smooth", "grid", "incoming", "before", "two_stage"].map((name) =>
+  return ["smooth", "grid", "incoming", "before", "two_stage", "masked"].map((name) =>
     bind(store, ui[name], name, {
       read: () => ui[name].checked,
       show(v) {

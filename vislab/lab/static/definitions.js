@@ -16,6 +16,14 @@ const OF_TOKENS = {
   lens: "What the model's head would say after each layer, and of each patch alone.",
 };
 
+const OF_MASKS = {
+  mark: "Point at an object, and the segmenter makes its mask: a click is a point on it, a drag a box around it, a click on the line of a detector's box takes that box.",
+  markBox: "Take the detector's most certain box, and with each further click the next.",
+  noMarks: "Take all points and the box away.",
+  background: "Clicks say what is no part of the object (Alt does so for one click).",
+  masked: "Draw the masks on the photograph.",
+};
+
 const OF_WORDS = {
   prompt:
     "What is asked of the picture: a question that the model answers in words, or a text that it looks for; Enter asks.",
@@ -30,6 +38,7 @@ const OF_WORDS = {
 };
 
 export const DEFINITIONS = {
+  ...OF_MASKS,
   ...OF_TOKENS,
   ...OF_WORDS,
   image: "The photograph that the model looks at: samples, and your own that you uploaded.",

@@ -2,7 +2,7 @@
 
 import { make } from "./elements.js";
 import { closerReading } from "./reading.js";
-import { isTwo, now, remembered, visibleBoxes } from "./settings.js";
+import { isTwo, masksNow, now, remembered, visibleBoxes } from "./settings.js";
 import { amount, python } from "./words.js";
 
 const UPLOAD = 10e6; // bytes: a server takes messages of 10 MiB, and closes the kernel's connection over a longer one
@@ -30,14 +30,14 @@ export function bindFiles(store, ui) {
       upload(store, event.dataTransfer.files[0]);
     });
   }
-  for (const button of ui.exports) {
+  for (const button of [...ui.exports, ...ui.maskExports]) {
     button.addEventListener("click", () => {
       store.change({
         exporting: true,
         asked: "export",
         status: { state: "computing", words: `writing ${button.textContent}` },
       });
-      store.port.send({ kind: "export", suffix: button.value });
+      store.port.send({ kind: "export", suffix: button.value, masks: ui.maskExports.includes(button) });
     });
   }
   ui.copy.addEventListener("click", () => navigator.clipboard?.writeText(ui.call.textContent));
@@ -120,7 +120,7 @@ export function codeOf(store) {
   const look = Object.keys(SAVED).filter((name) => now(store, name) !== SAVED[name]);
   if (closerReading(store, panes[0])) {
     const drawn = look.filter((name) => ["opacity", "blend", "colormap"].includes(name)).map(written);
-    return [...begun, `seen = ${closer.call}`, `seen.overlay(${drawn.join(", ")})`].join("\n");
+    return [...begun, `seen = ${closer.call}`, `seen.overlay(${drawn.join(", ")})`, ...masksCode(store)].join("\n");
   }
   const names = ["heat", "other"].slice(0, shown.length);
   const calls = shown.map(({ call }, i) => `${names[i]} = ${call}`);
@@ -130,5 +130,12 @@ export function codeOf(store) {
   const boxes = any ? [`boxes = vislab.detect(image, detector=${python(now(store, "detector"))}, ${threshold})`] : [];
   const how = [...(any ? ["detections=boxes"] : []), ...look.map(written)];
   const save = `vislab.save(${['"figure.pdf"', what, ...how].join(", ")})`;
-  return [...begun, ...calls, ...boxes, save].join("\n");
+  return [...begun, ...calls, ...boxes, save, ...masksCode(store)].join("\n");
+}
+
+/** The Python of the masks that are shown. */
+function masksCode(store) {
+  const told = masksNow(store);
+  if (!told?.masks || !now(store, "masked")) return [];
+  return ["", `masks = ${told.call}`, 'vislab.save("masks.png", masks)'];
 }

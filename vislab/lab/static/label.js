@@ -8,6 +8,7 @@ import { make, say } from "./elements.js";
 import { codeOf } from "./files.js";
 import { defined } from "./help.js";
 import { showLens } from "./lens.js";
+import { showMarks } from "./marks.js";
 import { showMethods } from "./methods.js";
 import { showPrompt } from "./prompt.js";
 import { showRemoval } from "./removal.js";
@@ -37,6 +38,7 @@ export function label(store, ui, controls) {
   if (store.page) showBack(store, ui);
   showActing(store, ui);
   showPrompt(store, ui);
+  showMarks(store, ui);
   if (!shown) return;
   ui.call.textContent = codeOf(store);
   if (shown.model.reads) return;
@@ -56,6 +58,9 @@ const NODES = {
   export: "copy",
   fovea: "drawFovea",
   heads_off: "allOn",
+  points: "mark",
+  outside: "mark",
+  boxes: "mark",
   prompt: "promptRow",
 };
 

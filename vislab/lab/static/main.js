@@ -14,6 +14,7 @@ import { bindKeyboard } from "./keyboard.js";
 import { bindKnockout } from "./knockout.js";
 import { bindFolds, label } from "./label.js";
 import { bindLens } from "./lens.js";
+import { bindMarking } from "./marking.js";
 import { haltPassing } from "./passing.js";
 import { paint } from "./picture.js";
 import { bindPointing } from "./pointing.js";
@@ -37,6 +38,7 @@ function view(port, root, page = false) {
   const controls = [...bindControls(store, ui), ...bindSpending(store, ui)];
   const more = [
     bindFovea,
+    bindMarking,
     bindKnockout,
     bindLens,
     bindFolds,

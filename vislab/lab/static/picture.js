@@ -6,6 +6,7 @@ import { DEFINITIONS } from "./definitions.js";
 import { make, say } from "./elements.js";
 import { drawGone, goneNow } from "./gone.js";
 import { dim, dimOutside, foveaBox, gridLines, labelledBox, outline } from "./ink.js";
+import { drawMarks, drawMasks } from "./masking.js";
 import { fadedLayer } from "./passing.js";
 import { boxOf, seenBy, toSource } from "./places.js";
 import { roomAbove } from "./present.js";
@@ -78,6 +79,10 @@ function paintPane(store, pane, figure, { reading, range, tall, two }) {
   context.imageSmoothingEnabled = true;
   if (photo) context.drawImage(photo, 0, 0, width, height);
   if (!reading || !photo || !about) {
+    if (photo) {
+      drawMasks(store, context, unit);
+      drawMarks(store, context, unit);
+    }
     figure.title.textContent = "the photograph";
     return;
   }
@@ -100,7 +105,9 @@ function paintPane(store, pane, figure, { reading, range, tall, two }) {
   drawFovea(store, context, pane, unit);
   const without = pane.index || reading.crops ? null : goneNow(store);
   if (without) drawGone(context, without, frame, grid, unit);
+  drawMasks(store, context, unit);
   for (const one of visibleBoxes(store)) labelledBox(context, one, unit, width);
+  drawMarks(store, context, unit);
   if (reading.cell) outline(context, boxOf(frame, grid, ...reading.cell), unit, !hover);
   figure.title.textContent = (reading.preview ? "preview · " : "") + (proposal ? "new patches · " : "") + reading.title;
   figure.box.classList.toggle("preview", Boolean(reading.preview || proposal));

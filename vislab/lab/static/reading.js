@@ -121,7 +121,7 @@ export function captionOf(store, reading) {
   const { grid } = panes[0].shown;
   const best = reading.values.indexOf(span(reading.values)[1]);
   const most = `highest ${reading.values[best].toPrecision(2)} at patch ${Math.floor(best / grid.cols)}, ${best % grid.cols}`;
-  const known = hover || reading.cell || reading.preview || store.state.presenting;
+  const known = hover || reading.cell || reading.preview || store.state.presenting || store.state.tool === "mask";
   const hint = known ? "" : " · point at a patch, click to pin it";
   const one = reading.row && !["max", "min"].includes(now(store, "head"));
   const entropy = ({ row }) => ` · entropy ${entropyBits(row).toFixed(1)} of ${Math.log2(row.length).toFixed(1)} bits`;

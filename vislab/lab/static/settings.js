@@ -2,6 +2,7 @@
 
 export const SPENT = ["keep", "merge", "fovea", "fovea_patches", "heads_off"];
 export const FORWARD = ["model", "patch_size", "image_size", "attention_scale", ...SPENT];
+export const SHOWN_IT = ["points", "outside", "boxes"]; // what a segmenter is shown
 export const READ = ["method", "layer", "head", "query", "target"];
 export const ATTENTION = ["cls", "attention"]; // methods whose rows the page can make itself
 const AT_ONCE = 700; // ms: steps of a slider or of a pin that follow each other as closely are one change
@@ -10,9 +11,31 @@ const SIZED = ["patch_size", "image_size", "attention_scale", "keep", "merge", "
 const STEPPED = ["word", ...SIZED, "layer", "query", ...SHARES];
 const TRAINED = { attention_scale: 1, heads_off: null }; // the model as it was trained
 const MOST = 100; // changes that can be undone
-const ANSWERED = ["image", ...FORWARD, ...READ, "prompt", "word", "compare", "before", "detector", "two_stage"]; // settings that Python answers
+const ANSWERED = [
+  "image",
+  ...FORWARD,
+  ...READ,
+  "prompt",
+  "word",
+  "compare",
+  "before",
+  "detector",
+  "two_stage",
+  ...SHOWN_IT,
+]; // settings that Python answers
 
-const DISPLAY = ["opacity", "blend", "colormap", "smooth", "normalise", "threshold", "grid", "incoming", "confidence"];
+const DISPLAY = [
+  "opacity",
+  "blend",
+  "colormap",
+  "smooth",
+  "normalise",
+  "threshold",
+  "grid",
+  "incoming",
+  "confidence",
+  "masked",
+];
 const CHANGING = [...ANSWERED, ...DISPLAY]; // all that can be set
 
 /** What a control says, dragged or not. */
@@ -104,6 +127,13 @@ export function visibleBoxes(store) {
   const known = boxes?.boxes && boxes.content === store.port.get("_content") && now(store, "detector") !== null;
   return known ? boxes.boxes.filter(({ score }) => score > now(store, "confidence")) : [];
 }
+
+/** What Python told of the masks of this photograph; null of another, and without a segmenter. */
+export function masksNow({ port, state: { masks } }) {
+  return masks?.content === port.get("_content") ? masks : null;
+}
+
+export const isAnyMark = (store) => SHOWN_IT.some((name) => now(store, name)?.length);
 
 /** What stands in the status line: without a kernel, nothing but that. */
 export const statusOf = ({ state }) =>

@@ -13,6 +13,7 @@ const START = {
   plain: null,
   boxes: null,
   closer: null,
+  masks: null,
   atlas: null,
   lens: null,
   removal: null,
@@ -40,6 +41,8 @@ const START = {
   passing: null, // the layer whose tokens are shown, while they are; between two where it moves on
   passClock: 0, // the clock that moves it on
   tool: "point", // what a click on the photograph does
+  cursor: null, // where keys would set the next mark, source pixels, and the first corner of a box
+  corner: null,
   presenting: false,
   help: null, // the sentence of what is pointed at, while that is told
   asked: null, // the control that was used last
@@ -58,8 +61,8 @@ export function createStore(port, page) {
     port,
     page,
     // layers: "run:layer" -> its q and k, the last used last; null while on their way. rows: a pane's last row.
-    // looks: maps of words.
-    memory: { layers: new Map(), rows: [{ key: null }, { key: null }], looks: new Map(), atlasRun: null },
+    // looks: maps of words. masks: drawn, of the last message.
+    memory: { layers: new Map(), rows: [{ key: null }, { key: null }], looks: new Map(), atlasRun: null, masks: null },
     get state() {
       return state;
     },
