@@ -32,7 +32,8 @@ FORWARD = ("model", "patch_size", "image_size", "attention_scale", *SPENT)  # wh
 READING = ("method", "layer", "head", "query", "target")  # what is read from the same forward
 COMPARABLE = (*FORWARD, "method", "layer", "head", "target")
 LOOK = ("opacity", "blend", "colormap", "smooth", "normalise", "threshold", "grid")  # of a heatmap, in files too
-PLACES = {"query": "cls", "fovea": None}  # settings that are places in the image, and what they are without one
+# Settings that are places in the image, or values of them, and what they are without.
+PLACES = {"query": "cls", "fovea": None, "keep_by": "attention"}
 DISPLAY = (*LOOK, "incoming", "confidence")
 SIZES = ("patch_size", "image_size", "attention_scale", "keep", "merge")
 SLIDERS = (*SIZES, "layer", "opacity", "threshold", "confidence")
@@ -110,6 +111,7 @@ class Settings(Spent, Prompted):
     _digest = ""
     _pinned = ""  # the digest of the image in which the query was given
     _placed = ""  # and of that in which the fovea was
+    _valued = ""  # and of that whose patches were given values, which are kept by
     _ready: Model | Reader | None = None  # the model, once it is loaded
     _uploaded: Mapping[str, np.ndarray] = {}  # the user's own pictures, by the names of their files
 
@@ -140,12 +142,12 @@ class Settings(Spent, Prompted):
     @contextmanager
     def hold_trait_notifications(self) -> Iterator[None]:
         """As in traitlets; where the change is refused, the image's pixels are put back with it."""
-        before = self._pixels, self._digest, self._pinned, self._placed
+        before = self._pixels, self._digest, self._pinned, self._placed, self._valued
         try:
             with super().hold_trait_notifications():
                 yield
         except traitlets.TraitError:
-            self._pixels, self._digest, self._pinned, self._placed = before
+            self._pixels, self._digest, self._pinned, self._placed, self._valued = before
             raise
 
     def _settings(self) -> Iterator[tuple[str, Any]]:
@@ -171,6 +173,8 @@ class Settings(Spent, Prompted):
             self.query = "cls"
         if self._placed != self._digest:
             self.fovea = None
+        if self._valued != self._digest and not isinstance(self.keep_by, str):
+            self.keep_by = "attention"
 
     def _check_tokens(self, **changed: Any) -> None:
         if self._model_is_known and isinstance(self._ready, Model):
@@ -178,6 +182,8 @@ class Settings(Spent, Prompted):
             counts(self._ready, (self._pixels.shape[0], self._pixels.shape[1]), asked(settings))
         if "fovea" in changed:
             self._placed = self._digest
+        if "keep_by" in changed:
+            self._valued = self._digest
 
     @traitlets.validate("model")
     def _model_is_one(self, proposal: Any) -> Any:
