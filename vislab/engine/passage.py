@@ -39,7 +39,7 @@ class Passage:
         """The new tokens. tokens: (batch, old, dim) -> (batch, new, dim), differentiable."""
         left = (self.into >= 0).nonzero().squeeze(1)
         into, weight = self.into, self.weight
-        if len(left) == self.count:  # no number is touched
+        if self.only_drops:  # no number is touched
             return tokens[:, left[into[left].argsort()]]
         if len(left) < self.old:
             tokens, into, weight = tokens[:, left], into[left], weight[left]
