@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tokens_plot
 import torch
 from boxes import iou, label_files, read_boxes, start_data_set, write_one
 from data import FOLDERS, LABELS, Batch, class_loss, mixed
@@ -476,3 +477,25 @@ def test_mixed_views_show_what_they_say() -> None:
         assert len(values) == 1 + (own != other)
         if own != other:
             assert counts.max() / counts.sum() == pytest.approx(max(cut.share, 1 - cut.share), abs=1e-3)
+
+
+def test_accuracy_against_tokens_is_drawn_again_from_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CSV and as the Markdown of the card; and no label covers another."""
+    card = tokens_plot.read_rows(MODELS / "vit-tiny-imagenette" / "README.md")
+    assert {row.name for row in card} >= {"even, 16 px", "keep 0.5", "merge 16", "fovea on the drawn box"}
+    tokens_plot.write_rows(tmp_path / "rows.csv", card)
+    assert tokens_plot.read_rows(tmp_path / "rows.csv") == card
+    close = tokens_plot.plt.close
+    monkeypatch.setattr(tokens_plot.plt, "close", lambda figure: None)
+    tokens_plot.plot(card, tmp_path / "plot.svg")
+    assert (tmp_path / "plot.svg").read_text(encoding="utf-8").startswith("<?xml")
+    figure = tokens_plot.plt.gcf()
+    labels = [[text for text in ax.texts if text.get_text()] for ax in figure.axes]
+    assert [len(texts) for texts in labels] == [18, 4]
+    for texts in labels:
+        boxes = [text.get_window_extent() for text in texts]
+        assert [box.count_overlaps(boxes) for box in boxes] == [1] * len(boxes)  # itself
+    close(figure)
+    (tmp_path / "empty.md").write_text("no table")
+    with pytest.raises(ValueError, match=r"holds no table of tokens\.py"):
+        tokens_plot.read_rows(tmp_path / "empty.md")

@@ -30,6 +30,14 @@ def test_js_counts(js: Any, layers: int) -> None:
         assert found == wanted
 
 
+@pytest.mark.parametrize("keep_at", [None, (1,), (2, 5), (-1, 3), (0,)])
+def test_js_counts_where_patches_go_and_whether_into_one(js: Any, keep_at: tuple[int, ...] | None) -> None:
+    for gather in (False, True):
+        how: dict[str, Any] = {"keep_at": keep_at, "gather": gather, "merge": 3}
+        found = js("lab.countsOf({ keep: 0.4, ...how }, 6, 196, 1)", how=how)
+        assert found == Tokens(keep=0.4, keep_by="norm", **how).counts(6, 196, 1)
+
+
 @pytest.mark.parametrize("sizes", [(8, 32), (8, 16), (16, 32), (8, 16, 32)])
 @pytest.mark.parametrize("frame", FRAMES, ids=["stretch", "crop"])
 def test_js_layouts(js: Any, frame: Frame, sizes: tuple[int, ...]) -> None:

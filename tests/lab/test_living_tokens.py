@@ -91,6 +91,42 @@ def test_keep_is_forecast_while_it_is_dragged_and_drawn_once_it_is_let_go(living
     lab.until("pane.shown.settings.keep === 0.5")
 
 
+def test_how_patches_go_is_chosen_where_some_do(living: Callable[..., Living]) -> None:
+    lab = living()
+    assert lab("lab.ui.dropping.hidden")
+    dragged(lab, "keep", 40)
+    lab.until("!lab.ui.dropping.hidden")
+    dragged(lab, "keep", 40, "change")
+    lab.until("pane.shown.settings.keep === 0.4")
+    lab.ready()
+    assert lab.control("dropped").locator("option[value='[0]']").is_disabled()
+    map_shown = lab.values()
+    lab.control("kept by").select_option(label="the map shown")
+    lab.until("lab.ui.keep_by.selectedOptions[0].textContent === 'a map\\'s values'")
+    lab.until("typeof pane.shown.settings.keep_by !== 'string'")
+    lab.ready()
+    assert np.array(lab.lab.keep_by) == pytest.approx(map_shown, rel=1e-3)
+    lab.control("dropped").select_option(label="before layer 4")
+    lab.control("the rest in one token").check()
+    how = {"keep": 0.4, "keep_by": lab.lab.keep_by, "keep_at": 4, "gather": True}
+    lab.until("lab.ui.count.textContent.startsWith('197 → 80 tokens')")
+    lab.until("pane.shown.settings.gather && pane.shown.settings.keep_at")
+    lab.ready()
+    assert lab("pane.shown.counts") == counts(**how)
+    assert lab.values() == pytest.approx(vislab.explain(CHURCH, method="cls", **how).values, rel=1e-3)
+    assert "keep_at=(4,), gather=True" in lab("lab.ui.call.textContent")
+    for setting in ("gather", "keep_at"):
+        lab.button("undo").click()
+        lab.until(f"!pane.shown.settings.{setting}")
+    lab.button("redo").click()
+    lab.until("String(pane.shown.settings.keep_at) === '4' && lab.ui.keep_at.value === '[4]'")
+    lab.ready()
+    lab.control("keep").dblclick()
+    lab.until("pane.shown.settings.keep === 1 && lab.ui.dropping.hidden")
+    lab.ready()
+    assert "keep" not in lab("lab.ui.call.textContent")
+
+
 def test_a_fovea_is_drawn_moved_and_taken_away(living: Callable[..., Living]) -> None:
     lab = living()
     sent = len(asked(lab))
@@ -281,6 +317,8 @@ def test_a_page_without_python_shows_tokens_and_says_what_it_cannot(browser: Bro
     words = page.locator(".vislab-lab .why", has_text="No model runs in this page")
     words.wait_for()
     for name in ("keep", "merge"):
+        assert page.get_by_label(name, exact=True).is_disabled()
+    for name in ("kept by", "dropped", "the rest in one token"):
         assert page.get_by_label(name, exact=True).is_disabled()
     for name in ("draw", "on the box"):
         assert page.get_by_role("button", name=name, exact=True).is_disabled()

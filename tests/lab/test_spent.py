@@ -20,6 +20,7 @@ from vislab.lab.spent import NONE
 from vislab.lab.traits import Settings
 from vislab.lab.widget import Lab
 from vislab.models.model import Model
+from vislab.models.tokens import DEFAULTS, Tokens
 
 CHURCH = vislab.samples()["church"]
 BOX = [100.0, 180.0, 700.0, 600.0]
@@ -29,6 +30,8 @@ WAYS: list[dict[str, Any]] = [
     {"fovea": [BOX], "fovea_patches": (16, 32)},
     {"heads_off": {8: [0, 2]}},
     {"keep": 0.5, "merge": 2, "heads_off": {0: [1]}},
+    {"keep": 0.4, "keep_by": "norm", "keep_at": (3,), "gather": True},
+    {"keep": 0.3, "keep_by": ((0.0, 1.0), (3.0, 2.5))},
 ]
 
 
@@ -90,6 +93,10 @@ def run(runs: Runs, **how: Any) -> Kept:
         ("heads_off", {"12": [0]}, "for no layer 12"),
         ("heads_off", {"0": [3]}, "for no head 3"),
         ("heads_off", "all", "not 'all'"),
+        ("keep_by", "size", "keep_by is 'attention', 'norm', 'random', 'centre', or one value a patch"),
+        ("keep_by", None, "not None"),
+        ("keep_at", "late", "index of a layer, or several"),
+        ("gather", 1, "gather is True or False, not 1"),
     ],
 )
 def test_what_cannot_be_spent_is_refused_in_words(settings: Settings, name: str, value: Any, words: str) -> None:
@@ -109,6 +116,28 @@ def test_what_json_brings_back_is_the_same(settings: Settings) -> None:
     assert again.heads_off == {3: [0, 1]}
     settings.state = {"fovea": [], "heads_off": {3: []}}
     assert (settings.fovea, settings.heads_off) == (None, None)
+
+
+def test_what_says_how_patches_go_waits_until_some_do(settings: Settings) -> None:
+    """It is refused then, too, in words; and there is one trait for each setting of `Tokens`, alike by default."""
+    settings.state = {"keep_by": "norm", "keep_at": 3, "gather": True}
+    assert spent.spent_by(spent.asked(settings.state)) is None
+    settings.keep = 0.5
+    assert spent.spent_by(spent.asked(settings.state)) == Tokens(keep=0.5, keep_by="norm", keep_at=3, gather=True)
+    with pytest.raises(traitlets.TraitError, match="no layer 12: layers run from 0 to 11"):
+        settings.keep_at = 12
+    with pytest.raises(traitlets.TraitError, match="before layer 0 no attention was paid yet"):
+        settings.state = {"keep_at": 0, "keep_by": "attention"}
+    assert {name: Settings.class_traits()[name].default() for name in DEFAULTS} == DEFAULTS
+
+
+def test_a_maps_values_stay_with_its_image(settings: Settings) -> None:
+    settings.state = {"keep": 0.5, "keep_by": [[0, 1], [3, 2]]}
+    assert settings.keep_by == ((0, 1), (3, 2))
+    settings.image = "coffee"
+    assert (settings.keep, settings.keep_by) == (0.5, "attention")
+    with pytest.raises(traitlets.TraitError, match="or one value a patch"):
+        settings.keep_by = vislab.explain(CHURCH)
 
 
 def test_a_fovea_lies_in_its_image(settings: Settings) -> None:

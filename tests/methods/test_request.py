@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +16,12 @@ from hypothesis import strategies as st
 
 import vislab
 from vislab.detectors import request as box_request
+from vislab.lab.face import STATIC
+from vislab.lab.spent import SPENT
 from vislab.methods.registry import METHODS
 from vislab.methods.request import DEFAULTS, Request
+from vislab.models.tokens import DEFAULTS as AS_THE_MODEL
+from vislab.models.tokens import Tokens
 
 OUTLINE: Any = SimpleNamespace(name="a model", attends=True, layers=2, heads=4)
 MODELS = st.sampled_from(["embedded", "facebook/dinov2-small"])
@@ -63,6 +69,20 @@ def test_defaults_are_those_of_the_functions() -> None:
     ):
         own = {p.name: p.default for p in inspect.signature(function).parameters.values() if p.name not in data}
         assert own == defaults
+
+
+def test_how_tokens_are_spent_is_said_in_one_place() -> None:
+    """A setting of `Tokens` is a field of nothing else, and goes through a request as it is."""
+    assert not {part.name for part in fields(Request)} & AS_THE_MODEL.keys()
+    asked = {"keep": 0.5, "keep_by": "norm", "keep_at": (3, 5), "gather": True, "merge": 2, "heads_off": {1: (0,)}}
+    asked |= {"fovea": ((0.0, 0.0, 9.0, 9.0),), "fovea_patches": (16, 32)}
+    assert asked.keys() == AS_THE_MODEL.keys()
+    request = Request.named({"method": "cls", **asked})
+    assert request.tokens == Tokens(**asked)
+    assert request.changed == asked == {name: request.forward[name] for name in asked}
+    assert request.spending(keep=0.7).tokens == Tokens(**{**asked, "keep": 0.7})
+    assert tuple(AS_THE_MODEL) == SPENT
+    assert f"export const SPENT = {json.dumps(SPENT)};" in (STATIC / "settings.js").read_text()
 
 
 @pytest.mark.parametrize(

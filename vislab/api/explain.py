@@ -37,6 +37,8 @@ from .scales import explained
 if TYPE_CHECKING:
     from ..detectors.detections import Detections
 
+_OF_WORDS = {"method", "layer", "head", "target"}  # what is asked of a word, too
+
 
 def explain(
     image: Any,
@@ -97,20 +99,15 @@ def explain(
         heat = vislab.explain(answer, target="church", method="attention", layer=14)  # needs the network
         vislab.save("figure.pdf", heat)
     """
+    given = dict(locals())  # the keywords by their names, of which the signature is the one list here
     if isinstance(image, Answer):
-        given = {"model": model, "query": query, "attention_scale": attention_scale, "region": region}
-        given |= {"patch_size": patch_size, "image_size": image_size, "keep": keep, "keep_by": keep_by}
-        given |= {"keep_at": keep_at, "gather": gather, "merge": merge, "fovea": fovea, "heads_off": heads_off}
-        given |= {"fovea_patches": fovea_patches, "scales": scales}
         usual: dict[str, Any] = {**DEFAULTS, "model": "embedded"}
-        if own := [name for name, value in given.items() if value is not usual[name] and value != usual[name]]:
+        foreign = {name: value for name, value in given.items() if name in usual.keys() - _OF_WORDS}
+        if own := [name for name, value in foreign.items() if value is not usual[name] and value != usual[name]]:
             raise ValueError(f"an answer knows its model and its image as they were: leave {', '.join(own)} out")
         return explain_word(image, {"layer": layer, "head": head, **options}, method=method, target=target)
-    method = "rollout" if method is None else method
-    settings: dict[str, Any] = {"keep": keep, "keep_by": keep_by, "keep_at": keep_at, "gather": gather, "merge": merge}
-    settings |= {"fovea": fovea, "fovea_patches": fovea_patches, "heads_off": heads_off, "scales": scales}
-    settings["options"] = options
-    request = Request(method, layer, head, query, target, attention_scale, patch_size, image_size, None, **settings)
+    asked = {name: value for name, value in given.items() if name in DEFAULTS}
+    request = Request.named(options | asked | {"method": "rollout" if method is None else method, "region": None})
     picture, ready = load_image(image), model_of(model)
     request.fits(ready)
     whole, corners = (picture.shape[0], picture.shape[1]), _region(region, picture)
@@ -129,7 +126,8 @@ def explain(
     heat = replace(heat, facts={**heat.facts, **found, **told(image)})
     if region is None:
         return heat
-    named = {**heat.settings, **({} if request.fovea is None else {"fovea": _moved(request.fovea, x0, y0)})}
+    boxes = request.tokens.fovea
+    named = {**heat.settings, **({} if boxes is None else {"fovea": _moved(boxes, x0, y0)})}
     return replace(heat, frame=heat.frame.cut_from(whole, (x0, y0)), image=picture, settings=named)
 
 
@@ -201,14 +199,14 @@ def placed(request: Request, seen: np.ndarray, corners: Sequence[int]) -> tuple[
 
     seen: (h, w, 3) uint8, that part. corners: its own in the image. Raises ValueError where a detector finds no box.
     """
-    if request.fovea is None:
+    if request.tokens.fovea is None:
         return request, {}
-    if request.fovea != BOX:
-        return replace(request, fovea=_moved(request.fovea, -corners[0], -corners[1])), {}
+    if request.tokens.fovea != BOX:
+        return request.spending(fovea=_moved(request.tokens.fovea, -corners[0], -corners[1])), {}
     from .detect import detect
 
     boxes = detect(seen)[:1]
-    request = replace(request, fovea=boxes)  # which says where there is none
+    request = request.spending(fovea=boxes)  # which says where there is none
     return request, {"fovea": f"{boxes.labels[0]} {boxes.scores[0]:.2f}, found by the detector {boxes.detector}"}
 
 
@@ -219,23 +217,21 @@ def _spent(request: Request, model: Model, frame: Frame, corners: Sequence[int])
     """
     x0, y0, x1, y1 = corners
     sizes: dict[str, Any] = {"image_size": request.image_size, "patch_size": request.patch_size}
-    tokens = Tokens.of(request.tokens)
-    if tokens is None:
+    if request.tokens == Tokens():
         return request, model.grid(**sizes)
-    planned = budget(model, tokens, (y1 - y0, x1 - x0), **sizes)
-    request = replace(request, fovea=planned.tokens.fovea)
-    if isinstance(request.keep_by, Heatmap):
-        request = replace(request, keep_by=values_on(request.keep_by, planned.cells, frame))
+    planned = budget(model, request.tokens, (y1 - y0, x1 - x0), **sizes)
+    request = request.spending(fovea=planned.tokens.fovea)
+    if isinstance(request.tokens.keep_by, Heatmap):
+        request = request.spending(keep_by=values_on(request.tokens.keep_by, planned.cells, frame))
     return request, planned.cells
 
 
 def _counts(model: Model, request: Request, image: np.ndarray) -> dict[str, Any]:
     """How many tokens each layer attended over, where these are not the grid's."""
-    tokens = Tokens.of(request.tokens)
-    if tokens is None:
+    if request.tokens == Tokens():
         return {}
     sizes: dict[str, Any] = {"image_size": request.image_size, "patch_size": request.patch_size}
-    planned = budget(model, tokens, (image.shape[0], image.shape[1]), **sizes)
+    planned = budget(model, request.tokens, (image.shape[0], image.shape[1]), **sizes)
     return {"counts": list(planned.counts)} if {*planned.counts} != {planned.cells.tokens} else {}
 
 

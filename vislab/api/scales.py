@@ -30,7 +30,7 @@ def explained(model: Model, image: np.ndarray, request: Request, one: Callable[[
         heats.append(one(replace(request, image_size=size, scales=None)))
         # what depends on the size of a patch is as the largest patches need it, at all sizes
         made = heats[0].settings
-        request = replace(request, **{name: made[name] for name in ("fovea", "keep_by") if name in made})
+        request = request.spending(**{name: made[name] for name in ("fovea", "keep_by") if name in made})
     heat = merged(heats, request.scales)
     if not best or model.classes is None:
         return heat

@@ -38,11 +38,13 @@ class Passage:
     def forward(self, tokens: Tensor) -> Tensor:
         """The new tokens. tokens: (batch, old, dim) -> (batch, new, dim), differentiable."""
         left = (self.into >= 0).nonzero().squeeze(1)
+        into, weight = self.into, self.weight
         if self.only_drops:  # no number is touched
-            return tokens[:, left[self.into[left].argsort()]]
-        weighed = tokens[:, left] * self.weight[left, None].to(tokens.dtype)
+            return tokens[:, left[into[left].argsort()]]
+        if len(left) < self.old:
+            tokens, into, weight = tokens[:, left], into[left], weight[left]
         new = torch.zeros(len(tokens), self.count, tokens.shape[2], dtype=tokens.dtype, device=tokens.device)
-        return new.index_add(1, self.into[left], weighed)
+        return new.index_add(1, into, tokens * weight[:, None].to(tokens.dtype))
 
     def back(self, row: Tensor) -> Tensor:
         """A row of weights over the new tokens, carried to the old ones: row · T. (batch, new) -> (batch, old)"""

@@ -21,7 +21,7 @@ from ..core.images import load_image
 from ..engine.site import AttentionRefused
 from ..language.answer import Answer
 from ..methods import registry
-from ..methods.request import DEFAULTS, Request
+from ..methods.request import Request
 from ..models.cache import model_of
 from ..models.classes import label_names
 from ..models.model import Model
@@ -185,9 +185,7 @@ def _by_name(
     for name, keywords in named.items():
         if name in BASELINES:
             raise ValueError(f"{name!r} is always there, as a baseline: leave it out of methods")
-        parts = {part: value for part, value in keywords.items() if part in DEFAULTS}
-        request = Request(**parts, options={name: value for name, value in keywords.items() if name not in DEFAULTS})
-        request.fits(model)
+        Request.named(keywords).fits(model)
     return named
 
 

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import traitlets
 
+from ..core.heatmap import Heatmap
 from ..engine.site import AttentionRefused
 from ..methods.layers import encoder
 from ..models.budget import budget
@@ -16,10 +17,13 @@ from ..models.model import Model
 from ..models.run import Run
 from ..models.tokens import DEFAULTS, Tokens
 
-SPENT = ("keep", "merge", "fovea", "fovea_patches", "heads_off")  # settings of a lab, and of a forward
-AS_IT_IS: Mapping[str, Any] = {"keep": 1.0, "merge": 0, "fovea": None, "fovea_patches": (8, 32), "heads_off": None}
+SPENT = tuple(DEFAULTS)  # settings of a lab, and of a forward
+BESIDE: Mapping[str, dict[str, Any]] = {  # settings that say nothing alone, with what they say something about
+    **{name: {"keep": 0.5} for name in ("keep_by", "keep_at", "gather")},
+    "fovea_patches": {"fovea": (0, 0, 1, 1)},
+}
 NONE = 2**16 - 1  # in place of a token, of a patch that none stands for
-TRIED: Mapping[str, Any] = {"keep": 0.5, "merge": 1, "heads_off": {0: [0]}}  # whether a model can be spent so
+TRIED: Mapping[str, Any] = {"keep": 0.5, "gather": True, "merge": 1, "heads_off": {0: [0]}}  # can a model be spent so
 _BOUND: WeakKeyDictionary[Model, dict[str, str]] = WeakKeyDictionary()
 
 
@@ -33,6 +37,9 @@ class Spent(traitlets.HasTraits):
     """Settings of how a forward spends its tokens, each refused in words where it is impossible."""
 
     keep = _Some(1.0).tag(sync=True)
+    keep_by = _Some("attention").tag(sync=True)
+    keep_at = traitlets.Any(None, allow_none=True).tag(sync=True)
+    gather = _Some(False).tag(sync=True)
     merge = _Some(0).tag(sync=True)
     fovea = traitlets.Any(None, allow_none=True).tag(sync=True)
     fovea_patches = _Some((8, 32)).tag(sync=True)
@@ -56,12 +63,11 @@ def _settled(name: str, value: Any) -> Any:
     """A value as the lab keeps it: what JSON brings back unchanged, but for the layers, which are numbers here."""
     if name == "heads_off" and isinstance(value, Mapping):
         value = {int(layer) if str(layer).isdecimal() else layer: heads for layer, heads in value.items()}
-    if name == "fovea_patches" and isinstance(value, list):
-        value = tuple(value)
     if name == "fovea" and isinstance(value, list | tuple) and not value:
         value = None
-    given = {name: value} if name != "fovea_patches" else {"fovea": (0, 0, 1, 1), name: value}
-    made = getattr(Tokens(**given), name)
+    if isinstance(value, Heatmap):
+        raise ValueError("keep_by of a lab is a name, or one value a patch: heat.values")
+    made = getattr(Tokens(**BESIDE.get(name, {}), **{name: value}), name)
     if name == "fovea" and made is not None:
         if isinstance(made, str):
             raise ValueError("fovea is (x0, y0, x1, y1) in pixels of the photograph, or a list of such")
@@ -72,10 +78,10 @@ def _settled(name: str, value: Any) -> Any:
 
 
 def asked(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a lab as a forward takes them: a fovea has patch sizes of its own, and without one there are none."""
-    if settings["fovea"] is None:
-        return {**settings, "fovea_patches": DEFAULTS["fovea_patches"]}
-    return {**settings, "patch_size": None}
+    """Settings of a lab as a forward takes them: what says nothing is left out, and a fovea has patches of its own."""
+    idle = [name for name, beside in BESIDE.items() if all(settings[other] == DEFAULTS[other] for other in beside)]
+    sizes = {} if settings["fovea"] is None else {"patch_size": None}
+    return {**settings, **sizes, **{name: DEFAULTS[name] for name in idle}}
 
 
 def spent_by(settings: Mapping[str, Any]) -> Tokens | None:
@@ -119,7 +125,9 @@ def bound(model: Model) -> dict[str, str]:
     """Why tokens of a model cannot be spent in a way, by setting, in the engine's words; found once, by trying."""
     if model not in _BOUND:
         height, width = model.preprocessing.size
-        tried: dict[str, dict[str, Any]] = {name: {name: value} for name, value in TRIED.items()}
+        tried: dict[str, dict[str, Any]] = {
+            name: {**BESIDE.get(name, {}), name: value} for name, value in TRIED.items()
+        }
         tried["fovea"] = {"fovea": (0, 0, width, height), "fovea_patches": model.patch[0]}
         image, found = np.zeros((height, width, 3), np.uint8), {}
         for name, how in tried.items():

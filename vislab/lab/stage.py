@@ -16,11 +16,12 @@ from ..evaluation.report import RANDOM
 from ..methods.registry import METHODS
 from ..methods.request import Request
 from ..models.cache import model_of
+from ..models.tokens import DEFAULTS
 from . import lens, protocol, runs
 from .protocol import Message
 from .runs import Kept
-from .spent import AS_IT_IS, asked
-from .traits import FAINTEST, FORWARD, READING
+from .spent import asked
+from .traits import FAINTEST, FORWARD, PLACES, READING, lies_in_image
 from .trial import Trial, Without, trial, without
 from .values import named
 from .wording import plainly
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 TRAINED = {"attention_scale": 1.0, "heads_off": None}  # the model as it was trained
 SOON = 0.05  # seconds: a rollout that takes longer is preceded by what is ready at once
 LAST = {"layer": -1, "head": "mean"}  # where methods are beside each other
-UNMODIFIED = {"patch_size": None, "image_size": None, "attention_scale": 1.0, **AS_IT_IS}
+UNMODIFIED = {"patch_size": None, "image_size": None, "attention_scale": 1.0, **DEFAULTS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +201,8 @@ class Stage:
             )  # one photograph for all, not copies of it
             return replace(seen, image=pixels, detections=replace(seen.detections, image=pixels), heats=heats)
 
-        request = _request({**wanted, "query": "cls", "fovea": None})  # which lies in the whole photograph
+        own = {name: usual for name, usual in PLACES.items() if lies_in_image(name, wanted[name])}
+        request = _request({**wanted, **own})  # what lies in the whole photograph is not the box's
         self.closer = None
         if wanted["two_stage"] and self.finding is not None and self.finding.failed is None:
             self.closer = kept.once(("closer", detector, confidence, request.call()), make)

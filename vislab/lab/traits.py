@@ -33,13 +33,19 @@ FORWARD = ("model", "patch_size", "image_size", "attention_scale", *SPENT)  # wh
 READING = ("method", "layer", "head", "query", "target")  # what is read from the same forward
 COMPARABLE = (*FORWARD, "method", "layer", "head", "target")
 LOOK = ("opacity", "blend", "colormap", "smooth", "normalise", "threshold", "grid")  # of a heatmap, in files too
-PLACES = {"query": "cls", "fovea": None, **dict.fromkeys(MARKS)}  # in the image; and what they are without one
+# Settings that are places in the image, or values of them, and what they are without.
+PLACES = {"query": "cls", "fovea": None, "keep_by": "attention", **dict.fromkeys(MARKS)}
 DISPLAY = (*LOOK, "incoming", "confidence", "masked")
 SIZES = ("patch_size", "image_size", "attention_scale", "keep", "merge")
 SLIDERS = (*SIZES, "layer", "opacity", "threshold", "confidence")
 BESIDE = ("compare", "before", "detector", "two_stage", "segmenter", *MARKS)  # what stands beside the map, or on it
 SETTINGS = ("image", *FORWARD, *READING, *WORDS, *BESIDE, *DISPLAY)
 NAMED = ("image", "model", "detector", "segmenter")  # what may be an object without a name, which then stays in Python
+
+
+def lies_in_image(name: str, value: Any) -> bool:
+    """Whether a setting is a place in the image, or values of its patches."""
+    return name in PLACES and not (name == "keep_by" and isinstance(value, str))
 
 
 class Settings(Spent, Prompted, Marked):
@@ -130,7 +136,7 @@ class Settings(Spent, Prompted, Marked):
     @traitlets.observe("image")
     def _places_stay_in_their_image(self, _: Any) -> None:
         for name, usual in PLACES.items():
-            if self._places.get(name) != self._digest:
+            if self._places.get(name) != self._digest and lies_in_image(name, getattr(self, name)):
                 setattr(self, name, usual)
 
     def _lies_here(self, name: str) -> None:
@@ -140,8 +146,8 @@ class Settings(Spent, Prompted, Marked):
         if self._model_is_known and isinstance(self._ready, Model):
             settings = {**{name: getattr(self, name) for name in FORWARD[1:]}, **changed}
             counts(self._ready, (self._pixels.shape[0], self._pixels.shape[1]), asked(settings))
-        if "fovea" in changed:
-            self._lies_here("fovea")
+        for name in PLACES.keys() & changed.keys():
+            self._lies_here(name)
 
     @traitlets.validate("model")
     def _model_is_one(self, proposal: Any) -> Any:

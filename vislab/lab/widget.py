@@ -23,7 +23,7 @@ from .messages import Messages
 from .prompt import WORDS, giving_way, ready_of
 from .spoken import Spoken, Stopped
 from .stage import NoBoxes, Stage
-from .traits import BESIDE, DISPLAY, FORWARD, PLACES, READING
+from .traits import BESIDE, DISPLAY, FORWARD, READING, lies_in_image
 from .values import named
 from .wording import plainly
 from .worker import Newest, Superseded
@@ -80,9 +80,8 @@ class Lab(Messages, anywidget.AnyWidget):
         own = first.pop("image", None) or next(iter(samples()))
         self.image = own if image is None else image
         if image is not None and not (isinstance(image, str) and image == own):
-            first = {
-                name: value for name, value in first.items() if name == "query" or name not in PLACES
-            }  # of another
+            of_both = {name: value for name, value in first.items() if not lies_in_image(name, value)}
+            first = of_both | ({"query": first["query"]} if "query" in first else {})
         with suppress(traitlets.TraitError):  # a pin of another photograph may lie outside this one
             self.query = first.pop("query", "cls")
         self.state = first | settings

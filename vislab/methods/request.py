@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from ..core import python_call
@@ -34,9 +34,9 @@ FORWARD = (*SIZES, *AS_THE_MODEL)  # the settings of one forward of a model
 class Request:
     """What is asked of a model about an image; see `vislab.explain` for each field.
 
-    region: (x0, y0, x1, y1) source pixels, or None for all of the image. keep to heads_off: how tokens are spent, see
-    `Tokens`. scales: sizes of the model's input whose maps become one, or None for one of them. options: those that the
-    method has of its own. Raises ValueError for what is unknown, or what the method does not answer.
+    region: (x0, y0, x1, y1) source pixels, or None for all of the image. scales: sizes of the model's input whose maps
+    become one, or None for one of them. tokens: how they are spent. options: those that the method has of its own.
+    Raises ValueError for what is unknown, or what the method does not answer.
     """
 
     method: str = "rollout"
@@ -48,15 +48,8 @@ class Request:
     patch_size: int | None = None
     image_size: int | tuple[int, int] | None = None
     region: tuple[int, int, int, int] | None = None
-    keep: float = 1.0
-    keep_by: Any = "attention"
-    keep_at: Any = None
-    gather: bool = False
-    merge: int = 0
-    fovea: Any = None
-    fovea_patches: Any = (8, 32)
-    heads_off: Any = None
     scales: Any = None
+    tokens: Tokens = field(default_factory=Tokens)
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,10 +73,7 @@ class Request:
                 f"method {self.method!r} is attention, which is the same for every class: leave target out, or take "
                 f"one of {', '.join(registry.targeted())}"
             )
-        tokens = Tokens(**{name: getattr(self, name) for name in AS_THE_MODEL})
-        for name in AS_THE_MODEL:
-            object.__setattr__(self, name, getattr(tokens, name))
-        if entry.every_patch and (self.keep != 1 or self.merge or self.fovea is not None):
+        if entry.every_patch and (self.tokens.keep != 1 or self.tokens.merge or self.tokens.fovea is not None):
             raise ValueError(
                 f"method {self.method!r} reads every patch in every layer: leave keep, merge and fovea out, or take "
                 "another method, such as 'relevance'"
@@ -108,6 +98,14 @@ class Request:
             )
 
     @classmethod
+    def named(cls, keywords: Mapping[str, Any]) -> Request:
+        """The request in keywords of `vislab.explain`; those that it does not know are the method's options."""
+        own = [part.name for part in fields(cls) if part.name not in ("tokens", "options")]
+        tokens = Tokens(**{name: value for name, value in keywords.items() if name in AS_THE_MODEL})
+        options = {name: value for name, value in keywords.items() if name not in DEFAULTS}
+        return cls(**{name: keywords[name] for name in own if name in keywords}, tokens=tokens, options=options)
+
+    @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Request:
         """The request in many settings by name, those left out that make no difference to its method.
 
@@ -115,11 +113,12 @@ class Request:
         """
         entry = registry.method(settings.get("method", cls.method))
         taken = {"method", "region", "scales", *FORWARD, *entry.asks}
-        own = [option.name for option in entry.options]
-        return cls(
-            **{name: value for name, value in settings.items() if name in taken},
-            options={name: value for name, value in settings.items() if name in own},
-        )
+        own = {option.name for option in entry.options}
+        return cls.named({name: value for name, value in settings.items() if name in taken | own})
+
+    def spending(self, **changed: Any) -> Request:
+        """The same with other settings of `Tokens`, by name."""
+        return replace(self, tokens=replace(self.tokens, **changed))
 
     @property
     def entry(self) -> registry.Method:
@@ -128,12 +127,7 @@ class Request:
     @property
     def forward(self) -> dict[str, Any]:
         """The settings of the forward, by name."""
-        return {name: getattr(self, name) for name in FORWARD}
-
-    @property
-    def tokens(self) -> dict[str, Any]:
-        """How the forward spends its tokens, by name: what is not as the model does it."""
-        return {name: value for name in AS_THE_MODEL if (value := getattr(self, name)) != AS_THE_MODEL[name]}
+        return {**{name: getattr(self, name) for name in SIZES}, **vars(self.tokens)}
 
     def fits(self, model: Outline) -> None:
         """Raise ValueError for a layer or a head that a model does not have, and for attention where it has none."""
@@ -161,7 +155,7 @@ class Request:
         own = {name: value for name, value in self.options.items() if value != usual[name]}
         sizes = {name: getattr(self, name) for name in SIZES}
         several = {} if self.scales is None else {"scales": self.scales}
-        return {**question, **sizes, **several, **region, **self.tokens, **own}
+        return {**question, **sizes, **several, **region, **self.tokens.asked, **own}
 
     def call(self, image: str = "image", *, model: str = "embedded", function: str = "vislab.explain") -> str:
         """The Python that makes the heatmap again. image: the source that names the picture, or what function takes."""
@@ -174,7 +168,10 @@ class Request:
         return {name: value for name, value in self.settings.items() if value != DEFAULTS.get(name)}
 
 
-DEFAULTS: Mapping[str, Any] = {part.name: part.default for part in fields(Request) if part.name != "options"}
+DEFAULTS: Mapping[str, Any] = {
+    **{part.name: part.default for part in fields(Request) if part.name not in ("tokens", "options")},
+    **AS_THE_MODEL,
+}
 
 
 def scales_of(scales: Any) -> tuple[tuple[int, int], ...] | None:

@@ -19,16 +19,15 @@ def merged(keys: Tensor, sizes: Tensor, count: int, prefix: int, suffix: int) ->
     Source: Bolya et al. 2023, Token Merging, section 3.
     """
     n = len(keys)
-    protected = torch.zeros(n, dtype=torch.bool, device=keys.device)
-    protected[:prefix] = protected[n - suffix :] = True
-    offering, taking = (torch.arange(first, n, 2, device=keys.device) for first in (0, 1))
+    if not count:
+        return Passage(torch.arange(n, device=keys.device), torch.ones_like(sizes), n)
+    places = torch.arange(n, device=keys.device)
+    offering, taking = (places[prefix + (prefix + first) % 2 : n - suffix : 2] for first in (0, 1))
     unit = F.normalize(keys.float(), dim=-1)
     alike = unit[offering] @ unit[taking].T
-    alike = alike.masked_fill(protected[offering, None] | protected[taking], -torch.inf)
-    best, mate = alike.max(1)
-    offers = best.argsort(descending=True, stable=True)[:count]
-    gone, takers = offering[offers], taking[mate[offers]]
-    target = torch.arange(n, device=keys.device)
+    offers = alike.amax(1).argsort(descending=True, stable=True)[:count]
+    gone, takers = offering[offers], taking[alike[offers].argmax(1)]
+    target = places.clone()
     target[gone] = takers
     left = torch.ones(n, dtype=torch.bool, device=keys.device)
     left[gone] = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -12,6 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .outline import RESIZABLE
+
+_SIZES = 4  # of a kernel that are kept
+_RESIZED: weakref.WeakKeyDictionary[nn.Conv2d, dict[tuple[int, int], tuple[Tensor, Tensor]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 @lru_cache(maxsize=64)
@@ -38,6 +44,19 @@ def pi_resize(kernel: Tensor, size: tuple[int, int]) -> Tensor:
     wide = torch.promote_types(kernel.dtype, torch.float32)
     matrix = _pi_matrix(old, size).to(kernel.device, wide)
     return (kernel.to(wide).flatten(-2) @ matrix.mT).unflatten(-1, size).to(kernel.dtype)
+
+
+def _kernel(projection: nn.Conv2d, size: tuple[int, int]) -> Tensor:
+    """The kernel of a patch embedding, PI-resized: once, until its weights are others."""
+    made, weight = _RESIZED.setdefault(projection, {}), projection.weight
+    of, kernel = made.pop(size, (None, None))
+    alike = of is not None and (of.dtype, of.device) == (weight.dtype, weight.device) and torch.equal(of, weight)
+    if of is None or kernel is None or not alike:
+        of, kernel = weight.detach().clone(), pi_resize(weight, size)
+    made[size] = of, kernel
+    while len(made) > _SIZES:
+        made.pop(next(iter(made)), None)
+    return kernel.clone()  # which may be trained
 
 
 def interpolate_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
@@ -72,16 +91,16 @@ def resized(module: nn.Module, patch_size: int) -> Iterator[None]:
             f"the patch size of {type(module).__name__} ({family}) cannot be changed: it can for {', '.join(RESIZABLE)}"
         )
     with torch.no_grad():
-        weight = nn.Parameter(pi_resize(projection.weight, new), projection.weight.requires_grad)
+        weight = nn.Parameter(_kernel(projection, new), projection.weight.requires_grad)
     changes: list[tuple[object, str, object]] = [
         (projection, "weight", weight),
         (projection, "kernel_size", new),
         (projection, "stride", new),
     ]
-    owners: dict[int, object] = {id(m): m for m in module.modules()}
-    owners |= {id(m.config): m.config for m in module.modules() if hasattr(m, "config")}
+    parts = [*module.modules()]
+    owners: dict[int, object] = {id(one): one for part in parts for one in (part, vars(part).get("config"))}
     for owner in owners.values():
-        value = getattr(owner, "patch_size", None)
+        value = vars(owner).get("patch_size") if isinstance(owner, nn.Module) else getattr(owner, "patch_size", None)
         if value == old[0]:
             changes.append((owner, "patch_size", patch_size))
         elif isinstance(value, tuple | list) and tuple(value) == old:

@@ -81,6 +81,11 @@ class Tokens:
         tokens = cls(**settings)
         return None if tokens == cls() else tokens
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What is not as the model does it, by name."""
+        return {name: value for name, value in vars(self).items() if value != DEFAULTS[name]}
+
     def stages(self, layers: int) -> tuple[int, ...]:
         """The layers before which patches go, in order. ValueError for one that a model of so many does not have."""
         if self.keep == 1:

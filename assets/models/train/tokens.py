@@ -1,28 +1,30 @@
 """Measure what spending tokens costs the embedded ViT: accuracy against tokens and time.
 
-    python tokens.py --data DIR --drawn ../../../tests/imagenette_boxes.json [--images N] [--timed N] [--plot FILE]
+    python tokens.py --data DIR --drawn ../../../tests/imagenette_boxes.json --rows rows.csv --plot plot.svg
+    python tokens.py --rows rows.csv --plot plot.svg
 
 Even patches of several sizes; keep from 1 to 0.1, by attention, and at 0.5 by what else decides; merge; and a fovea on
 the detector's first box and on the centre: on all validation images. A fovea on the first box that was drawn by hand:
 on the images that have one, beside the others. Tokens are the mean over layers and images. Where all images spend
 alike, they are classified in batches. Some go through all settings in turn, one forward each, under capture: times are
-the median of their ratios to the even patches of 16 px.
+the median of their ratios to the even patches of 16 px. The second line draws again what the first has measured.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from boxes import read_checks
 from data import load
 from loop import parser
+from tokens_plot import Measured, plot, read_rows, write_rows
 
 import vislab
 
@@ -50,11 +52,10 @@ class Row:
     tokens: list[float] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
-    def line(self, plain: Row) -> str:
-        """As Markdown. plain: the row whose forwards of the same images its times are ratios to."""
-        time = np.median(np.divide(self.times, plain.times))
-        found = f"{np.mean(self.tokens):.0f} | {np.mean(self.right):.1%} | {len(self.right)}"
-        return f"| {self.name} | {found} | {time:.2f} |"
+    def measured(self, plain: Row) -> Measured:
+        """plain: the row whose forwards of the same images its times are ratios to."""
+        time = float(np.median(np.divide(self.times, plain.times)))
+        return Measured(self.name, float(np.mean(self.tokens)), float(np.mean(self.right)), len(self.right), time)
 
 
 def about(boxes: np.ndarray) -> Box:
@@ -111,35 +112,33 @@ def classify(model: vislab.Model, row: Row, pixels: Sequence[np.ndarray], labels
     row.right += (model.logits(given, **row.spent).argmax(-1).cpu() == torch.tensor(labels)).tolist()
 
 
-def plot(measured: Sequence[Row], path: Path) -> None:
-    """Accuracy against tokens, a line a way of spending them."""
-    figure, ax = plt.subplots(figsize=(9, 5))
-    for way in ("even", "keep", "merge", "fovea"):
-        line = [row for row in measured if row.name.startswith(way) and " by " not in row.name and not row.on_drawn]
-        line = [row for row in line if "one token" not in row.name]
-        points = sorted((float(np.mean(row.tokens)), 100 * float(np.mean(row.right)), row.name) for row in line)
-        style = "o" if way == "fovea" else "o-"
-        ax.plot([tokens for tokens, *_ in points], [right for _, right, _ in points], style, label=way)
-        for tokens, right, name in points:
-            ax.annotate(name.split(way)[1].strip(", "), (tokens, right), (4, -11), textcoords="offset points", size=8)
-    ax.set(xscale="log", xlabel="tokens a layer", ylabel="top-1, %", title="Accuracy against tokens")
-    ax.set_xticks([20, 50, 100, 200, 400, 800], ["20", "50", "100", "200", "400", "800"])
-    ax.minorticks_off()
-    ax.grid(alpha=0.3)
-    ax.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-
-
 def main() -> None:
     command = parser(__doc__)
-    command.add_argument("--data", type=Path, required=True)
-    command.add_argument("--drawn", type=Path, required=True, help="boxes drawn by hand")
+    command.add_argument("--data", type=Path, help="images; without, --plot draws --rows")
+    command.add_argument("--drawn", type=Path, help="boxes drawn by hand")
     command.add_argument("--images", type=int, help="how many (default: all)")
     command.add_argument("--timed", type=int, default=100, help="how many of them one forward each (%(default)s)")
+    command.add_argument("--rows", type=Path, help="the table as CSV, written, or read where there is no --data")
     command.add_argument("--plot", type=Path, help="a picture of accuracy against tokens")
     args = command.parse_args()
-    model, measured = vislab.load("embedded"), rows()
+    if args.data is None:
+        if not (args.rows and args.plot):
+            command.error("give --data and --drawn to measure, or --rows and --plot to draw what was measured")
+        return plot(read_rows(args.rows), args.plot)
+    if args.drawn is None:
+        command.error("give --drawn, boxes drawn by hand, beside --data")
+    found = measured(args)
+    print("\r| | tokens a layer | top-1 | images | time |\n|---|---|---|---|---|")
+    print(*(f"| {r.name} | {r.tokens:.0f} | {r.right:.1%} | {r.images} | {r.time:.2f} |" for r in found), sep="\n")
+    if args.rows:
+        write_rows(args.rows, found)
+    if args.plot:
+        plot(found, args.plot)
+
+
+def measured(args: argparse.Namespace) -> list[Measured]:
+    """All rows, of the images that the arguments name."""
+    model, table = vislab.load("embedded"), rows()
     images, labels = load(args.data, "val")
     picks = np.linspace(0, len(images) - 1, args.images or len(images)).astype(int)
     none = np.empty((0, 4))
@@ -149,20 +148,17 @@ def main() -> None:
         pixels = {pick: images[pick].permute(1, 2, 0).contiguous().numpy() for pick in batch}
         others = [pick for pick in batch if pick not in alone]
         for pick in batch:
-            asked = [r for r in measured if not r.on_drawn and (pick in alone or not isinstance(r.spent, dict))]
+            asked = [r for r in table if not r.on_drawn and (pick in alone or not isinstance(r.spent, dict))]
             measure(model, asked, pixels[pick], none, int(labels[pick]), timed=pick in alone)
-        for row in measured if others else []:
+        for row in table if others else []:
             if not row.on_drawn and isinstance(row.spent, dict):
                 classify(model, row, [pixels[pick] for pick in others], labels[others].tolist())
         print(f"\r{start + len(batch)} of {len(picks)} images", end="", flush=True)
     for image, label, boxes in zip(*read_checks(args.data, args.drawn), strict=True):
         pixels = image.permute(1, 2, 0).contiguous().numpy()
-        measure(model, [row for row in measured if row.on_drawn], pixels, boxes, int(label), timed=True)
-    print("\r| | tokens a layer | top-1 | images | time |\n|---|---|---|---|---|")
-    plain = {row.on_drawn: row for row in measured if row.name.endswith("even, 16 px")}
-    print(*(row.line(plain[row.on_drawn]) for row in measured), sep="\n")
-    if args.plot:
-        plot(measured, args.plot)
+        measure(model, [row for row in table if row.on_drawn], pixels, boxes, int(label), timed=True)
+    plain = {row.on_drawn: row for row in table if row.name.endswith("even, 16 px")}
+    return [row.measured(plain[row.on_drawn]) for row in table]
 
 
 if __name__ == "__main__":

@@ -139,6 +139,9 @@ function sideOf(ui) {
   const patch = slider(ui, "patch_size", "patch size", range(...PATCHES, 1));
   const input = slider(ui, "image_size", "input size", range(...INPUTS, 1));
   const keep = slider(ui, "keep", "keep", range(5, 100, 5));
+  const dropping = detail(row(field(ui, "keep_by", select(), "kept by"), field(ui, "keep_at", select(), "dropped")));
+  ui.dropping = dropping;
+  dropping.append(field(ui, "gather", check(), "the rest in one token"));
   const merge = slider(ui, "merge", "merge", range(0, 24, 1));
   ui.spentWhy = make("p", { className: "why", role: "status" });
   [ui.upward, ui.along] = [make("span"), make("span")];
@@ -159,6 +162,7 @@ function sideOf(ui) {
       detail(input),
       ui.why,
       keep,
+      dropping,
       detail(merge),
       ui.spentWhy,
       detail(ui.cost),

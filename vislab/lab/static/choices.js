@@ -4,6 +4,7 @@ import { now, sizesOf, takes } from "./settings.js";
 
 export const PATCHES = [4, 64]; // px, the ends of the slider
 export const INPUTS = [64, 1024];
+export const KEPT_BY = ["attention", "norm", "random", "centre"];
 
 /** Patch sizes that divide both sides of an input. */
 export function dividing(size, least, most) {
@@ -73,6 +74,7 @@ export function comparable(store, shown, compared) {
     head: headNames(shown),
     attention_scale: [0.1, 0.25, 0.5, 1, 2, 4],
     keep: [1, 0.7, 0.5, 0.3, 0.1],
+    ...(now(store, "keep") < 1 ? { keep_by: KEPT_BY, gather: [false, true] } : {}),
     merge: [0, 4, 8, 16],
     patch_size: FITTING.patch_size(both),
     image_size: sizes.filter((_, i) => i % step === 0),

@@ -108,7 +108,7 @@ function fillJson(node, values, value, words = (one) => one) {
 
 /** Another model has other layers, heads and sizes. */
 function bindModel(store, { model }) {
-  const afresh = { layer: -1, head: "mean", patch_size: null, image_size: null, word: null };
+  const afresh = { layer: -1, head: "mean", patch_size: null, image_size: null, keep_at: null, word: null };
   model.addEventListener("change", () => commit(store, { model: model.value, ...afresh }));
   const words = (name) => `${name || OWN}${isHeld(store, name) ? "" : " ↓"}`;
   const show = (v) => fill(model, [...(v ? [] : [""]), ...modelNames(store)], words, v);

@@ -1,7 +1,11 @@
 // What each control and each number is, in one sentence: shown when it is pointed at.
 
 const OF_TOKENS = {
-  keep: "The share of the patches that is left in the end; those that CLS attends to least are dropped at a quarter, a half and three quarters of the way.",
+  keep: "The share of the patches that is left in the end; those that CLS attends to least are dropped at a quarter, a half and three quarters of the way, or as chosen below.",
+  keep_by:
+    "What decides which patches go on, highest first: the attention of CLS, the length of the token, nearness to the centre, chance, or the values of the map as it is shown now.",
+  keep_at: "The layer before which patches are dropped: all before one, or in three stages.",
+  gather: "Patches that are dropped become one token, their mean, in place of none.",
   merge: "How many pairs of like tokens become one between any two layers.",
   drawFovea: "Draw a fovea on the photograph: small patches within it, large ones around, all in one forward.",
   onBox: "Put the fovea on the detector's most certain box, and with each further click on the next.",

@@ -10,7 +10,7 @@ const EMPTY = "The field is empty: write a question or a text first, then press 
 const NAMES = { question: "question", text: "looks for" };
 // What only a model without words has.
 const PICTURES = ["patch_size", "image_size", "keep", "merge", "scale", "incoming", "two_stage", "target", "before"];
-const NUMBERS = ["why", "spentWhy", "cost", "measures"];
+const NUMBERS = ["why", "spentWhy", "cost", "measures", "dropping"];
 const PICTURE_PARTS = ["unpin", ...NUMBERS, "atlas", "lens", "every", "compare", "drawn", "diagram"];
 
 /** The prompt with all that is said of it. */

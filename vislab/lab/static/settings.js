@@ -1,6 +1,6 @@
 // The settings as the controls say them now, and what follows from them for the pictures.
 
-export const SPENT = ["keep", "merge", "fovea", "fovea_patches", "heads_off"];
+export const SPENT = ["keep", "keep_by", "keep_at", "gather", "merge", "fovea", "fovea_patches", "heads_off"];
 export const FORWARD = ["model", "patch_size", "image_size", "attention_scale", ...SPENT];
 export const SHOWN_IT = ["points", "outside", "boxes"]; // what a segmenter is shown
 export const READ = ["method", "layer", "head", "query", "target"];

@@ -1,6 +1,7 @@
 // Controls of how tokens are spent: keep, merge, the fovea's patches, and the way through the layers; and what says why a
 // model, a method or a page cannot.
 
+import { KEPT_BY } from "./choices.js";
 import { bind } from "./controls.js";
 import { fill, say } from "./elements.js";
 import { haltPassing, layerPassed, passTo, playPassing } from "./passing.js";
@@ -13,6 +14,8 @@ const NESTED = [
   [16, 32],
   [8, 16, 32],
 ];
+const DIGITS = 4; // of the map's values that patches are kept by
+const THE_MAP = "map"; // a choice: the values of the map that is shown become those that patches are kept by
 const WAYS = { keep: "keep", merge: "merge", fovea: "fovea", heads_off: "heads off" };
 
 /** Bind them -> controls, as `bindControls` has them. */
@@ -29,7 +32,7 @@ export function bindSpending(store, ui) {
   store.subscribe(() => {
     if (store.state.passClock && !store.state.panes[0].shown?.owners) haltPassing(store);
   });
-  return [...bindSliders(store, ui), bindPatches(store, ui), { name: "fovea", show: () => showFovea(store, ui) }];
+  return [...bindSliders(store, ui), ...bindDropping(store, ui), bindPatches(store, ui), { name: "fovea", show: () => showFovea(store, ui) }];
 }
 
 function bindSliders(store, ui) {
@@ -57,6 +60,57 @@ function bindSliders(store, ui) {
       },
     }),
   ];
+}
+
+/** What decides which patches go, before which layers, and whether into one token: where some go at all. */
+function bindDropping(store, ui) {
+  const { keep_by: by, keep_at: at, gather } = ui;
+  by.addEventListener("change", () => {
+    const keep_by = by.value === THE_MAP ? shownMap(store.state.panes[0]) : JSON.parse(by.value);
+    commit(store, { keep_by });
+  });
+  at.addEventListener("change", () => commit(store, { keep_at: JSON.parse(at.value) }));
+  return [
+    { name: "keep_by", show: (value) => showDropping(store, ui, value) },
+    {
+      name: "keep_at",
+      show(value, shown) {
+        if (!shown) return;
+        const each = Array.from({ length: shown.model.layers }, (_, layer) => [layer]);
+        const all = [...new Set([null, ...each, value].map((one) => JSON.stringify(one)))];
+        fill(at, all, (text) => stagesInWords(JSON.parse(text)), JSON.stringify(value));
+        const byAttention = now(store, "keep_by") === "attention";
+        for (const option of at.options) option.disabled = byAttention && option.value === "[0]";
+      },
+    },
+    bind(store, gather, "gather", {
+      read: () => gather.checked,
+      show(value) {
+        gather.checked = value;
+        gather.disabled = Boolean(whyUnspent(store, "keep") || whyUnspent(store, "gather"));
+      },
+    }),
+  ];
+}
+
+function showDropping(store, { dropping, keep_by: by, keep_at: at }, value) {
+  dropping.hidden = !(now(store, "keep") < 1);
+  const said = JSON.stringify(value);
+  const known = KEPT_BY.map((name) => JSON.stringify(name));
+  const names = { [THE_MAP]: "the map shown", ...(known.includes(said) ? {} : { [said]: "a map's values" }) };
+  fill(by, [...new Set([...known, said, THE_MAP])], (one) => names[one] ?? JSON.parse(one), said);
+  by.options[0].disabled = now(store, "keep_at")?.includes(0) ?? false;
+  by.disabled = at.disabled = Boolean(whyUnspent(store, "keep"));
+}
+
+const stagesInWords = (layers) =>
+  layers ? `before layer${layers.length > 1 ? "s" : ""} ${layers.join(", ")}` : "in three stages";
+
+/** The values of the map that is shown, as rows; rounded, for they stand in the Python call. */
+function shownMap({ shown, values }) {
+  const { rows, cols } = shown.grid;
+  const all = Array.from(values, (v) => Number(v.toPrecision(DIGITS)));
+  return Array.from({ length: rows }, (_, row) => all.slice(row * cols, (row + 1) * cols));
 }
 
 function bindPatches(store, { fovea_patches: node }) {

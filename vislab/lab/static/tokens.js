@@ -13,13 +13,22 @@ function rounded(v) {
   return low % 2 ? low + 1 : low;
 }
 
+/** The layers before which patches go. keepAt: those that were chosen, which may be counted from the end; null: none. */
+function stagesOf(keepAt, layers) {
+  if (keepAt) return keepAt.map((layer) => (layer + layers) % layers).toSorted((a, b) => a - b);
+  return [...new Set([1, 2, 3].map((part) => Math.floor((layers * part) / 4)))].filter(Boolean);
+}
+
 /** How many tokens each layer attends over. others: tokens that are no patches. */
-export function countsOf({ keep, merge }, layers, patches, others) {
-  const stages = [...new Set([1, 2, 3].map((part) => Math.floor((layers * part) / 4)))].filter(Boolean);
+export function countsOf({ keep, keep_at = null, gather = false, merge }, layers, patches, others) {
+  const stages = stagesOf(keep_at, layers);
   let count = patches;
   return Array.from({ length: layers }, (_, layer) => {
     const stage = keep < 1 ? stages.indexOf(layer) : -1;
-    if (stage >= 0) count = Math.min(count, Math.max(1, rounded(patches * keep ** ((stage + 1) / stages.length))));
+    if (stage >= 0) {
+      const left = Math.min(count, Math.max(1, rounded(patches * keep ** ((stage + 1) / stages.length))));
+      count = left + (gather && left < count ? 1 : 0);
+    }
     if (layer) count -= Math.min(merge, Math.floor(count / 2));
     return count + others;
   });
@@ -88,7 +97,8 @@ export const isSpent = (store) => now(store, "keep") < 1 || now(store, "merge") 
 export function planOf(store, { model, frame }) {
   const [size, patch] = sizesOf(store, model);
   const [fovea, sizes] = ["fovea", "fovea_patches"].map((name) => now(store, name) ?? null);
-  const spent = { keep: now(store, "keep") ?? 1, merge: now(store, "merge") ?? 0 };
+  const [keep_at, gather] = ["keep_at", "gather"].map((name) => now(store, name));
+  const spent = { keep: now(store, "keep") ?? 1, keep_at, gather, merge: now(store, "merge") ?? 0 };
   const { layers, prefix, suffix } = model;
   const key = JSON.stringify([size, patch, fovea, sizes, spent, layers, prefix, suffix, frame]);
   if (store.memory.plan?.key === key) return store.memory.plan;
