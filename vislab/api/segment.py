@@ -20,7 +20,7 @@ from ..masks.maps import chosen, on_pixels, visible
 from ..masks.masks import Masks
 from ..masks.methods import KINDS, METHODS, OF_HEATMAPS, OF_TOKENS
 from ..masks.networks import Segmenter, segmenter_of
-from ..masks.promptable import promptable_of
+from ..masks.promptable import Promptable, promptable_of
 from ..masks.prompts import prompts_of
 from ..masks.refine import refined
 from ..masks.tokens import kmeans, tokencut
@@ -141,8 +141,20 @@ def _of_prompts(
     for name, given in {**rest, **options, "outside": None, "candidates": None}.items():
         if given is not None:
             raise ValueError(f"{found.name} makes masks of pixels by points and boxes: leave {name} out")
-    picture = load_image(image)
-    prompts = prompts_of(shown[0], outside, shown[1], (picture.shape[0], picture.shape[1]))
+    return prompted(found, load_image(image), points=shown[0], outside=outside, boxes=shown[1], candidates=candidates)
+
+
+def prompted(
+    found: Promptable,
+    picture: np.ndarray,
+    *,
+    points: Any = None,
+    outside: Any = None,
+    boxes: Any = None,
+    candidates: bool = False,
+) -> Masks:
+    """What `segment` makes of points and boxes. picture: (H, W, 3) uint8, its pixels as `load_image` gave them."""
+    prompts = prompts_of(points, outside, boxes, (picture.shape[0], picture.shape[1]))
     return found.segment(picture, prompts, candidates)
 
 

@@ -23,9 +23,10 @@ def runs_of(mask: np.ndarray) -> np.ndarray:
     >>> runs_of(np.array([[True, True, False], [False, True, True]])).tolist()
     [0, 2, 2, 2]
     """
-    flat = np.concatenate([[False], mask.ravel(), [not mask.flat[-1]]])
-    ends = np.flatnonzero(flat[1:] != flat[:-1])
-    return np.diff(ends, prepend=0).astype("<u4")
+    flat = mask.ravel()
+    ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts = [0, 0] if flat[0] else [0]
+    return np.diff(np.concatenate([starts, ends, [flat.size]])).astype("<u4")
 
 
 def masks_of(digest: str, ready: Ready, marks: Mapping[str, Any], masks: Masks | None, name: str) -> Message:

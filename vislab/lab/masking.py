@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..api.segment import segment
+from ..api.segment import prompted, segment
 from ..masks.promptable import Promptable
 from . import mask_messages
 from .marks import Ready, segmenter_ready
@@ -99,7 +99,7 @@ class Masking:
                     ready.encoded(pixels)
                 self.encoded = wanted["digest"], wanted["segmenter"]
             alone = shows.keys() <= {"outside"}  # which says nothing of an object yet
-            return None if alone else segment(pixels, model=ready, **shows)
+            return None if alone else prompted(ready, pixels, **shows)
         if shows:
             raise ValueError(f"{ready.name} takes no points or boxes: clear them, and its masks are shown")
         with Unless(lambda: self._is_left(wanted)):

@@ -47,7 +47,7 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class _Key:
-    """An image that a model was shown: equal where the weights, the processor and all pixels are."""
+    """An image that a model was shown, and nobody writes to: equal where weights, processor and all pixels are."""
 
     weights: str
     processor: Any
@@ -59,7 +59,7 @@ class _Key:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Key) or self.processor is not other.processor:
             return False
-        return self.weights == other.weights and np.array_equal(self.image, other.image)
+        return self.weights == other.weights and (self.image is other.image or np.array_equal(self.image, other.image))
 
 
 ENCODED: Latest[Encoded] = Latest("run", 2, lambda one: one.bytes)

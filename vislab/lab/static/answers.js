@@ -74,13 +74,7 @@ const ANSWERS = {
     return { closer: { ...message, crops, values, signed: crops.some((crop) => crop.signed) } };
   },
   boxes: (_, boxes) => ({ boxes }),
-  masks({ page, state }, message, buffers) {
-    if (message.segmenter === null) return { masks: null, tool: state.tool === "mask" ? "point" : state.tool };
-    const masks = { ...message, runs: buffers.map((one) => typed(one, Uint32Array)) };
-    const begins = message.takes && !page && state.masks?.segmenter !== message.segmenter && state.tool === "point";
-    const ends = !message.takes && state.tool === "mask";
-    return { masks, tool: begins ? "mask" : ends ? "point" : state.tool };
-  },
+  masks: masksTold,
   note: (_, { words }) => ({ note: { words } }),
   layer(store, message, buffers) {
     keepLayer(store, message, buffers);
@@ -97,6 +91,15 @@ const ANSWERS = {
     return { exporting: false, status: { state: "ready", words: `${name}, ${amount(bytes.byteLength, "B")}` } };
   },
 };
+
+/** Masks, or that there are none; with a segmenter that takes points, pointing begins. */
+function masksTold({ page, state }, message, buffers) {
+  if (message.segmenter === null) return { masks: null, tool: state.tool === "mask" ? "point" : state.tool };
+  const masks = { ...message, runs: buffers.map((one) => typed(one, Uint32Array)) };
+  const begins = message.takes && !page && state.masks?.segmenter !== message.segmenter && state.tool === "point";
+  const ends = !message.takes && state.tool === "mask";
+  return { masks, tool: begins ? "mask" : ends ? "point" : state.tool };
+}
 
 /** What another picture changes for words. */
 function wordsOf({ state }, { model }) {
