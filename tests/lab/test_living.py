@@ -339,7 +339,9 @@ def test_presented_a_drag_is_seen_and_its_cost_and_run_are_said(living: Callable
     box = lab.control("patch size").bounding_box()
     lab.page.mouse.down()
     lab.page.mouse.move(box["x"] + box["width"] * 0.08, box["y"] + box["height"] / 2, steps=4)
-    lab.until("lab.ui.patch_size.value === '8' && lab.ui.caption.textContent.startsWith('attention costs × 16 · let go')")
+    lab.until(
+        "lab.ui.patch_size.value === '8' && lab.ui.caption.textContent.startsWith('attention costs × 16 · let go')"
+    )
     assert lab("lab.ui.told.textContent") == ""
     assert lab.page.locator(".vislab-lab .telling").is_hidden()
     assert lab("getComputedStyle(lab.ui.classes).opacity") == "0.5"
