@@ -26,7 +26,7 @@ from vislab.figures.page import Panel
 HERE = Path(__file__).parent
 PHOTOS = {name: vislab.load_image(path) for name, path in vislab.samples().items()}
 MARGIN = 12  # px around the Lab
-FILM, LARGEST = (1000, 700), 1_500_000  # px of the moving picture, and bytes
+FILM, LARGEST = (1000, 800), 1_000_000  # px of the moving picture, and bytes
 # Where the pointer goes on the photograph, shares of its width and height: sky, dome, towers, portal, lawn.
 WAY = [(0.1, 0.2), (0.3, 0.15), (0.46, 0.2), (0.46, 0.3), (0.3, 0.4), (0.22, 0.5), (0.4, 0.6), (0.55, 0.7), (0.75, 0.9)]
 CHURCHES = ("church", "minster")
@@ -86,7 +86,7 @@ def lab(path: Path) -> None:
             page.locator(".vislab-lab .status[data-state=ready]").first.wait_for(timeout=240_000)
             shown = page.locator(".vislab-lab").first.screenshot()
     picture = ImageOps.expand(Image.open(io.BytesIO(shown)).convert("RGB"), MARGIN, "white")
-    picture.save(path, quality=90, subsampling=0, optimize=True)
+    picture.save(path, quality=82, subsampling=0, optimize=True)
 
 
 def moving(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 
@@ -48,8 +49,24 @@ def test_show_tells_the_record_in_words(figure: str, capsys: pytest.CaptureFixtu
         *(f"{label} {share:.1%}" for label, share in kept["maps"][0]["facts"]["predictions"]),
     ):
         assert words in told
+    given(told.split("makes it again:\n")[1])
     assert main.main(["show", figure, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == kept
+
+
+def given(python: str) -> None:
+    """Every name is made before it is used."""
+    names = [node for node in ast.walk(ast.parse(python)) if isinstance(node, ast.Name)]
+    made = {name.id: name.lineno for name in reversed(names) if isinstance(name.ctx, ast.Store)} | {"vislab": 1}
+    assert python.startswith("import vislab\n")
+    assert [one.id for one in names if made.get(one.id, len(python)) > one.lineno] == []
+
+
+def test_the_python_of_several_photos_makes_all_that_it_names(figure: str, capsys: pytest.CaptureFixture[str]) -> None:
+    other = np.roll(photo(), 5, 1)
+    vislab.save("two.png", [vislab.explain(one, model="tiny", method="cls") for one in (photo(), other)])
+    assert main.main(["show", "two.png"]) == 0
+    given(capsys.readouterr().out.split("makes it again:\n")[1])
 
 
 def test_what_a_model_says_is_no_probability_where_it_is_none() -> None:

@@ -16,7 +16,7 @@ import pytest
 import vislab
 from vislab.core.costs import attention_flops, attention_memory
 from vislab.core.geometry import Frame, Grid
-from vislab.figures import blends, colours, diagram, overlay
+from vislab.figures import blends, boxes, colours, diagram, overlay
 from vislab.lab import face
 from vislab.lab.runs import forward_flops
 from vislab.methods.registry import METHODS
@@ -357,6 +357,30 @@ def test_js_places(js: Any, frame: Frame) -> None:
     for point in [(10, 10), (300.5, 222.25), (599, 399), (5, 200)]:
         cell = grid.cell_at(*frame.to_model(*point))
         assert js("lab.cellAt(frame, grid, ...point)", point=point, **given) == (cell and list(cell))
+
+
+def test_js_labels_are_as_far_apart_as_in_figures(js: Any) -> None:
+    rng = np.random.default_rng(0)
+    corners = [rng.integers((0, 0), (80, 190), (n, 2)) for n in (0, 1, 2, 5, 9) for _ in range(20)]
+    asked = [[[int(x), int(y), int(x) + 30, int(y) + 10] for x, y in some] for some in corners]
+    asked.append([[0, 0, 30, 10]] * 25)  # more than there is room for
+    found = js("asked.map((labels) => lab.labelsApart(labels, 200))", asked=asked)
+    assert found == [[list(one) for one in boxes.apart(labels, 200)] for labels in asked]
+
+
+def test_js_cost_is_that_of_the_sizes_which_the_model_was_made_for(js: Any) -> None:
+    model = {"size": [224, 224], "patch": [16, 16], "prefix": 1, "suffix": 0, "layers": 12}
+    frame = {"model": [224, 224], "scale": [0.5, 0.5], "offset": [0, 0]}
+    drags = [({}, 1), ({"patch_size": 8}, (785 / 197) ** 2), ({"image_size": 112}, (50 / 197) ** 2)]
+    before = """const port = { get: () => null };
+    const factors = drags.map(([drag]) => {
+        const store = lab.createStore(port, false);
+        store.change({ drag: { patch_size: null, image_size: null, keep: 1, merge: 0, fovea: null, ...drag } });
+        return lab.costFactor(store, { model, frame });
+    });"""
+    assert js("factors", before, model=model, frame=frame, drags=drags) == pytest.approx(
+        [factor for _, factor in drags]
+    )
 
 
 @pytest.mark.parametrize(("size", "patch"), [(224, 16), (640, 16), (2048, 16), (112, 28)])

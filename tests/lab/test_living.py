@@ -125,7 +125,7 @@ def seen(lab: Living, selector: str) -> bool:
     return inside and box["y"] >= 0 and box["y"] + box["height"] <= size["height"] + 1
 
 
-@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080)])
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (1280, 800), (1920, 1080)])
 def test_presented_it_has_the_window_and_is_read_across_a_room(
     living: Callable[..., Living], width: int, height: int
 ) -> None:
@@ -137,14 +137,19 @@ def test_presented_it_has_the_window_and_is_read_across_a_room(
     lab.until("lab.ui.root.clientWidth === innerWidth && lab.ui.root.clientHeight === innerHeight")
     lab.page.wait_for_timeout(200)
     assert lab.page.evaluate(LETTER) * 2000 / width >= 28
-    for selector in ("figure > canvas", ".caption", ".side input[type=range]", ".stage button", "ol li:nth-child(3)"):
+    for selector in ("figure > canvas", ".caption", ".side", ".side input[type=range]", ".stage", "ol li:nth-child(3)"):
         assert seen(lab, selector), selector
+    assert lab("lab.ui.root.scrollHeight <= lab.ui.root.clientHeight")
+    for words in (".caption", "figcaption"):  # no more of them than there is room for
+        assert lab(f"lab.ui.root.querySelector('{words}').scrollWidth <= lab.ui.left.clientWidth"), words
     picture = lab.page.locator("figure > canvas").first.bounding_box()
     assert picture["width"] * picture["height"] > 0.4 * width * height
     for hidden in (".top", ".more", ".chart"):
         assert lab.page.locator(f".vislab-lab {hidden}").is_hidden()
     lab.page.mouse.click(*lab.over(6, 7))
     lab.until("pane.shown.query === 'patch (6, 7)'")
+    for words in (".caption", "figcaption"):
+        assert lab(f"lab.ui.root.querySelector('{words}').scrollWidth <= lab.ui.left.clientWidth"), words
     lab.page.keyboard.press("Escape")
     lab.until("!store.state.presenting && lab.ui.present === document.activeElement")
     assert lab("pane.shown.query") == "patch (6, 7)"
@@ -285,6 +290,50 @@ UNTOLD = """() => {
 }"""
 
 
+def test_presented_image_and_method_are_chosen_without_leaving(living: Callable[..., Living]) -> None:
+    """The menus roll up once something is chosen; Escape closes them first, and leaves only then."""
+    lab = living(1280, 720)
+    lab.button("present").click()
+    top = lab.page.locator(".vislab-lab .top")
+    assert top.is_hidden()
+    lab.button("choose").click()
+    assert seen(lab, ".top")
+    lab.control("image").select_option("raccoon")
+    lab.until("lab.ui.classes.textContent.startsWith('tench')")
+    assert top.is_hidden()
+    lab.button("choose").click()
+    lab.page.keyboard.press("Escape")
+    assert top.is_hidden()
+    assert lab("store.state.presenting")
+    lab.button("choose").click()
+    lab.control("method").select_option("rollout")
+    lab.until("lab.ui.figures[0].title.textContent.startsWith('rollout of CLS')")
+    lab.page.keyboard.press("Escape")
+    lab.until("!store.state.presenting")
+    assert top.is_visible()
+
+
+def test_presented_a_drag_is_seen_and_its_cost_and_run_are_said(living: Callable[..., Living]) -> None:
+    """What is told of a slider goes when it is taken; what the last run said fades until the next has come."""
+    lab = living(1280, 720)
+    lab.button("present").click()
+    lab.control("patch size").hover()
+    lab.until("lab.ui.told.textContent.startsWith('The side of the squares')")
+    box = lab.control("patch size").bounding_box()
+    lab.page.mouse.down()
+    lab.page.mouse.move(box["x"] + box["width"] * 0.08, box["y"] + box["height"] / 2, steps=4)
+    lab.until(
+        "lab.ui.patch_size.value === '8' && lab.ui.caption.textContent.startsWith('attention costs × 16 · let go')"
+    )
+    assert lab("lab.ui.told.textContent") == ""
+    assert lab.page.locator(".vislab-lab .telling").is_hidden()
+    assert lab("getComputedStyle(lab.ui.classes).opacity") == "0.5"
+    lab.page.mouse.up()
+    lab.until("lab.ui.caption.textContent.startsWith('◌ computing')")
+    lab.until("lab.ui.caption.textContent.startsWith('attention costs × 16 · highest')")
+    assert lab("getComputedStyle(lab.ui.classes).opacity") == "1"
+
+
 def test_every_control_and_number_is_told_in_a_sentence(living: Callable[..., Living]) -> None:
     """As a tooltip; and where the picture has the window, as its caption."""
     lab = living(attention_scale=0.5, detector="embedded", method="grad_cam")
@@ -375,19 +424,24 @@ def test_the_diagram_has_one_row_or_two(living: Callable[..., Living], width: in
     assert 15 * box["width"] / units >= 13
 
 
-@pytest.mark.parametrize(("width", "height"), [(1280, 960), (1600, 1200), (1024, 600)])
+@pytest.mark.parametrize(
+    ("width", "height", "below"), [(1280, 960, True), (1600, 1200, True), (1280, 720, False), (1024, 600, False)]
+)
 def test_presented_the_diagram_stands_where_there_is_room(
-    living: Callable[..., Living], width: int, height: int
+    living: Callable[..., Living], width: int, height: int, below: bool
 ) -> None:
+    """Below the sliders; else below the sentence that tells of what is pointed at, and goes with it."""
     lab = living(width=width, height=height)
     lab.button("present").click()
     lab.control("scale").hover()
     lab.until(f"store.state.presenting && String({LIT}) === 'qk'")
     lab.page.wait_for_timeout(150)
-    assert lab("lab.ui.diagram.parentNode === lab.ui.side")
-    if not lab("lab.ui.diagram.hidden"):
-        assert seen(lab, ".diagram svg")
-    assert lab("lab.ui.root.scrollHeight <= lab.ui.root.clientHeight") or lab("lab.ui.diagram.hidden")
-    assert lab("lab.ui.diagram.hidden") == (height == 600)
+    assert lab("lab.ui.diagram.parentNode === lab.ui.side") == below
+    assert lab("!lab.ui.diagram.hidden")
+    assert seen(lab, ".diagram svg")
+    if below:
+        assert lab("lab.ui.root.scrollHeight <= lab.ui.root.clientHeight")
+    lab.page.mouse.move(*lab.over(3, 3))
+    lab.until(f"(lab.ui.diagram.getClientRects().length > 0) === {str(below).lower()}")
     lab.page.keyboard.press("Escape")
     lab.until("lab.ui.diagram.parentNode === lab.ui.left && !lab.ui.diagram.hidden")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -57,8 +58,22 @@ def run_show(args: argparse.Namespace) -> int:
         return 0
     print_table({"file": f"{args.figure}, written by vislab {record['vislab']}", **dict(_told(record))})
     if "call" in record:
-        print(f"\nPython that makes it again:\n{record['call']}")
+        print(f"\nPython that makes it again:\n{_given(record)}{record['call']}")
     return 0
+
+
+def _given(record: Mapping[str, Any]) -> str:
+    """The Python before the call of a record: what it takes as given. A record names no file, only what it holds."""
+    named = {node.id for node in ast.walk(ast.parse(record["call"])) if isinstance(node, ast.Name)}
+    sizes = ", ".join(f"{photo['width']}×{photo['height']} px" for photo in record["images"].values())
+    several = ", ".join(f"'photo{number}.jpg'" for number in range(1, len(record["images"]) + 1))
+    lines = {
+        "image": f"image = vislab.load_image('photo.jpg')  # yours, of {sizes}",
+        "images": f"images = [vislab.load_image(path) for path in ({several})]  # yours, of {sizes}",
+        "frames": "frames = vislab.frames('clip.mp4')  # yours",
+        "boxes": f"boxes = vislab.detect({'images[0]' if 'images' in named else 'image'})  # or what found them",
+    }
+    return "".join(f"{line}\n" for line in ("import vislab", *(lines[name] for name in lines if name in named)))
 
 
 def run_reproduce(args: argparse.Namespace) -> int:

@@ -27,7 +27,7 @@ export function build(root, page) {
   ui.back.hidden = !page;
   if (page) {
     for (const name of ASKING) ui[name].parentNode.hidden = true;
-    ui.take.hidden = true;
+    ui.take.hidden = ui.choose.hidden = true;
     ui.compare.hidden = ui.export.hidden = true;
   }
   return ui;
@@ -79,7 +79,8 @@ function topOf(ui) {
   ui.redo = Object.assign(button("↷"), { ariaLabel: "redo" });
   const back = make("span", { className: "pair" }, ui.undo, ui.redo);
   const target = field(ui, "target", select(), "for");
-  return make("div", { className: "top" }, image, upload, ...others, target, back, ui.present, ui.status);
+  ui.top = make("div", { className: "top" }, image, upload, ...others, target, back, ui.present, ui.status);
+  return ui.top;
 }
 
 function figureOf() {
@@ -105,6 +106,7 @@ function picturesOf(ui) {
   ui.note = make("p", { className: "note", role: "status" });
   ui.problem = make("p", { className: "problem", hidden: true });
   ui.told = make("p", { className: "told" });
+  ui.telling = make("div", { className: "telling" }, ui.told);
   ui.removed = make("p", { className: "removed", role: "status" });
   ui.back = button("back to what was exported");
   ui.unpin = button("back to CLS");
@@ -119,7 +121,7 @@ function picturesOf(ui) {
   const pair = make("span", { className: "pair" }, ...zoom);
   const below = row(incoming, grid, ui.unpin, ui.back, pair, confidence, closer);
   ui.diagram = make("div", { className: "diagram" });
-  const words = [ui.panes, ui.caption, makeMarks(ui), makeSpoken(ui), ui.told, ui.note, ui.removed];
+  const words = [ui.panes, ui.caption, makeMarks(ui), makeSpoken(ui), ui.telling, ui.note, ui.removed];
   ui.left = make("div", { className: "left" }, ...words, detail(below), foveaOf(ui), ui.diagram);
   return ui.left;
 }
@@ -134,6 +136,7 @@ function sideOf(ui) {
   ui.classes = make("ol");
   ui.knows = quiet("");
   ui.leave = Object.assign(button("✕"), { ariaLabel: "leave" });
+  ui.choose = Object.assign(button("☰"), { ariaLabel: "choose" });
   const id = `vislab-one-${Math.random().toString(36).slice(2)}`;
   const one = make("datalist", { id }, make("option", { value: "0" }));
   const patch = slider(ui, "patch_size", "patch size", range(...PATCHES, 1));
@@ -171,7 +174,7 @@ function sideOf(ui) {
     section("Attention", scale, one, layer, head, ui.fused, detail(ui.measures)),
     section("Prediction", ui.classes, detail(ui.knows)),
     gameOf(ui),
-    make("div", { className: "stage" }, ui.leave),
+    make("div", { className: "stage" }, ui.choose, ui.leave),
   );
   return ui.side;
 }
@@ -243,6 +246,7 @@ function gameOf(ui) {
   ui.area = quiet("");
   const fall = make("div", { className: "fall" }, ends("100 %", "0 %"), ui.fall, make("span"), ui.shares);
   ui.fell = make("div", {}, fall, detail(ui.area));
+  ui.films.insertion.classList.add("later");
   const all = row(ui.take, ...Object.values(ui.films), ui.allBack);
   return section("Take patches away", all, step, ui.fell);
 }

@@ -56,6 +56,7 @@ export const DEFINITIONS = {
   undo: "Take the last change back (Ctrl+Z).",
   redo: "Make the change again that was taken back (Ctrl+Shift+Z).",
   present: "Give the picture the whole window, with text that is read across a room; Escape leaves.",
+  choose: "Choose image, model and method; Escape closes what it opens.",
   leave: "Leave (Escape).",
   status: "What the model is doing, and how long its last run took.",
   title: "What the colours show: who attends, in which layer, by which heads.",

@@ -2,7 +2,7 @@
 
 const ONE_ROW = 560; // px, from which on its two rows stand beside each other
 const ARRANGEMENTS = { one: ["-8 0 736 62", "translate(360 0)"], two: ["-8 0 376 126", "translate(0 64)"] };
-export const HEIGHTS = { one: 62 / 736, two: 126 / 376 }; // of a width of 1
+export const TWO_ROWS_HIGH = 126 / 376; // of a width of 1
 
 /** Put the drawing, the text of an SVG file without its style, which is the page's, into an element that has none. */
 export function putDiagram(node, text) {

@@ -17,12 +17,19 @@ export function bindHelp(store, ui) {
   }
   for (const { title, name } of ui.figures) title.title = name.title = DEFINITIONS.title;
   for (const button of ui.exports) button.title = `Keep what you see as ${button.textContent}.`;
-  const tell = ({ target }) => {
+  let pressed = false; // what is dragged over, or clicked, is not pointed at
+  const tell = ({ target, buttons }) => {
+    if (buttons !== undefined) pressed = buttons > 0; // else it has the focus, of a click or of a key
+    if (pressed) return;
     const help = store.state.presenting ? (target.closest("[title]")?.title ?? null) : null;
     if (help !== store.state.help) store.change({ help });
   };
   for (const event of ["pointerover", "focusin"]) ui.root.addEventListener(event, tell);
-  ui.root.addEventListener("pointerleave", () => store.change({ help: null }));
+  const hush = ({ buttons }) => {
+    if (buttons !== undefined) pressed = buttons > 0;
+    if (store.state.help !== null) store.change({ help: null }); // who acts has read it, and looks at the picture
+  };
+  for (const event of ["pointerleave", "pointerdown", "pointerup", "input"]) ui.root.addEventListener(event, hush);
 }
 
 /** A number with its sentence. */

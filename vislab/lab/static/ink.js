@@ -1,6 +1,6 @@
 // Lines and shades on a canvas whose context draws in source pixels. unit: one pixel of the screen.
 
-import { seenBy, toSource } from "./places.js";
+import { labelsApart, seenBy, toSource } from "./places.js";
 
 const DARK = "rgb(0 0 0 / 0.6)";
 
@@ -62,17 +62,23 @@ export function foveaBox(context, box, unit, firm) {
   context.setLineDash([]);
 }
 
-/** A detector's box with its label, which stays within the photograph's width. */
-export function labelledBox(context, { box, label, score }, unit, width) {
-  outline(context, box, unit, false);
+/** A detector's boxes with their labels, which stay within the photograph and hide none of each other. */
+export function labelledBoxes(context, found, unit, [height, width]) {
+  for (const { box } of found) outline(context, box, unit, false);
   context.font = `${13 * unit}px sans-serif`;
   context.textBaseline = "top";
-  const words = `${label} ${score.toFixed(2)}`;
-  const long = context.measureText(words).width + 8 * unit;
-  const left = Math.max(0, Math.min(box[0], width - long));
-  const top = Math.max(0, box[1]);
-  context.fillStyle = "rgb(0 0 0 / 0.75)";
-  context.fillRect(left, top, long, 19 * unit);
-  context.fillStyle = "#fff";
-  context.fillText(words, left + 4 * unit, top + 3 * unit);
+  const high = 19 * unit;
+  const texts = found.map(({ label, score }) => `${label} ${score.toFixed(2)}`);
+  const labels = found.map(({ box }, i) => {
+    const long = context.measureText(texts[i]).width + 8 * unit;
+    const left = Math.max(0, Math.min(box[0], width - long));
+    const top = Math.max(0, Math.min(box[1], height - high));
+    return [left, top, left + long, top + high];
+  });
+  for (const [i, [left, top, right]] of labelsApart(labels, height).entries()) {
+    context.fillStyle = "rgb(0 0 0 / 0.75)";
+    context.fillRect(left, top, right - left, high);
+    context.fillStyle = "#fff";
+    context.fillText(texts[i], left + 4 * unit, top + 3 * unit);
+  }
 }

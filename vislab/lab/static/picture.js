@@ -5,7 +5,7 @@ import { centred, coloured, endsOf, ticks, upsample } from "./colours.js";
 import { DEFINITIONS } from "./definitions.js";
 import { make, say } from "./elements.js";
 import { drawGone, goneNow } from "./gone.js";
-import { dim, dimOutside, foveaBox, gridLines, labelledBox, outline } from "./ink.js";
+import { dim, dimOutside, foveaBox, gridLines, labelledBoxes, outline } from "./ink.js";
 import { drawMarks, drawMasks } from "./masking.js";
 import { fadedLayer } from "./passing.js";
 import { boxOf, seenBy, toSource } from "./places.js";
@@ -106,7 +106,7 @@ function paintPane(store, pane, figure, { reading, range, tall, two }) {
   const without = pane.index || reading.crops ? null : goneNow(store);
   if (without) drawGone(context, without, frame, grid, unit);
   drawMasks(store, context, unit);
-  for (const one of visibleBoxes(store)) labelledBox(context, one, unit, width);
+  labelledBoxes(context, visibleBoxes(store), unit, source);
   drawMarks(store, context, unit);
   if (reading.cell) outline(context, boxOf(frame, grid, ...reading.cell), unit, !hover);
   figure.title.textContent = (reading.preview ? "preview · " : "") + (proposal ? "new patches · " : "") + reading.title;

@@ -45,3 +45,27 @@ export const mapBytes = (tokens, heads, layers) => 4 * heads * tokens ** 2 * lay
 /** Attention, and 24·n·d² a layer for projections and an MLP four times as wide. */
 export const forwardFlops = (tokens, dim, layers) =>
   attentionFlops(tokens, dim, layers) + 24 * tokens * dim ** 2 * layers;
+
+/**
+ * Labels moved up or down by as little as lets none hide another, the first staying where they are, as in figures.
+ * labels: [left, top, right, bottom] of each. bottom: of the picture. Where no room is left, a label stays where it was.
+ */
+export function labelsApart(labels, bottom) {
+  const placed = [];
+  for (const [x0, y0, x1, y1] of labels) {
+    const high = y1 - y0;
+    const beside = placed.filter((other) => other[0] < x1 && x0 < other[2]);
+    // It is free where it was, or right above or below a label that stands in its way.
+    const tops = [y0, ...beside.map((other) => other[3]), ...beside.map((other) => other[1] - high)];
+    const free = tops.filter(
+      (top) =>
+        top >= 0 &&
+        top <= Math.max(y0, bottom - high) &&
+        beside.every((other) => top >= other[3] || top + high <= other[1]),
+    );
+    const nearer = (best, top) => (Math.abs(top - y0) < Math.abs(best - y0) ? top : best);
+    const top = free.reduce(nearer, free[0] ?? y0);
+    placed.push([x0, top, x1, top + high]);
+  }
+  return placed;
+}

@@ -22,8 +22,8 @@ import {
   statusOf,
   takes,
 } from "./settings.js";
-import { onPatches, proposedGrid, tokenAt } from "./tokens.js";
-import { duration, whole } from "./words.js";
+import { costFactor, onPatches, proposedGrid, tokenAt } from "./tokens.js";
+import { duration, factor, whole } from "./words.js";
 
 /**
  * -> {values, title}, and where they are there: cell, the patch it is about; crops, each box by itself; row, over all
@@ -60,12 +60,13 @@ export function readingOf(store, pane) {
   const values = onPatches(shown, layer, read.row);
   const who = cell ? `patch ${cell[0]}, ${cell[1]}` : "CLS";
   const does = incoming ? `who attends to ${who}` : `what ${who} attends to`;
+  const head = store.state.presenting ? "" : ` · ${headWords(settings.head)}`; // there it stands beside, as large
   return {
     values,
     cell,
     preview,
     row: incoming ? null : read.row,
-    title: `${does} · layer ${read.layer} · ${headWords(settings.head)}${scaleWords(store, settings)}`,
+    title: `${does} · layer ${read.layer}${head}${scaleWords(store, settings)}`,
   };
 }
 
@@ -118,16 +119,37 @@ export function captionOf(store, reading) {
   const { alone, drag, hover, panes } = store.state;
   if (!reading) return statusOf(store).state === "error" ? "" : "The map comes when the model is ready.";
   if (reading.words) return reading.words;
+  if (store.state.presenting) return stageCaption(store, reading);
   const { grid } = panes[0].shown;
-  const best = reading.values.indexOf(span(reading.values)[1]);
-  const most = `highest ${reading.values[best].toPrecision(2)} at patch ${Math.floor(best / grid.cols)}, ${best % grid.cols}`;
-  const known = hover || reading.cell || reading.preview || store.state.presenting || store.state.tool === "mask";
+  const [highest, at] = highestOf(reading, grid);
+  const most = `highest ${highest} at patch ${at}`;
+  const known = hover || reading.cell || reading.preview || store.state.tool === "mask";
   const hint = known ? "" : " · point at a patch, click to pin it";
-  const one = reading.row && !["max", "min"].includes(now(store, "head"));
   const entropy = ({ row }) => ` · entropy ${entropyBits(row).toFixed(1)} of ${Math.log2(row.length).toFixed(1)} bits`;
-  const bits = one ? entropy(reading) : "";
+  const bits = hasEntropy(store, reading) ? entropy(reading) : "";
   const waits = Object.keys(drag).length ? "let go to run the model" : "the model is running";
   const todo = store.page ? "no model runs in this page" : alone ? "no kernel" : waits;
   const end = reading.preview ? ` · this layer only; ${todo}` : proposedGrid(store, panes[0]) ? ` · ${todo}` : "";
   return `${most}${bits}${hint}${end}`;
+}
+
+/** The highest value of a map, and its patch, in words. */
+function highestOf({ values }, { cols }) {
+  const best = values.indexOf(span(values)[1]);
+  return [values[best].toPrecision(2), `${Math.floor(best / cols)}, ${best % cols}`];
+}
+
+const hasEntropy = (store, { row }) => row && !["max", "min"].includes(now(store, "head"));
+
+/** The same in one line that is read across a room: what runs, or what attention costs, or where it is. */
+function stageCaption(store, reading) {
+  const { state, words } = statusOf(store);
+  if (state === "computing") return `◌ computing · ${words}`;
+  const { shown } = store.state.panes[0];
+  const [highest, at] = highestOf(reading, shown.grid);
+  const waits = proposedGrid(store, store.state.panes[0]) ? " · let go to run" : "";
+  const cost = factor(costFactor(store, shown));
+  if (cost !== "1.0") return `attention costs × ${cost}${waits || ` · highest ${highest}`}`;
+  const bits = hasEntropy(store, reading) ? ` · entropy ${entropyBits(reading.row).toFixed(1)} bits` : "";
+  return `highest ${highest} at ${bits ? "" : "patch "}${at}${bits}${waits}`;
 }

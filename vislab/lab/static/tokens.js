@@ -116,6 +116,14 @@ export function planOf(store, { model, frame }) {
   return store.memory.plan;
 }
 
+/** How many times as much attention costs as over the patches that the model was made for. */
+export function costFactor(store, shown) {
+  const { size, patch, prefix, suffix } = shown.model;
+  const { counts } = planOf(store, shown);
+  const { tokens } = gridOf(size, patch, prefix + suffix);
+  return counts.reduce((sum, n) => sum + n * n, 0) / (counts.length * tokens ** 2);
+}
+
 /** The patches that the settings would make, where they differ from those shown. */
 export function proposedGrid(store, { index, shown }) {
   if (index || shown.model.reads) return null;
