@@ -36,10 +36,13 @@ from llava import (
 )
 from PIL import Image
 from reader import look_loss, quarter_of, save, some
-from scenes import PLACES, Scene, words
+from scenes import PLACES, SIDE, Scene, name_of, words
 from test_scenes import crossing, noise_scenes
 from tower import FINE, GROUND, KEPT, alone, boxes_of, inside, keep
 from transformers import AutoProcessor, LlavaNextForConditionalGeneration, ViTForImageClassification, logging
+from word_maps import METHODS, Case, Found, box_of, cases, measured, table, write_between
+
+import vislab
 
 START = Path(__file__).parents[1] / "assets" / "models" / "vit-tiny-imagenette"
 
@@ -321,3 +324,68 @@ def test_bars_are_of_everything_asked(reader: LlavaNextForConditionalGeneration,
     assert found.cases["name"] == found.cases["place"] == found.cases["nowhere"] == len(one.pictures)
     assert all(0 <= share <= 1 for share in (*found.right.values(), *found.maps.values(), *found.share))
     assert "MISSED: name" in str(found)  # a Llama of chance weights names nothing
+
+
+# What the maps of its words are worth.
+
+
+@pytest.fixture(scope="module")
+def found(made: list[Scene]) -> list[Found]:
+    """Of one scene, by chance of two seeds; the right answer is given, for of noise the reader knows no names."""
+    scene = next(scene for scene in made if len(scene.pictures) > 1)
+    question = name_of(scene.pictures[0])
+    answer = vislab.ask(scene.image, question.text, model="embedded-reader", device="cpu", answer=question.answer)
+    case = Case(answer, 1, box_of(scene.pictures[0].place))
+    return [measured(case, steps=1, seed=seed) for seed in (0, 1)]
+
+
+def test_a_words_quarter_is_where_its_picture_is(made: list[Scene]) -> None:
+    for p in (p for scene in made for p in scene.pictures):
+        left, top, right, bottom = box_of(p.place)
+        assert left <= p.box[0] < p.box[2] <= right
+        assert top <= p.box[1] < p.box[3] <= bottom
+    assert {box_of(place) for place in range(4)} == {
+        (x, y, x + SIDE // 2, y + SIDE // 2) for x in (0, SIDE // 2) for y in (0, SIDE // 2)
+    }
+
+
+def test_every_method_is_measured_beside_the_baselines(found: list[Found]) -> None:
+    one, other = found
+    assert one.evaluation.methods == (*METHODS, "random", "centre")
+    assert list(one.highest) == list(one.taken) == list(METHODS)
+    assert all(0 <= share <= 1 for share in one.highest.values())
+    assert min(one.taken.values()) > 0
+    assert one.highest == other.highest
+    pointing, again = (seed.evaluation.pointing[:, 0] for seed in found)
+    np.testing.assert_allclose(pointing[:-2], again[:-2])
+    assert pointing[-2] != again[-2]  # a random order is of its seed
+    assert pointing[-1] == pytest.approx(0.25)
+
+
+def test_the_table_is_the_mean_of_the_cases(found: list[Found]) -> None:
+    lines = [*table(found, seed=7)]
+    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines[2:-2]}
+    assert list(cells) == [*METHODS, "random", "centre"]
+    for number, name in enumerate(cells):
+        means = [np.mean([one.evaluation.samples[measure][number, 0] for one in found]) for measure in
+                 ("deletion", "insertion", "over random", "pointing")]  # fmt: skip
+        said = [float(cell.replace("−", "-").split(" ± ")[0]) for cell in cells[name][:4]]
+        assert said == pytest.approx(means, abs=6e-4)
+        assert ("±" in cells[name][3]) == (name == "random")  # the others are the same whatever the seed
+    assert lines[-1].startswith("2 words of 2 scenes, seed 7, 1 steps")
+
+
+def test_only_right_answers_of_scenes_with_others_in_them_are_taken(made: list[Scene]) -> None:
+    assert not list(cases("embedded-reader", iter([s for s in made if len(s.pictures) == 1]), seed=0, device="cpu"))
+    for case in cases("embedded-reader", iter([s for s in made if len(s.pictures) > 1][:2]), seed=0, device="cpu"):
+        assert not case.answer.given
+        assert len(case.answer.words[case.word].text) == max(len(word.text) for word in case.answer.words)
+
+
+def test_a_table_is_put_between_its_marks(tmp_path: Path) -> None:
+    (tmp_path / "card.md").write_text("before\n<!-- words -->\nold\n<!-- /words -->\nafter\n")
+    write_between(tmp_path / "card.md", "| new |\n")
+    assert (tmp_path / "card.md").read_text() == "before\n<!-- words -->\n| new |\n<!-- /words -->\nafter\n"
+    (tmp_path / "other.md").write_text("nothing")
+    with pytest.raises(SystemExit, match="put them in"):
+        write_between(tmp_path / "other.md", "")

@@ -16,6 +16,7 @@ import supported
 from test_project import ENVIRONMENT, HOUSE, NOTEBOOKS, README, ROOT
 
 import vislab
+from vislab.evaluation.answered import METHODS
 from vislab.methods import registry
 
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -125,6 +126,14 @@ def test_the_map_of_the_house_names_every_room() -> None:
 
 def test_the_tables_of_models_are_what_the_tests_verify() -> None:
     assert supported.in_place(README) == README, "write them anew: python tests/supported.py"
+
+
+def test_what_maps_of_words_are_worth_is_the_same_in_readme_and_card() -> None:
+    card = (ROOT / "assets" / "models" / "reader-imagenette" / "README.md").read_text(encoding="utf-8")
+    own, its = (re.findall(r"(?s)<!-- words -->\n(.*)<!-- /words -->", text) for text in (README, card))
+    assert own == its
+    rows = re.findall(r"^\| (\w[^|]*) \|", own[0], flags=re.MULTILINE)
+    assert rows == [*METHODS, "random", "centre"]
 
 
 def test_a_family_without_a_row_is_named() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from readers import PICTURE, QUESTION, SAID, pair
 
 import vislab
 from vislab.cli.main import main
+from vislab.language.request import LOOKS
+from vislab.methods import registry
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +48,35 @@ def test_the_answer_and_its_words(folder: Path, tmp_path: Path, capsys: pytest.C
     assert 0 < said["words"][0]["image_share"] < 1
 
 
+@pytest.mark.parametrize("method", LOOKS)
+def test_every_method_of_words_is_drawn_and_named(folder: Path, tmp_path: Path, method: str) -> None:
+    out, layer = tmp_path / "words.png", 0 if "layer" in registry.METHODS[method].asks else -1
+    more = [] if layer == -1 else ["--layer", str(layer)]
+    assert call(folder, "--answer", SAID, "--out", str(out), "--method", method, *more) == 0
+    record, words = vislab.provenance(out), SAID.split()
+    assert [one["target"] for one in record["maps"]] == [repr(word) for word in words]
+    assert {one["method"] for one in record["maps"]} == {method}
+    entry = registry.METHODS[method]
+    assert (entry.words or entry.label) in record["caption"]
+    assert ("layer 0" in record["caption"]) == (layer == 0)
+    assert ("a word's attention lies on the image" in record["caption"]) == (method != "lens")
+    assert ("probability of the word" in record["caption"]) == (method == "lens")
+    module, processor = pair("LLaVA-1.5")
+    answer = vislab.ask(folder / "photo.png", QUESTION, model=module, processor=processor, answer=SAID)
+    own = vislab.explain(answer, target="church", method=method, layer=layer)
+    assert call(folder, "--answer", SAID, "--out", str(tmp_path / "words.npz"), "--method", method, *more) == 0
+    with np.load(tmp_path / "words.npz") as file:
+        np.testing.assert_allclose(file["values_1"], own.values, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("more", "status", "said"),
     [
+        (["--method", "grad_cam"], 2, ", ".join(map(repr, LOOKS))),
+        (["--method", "lense"], 2, "did you mean 'lens'"),
+        (["--method", "lens", "--head", "1"], 2, "leave --head out"),
+        (["--method", "lens", "--layer", "mean"], 2, "layer is the index of a layer, not 'mean'"),
+        (["--method", "rollout", "--head", "1"], 2, "'mean', 'max' or 'min'"),
         (["--layer", "1"], 2, "leave --layer out"),
         (["--out", "words.txt"], 2, "--out takes .png"),
         (["--answer", " "], 1, "answer is a text to explain"),

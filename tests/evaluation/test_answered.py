@@ -12,6 +12,7 @@ from readers import PICTURE, QUESTION, SAID, ask, pair
 import vislab
 from vislab.evaluation.answered import METHODS, SQUARES, on_squares, word_score
 from vislab.language.prompt import extended
+from vislab.language.request import LOOKS
 
 
 @pytest.mark.parametrize("word", [1, 5])
@@ -49,8 +50,8 @@ def test_methods_of_answers_are_measured_side_by_side() -> None:
     found = vislab.evaluate(answers, targets=["church", 5], boxes=boxes, steps=3, progress=False)
     assert found.methods == (*METHODS, "random", "centre")
     assert found.targets == ("church", "churches")
-    assert found.deletion.shape == found.insertion.shape == (6, 2, 4)
-    assert found.pointing.shape == (6, 1)
+    assert found.deletion.shape == found.insertion.shape == (7, 2, 4)
+    assert found.pointing.shape == (7, 1)
     assert found.pointing[-2, 0] == pytest.approx(1 / 3, abs=0.1)  # a random order, by area
     np.testing.assert_allclose(found.deletion[..., 0], found.insertion[..., -1])
     assert "over random" in repr(found)
@@ -81,6 +82,15 @@ def test_methods_of_answers_are_measured_side_by_side() -> None:
 def test_what_cannot_be_measured(how: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         vislab.evaluate([ask()], progress=False, **how)
+
+
+def test_every_method_of_words_is_measured_where_the_model_has_an_answer_to_it() -> None:
+    assert {how["method"] for how in METHODS.values()} == {*LOOKS}
+    with pytest.warns(UserWarning, match="left out lens: the lens reads tokens of the language model"):
+        found = vislab.evaluate([ask("BLIP-2")], steps=1, progress=False)
+    assert found.methods == (*[name for name in METHODS if name != "lens"], "random", "centre")
+    with pytest.raises(ValueError, match="the lens reads tokens"):  # which was asked for by name
+        vislab.evaluate([ask("BLIP-2")], methods=["lens"], steps=1, progress=False)
 
 
 def test_boxes_are_of_words() -> None:

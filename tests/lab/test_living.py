@@ -292,7 +292,7 @@ UNTOLD = """() => {
 
 def test_presented_image_and_method_are_chosen_without_leaving(living: Callable[..., Living]) -> None:
     """The menus roll up once something is chosen; Escape closes them first, and leaves only then."""
-    lab = living(1280, 720)
+    lab = living(width=1280, height=720)
     lab.button("present").click()
     top = lab.page.locator(".vislab-lab .top")
     assert top.is_hidden()
@@ -315,7 +315,7 @@ def test_presented_image_and_method_are_chosen_without_leaving(living: Callable[
 
 def test_presented_a_drag_is_seen_and_its_cost_and_run_are_said(living: Callable[..., Living]) -> None:
     """What is told of a slider goes when it is taken; what the last run said fades until the next has come."""
-    lab = living(1280, 720)
+    lab = living(width=1280, height=720)
     lab.button("present").click()
     lab.control("patch size").hover()
     lab.until("lab.ui.told.textContent.startsWith('The side of the squares')")

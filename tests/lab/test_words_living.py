@@ -199,6 +199,24 @@ def test_from_a_classifier_to_the_reader_and_back(living: Callable[..., Living])
     assert shown(lab).startswith("attention of “church”")
 
 
+def test_why_words_have_no_second_picture_is_said_where_it_would_be_chosen(living: Callable[..., Living]) -> None:
+    lab = living(model="embedded", compare={"layer": 3})
+    lab.page.get_by_text("Compare", exact=True).click()
+    assert lab.control("the same, but another").is_visible()
+    assert not lab("lab.ui.wordsAlone.checkVisibility()")
+    assert lab("second.shown !== null")
+    lab.control("model").select_option("embedded-reader")
+    lab.until("lab.ui.status.dataset.state === 'ready' && store.state.takes === 'question'")
+    ask(lab, QUESTION)
+    lab.ready()
+    assert not lab.control("the same, but another").is_visible()
+    assert lab.text("details[open] > p.quiet").startswith("An answer stands alone")
+    assert not lab.page.locator("figure").nth(1).is_visible()
+    lab.control("model").select_option("embedded")
+    lab.until("pane.shown && !pane.shown.model.reads && lab.ui.status.dataset.state === 'ready'")
+    assert lab("second.shown !== null && !lab.ui.wordsAlone.checkVisibility()")  # as it was chosen
+
+
 def test_tiles_are_drawn_as_they_are(living: Callable[..., Living]) -> None:
     lab = living(prompt=QUESTION)
     assert lab.text(".tokens").startswith("1,008 of the image: 5 views of 14 × 14, and 28 ends of lines; ")

@@ -10,6 +10,7 @@ import torch
 from readers import PICTURE, ask, pair, token
 
 import vislab
+from vislab.figures.captions import WORD_LENS, measure_of
 from vislab.language.prompt import extended
 
 
@@ -71,6 +72,7 @@ def test_words_lie_on_the_image_and_are_told_in_lines(tmp_path: Path) -> None:
     path = vislab.save(tmp_path / "lens.png", vislab.explain(answer, target="door", method="lens", layer=0))
     assert "target='door', layer=0, method='lens'" in vislab.provenance(path)["call"]
     assert str(vislab.reproduce(path, image=PICTURE, model=(module, processor))) == "nothing differs"
+    assert measure_of([vislab.explain(answer, target="door", method="lens", layer=0)]) == WORD_LENS
     assert np.asarray(vislab.explain(ask("LLaVA-NeXT"), target="red", method="lens")).max() <= 1
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..language.request import LOOKS, METHOD, WordRequest
 from ..methods.registry import METHODS
 from ..models.known import DTYPES, READER
 from ..spread.photos import Photo, photos_of
@@ -22,10 +23,10 @@ examples:
   vislab ask photo.jpg "What is on the hill?" --model smolvlm/ --out words.pdf
   vislab ask photos/ "what is at the top left ?" --out answers.parquet --ray
   vislab ask photo.jpg "What is it?" --answer "a church" --model smolvlm/ --method attention --layer 14 --out words.pdf
+  vislab ask photo.jpg "What is on the hill?" --model smolvlm/ --method lens --layer 20 --out lens.png
 
 The answer goes to standard output; with --shares each word with the share of its attention that lies on the image.
 """
-METHOD, WORD_METHODS = "relevance", ("relevance", "attention", "rollout")
 
 
 def ask_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,9 +50,7 @@ def ask_arguments(parser: argparse.ArgumentParser) -> None:
         help="a figure of all words: .pdf, .svg, .png, .jpg, or .npz; of several photos a folder, a path with {name}, "
         "or a table of the answers, .parquet",
     )
-    parser.add_argument(
-        "--method", choices=WORD_METHODS, default="relevance", help="of the figure (default: relevance)"
-    )
+    parser.add_argument("--method", choices=LOOKS, default=METHOD, help=f"of the figure (default: {METHOD})")
     parser.add_argument(
         "--layer",
         type=index_or("mean"),
@@ -71,8 +70,13 @@ def run_ask(args: argparse.Namespace) -> int:
     asks = METHODS[args.method].asks
     for part, usual in (("layer", -1), ("head", "mean")):
         if getattr(args, part) != usual and part not in asks:
-            raise UsageError(f"--method {args.method} goes through all layers: leave --{part} out, or take attention")
+            why = "reads no head" if "layer" in asks else "goes through all layers"
+            raise UsageError(f"--method {args.method} {why}: leave --{part} out, or take attention")
     how: dict[str, Any] = {part: getattr(args, part) for part in ("layer", "head") if part in asks}
+    try:
+        WordRequest(method=args.method, **how)
+    except ValueError as error:
+        raise UsageError(f"--method {args.method}: {error}") from error
     check_spread(args)
     photos = photos_of([args.photo])
     if is_spread(args) or any(not photo.named for photo in photos):

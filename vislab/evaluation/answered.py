@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..api.explain import explain
 from ..core.checks import check_counts, one_of, shown
 from ..core.geometry import Box
 from ..core.heatmap import Heatmap
+from ..engine.site import AttentionRefused
 from ..language.answer import Answer
 from ..language.prompt import extended, prompted
 from ..language.words import word_index
@@ -28,6 +30,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "attention, all layers": {"method": "attention", "layer": "mean"},
     "rollout": {"method": "rollout"},
     "relevance": {"method": "relevance"},
+    "lens": {"method": "lens"},
 }
 SQUARES = 16  # along a side of the image: what is removed at once is one of them or several
 
@@ -45,8 +48,9 @@ def evaluate_answers(
 ) -> Evaluation:
     """See `vislab.evaluate`, of answers. targets: of each answer a word, by default its longest."""
     check_counts(steps=steps, seed=seed)
-    named = _named(methods)
-    words = _words(answers, targets)
+    named, words = _named(methods), _words(answers, targets)
+    if methods is None:
+        named = _answering(answers[0], words[0], named)
     if boxes is not None and len(boxes) != len(answers):
         raise ValueError(f"{len(answers)} answers take {len(answers)} boxes, None where a word has none: {len(boxes)}")
     steps, found = min(steps, SQUARES**2), []
@@ -83,9 +87,13 @@ def word_score(
         said = logits[rows].float().log_softmax(-1)
         return float(said.gather(1, following[:, None].to(said.device)).sum().exp())
 
+    known: dict[bytes, float] = {}  # every order begins with the whole image and ends without it
+
     def score(kept: np.ndarray) -> np.ndarray:
         with reader.lock, evaluating(reader.module):
-            return np.array([probability(one) for one in kept])
+            new = {key: one for one in kept if (key := one.tobytes()) not in known}
+            known.update({key: probability(one) for key, one in new.items()})
+        return np.array([known[one.tobytes()] for one in kept])
 
     return score
 
@@ -107,6 +115,19 @@ def _named(methods: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) -> d
     if taken := next((name for name in several if name in BASELINES), None):
         raise ValueError(f"{taken!r} is always there, as a baseline: leave it out of methods")
     return {name: {"method": name} | dict(keywords) for name, keywords in several.items()}
+
+
+def _answering(answer: Answer, word: int, named: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The methods that the model has an answer to, found on a word of one answer; the others are warned of."""
+    found = {}
+    for name, keywords in named.items():
+        try:
+            explain(answer, target=word, **keywords)
+        except (ValueError, AttentionRefused) as error:
+            warnings.warn(f"left out {name}: {error}", stacklevel=4)
+            continue
+        found[name] = dict(keywords)
+    return found
 
 
 def _words(answers: Sequence[Answer], targets: Sequence[str | int] | None) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..core.fingerprints import of_name
 from ..core.heatmap import Heatmap
 from ..detectors.request import DEFAULTS as BOX_DEFAULTS
-from ..language.request import TOKENS
+from ..language.request import LENS, TOKENS
 from ..methods.registry import METHODS
 from ..methods.request import DEFAULTS
 from ..models.tokens import DEFAULTS as AS_THE_MODEL
@@ -16,6 +16,7 @@ from .page import Cell, Look
 
 # What a phrase of its own tells; whatever else is in a heatmap's settings, it was chosen, and is named.
 _TOLD = {*DEFAULTS, *BOX_DEFAULTS, "model", "detector", "question"} - {"region", *AS_THE_MODEL}
+WORD_LENS = "probability of the word, as what a token would say"
 SIGNED = "0 in the middle: below it speaks against, above it for"
 
 
@@ -145,8 +146,14 @@ def caption_of(common: Mapping[str, str], look: Look, cells: Sequence[Sequence[C
 
 def measure_of(heats: Iterable[Heatmap]) -> str:
     """What the values of heatmaps are, where it is the same for all of them and known."""
-    said = {METHODS[heat.method].measures if heat.method in METHODS else "" for heat in heats}
+    said = {_measure(heat) for heat in heats}
     return said.pop() if len(said) == 1 else ""
+
+
+def _measure(heat: Heatmap) -> str:
+    if heat.method == LENS and "question" in heat.settings:
+        return WORD_LENS
+    return METHODS[heat.method].measures if heat.method in METHODS else ""
 
 
 def _layer(method: str, layer: object) -> str:

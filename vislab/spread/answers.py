@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..core.fingerprints import of_weights
+from ..figures.captions import WORD_LENS
 from ..figures.page import Panel
+from ..language.request import LENS
 from ..models.known import READER
 from .errors import photo_errors
 from .photos import Photo
@@ -24,14 +26,22 @@ MOST = 24  # words that a figure shows
 
 
 def words_figure(answer: Answer, method: str, how: Mapping[str, Any]) -> Panel:
-    """Where the words of an answer look, each as a picture with its image share. how: layer and head, if asked for."""
+    """Where the words of an answer look, each as a picture with its image share. how: layer and head, if asked for.
+
+    A lens reads no attention: its words stand without a share.
+    """
     from ..api.explain import explain
     from ..figures.panel import panel
 
-    shares = [*zip(answer.words, answer.image_share, strict=True)][:MOST]
-    heats = [explain(answer, target=i, method=method, **how) for i in range(len(shares))]
-    caption = f"{panel(heats).caption} · per cent: how much of a word's attention lies on the image"
-    return panel(heats, title=[f"{word.text} {float(share):.0%}" for word, share in shares], caption=caption)
+    words = answer.words[:MOST]
+    heats = [explain(answer, target=i, method=method, **how) for i in range(len(words))]
+    if method == LENS:
+        means, titles = f"values: {WORD_LENS}", [word.text for word in words]
+    else:
+        means = "per cent: how much of a word's attention lies on the image"
+        shares = answer.image_share
+        titles = [f"{word.text} {float(share):.0%}" for word, share in zip(words, shares, strict=False)]
+    return panel(heats, title=titles, caption=f"{panel(heats).caption} · {means}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,8 @@ const RANGES = { map: "of each map", shared: "shared by both", absolute: "0 to 1
 const ASKING = ["image", "upload", "model", "detector", "method", "target", "before", "patch_size", "image_size"];
 const GALLERY =
   "The same image by every method, from the last layer and all heads. Below each, the area under the class's probability while patches are taken away in the map's order (deletion, lower is better) and put back (insertion, higher is better). A map worth believing beats a random order.";
+const WORDS_ALONE =
+  "An answer stands alone: only models without words have a second picture. To compare, point at another word, or move layer and head.";
 
 /** Put them into the root -> their names, and out: what stands beside sliders. page: whether there is no kernel. */
 export function build(root, page) {
@@ -222,6 +224,7 @@ function moreOf(ui) {
   ];
   fill(ui.blend, Object.keys(BLENDS), (name) => BLENDS[name], "value");
   fill(ui.normalise, Object.keys(RANGES), (name) => RANGES[name], "map");
+  ui.wordsAlone = quiet(WORDS_ALONE);
   const another = [field(ui, "what", select(), "the same, but another"), field(ui, "which", select(), "namely")];
   return make(
     "div",
@@ -230,7 +233,7 @@ function moreOf(ui) {
     fold(ui, "atlas", "Head atlas", ui.atlasWords, row(ui.allOn, ui.knocked), ui.maps),
     fold(ui, "lens", "Lens", ui.lensWords, early),
     fold(ui, "every", "All methods", quiet(GALLERY), ui.gallery),
-    fold(ui, "compare", "Compare", row(...another)),
+    fold(ui, "compare", "Compare", row(...another), ui.wordsAlone),
     fold(ui, "export", "Export", row(...ui.exports, ...ui.maskExports), ui.call, ui.copy),
   );
 }

@@ -11,7 +11,7 @@ const NAMES = { question: "question", text: "looks for" };
 // What only a model without words has.
 const PICTURES = ["patch_size", "image_size", "keep", "merge", "scale", "incoming", "two_stage", "target", "before"];
 const NUMBERS = ["why", "spentWhy", "cost", "measures", "dropping"];
-const PICTURE_PARTS = ["unpin", ...NUMBERS, "atlas", "lens", "every", "compare", "drawn", "diagram"];
+const PICTURE_PARTS = ["unpin", ...NUMBERS, "atlas", "lens", "every", "drawn", "diagram"];
 
 /** The prompt with all that is said of it. */
 export function makeSpoken(ui) {
@@ -34,7 +34,7 @@ export function bindPrompt(store, ui) {
   for (const name of PICTURES) ui[name].closest("label").classList.add("of-pictures");
   for (const name of PICTURE_PARTS) ui[name].classList.add("of-pictures");
   for (const name of ["classes", "take"]) ui[name].closest("section").classList.add("of-pictures");
-  ui.chart.closest(".chart").classList.add("of-pictures");
+  for (const node of [ui.chart.closest(".chart"), ui.what.closest(".row")]) node.classList.add("of-pictures");
   ui.ask.addEventListener("click", () => askNow(store, ui));
   ui.stop.addEventListener("click", () => store.port.send({ kind: "stop" }));
   ui.prompt.addEventListener("keydown", (event) => {
@@ -68,6 +68,7 @@ export function showPrompt(store, ui) {
   showField(store, ui, taken);
   showCannot(store, ui, cannot);
   const question = taken === "question";
+  ui.wordsAlone.hidden = !question;
   ui.ask.disabled = !taken;
   ui.stop.hidden = !question || statusOf(store).state !== "computing";
   ui.saying.hidden = !saying;
