@@ -13,6 +13,7 @@ then says. `--write` puts the table between the marks <!-- words --> and <!-- /w
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 import statistics
@@ -95,7 +96,7 @@ def measured(case: Case, *, steps: int, seed: int) -> Found:
     forward, _ = clocked(lambda: plain(answer))
     highest, taken = {}, {}
     for name, keywords in METHODS.items():
-        taken[name], heat = clocked(lambda keywords=keywords: vislab.explain(answer, target=word, **keywords))
+        taken[name], heat = clocked(functools.partial(vislab.explain, answer, target=word, **keywords))
         taken[name] /= forward
         squares = answered.on_squares(heat)
         highest[name] = float(inside[squares == squares.max()].mean())
