@@ -32,7 +32,12 @@ export function bindSpending(store, ui) {
   store.subscribe(() => {
     if (store.state.passClock && !store.state.panes[0].shown?.owners) haltPassing(store);
   });
-  return [...bindSliders(store, ui), ...bindDropping(store, ui), bindPatches(store, ui), { name: "fovea", show: () => showFovea(store, ui) }];
+  return [
+    ...bindSliders(store, ui),
+    ...bindDropping(store, ui),
+    bindPatches(store, ui),
+    { name: "fovea", show: () => showFovea(store, ui) },
+  ];
 }
 
 function bindSliders(store, ui) {
