@@ -109,7 +109,7 @@ def test_how_patches_go_is_chosen_where_some_do(living: Callable[..., Living]) -
     lab.control("dropped").select_option(label="before layer 4")
     lab.control("the rest in one token").check()
     how = {"keep": 0.4, "keep_by": lab.lab.keep_by, "keep_at": 4, "gather": True}
-    lab.until("lab.ui.count.textContent.startsWith('197 → 80 tokens')")
+    lab.until("lab.ui.count.innerText.startsWith('197 → 80 tokens')")
     lab.until("pane.shown.settings.gather && pane.shown.settings.keep_at")
     lab.ready()
     assert lab("pane.shown.counts") == counts(**how)
