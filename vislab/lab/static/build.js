@@ -1,18 +1,11 @@
 // The elements of a view, named; nothing here knows what they are for.
 
 import { BLENDS } from "./blends.js";
-import { INPUTS, PATCHES } from "./choices.js";
+import { INPUTS, PATCHES, SUFFIXES } from "./choices.js";
 import { fill, make, makeDrawing } from "./elements.js";
 import { makeMarks } from "./marks.js";
 import { makeSpoken } from "./prompt.js";
 
-const SUFFIXES = {
-  ".png": "PNG",
-  ".svg": "SVG",
-  ".pdf": "PDF",
-  ".npz": "NPZ, the data",
-  ".html": "HTML, live without Python",
-};
 const RANGES = { map: "of each map", shared: "shared by both", absolute: "0 to 1" };
 // Controls whose settings only a kernel answers.
 const ASKING = ["image", "upload", "model", "detector", "method", "target", "before", "patch_size", "image_size"];

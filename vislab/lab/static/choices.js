@@ -5,6 +5,13 @@ import { now, sizesOf, takes } from "./settings.js";
 export const PATCHES = [4, 64]; // px, the ends of the slider
 export const INPUTS = [64, 1024];
 export const KEPT_BY = ["attention", "norm", "random", "centre"];
+export const SUFFIXES = {
+  ".png": "PNG",
+  ".svg": "SVG",
+  ".pdf": "PDF",
+  ".npz": "NPZ, the data",
+  ".html": "HTML, live without Python",
+}; // of the files that a view is exported as
 
 /** Patch sizes that divide both sides of an input. */
 export function dividing(size, least, most) {
