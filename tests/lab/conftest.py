@@ -1,4 +1,4 @@
-"""A JavaScript engine for the modules of the Lab that need no page, and labs in pages."""
+"""A JavaScript engine for the modules of the Lab that need no page; what labs send; and labs in pages."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from living import Living
 
 from vislab.lab import face
+from vislab.lab.widget import Lab
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -57,6 +58,14 @@ def js(node: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any
         return json.loads(done.stdout)
 
     return evaluate
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], list[bytes]]]:
+    """What labs send to their browser."""
+    sent: list[tuple[dict[str, Any], list[bytes]]] = []
+    monkeypatch.setattr(Lab, "send", lambda self, content, buffers=None: sent.append((content, buffers or [])))
+    return sent
 
 
 @pytest.fixture

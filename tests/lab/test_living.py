@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,9 +11,6 @@ from living import Living
 from PIL import Image
 
 import vislab
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = pytest.mark.browser
 CHURCH = "church"

@@ -29,14 +29,6 @@ CLICKS: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], list[bytes]]]:
-    """What labs send to their browser."""
-    sent: list[tuple[dict[str, Any], list[bytes]]] = []
-    monkeypatch.setattr(Lab, "send", lambda self, content, buffers=None: sent.append((content, buffers or [])))
-    return sent
-
-
-@pytest.fixture
 def opened(told: list) -> Iterator[Callable[..., Lab]]:
     """Opens a lab, and waits for its first view."""
     labs: list[Lab] = []

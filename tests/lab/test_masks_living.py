@@ -172,6 +172,22 @@ def test_a_click_on_the_line_or_the_label_of_a_box_takes_it(living: Callable[...
     assert len(lab.lab.points) == 1
 
 
+def test_a_label_that_made_way_for_another_takes_its_own_box(living: Callable[..., Living]) -> None:
+    lab = living(segmenter=SAM, detector="embedded")
+    settled(lab)
+    second = [200, 200, 700, 600]
+    lab(f"""store.change({{ boxes: {{ ...store.state.boxes, boxes: [
+        {{ box: [200, 200, 600, 500], label: "church", score: 0.9 }},
+        {{ box: {second}, label: "church", score: 0.8 }},
+    ] }} }})""")
+    lab.page.wait_for_timeout(100)  # a frame
+    x, y = on(lab, 200, 200)
+    lab.page.mouse.click(x + 20, y + 28)  # px of the screen: a label is 19 high
+    settled(lab)
+    assert lab.lab.boxes == [second]
+    assert lab.lab.points is None
+
+
 def test_clicks_while_it_computes_stay(living: Callable[..., Living]) -> None:
     """Of clicks that come faster than masks, none is lost; a refused one is said, and those before stay."""
     lab = living(segmenter=SAM)

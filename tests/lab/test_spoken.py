@@ -26,14 +26,12 @@ MOST = 12  # tokens of an answer here
 
 
 @pytest.fixture(autouse=True)
-def told(monkeypatch: pytest.MonkeyPatch) -> Told:
-    """What labs send to their browser; no answer is remembered from before, and none is longer than a few words."""
-    sent: Told = []
-    monkeypatch.setattr(Lab, "send", lambda self, content, buffers=None: sent.append((content, buffers or [])))
+def told(told: Told, monkeypatch: pytest.MonkeyPatch) -> Told:
+    """The same; no answer is remembered from before, and none is longer than a few words."""
     monkeypatch.setattr(spoken, "REMEMBERED", Latest("answer", 4, lambda said: said.bytes))
     short = spoken.answered
     monkeypatch.setattr(spoken, "answered", lambda *given, **more: short(*given, **more, tokens=MOST))
-    return sent
+    return told
 
 
 @pytest.fixture(scope="module")

@@ -60,14 +60,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, float]]:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], list[bytes]]]:
-    """What labs send to their browser."""
-    sent: list[tuple[dict[str, Any], list[bytes]]] = []
-    monkeypatch.setattr(Lab, "send", lambda self, content, buffers=None: sent.append((content, buffers or [])))
-    return sent
-
-
-@pytest.fixture
 def lab(told: list) -> Iterator[Lab]:
     made = Lab("church", method="rollout").wait(60)
     yield made

@@ -197,7 +197,7 @@ def callers(roots: set[nn.Module]) -> list[Caller]:
 
     roots: where all of them have been met, nobody asks for what lies farther out; empty, all is looked at.
     """
-    found = []
+    found, missing = [], {*roots}
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
@@ -209,10 +209,9 @@ def callers(roots: set[nn.Module]) -> list[Caller]:
                 first = locals_.get("self")
             if isinstance(first, nn.Module):
                 found.append(Caller(first, frame))
-                if first in roots:
-                    roots.discard(first)
-                    if not roots:
-                        break
+                missing.discard(first)
+                if roots and not missing:
+                    break
         frame = frame.f_back
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import traitlets
@@ -42,6 +42,9 @@ class Marked(traitlets.HasTraits):
     masked = traitlets.Bool(True).tag(sync=True)
 
     _pixels: np.ndarray  # of the image
+    if TYPE_CHECKING:  # the settings' own
+
+        def _lies_here(self, name: str) -> None: ...
 
     @traitlets.validate("segmenter")
     def _segmenter_is_one(self, proposal: Any) -> Any:
@@ -63,6 +66,3 @@ class Marked(traitlets.HasTraits):
             found = corners(value, size)[0] if name == "boxes" else pairs(name, value, size)
         self._lies_here(name)
         return [list(one) for one in found] or None  # as JSON brings it back
-
-    def _lies_here(self, name: str) -> None:
-        """Note that a place was given in the image of now; `Settings` knows which that is."""

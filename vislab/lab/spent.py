@@ -18,7 +18,7 @@ from ..models.run import Run
 from ..models.tokens import DEFAULTS, Tokens
 
 SPENT = tuple(DEFAULTS)  # settings of a lab, and of a forward
-BESIDE: Mapping[str, dict[str, Any]] = {  # settings that say nothing alone, with what they say something about
+DEPENDENT: Mapping[str, dict[str, Any]] = {  # settings that say nothing alone, each with others in which it does
     **{name: {"keep": 0.5} for name in ("keep_by", "keep_at", "gather")},
     "fovea_patches": {"fovea": (0, 0, 1, 1)},
 }
@@ -67,7 +67,7 @@ def _settled(name: str, value: Any) -> Any:
         value = None
     if isinstance(value, Heatmap):
         raise ValueError("keep_by of a lab is a name, or one value a patch: heat.values")
-    made = getattr(Tokens(**BESIDE.get(name, {}), **{name: value}), name)
+    made = getattr(Tokens(**DEPENDENT.get(name, {}), **{name: value}), name)
     if name == "fovea" and made is not None:
         if isinstance(made, str):
             raise ValueError("fovea is (x0, y0, x1, y1) in pixels of the photograph, or a list of such")
@@ -79,7 +79,7 @@ def _settled(name: str, value: Any) -> Any:
 
 def asked(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a lab as a forward takes them: what says nothing is left out, and a fovea has patches of its own."""
-    idle = [name for name, beside in BESIDE.items() if all(settings[other] == DEFAULTS[other] for other in beside)]
+    idle = [name for name, needs in DEPENDENT.items() if all(settings[other] == DEFAULTS[other] for other in needs)]
     sizes = {} if settings["fovea"] is None else {"patch_size": None}
     return {**settings, **sizes, **{name: DEFAULTS[name] for name in idle}}
 
@@ -126,7 +126,7 @@ def bound(model: Model) -> dict[str, str]:
     if model not in _BOUND:
         height, width = model.preprocessing.size
         tried: dict[str, dict[str, Any]] = {
-            name: {**BESIDE.get(name, {}), name: value} for name, value in TRIED.items()
+            name: {**DEPENDENT.get(name, {}), name: value} for name, value in TRIED.items()
         }
         tried["fovea"] = {"fovea": (0, 0, width, height), "fovea_patches": model.patch[0]}
         image, found = np.zeros((height, width, 3), np.uint8), {}

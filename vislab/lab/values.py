@@ -22,12 +22,8 @@ def named(value: Any, _: Any = None) -> Any:
     """An image, a model, a detector or a segmenter by the name that loads it again; "" for what has none."""
     if value is None or isinstance(value, str | Path):
         return value and str(value)
-    if (
-        isinstance(value, Model | Detector | Reader | Promptable | Segmenter)
-        and value.name != type(value.module).__name__
-    ):  # no module given
-        return value.name
-    return ""
+    known = isinstance(value, Model | Detector | Reader | Promptable | Segmenter)
+    return value.name if known and value.name != type(value.module).__name__ else ""  # which a bare module is named by
 
 
 def whole(value: Any) -> bool:

@@ -37,14 +37,14 @@ class Lab(Messages, anywidget.AnyWidget):
 
     image: what `load_image` takes, or the name of a sample; by default the first of them. state: another lab's `state`.
     settings: any of the controls, each also an attribute, validated when set: model (what `load` takes), patch_size,
-    image_size, attention_scale (0.1 to 4), keep, merge, fovea, fovea_patches and heads_off (as of `explain`), method,
-    layer, head, query ("cls" or (x, y) in source pixels), target (of the methods for one class), compare (settings of
-    the second picture), before, detector (what `detect` takes, or None), two_stage (each box is looked at by itself),
-    segmenter (what `segment` takes as model, or (module, processor), or None), points, outside and boxes (what one that
-    takes them is shown, as of `segment`), masked (whether masks are drawn), confidence, opacity, blend, colormap,
-    smooth, normalise, threshold, grid, incoming. prompt: a question, where the model is a vision-language model, such
-    as "embedded-reader": the answer's words can be pointed at, `answer` has them, and word is the place of the one
-    shown; of an image-text model (CLIP and its kin) the text that is looked for.
+    image_size, attention_scale (0.1 to 4), keep, keep_by, keep_at, gather, merge, fovea, fovea_patches and heads_off
+    (as of `explain`), method, layer, head, query ("cls" or (x, y) in source pixels), target (of the methods for one
+    class), compare (settings of the second picture), before, detector (what `detect` takes, or None), two_stage (each
+    box is looked at by itself), segmenter (what `segment` takes as model, or (module, processor), or None), points,
+    outside and boxes (what one that takes them is shown, as of `segment`), masked (whether masks are drawn),
+    confidence, opacity, blend, colormap, smooth, normalise, threshold, grid, incoming. prompt: a question, where the
+    model is a vision-language model, such as "embedded-reader": the answer's words can be pointed at, `answer` has
+    them, and word is the place of the one shown; of an image-text model (CLIP and its kin) the text that is looked for.
 
     Raises TraitError, in words, for a value that is impossible; what goes wrong later stands in the lab's status line.
 

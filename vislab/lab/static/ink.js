@@ -62,23 +62,30 @@ export function foveaBox(context, box, unit, firm) {
   context.setLineDash([]);
 }
 
-/** A detector's boxes with their labels, which stay within the photograph and hide none of each other. */
-export function labelledBoxes(context, found, unit, [height, width]) {
-  for (const { box } of found) outline(context, box, unit, false);
+const labelOf = ({ label, score }) => `${label} ${score.toFixed(2)}`;
+
+/** Where the labels of a detector's boxes stand, [left, top, right, bottom]: in the photograph, hiding no other. */
+export function labelsOf(context, found, unit, [height, width]) {
   context.font = `${13 * unit}px sans-serif`;
-  context.textBaseline = "top";
   const high = 19 * unit;
-  const texts = found.map(({ label, score }) => `${label} ${score.toFixed(2)}`);
-  const labels = found.map(({ box }, i) => {
-    const long = context.measureText(texts[i]).width + 8 * unit;
+  const labels = found.map((one) => {
+    const { box } = one;
+    const long = context.measureText(labelOf(one)).width + 8 * unit;
     const left = Math.max(0, Math.min(box[0], width - long));
     const top = Math.max(0, Math.min(box[1], height - high));
     return [left, top, left + long, top + high];
   });
-  for (const [i, [left, top, right]] of labelsApart(labels, height).entries()) {
+  return labelsApart(labels, height);
+}
+
+/** A detector's boxes with their labels. size: of the photograph, [height, width]. */
+export function labelledBoxes(context, found, unit, size) {
+  for (const { box } of found) outline(context, box, unit, false);
+  context.textBaseline = "top";
+  for (const [i, [left, top, right, bottom]] of labelsOf(context, found, unit, size).entries()) {
     context.fillStyle = "rgb(0 0 0 / 0.75)";
-    context.fillRect(left, top, right - left, high);
+    context.fillRect(left, top, right - left, bottom - top);
     context.fillStyle = "#fff";
-    context.fillText(texts[i], left + 4 * unit, top + 3 * unit);
+    context.fillText(labelOf(found[i]), left + 4 * unit, top + 3 * unit);
   }
 }

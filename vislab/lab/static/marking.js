@@ -1,5 +1,6 @@
 // Showing a segmenter what is meant: a click is a point, a drag a box, a click on a detector's box takes that.
 
+import { labelsOf } from "./ink.js";
 import { pointAt } from "./pointing.js";
 import { commit, now, visibleBoxes } from "./settings.js";
 
@@ -100,14 +101,12 @@ const isOnLine = (box, at, near) => isWithin(box, at, near) && !isWithin(box, at
 /** The detector's box whose line or label is under a point. */
 function detectedAt(store, { canvas, sight }, at, near) {
   const context = canvas.getContext("2d");
+  const all = visibleBoxes(store);
+  const unit = (store.state.presenting ? 2 : 1) / sight.scale; // as they are drawn
   context.save();
-  context.font = "13px sans-serif"; // as its label has it
-  const found = visibleBoxes(store).find(({ box, label, score }) => {
-    const long = (context.measureText(`${label} ${score.toFixed(2)}`).width + 8) / sight.scale;
-    const [left, top] = [Math.max(0, box[0]), Math.max(0, box[1])];
-    return isOnLine(box, at, near) || isWithin([left, top, left + long, top + 19 / sight.scale], at, 0);
-  });
+  const labels = labelsOf(context, all, unit, store.port.get("_source"));
   context.restore();
+  const found = all.find(({ box }, i) => isOnLine(box, at, near) || isWithin(labels[i], at, 0));
   return found ? hundredths(found.box) : null;
 }
 
