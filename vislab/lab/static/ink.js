@@ -62,7 +62,7 @@ export function foveaBox(context, box, unit, firm) {
   context.setLineDash([]);
 }
 
-const labelOf = ({ label, score }) => `${label} ${score.toFixed(2)}`;
+const scoredLabel = ({ label, score }) => `${label} ${score.toFixed(2)}`;
 
 /** Where the labels of a detector's boxes stand, [left, top, right, bottom]: in the photograph, hiding no other. */
 export function labelsOf(context, found, unit, [height, width]) {
@@ -70,7 +70,7 @@ export function labelsOf(context, found, unit, [height, width]) {
   const high = 19 * unit;
   const labels = found.map((one) => {
     const { box } = one;
-    const long = context.measureText(labelOf(one)).width + 8 * unit;
+    const long = context.measureText(scoredLabel(one)).width + 8 * unit;
     const left = Math.max(0, Math.min(box[0], width - long));
     const top = Math.max(0, Math.min(box[1], height - high));
     return [left, top, left + long, top + high];
@@ -86,6 +86,6 @@ export function labelledBoxes(context, found, unit, size) {
     context.fillStyle = "rgb(0 0 0 / 0.75)";
     context.fillRect(left, top, right - left, bottom - top);
     context.fillStyle = "#fff";
-    context.fillText(labelOf(found[i]), left + 4 * unit, top + 3 * unit);
+    context.fillText(scoredLabel(found[i]), left + 4 * unit, top + 3 * unit);
   }
 }
