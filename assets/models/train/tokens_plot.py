@@ -17,7 +17,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 STYLE = {"font.size": 9, "svg.hashsalt": "vislab", "axes.spines.top": False, "axes.spines.right": False}
-INCHES = (7.6, 4.4)
+INCHES = (9.2, 5.2)
 TICKS = (20, 50, 100, 200, 400, 800)
 DRAWN = "there, "  # begins the name of what is beside the fovea on the drawn box, of the same images
 # Way -> what the labels of its points are, colour (of Okabe & Ito), marker.
@@ -81,7 +81,7 @@ def plot(rows: Sequence[Measured], path: Path) -> None:
     drawn = [row for row in rows if row.name.startswith(DRAWN) or "drawn" in row.name]
     all_images = [row for row in rows if row not in drawn]
     with plt.rc_context(STYLE):
-        ratios = [3.3, 1] if drawn else [1]
+        ratios = [3.6, 1] if drawn else [1]
         figure, axes = plt.subplots(1, len(ratios), figsize=INCHES, sharey=True, width_ratios=ratios, squeeze=False)
         for ax, part, whole in zip(axes[0], (all_images, drawn), (True, False), strict=False):
             words = f"{part[0].images:,} validation images{'' if whole else ', with boxes drawn by hand'}"
