@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import vislab
+from vislab.engine.eye import Eye
 from vislab.engine.site import AttentionRefused
 
 HEADS, KEYS, DIM = 4, 2, 8
@@ -117,6 +118,21 @@ def test_keys_that_are_fewer_than_they_can_be_are_refused() -> None:
         layer(x[:, :1])
     with pytest.raises(AttentionRefused, match="other keys"):
         cap.attention(0, 0)
+
+
+def test_joining_steps_goes_past_the_eye(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many steps there were, one more is as many functions to look at."""
+    seen, see = [0], Eye.__torch_function__
+
+    def count(eye: Eye, *args: Any) -> Any:
+        seen[-1] += 1
+        return see(eye, *args)
+
+    monkeypatch.setattr(Eye, "__torch_function__", count)
+    monkeypatch.setattr(Layer, "__call__", lambda layer, x: (seen.append(0), nn.Module.__call__(layer, x))[1])
+    generated("", steps=12)
+    assert seen[1] >= 5
+    assert len({*seen[3:-1]}) == 1
 
 
 def test_the_last_generation_counts() -> None:

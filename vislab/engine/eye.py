@@ -159,7 +159,8 @@ class Eye(TorchFunctionMode):
         if recording.in_forward and not recording.followed and not failed:
             self._layouts.finish(recording.root, recording.inputs)
         if recording.in_forward and not failed:
-            recording.finish()
+            with torch._C.DisableTorchFunction():  # or each look at a tensor here would come back to this mode
+                recording.finish()
         recording.end()
         self._follows = any(other.in_forward and not other.followed for other in self.recordings)
         if not any(other.in_forward for other in self.recordings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -82,7 +83,7 @@ class StepsCall:
     def dtype(self) -> torch.dtype:
         return self.steps[0].dtype
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int, int, int]:
         batch, heads, _, _ = self.steps[0].shape
         return batch, heads, sum(step.shape[2] for step in self.steps), max(last for _, last in self.seen)
