@@ -17,6 +17,9 @@ import pytest
 import tokens_plot
 import torch
 from boxes import iou, label_files, read_boxes, start_data_set, write_one
+from captions import Caption, captions
+from clip import drawn_together, truth
+from clip_bank import halves, of_two_classes
 from data import FOLDERS, LABELS, Batch, class_loss, mixed
 from loop import Moment, Run, adamw, descend, fall, follow, rise
 from PIL import Image
@@ -335,6 +338,74 @@ def test_the_reader_learns_and_is_measured(script: Script, data: Path, tmp_path:
     given |= {"minutes": torch.load(tmp_path / "checkpoint.pt", weights_only=True)["minutes"] + 1e-6}
     script("reader.py", "train", "--tower", *map(str, towers), **given, batch=2, bank=3)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] > before
+
+
+@pytest.mark.slow
+def test_texts_are_learned_over_the_vit_and_measured(script: Script, data: Path, tmp_path: Path) -> None:
+    vit = MODELS / "vit-tiny-imagenette"
+    script("clip.py", "see", data=data, start=vit, out=tmp_path, two=4)
+    bank = torch.load(tmp_path / "bank.pt", weights_only=True)
+    alone, both = (bank["shows"].sum(1) == 1).sum(), (bank["shows"].sum(1) == 2).sum()
+    assert alone == 30 + 8  # whole, and a view of every fourth
+    assert 0 < both <= 4
+    assert len(bank["seen"]) == alone + both
+    for epochs in (1, 2):
+        said = script("clip.py", "train", start=vit, out=tmp_path, epochs=epochs, batch=8)
+        assert f"epoch {epochs}.0" in said
+        assert "names" in said
+    learned, shipped = (
+        load_file(path / "model.safetensors") for path in (tmp_path / "model", MODELS / "clip-imagenette")
+    )
+    assert {name: value.shape for name, value in learned.items()} == {n: v.shape for n, v in shipped.items()}
+    said = script("clip.py", "evaluate", data=data, start=vit, model=tmp_path / "model", two=4, sizes=32, maps=1)
+    for row in ("the ViT's own classifier, of the ten classes | ", "ten names at 32 px | ", "two halves: the pair, "):
+        assert f"| {row}" in said
+    assert "| legrad " in said
+
+
+def test_a_caption_is_true_of_pictures_that_show_all_that_it_names() -> None:
+    tench, church, both, ball = torch.zeros(4, len(LABELS)).bool()
+    tench[0], church[4], both[[0, 4]], ball[BALL] = True, True, True, True
+    fish, temple, animal = frozenset([0]), frozenset([4]), frozenset([0, 1])
+    said = [Caption("", sets) for sets in ((fish,), (animal,), (fish, temple), (temple, animal))]
+    assert truth(torch.stack([tench, church, both, ball]), said).int().tolist() == [
+        [1, 1, 0, 0],
+        [0, 0, 0, 0],
+        [1, 1, 1, 1],
+        [0, 0, 0, 0],
+    ]
+    assert {classes for caption in captions() for classes in caption.sets[0]} == {*range(len(LABELS))}
+
+
+def test_all_that_is_true_is_drawn_nearer_by_the_same() -> None:
+    true = torch.tensor([[1, 1, 0], [0, 1, 1], [0, 0, 0]]).bool()  # of the last picture nothing is said
+    logits = torch.zeros(3, 3, requires_grad=True)
+    drawn_together(logits, true, torch.ones(3)).backward()
+    pull = -logits.grad  # type: ignore[operator]
+    assert (pull[:2][true[:2]] > 0).all()
+    assert (pull[~true] < 0).all()
+    right = torch.tensor([[30.0, 0], [0, 30.0]])
+    assert drawn_together(right, right > 0, torch.ones(2)) < 1e-6 < drawn_together(right, right == 0, torch.ones(2))
+
+
+def test_a_caption_that_counts_more_is_drawn_nearer() -> None:
+    logits = torch.zeros(1, 2, requires_grad=True)
+    optimiser = torch.optim.SGD([logits], lr=1.0)
+    for _ in range(200):
+        optimiser.zero_grad()
+        drawn_together(logits, torch.ones(1, 2).bool(), torch.tensor([1.0, 3.0])).backward()
+        optimiser.step()
+    assert logits.softmax(1)[0].tolist() == pytest.approx([0.25, 0.75], abs=0.01)
+
+
+def test_halves_are_the_middles_of_two_pictures() -> None:
+    one, other = torch.arange(8.0).expand(2, 3, 8, 8), 10 + torch.arange(8.0).expand(2, 3, 8, 8)
+    beside, above = halves(one, other)
+    assert beside[0, 0].tolist() == [2, 3, 4, 5, 12, 13, 14, 15]
+    assert above[0, :, 0].tolist() == [0] * 4 + [10] * 4
+    labels = torch.tensor([0, 0, 0, 1])
+    picks = of_two_classes(labels, 50)
+    assert (labels[picks[0]] != labels[picks[1]]).all()
 
 
 # The loop.

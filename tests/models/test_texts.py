@@ -155,7 +155,10 @@ def test_a_text_is_read_once_and_again_when_its_weights_change() -> None:
             "a red door on the hill of the church is there a dog",
             r"'a red door on .*' is of 15 tokens, and CLIPModel takes at most 12",
         ),
-        ("zebra", "the tokenizer of CLIPModel knows nothing of the text 'zebra'"),
+        ("zebra", "the tokenizer of CLIPModel does not know 'zebra' in the text 'zebra': take other words"),
+        ("a red zebra, or a dor!", r"does not know 'zebra', 'or', 'dor' in the text .*; did you mean 'door'\?"),
+        ("a red door, a church", "does not know ',' in the text"),
+        ("<s> </s>", "the tokenizer of CLIPModel knows nothing of the text '<s> </s>'"),
         (
             3,
             "has no classes of its own: it compares an image with texts. Give target a text, such as",

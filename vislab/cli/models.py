@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 def run_models(args: argparse.Namespace) -> int:
     from ..models.config import outline_of
-    from ..models.known import KNOWN, READER, TWINS
+    from ..models.known import KNOWN, READER, TWINS, WORDED
 
     print("Embedded, needs no network:")
     reader = {READER: "a vision-language model: answers vislab ask, and shows where each word looks"}
-    print_table({f"  {name}": words for name, words in (TWINS | reader).items()})
+    print_table({f"  {name}": words for name, words in (TWINS | WORDED | reader).items()})
     if found := outline_of("embedded"):
         print(f"  The twins: {_introduced(found)}")
     print("\nTo begin with, of families that the tests go through; downloaded when first used:")

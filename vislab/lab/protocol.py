@@ -23,7 +23,7 @@ from ..methods.layers import encoder
 from ..methods.registry import METHODS
 from ..methods.request import Request
 from ..models.held import is_held
-from ..models.known import KNOWN, READERS, TWINS
+from ..models.known import KNOWN, READERS, TWINS, WORDED
 from ..models.model import Model
 from . import heads
 from .runs import Kept, forward_flops
@@ -63,7 +63,7 @@ def about() -> Message:
         for name, method in METHODS.items()
     }
     usual = {name: trait.default() for name, trait in Settings.class_traits().items() if name in SLIDERS}
-    models = TWINS | READERS | KNOWN
+    models = TWINS | WORDED | READERS | KNOWN
     lists = {"samples": list(samples()), "models": models, "held": [*filter(is_held, models)], "methods": methods}
     more = {"readers": list(READERS), "colormaps": COLORMAPS, "usual": usual, "diagram": bare()}
     return {"kind": "about", **lists, **more}, [tables]

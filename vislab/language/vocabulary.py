@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from ..models import texts
 from .reader import Reader
 
 FEW = 200  # a vocabulary up to this many words can be listed
@@ -23,12 +22,4 @@ def vocabulary(reader: Reader) -> tuple[str, ...]:
 
 def unknown_words(reader: Reader, question: str) -> list[str]:
     """The words of a question that the model does not know, and would read as one and the same."""
-    tokenizer = reader.processor.tokenizer
-    if tokenizer.unk_token_id is None:
-        return []
-
-    def lacks(word: str) -> bool:
-        return tokenizer.unk_token_id in tokenizer(word, add_special_tokens=False).input_ids
-
-    words = (word.strip(_MARKS) or word for word in re.split(r"\s+", question.strip()))
-    return [word for word in dict.fromkeys(words) if lacks(word)]
+    return texts.unknown_words(reader.processor.tokenizer, question)

@@ -66,8 +66,10 @@ def bring_transformers(config: Any = None) -> None:
                 families.get(type(config), None)
 
 
-def of_transformers(name: str, where: str, processor: Any = None) -> Model:
+def of_transformers(name: str, where: str, processor: Any = None, *, tower: str | None = None) -> Model:
     """A model of transformers, by its name on the hub or in a folder. processor: what `load` takes, where it has none.
+
+    tower: the folder of the classifier that is its image tower, where that has a folder of its own.
 
     Of a folder whose files say all there is to say, that alone is believed, and only the family's module imported: the
     classes that choose among families would import what all of them need.
@@ -97,7 +99,8 @@ def of_transformers(name: str, where: str, processor: Any = None) -> Model:
                     "ForImageTextRetrieval",
                 )
             )
-            module = weighted(part(architecture if whole else "AutoModel"), where, config=config)
+            kind = part(architecture if whole else "AutoModel")
+            module = weighted(kind, where, config=config) if tower is None else over(where, tower)
             if processor is None:
                 processor = _processor(name, where)
             how = of_processor(processor, lambda: own_size(module))
@@ -181,13 +184,36 @@ def safely(where: str) -> dict[str, bool]:
     return {"local_files_only": not (Path(where).is_dir() or hub_answers()), "trust_remote_code": False}
 
 
-def weighted(kind: Any, where: str, **how: Any) -> nn.Module:
-    """A module of a class of transformers with all its weights, from safetensors."""
+def weighted(kind: Any, where: str, *, beside: str | None = None, **how: Any) -> nn.Module:
+    """A module of a class of transformers with all its weights, from safetensors.
+
+    beside: what begins the names of weights that lie elsewhere.
+    """
     module, report = kind.from_pretrained(where, use_safetensors=True, output_loading_info=True, **how, **safely(where))
-    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
+    lacks = (key for key in report["missing_keys"] if beside is None or not key.startswith(beside))
+    missing = sorted(key for key in lacks if "pooler" not in key)
     if missing:
         raise ValueError(f"its weights lack {len(missing)} of the model's, such as {missing[0]}.")
     return cast("nn.Module", module)
+
+
+def over(where: str, tower: str) -> nn.Module:
+    """An image-text model whose image tower is a classifier's, in another folder: no copy of its weights is kept.
+
+    where: the folder of all that was trained over it. Raises ValueError where weights are missing.
+    """
+    classifier = weighted(part(PLAIN), tower)
+    seeing = cast("nn.Module", classifier.get_submodule("vit"))
+    logging = library("transformers.utils.logging")
+    level = logging.get_verbosity()
+    try:
+        logging.set_verbosity_error()  # or it warns of every weight of the tower
+        module = weighted(part("VisionTextDualEncoderModel"), where, beside="vision_model.")
+    finally:
+        logging.set_verbosity(level)
+    own = module.get_submodule("vision_model")
+    own.load_state_dict({**own.state_dict(), **seeing.state_dict()})
+    return module
 
 
 def advice(name: str, load: str) -> str:

@@ -182,6 +182,8 @@ def image_text(module: nn.Module) -> ImageText | None:
     known = takes(whole.get_image_features)
     if "spatial_shapes" in known:
         return OfPatchRows(module, sees)
+    if "kwargs" in known:  # of two encoders (VisionTextDualEncoder): handed on to the one that sees
+        known = {**known, **takes(core(sees).forward)}
     return ImageText(module, sees) if "interpolate_pos_encoding" in known else OfFixedSize(module, sees)
 
 

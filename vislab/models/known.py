@@ -4,7 +4,12 @@ from __future__ import annotations
 
 # Those that weights can be loaded in, with the bytes of a number.
 DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
-EMBEDDED = {"embedded": "vit-tiny-imagenette", "embedded-plain": "vit-tiny-imagenette-plain"}
+EMBEDDED = {
+    "embedded": "vit-tiny-imagenette",
+    "embedded-plain": "vit-tiny-imagenette-plain",
+    "embedded-clip": "clip-imagenette",
+}
+TOWERS = {"embedded-clip": "embedded"}  # whose image tower is another's, and so are its weights
 # The vision-language model, which answers questions and has no classes: vislab.ask takes it, vislab.load does not.
 READER = "embedded-reader"
 READER_FOLDERS = {READER: "reader-imagenette"}
@@ -14,6 +19,7 @@ TWINS = {
     "embedded": "taught where to look: its maps lie on objects because it learnt that they should",
     "embedded-plain": "its twin, never taught where to look: what its maps show, it came to by itself",
 }
+WORDED = {"embedded-clip": "takes texts: the first under a text tower of 91 words, from tench to animal"}
 # Names of published models whose families the tests verify, with what they teach.
 KNOWN = {
     "google/vit-base-patch16-224": "ViT-B/16, 1,000 ImageNet classes",

@@ -20,7 +20,7 @@ from .folder import of_folder
 from .given import given
 from .hub import of_timm, of_torchvision, of_transformers, processor_of, tokenizer_of
 from .image_text import image_text
-from .known import DTYPES, EMBEDDED, READER_FOLDERS
+from .known import DTYPES, EMBEDDED, READER_FOLDERS, TOWERS
 from .model import Model
 from .preprocessing import own_size
 from .processor import of_processor
@@ -40,15 +40,15 @@ def load(
 ) -> Model:
     """Load a vision model.
 
-    model: "embedded" or "embedded-plain", its twin that was not taught where to look (neither needs a network), a name
-    on the hub ("facebook/dinov2-small", "timm/…", "torchvision/…"), a local folder that transformers or timm saved, a
-    torch module of any library, or a pipeline of transformers. device: "cpu", "cuda", "mps", …; by default the fastest
-    there is, or where a given module is. dtype: "float32", "bfloat16" or "float16"; by default float32, or a given
-    module's. processor: the image processor of transformers that a given module, or a folder without one, was trained
-    with, or the folder or name that it is loaded from; without it timm's modules say theirs, and of others it is
-    assumed that they see the whole image, normalised by ImageNet's mean and deviation. labels: the names of the
-    classes, as many as the model has logits, where it does not name them itself. grid: where the tokens of a given
-    module are, which is otherwise found by experiment, and checked by one.
+    model: "embedded", "embedded-plain", its twin that was not taught where to look, or "embedded-clip", which takes
+    texts (none of them needs a network), a name on the hub ("facebook/dinov2-small", "timm/…", "torchvision/…"), a
+    local folder that transformers or timm saved, a torch module of any library, or a pipeline of transformers. device:
+    "cpu", "cuda", "mps", …; by default the fastest there is, or where a given module is. dtype: "float32", "bfloat16"
+    or "float16"; by default float32, or a given module's. processor: the image processor of transformers that a given
+    module, or a folder without one, was trained with, or the folder or name that it is loaded from; without it timm's
+    modules say theirs, and of others it is assumed that they see the whole image, normalised by ImageNet's mean and
+    deviation. labels: the names of the classes, as many as the model has logits, where it does not name them itself.
+    grid: where the tokens of a given module are, which is otherwise found by experiment, and checked by one.
 
     A given module is taken as it is, a compiled one as what it was compiled from, and moved only where device or dtype
     say so. Weights are read as tensors alone, safetensors by preference; no pickle is executed. Raises ValueError for
@@ -114,7 +114,9 @@ def _named(name: str, processor: Any) -> Model:
     if processor is not None and known:
         raise ValueError(f"{name} brings its own preprocessing: leave processor out")
     if name in EMBEDDED:
-        return of_transformers(name, str(assets() / "models" / EMBEDDED[name]))
+        folders = assets() / "models"
+        tower = str(folders / EMBEDDED[TOWERS[name]]) if name in TOWERS else None
+        return of_transformers(name, str(folders / EMBEDDED[name]), tower=tower)
     if name in READER_FOLDERS:
         raise ValueError(
             f"{name} has no classes, it answers questions: ask it, as in "

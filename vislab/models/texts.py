@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.checks import first_line, shown
+from ..core.checks import first_line, listed, meant, shown
 from .classes import Classes
 from .image_text import ImageText, Tokens, tower_of
 
 _REMEMBERED = 64  # lists of texts whose embeddings are kept for a model
 _ENDLESS = 10**9  # tokens: of a text that may have any number
 _TOGETHER = 32  # texts of one length that are run at a time
+_MARKS = ".,;:!?()[]{}\"'“”"
 _EMBEDDED: weakref.WeakKeyDictionary[nn.Module, dict[tuple[str, ...], tuple[Any, Tensor]]] = weakref.WeakKeyDictionary()
 _PROVEN: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
 
@@ -101,6 +102,12 @@ class Texts:
         said = [tower.positions, getattr(self.tokenizer, "model_max_length", None)]
         most = min((count for count in said if count is not None), default=_ENDLESS)
         ids = self.tokenizer(text, truncation=False)["input_ids"]
+        if unknown := unknown_words(self.tokenizer, text):
+            near = next(filter(None, (meant(word, self.tokenizer.get_vocab()) for word in unknown)), "")
+            raise ValueError(
+                f"the tokenizer of {self.name} does not know {listed(map(repr, unknown))} in the text {shown(text)}"
+                f"{near or ': take other words'}"
+            )
         if {*ids} <= {*self.tokenizer.all_special_ids}:
             raise ValueError(f"the tokenizer of {self.name} knows nothing of the text {shown(text)}: take other words")
         padding: dict[str, Any] = {"padding": "max_length", "max_length": most} if filled and most < _ENDLESS else {}
@@ -151,6 +158,20 @@ class Texts:
         return ""
 
 
+def unknown_words(tokenizer: Any, text: str) -> list[str]:
+    """The words of a text that a tokenizer does not know, and would read as one and the same; else such marks."""
+    unknown = getattr(tokenizer, "unk_token_id", None)
+
+    def lacks(part: str) -> bool:
+        return unknown is not None and unknown in tokenizer(part, add_special_tokens=False)["input_ids"]
+
+    if not lacks(text):
+        return []
+    words = dict.fromkeys(word.strip(_MARKS) or word for word in text.split())
+    marks = dict.fromkeys(sign for sign in text if not sign.isalnum() and not sign.isspace())
+    return [*filter(lacks, words)] or [*filter(lacks, marks)] or [text]
+
+
 def is_tokenizer(given: Any) -> bool:
     """Whether something makes tokens of texts, as transformers or open_clip has it."""
     if isinstance(given, nn.Module) or not callable(given):
@@ -165,12 +186,18 @@ class _OfOpenClip:
         self.whole, self.inner = tokenizer, getattr(tokenizer, "tokenizer", None)
         self.model_max_length = int(tokenizer.context_length)
         self.all_special_ids = (self.inner or tokenizer).all_special_ids
+        self.unk_token_id = getattr(self.inner, "unk_token_id", None)
 
-    def __call__(self, text: str | list[str], *, return_tensors: str = "", **_: Any) -> dict[str, Any]:
+    def get_vocab(self) -> dict[str, int]:
+        return dict(self.inner.get_vocab())
+
+    def __call__(
+        self, text: str | list[str], *, return_tensors: str = "", add_special_tokens: bool = True, **_: Any
+    ) -> dict[str, Any]:
         if return_tensors:
             return {"input_ids": self.whole(text)}
         if self.inner is not None:
-            return {"input_ids": self.inner(text)["input_ids"]}
+            return {"input_ids": self.inner(text, add_special_tokens=add_special_tokens)["input_ids"]}
         first, last = self.all_special_ids[:2]
         return {"input_ids": [first, *self.whole.encode(text), last]}
 
