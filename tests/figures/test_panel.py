@@ -12,7 +12,7 @@ from pictures import BOXES, heatmap, photo
 import vislab
 from vislab.cli import arguments, figure
 from vislab.core.heatmap import Heatmap
-from vislab.figures import drawing, layout, overlay, page, panel
+from vislab.figures import drawing, layers, layout, overlay, page, panel
 from vislab.lab import traits
 from vislab.methods.registry import METHODS
 from vislab.methods.request import DEFAULTS
@@ -52,11 +52,11 @@ def test_each_scale_has_one_bar_and_the_caption_names_it(normalise: page.Normali
 
 def test_equal_values_have_equal_colours_where_they_share_them() -> None:
     made = panel.panel(grid(), normalise="shared")
-    layers = [drawing.layer_of(cell.heat, cell.span, made) for _, _, cell in made.filled()]
-    assert all((layer[0, -1] == layers[0][0, -1]).all() for layer in layers)  # 1 in every map
+    drawn = [layers.layer_of(cell.heat, cell.span, made.look) for _, _, cell in made.filled()]
+    assert all((layer[0, -1] == drawn[0][0, -1]).all() for layer in drawn)  # 1 in every map
     apart = panel.panel(grid())
-    layers = [drawing.layer_of(cell.heat, cell.span, apart) for _, _, cell in apart.filled()]
-    assert len({tuple(layer[0, -1]) for layer in layers}) > 1
+    drawn = [layers.layer_of(cell.heat, cell.span, apart.look) for _, _, cell in apart.filled()]
+    assert len({tuple(layer[0, -1]) for layer in drawn}) > 1
 
 
 def test_rows_and_columns_are_called_what_sets_them_apart() -> None:
