@@ -71,7 +71,10 @@ def figure_of(panel: Panel, *, vector: bool) -> Figure:
     photos: dict[str, _Photo] = {}
     for i, j, cell in panel.filled():
         place = page.pictures[i, j]
-        photo = photos.setdefault(cell.digest, _Photo(cell.image, place, len(photos), vector))
+        shown, image = cell.digest, cell.image
+        if cell.masks is not None:
+            shown, image = f"masks {i} {j}", overlay(cell.masks, image=cell.image, opacity=panel.look.opacity)
+        photo = photos.setdefault(shown, _Photo(image, place, len(photos), vector))
         _draw_cell(axes(place), cell, photo, panel, page)
     for bar in page.bars:
         _draw_bar(axes(bar.place), bar, panel.look.colormap, page.unit, ink)

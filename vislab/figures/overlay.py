@@ -132,12 +132,12 @@ def sampled(heat: Heatmap, rows: np.ndarray, cols: np.ndarray, *, smooth: bool) 
 
 
 def sample(values: np.ndarray, rows: np.ndarray, cols: np.ndarray, *, smooth: bool) -> np.ndarray:
-    """values: (rows, cols, …), read at positions counted in patches from the grid's corner -> (len(rows), len(cols), …).
+    """values: (rows, cols, …), at positions counted in patches from the grid's corner -> (len(rows), len(cols), …).
 
     Nearest, or bilinear between patch centres (which stand at n + ½) and constant beyond the outermost.
     """
     if not smooth:
-        return values.take(cols.astype(int), 1).take(rows.astype(int), 0)  # which copies whole rows
+        return values.take(cols.astype(int), 1).take(rows.astype(int), 0)  # take copies whole rows
     first, last, weight = _neighbours(rows, values.shape[0])
     values = values[first] * (1 - weight[:, None]) + values[last] * weight[:, None]
     first, last, weight = _neighbours(cols, values.shape[1])

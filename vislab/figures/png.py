@@ -17,8 +17,8 @@ def png(
 ) -> bytes:
     """pixels: (H, W, 3 or 4) uint8, RGB or RGBA -> PNG file, the same bytes for the same pixels and notes.
 
-    notes: keyword -> text, which `PIL.Image.open(…).info` holds. Where nothing is transparent, no alpha is stored. quick:
-    of a photograph in five sixths of the time, into a file larger by 7 %; a page would grow by 18 %.
+    notes: keyword -> text, which `PIL.Image.open(…).info` holds. Where nothing is transparent, no alpha is stored.
+    quick: of a photograph in five sixths of the time, into a file larger by 7 %; a page would grow by 18 %.
     """
     data = _compressed(pixels, quick)
     info, file = PngInfo(), io.BytesIO()
