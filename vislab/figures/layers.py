@@ -89,7 +89,7 @@ def _make_by_line(picture: AxesImage, patches: np.ndarray, fine: int) -> None:
         return tuple(make(renderer))
 
     def make_image(renderer: Any, magnification: float = 1.0, unsampled: bool = False) -> tuple[Any, ...]:
-        box = picture.get_clip_box()
+        box = picture.get_clip_box() or picture.axes.bbox
         x0, y0, x1, y1 = box.extents
         seen = Bbox.intersection(picture.get_window_extent(), box)
         if seen is None or seen.width < 3:  # px: no column of it is sure to be whole
