@@ -186,6 +186,15 @@ def test_a_file_without_maps_is_refused(tmp_path: Path) -> None:
         reproduce.reproduce(tmp_path / "f.npz")
 
 
+@pytest.mark.parametrize("beside", [False, True], ids=["masks alone", "a panel"])
+def test_masks_are_not_made_again(tmp_path: Path, beside: bool) -> None:
+    heat = heatmap()
+    masks = vislab.segment(heat, method="otsu")
+    path = vislab.save(tmp_path / "f.png", [heat, masks] if beside else masks)
+    with pytest.raises(ValueError, match=r"f\.png shows masks.*make them again by vislab\.segment"):
+        vislab.reproduce(path)
+
+
 def test_a_notebook_shows_the_figure_and_what_differs(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:
     path = vislab.save(tmp_path / "f.npz", vislab.explain(beside, model=model))
     shown = vislab.reproduce(path)._repr_html_()

@@ -4,7 +4,8 @@
 
 Rates are of whole calls on copies of vislab's own photographs, from the first figure that is told to the last: without
 the start. Parts are processor time in one process, medians over the photographs. What more cores would make follows
-from the parts: one process runs the model, and all cores together cannot do more than there is.
+from the parts: all cores together cannot do more than there is, and of a call without --ray one process runs the model;
+in a cluster each core has a model of its own. Neither knows how long disks and networks take.
 """
 
 from __future__ import annotations
@@ -86,6 +87,13 @@ def parts() -> dict[str, float]:
     return {name: statistics.median(times[2:]) for name, times in taken.items()}
 
 
+def most(took: dict[str, float], size: int, written: str, count: int, *, ray: bool) -> float:
+    """Photographs a second that so many cores can make, by what the parts take. ray: whether each has a model."""
+    model = took[f"model, patches of {size} px"]
+    together = count * 1000 / (took["read"] + model + took[f"written{written}"])
+    return together if ray else min(together, 1000 / model)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=int, default=48)
@@ -106,11 +114,12 @@ def main() -> None:
     print("\n| part | processor time |\n|---|---|")
     for name, milliseconds in took.items():
         print(f"| {name} | {milliseconds:.1f} ms |")
-    alone = took["read"] + took["model, patches of 16 px"]
-    whole = alone + took["written.png"]
-    print("\n| cores | figures a second, at most |\n|---|---|")
-    for count in (1, 2, 4, 8, 16):
-        print(f"| {count} | {min(count * 1000 / whole, 1000 / took['model, patches of 16 px']):.1f} |")
+    wholes = {"figures": (16, ".png"), "plain overlays": (32, ".png plain"), "arrays": (32, ".npz")}
+    print("\n| a second, at most | " + " | ".join(f"{name}, {size} px" for name, (size, _) in wholes.items()) + " |")
+    print("|---" * (len(wholes) + 1) + "|")
+    for count, ray in [*((count, False) for count in (1, 2, 4, 8, 16)), *((count, True) for count in (16, 64, 256))]:
+        rates = [most(took, size, written, count, ray=ray) for size, written in wholes.values()]
+        print(f"| {'cluster of ' * ray}{count} cores | " + " | ".join(f"{rate:.1f}" for rate in rates) + " |")
 
 
 if __name__ == "__main__":

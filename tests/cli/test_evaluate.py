@@ -92,6 +92,7 @@ def test_masks_of_maps_are_measured_against_a_folder_of_drawn_ones(capsys: pytes
     for words, says in (
         (("--masks", "nowhere"), "there is no folder 'nowhere'"),
         (("--masks", "drawn", "--figure", "curves.pdf"), "leave one of them out"),
+        (("--masks", "drawn", "--ray"), "--ray is of what --masks does not measure: leave one of them out"),
     ):
         status, _, err = call(capsys, "a.png", *words)
         assert status

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import transformers as hf
-from pictures import BOXES, photo
+from pictures import BOXES, heatmap, photo
 from PIL import Image
 
 import vislab
@@ -100,3 +100,22 @@ def test_what_cannot_be_told_or_written_is_said(
 ) -> None:
     assert main.main(words) == status
     assert said in capsys.readouterr().err
+
+
+def test_show_tells_of_masks_in_a_panel_and_of_masks_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    heat = heatmap()
+    masks = vislab.segment(heat, method="otsu")
+    vislab.save("panel.png", [heat, masks])
+    vislab.save("alone.png", masks)
+    for name in ("panel.png", "alone.png"):
+        assert main.main(["show", name]) == 0
+        told = capsys.readouterr().out
+        assert f"1 by {masks.method}" in told
+        if name == "panel.png":
+            python = told.split("makes it again:\n")[1]
+            given(python)
+            assert "masks = [vislab.segment(image)]" in python
+            assert "masks[0]," in python

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 
 from vislab.core.geometry import Frame, Grid
 from vislab.core.heatmap import Heatmap
-from vislab.figures import drawing, layout, panel, save
+from vislab.figures import drawing, layers, layout, panel, save
 
 
 def run_of(mask: np.ndarray) -> tuple[int, int]:
@@ -114,7 +115,7 @@ def test_maps_are_read_in_grey_print_too() -> None:
     values = np.linspace(0, 1, 16)[None]
     heat = Heatmap(values, Grid(1, 16, (8, 1)), Frame.stretch((8, 16), (8, 16)), "cls", image=black)
     made = panel.panel(heat)
-    layer = drawing.layer_of(heat, (0, 1), made)[0, :: 1024 // 16].astype(float)
+    layer = layers.layer_of(heat, (0, 1), made.look)[0, :: 1024 // 16].astype(float)
     grey, opacity = layer[:, :3] @ [0.299, 0.587, 0.114], layer[:, 3] / 255
     assert (np.diff(grey) > 0).all()
     assert (opacity * grey)[-1] > (opacity * grey + (1 - opacity) * 255)[0]
@@ -144,3 +145,28 @@ def test_a_label_that_would_hide_its_photo_is_left_out() -> None:
     small = drawing.figure_of(panel.panel([heatmap()] * 3, detections=found, width="column"), vector=False).axes[0]
     assert not small.texts
     assert len(small.patches) == 2
+
+
+@pytest.mark.parametrize("look", [{}, {"blend": "value", "threshold": 0.3}], ids=["veil", "value"])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Frame.stretch((60, 90), (64, 64)),
+        Frame.crop((90, 60), (96, 64), (64, 64)),
+        Frame.letterbox((61, 93), (128, 128)),
+        Frame.stretch((20, 400), (160, 32)),
+    ],
+    ids=["stretch", "crop", "letterbox", "long"],
+)
+def test_a_layer_sampled_by_the_line_is_the_whole_layer_pixel_by_pixel(
+    frame: Frame, look: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its edges too, which cut through pixels of the page."""
+    grid = Grid.of(frame.model, (16, 16))
+    rng = np.random.default_rng(0)
+    dropped = rng.random((grid.rows, grid.cols)) < 0.2
+    heat = Heatmap(rng.random(dropped.shape), grid, frame, "cls", image=photo(frame.source), dropped=dropped)
+    made = panel.panel(heat, width=43.7, dpi=171, **look)
+    quick = drawing.pixels_of(made)
+    monkeypatch.setattr(layers, "ROWS", 0)
+    assert (quick == drawing.pixels_of(made)).all()

@@ -12,7 +12,7 @@ from pictures import BOXES, heatmap, photo
 import vislab
 from vislab.cli import arguments, figure
 from vislab.core.heatmap import Heatmap
-from vislab.figures import drawing, layout, overlay, page, panel
+from vislab.figures import drawing, layers, layout, overlay, page, panel
 from vislab.lab import traits
 from vislab.methods.registry import METHODS
 from vislab.methods.request import DEFAULTS
@@ -52,11 +52,11 @@ def test_each_scale_has_one_bar_and_the_caption_names_it(normalise: page.Normali
 
 def test_equal_values_have_equal_colours_where_they_share_them() -> None:
     made = panel.panel(grid(), normalise="shared")
-    layers = [drawing.layer_of(cell.heat, cell.span, made) for _, _, cell in made.filled()]
-    assert all((layer[0, -1] == layers[0][0, -1]).all() for layer in layers)  # 1 in every map
+    drawn = [layers.layer_of(cell.heat, cell.span, made.look) for _, _, cell in made.filled()]
+    assert all((layer[0, -1] == drawn[0][0, -1]).all() for layer in drawn)  # 1 in every map
     apart = panel.panel(grid())
-    layers = [drawing.layer_of(cell.heat, cell.span, apart) for _, _, cell in apart.filled()]
-    assert len({tuple(layer[0, -1]) for layer in layers}) > 1
+    drawn = [layers.layer_of(cell.heat, cell.span, apart.look) for _, _, cell in apart.filled()]
+    assert len({tuple(layer[0, -1]) for layer in drawn}) > 1
 
 
 def test_rows_and_columns_are_called_what_sets_them_apart() -> None:
@@ -225,5 +225,22 @@ def test_a_panel_shows_itself_and_no_file_is_needed() -> None:
 
 @pytest.mark.parametrize("nothing", [3, object(), lambda: None])
 def test_what_is_no_picture_is_refused_by_its_type(nothing: object) -> None:
-    with pytest.raises(ValueError, match=f"a panel shows heatmaps, photos .* not {type(nothing).__name__}"):
+    with pytest.raises(ValueError, match=f"a panel shows heatmaps, masks, photos .* not {type(nothing).__name__}"):
         panel.panel(nothing)
+
+
+def test_masks_stand_beside_a_heatmap_as_they_are_drawn_on_the_photograph() -> None:
+    heat = heatmap()
+    masks = vislab.segment(heat, method="otsu")
+    made = panel.panel([heat, masks, photo()], opacity=0.3)
+    assert [cell.title for cell in made.cells[0]] == ["", f"masks by {masks.method}", ""]
+    assert len(layout.plan(made).bars) == 1
+    figure = drawing.figure_of(made, vector=False)
+    shown = [np.asarray(ax.images[0].get_array()) for ax in figure.axes[:3]]
+    assert np.array_equal(shown[1], vislab.overlay(masks, opacity=0.3))
+    assert np.array_equal(shown[0], photo())
+    assert np.array_equal(shown[2], photo())
+    with pytest.raises(ValueError, match=r"no heatmap to show.*masks alone are written by vislab\.save"):
+        panel.panel([masks])
+    with pytest.raises(ValueError, match="these masks have no photograph"):
+        panel.panel([heat, replace(masks, image=None)])

@@ -38,3 +38,6 @@ def test_photographs_take_little_more_than_with_the_slow_compression() -> None:
     slow = io.BytesIO()
     Image.fromarray(image).save(slow, "png")
     assert len(png(image)) < 1.1 * len(slow.getvalue())
+    quick = png(image, quick=True)
+    assert len(quick) < 1.1 * len(png(image))
+    assert (np.asarray(Image.open(io.BytesIO(quick))) == image).all()

@@ -67,11 +67,16 @@ def reproduce(
         print(again)
         vislab.save("again.png", again.panel)
 
-    Raises ValueError for a file without a record, or with a model or option that was an object only Python held;
-    FileNotFoundError where no photo has the recorded fingerprint.
+    Raises ValueError for a file without a record, with masks, or with a model or option that was an object only Python
+    held; FileNotFoundError where no photo has the recorded fingerprint.
     """
     path = Path(path)
     record = provenance(path)
+    if record.get("masks"):
+        raise ValueError(
+            f"{path} shows masks, and its record keeps of them what they are, not what was asked: make them again by "
+            "vislab.segment, and the picture by vislab.save"
+        )
     if "cells" not in record:
         raise ValueError(f"{path} is no figure of heatmaps that vislab.save wrote: there is nothing to make again")
     photos, differences = _photos(record["images"], path, image)

@@ -67,11 +67,14 @@ def _given(record: Mapping[str, Any]) -> str:
     named = {node.id for node in ast.walk(ast.parse(record["call"])) if isinstance(node, ast.Name)}
     sizes = ", ".join(f"{photo['width']}×{photo['height']} px" for photo in record["images"].values())
     several = ", ".join(f"'photo{number}.jpg'" for number in range(1, len(record["images"]) + 1))
+    photos = {digest: f"images[{n}]" if "images" in named else "image" for n, digest in enumerate(record["images"])}
+    segmented = ", ".join(f"vislab.segment({photos[one['image']]})" for one in record.get("masks", ()))
     lines = {
         "image": f"image = vislab.load_image('photo.jpg')  # yours, of {sizes}",
         "images": f"images = [vislab.load_image(path) for path in ({several})]  # yours, of {sizes}",
         "frames": "frames = vislab.frames('clip.mp4')  # yours",
         "boxes": f"boxes = vislab.detect({'images[0]' if 'images' in named else 'image'})  # or what found them",
+        "masks": f"masks = [{segmented}]  # or what made them",
     }
     return "".join(f"{line}\n" for line in ("import vislab", *(lines[name] for name in lines if name in named)))
 
@@ -106,8 +109,9 @@ def _told(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _once("to cite", [one["source"] for one in maps])
     boxes = record.get("detections") or ()
     yield from _once("boxes", [", ".join(f"{box['label']} {box['score']:.2f}" for box in boxes)])
-    if masks := record.get("masks"):
-        yield from _masks(masks)
+    masks = record.get("masks", [])
+    for one in masks if isinstance(masks, list) else [masks]:
+        yield from _masks(one)
     yield from _once("caption", [record.get("caption")])
     yield "made with", ", ".join(f"{name} {version}" for name, version in record["versions"].items())
 

@@ -243,13 +243,15 @@ def versions(call: Call) -> tuple[int, ...]:
     if isinstance(call, WindowCall):
         call = call.inner
     held = getattr(call, "held", None)  # of the forwards of a generation, in their order
-    held = vars(call).values() if held is None else held
-    return count(part for one in held for part in (one if isinstance(one, tuple) else (one,)))
+    parts: list[Any] = []
+    for one in vars(call).values() if held is None else held:
+        parts += one if isinstance(one, tuple) else (one,)
+    return count(parts)
 
 
 def count(parts: Iterable[Any]) -> tuple[int, ...]:
     """How often each tensor among some parts of a call was changed in place."""
-    return tuple(part._version for part in parts if isinstance(part, Tensor) and not part.is_inference())
+    return tuple([part._version for part in parts if isinstance(part, Tensor) and not part.is_inference()])
 
 
 def repeat_heads(x: Tensor, heads: int) -> Tensor:

@@ -11,13 +11,13 @@ import numpy as np
 
 from ..core.geometry import Box
 from ..core.heatmap import Heatmap
-from . import blends
 from .boxes import Boxes, apart, asking, box_labels, points_of, turned_of
-from .colours import Range, colour_ticks, colours, colours_of, fraction, hidden
+from .colours import colour_ticks, colours, colours_of
 from .formats import PHOTO, rgba
+from .layers import draw_layer
 from .layout import LINE, Bar, Plan, Rect, length, plan
 from .lines import edges, faintness
-from .overlay import DIM, overlay, sample, sampled
+from .overlay import overlay
 from .page import INKS, SCREEN, SMALL, STYLE, Cell, Panel
 from .png import png
 from .text import font
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 
-VEIL = np.uint8(round((1 - DIM) * 255))  # of black over a dropped patch
 SHARPEST = 600  # dpi of print: beyond it no printer shows more
 
 
@@ -72,7 +71,10 @@ def figure_of(panel: Panel, *, vector: bool) -> Figure:
     photos: dict[str, _Photo] = {}
     for i, j, cell in panel.filled():
         place = page.pictures[i, j]
-        photo = photos.setdefault(cell.digest, _Photo(cell.image, place, len(photos), vector))
+        shown, image = cell.digest, cell.image
+        if cell.masks is not None:
+            shown, image = f"masks {i} {j}", overlay(cell.masks, image=cell.image, opacity=panel.look.opacity)
+        photo = photos.setdefault(shown, _Photo(image, place, len(photos), vector))
         _draw_cell(axes(place), cell, photo, panel, page)
     for bar in page.bars:
         _draw_bar(axes(bar.place), bar, panel.look.colormap, page.unit, ink)
@@ -123,18 +125,14 @@ class _Photo:
 
 
 def _draw_cell(ax: Axes, cell: Cell, photo: _Photo, panel: Panel, page: Plan) -> None:
-    """The photo, and over it the heatmap as a layer of its own whose corners are the grid's, in source pixels."""
+    """The photo, and over it the heatmap as a layer of its own."""
     height, width = cell.image.shape[:2]
     photo.draw(ax, (0, width, height, 0))
     if cell.heat is not None:
-        grid = cell.heat.grid
-        corner = (0, 0, grid.cols * grid.patch[1], grid.rows * grid.patch[0])
-        x0, y0, x1, y1 = cell.heat.frame.box_to_source(corner)
         if panel.look.blend == "multiply":  # which no layer does: a page knows no products of colours
             ax.imshow(_multiplied(cell, panel), extent=(0, width, height, 0), interpolation="none", aspect="auto")
         else:
-            layer = layer_of(cell.heat, cell.span, panel)
-            ax.imshow(layer, extent=(x0, x1, y1, y0), interpolation="none", aspect="auto")
+            draw_layer(ax, cell.heat, cell.span, panel.look, vector=photo.vector)
         if panel.look.grid:
             _draw_grid(ax, cell.heat)
         if (asks := asking(cell.heat)) is not None:
@@ -143,26 +141,6 @@ def _draw_cell(ax: Axes, cell: Cell, photo: _Photo, panel: Panel, page: Plan) ->
     ax.set_axis_off()
     if panel.detections is not None:
         _draw_boxes(ax, panel.detections, (SMALL - 0.5) * page.unit)
-
-
-def layer_of(heat: Heatmap, span: Range, panel: Panel) -> np.ndarray:
-    """The heatmap as RGBA, every patch many samples wide: viewers that blur enlarged images then blur no patch.
-
-    Dropped patches lie under a dark veil.
-    """
-    look = panel.look
-    fine = max(1, 1024 // max(heat.values.shape))
-    rows, cols = ((np.arange(count * fine) + 0.5) / fine for count in heat.values.shape)
-    share = fraction(sampled(heat, rows, cols, smooth=look.smooth), span)
-    smoothed = share if look.blend != "contour" else fraction(sampled(heat, rows, cols, smooth=True), span)
-    over = blends.layer(
-        colours(share, colours_of(span, look.colormap)), blends.strength(smoothed, span), look.opacity, look.blend
-    )
-    colour, alpha = over[..., :3], np.where(hidden(share, span, look.threshold), 0, over[..., 3]).astype(np.uint8)
-    if heat.dropped is not None:
-        gone = sample(heat.dropped, rows, cols, smooth=False)
-        colour, alpha = np.where(gone[..., None], 0, colour), np.where(gone, VEIL, alpha)
-    return np.dstack([colour, alpha])
 
 
 def _multiplied(cell: Cell, panel: Panel) -> np.ndarray:

@@ -45,9 +45,9 @@ def _png(figure: Figure, dpi: int, title: str, caption: str, record: Mapping[str
 
 
 def png_of(pixels: np.ndarray, dpi: int | None, title: str, caption: str, record: Mapping[str, Any]) -> bytes:
-    """pixels: (H, W, 3 or 4) uint8 -> a PNG with its record."""
+    """pixels: (H, W, 3 or 4) uint8 -> a PNG with its record. dpi: of a page; None of a photograph at its own size."""
     notes = {"Title": title, "Description": caption, "Software": _maker(), "vislab": json.dumps(record)}
-    return png(pixels, notes=notes, dpi=dpi)
+    return png(pixels, notes=notes, dpi=dpi, quick=dpi is None)
 
 
 def _jpg(figure: Figure, dpi: int, title: str, caption: str, record: Mapping[str, Any]) -> bytes:

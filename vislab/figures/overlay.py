@@ -72,7 +72,8 @@ def overlay(
     check_boxes(detections)
     if ax is not None and not hasattr(ax, "imshow"):
         raise TypeError(f"ax is matplotlib's axes to draw on, such as plt.gca(), not {type(ax).__name__}")
-    canvas = np.array(photograph(heat, image))
+    under = photograph(heat, image)
+    canvas = np.array(under)
     if isinstance(heat, Masks):
         if (blend, colormap, smooth, normalise, threshold, grid) != ("even", "viridis", False, "map", 0.0, False):
             raise ValueError(
@@ -86,17 +87,23 @@ def overlay(
 
     if canvas[covered].size:
         at = rows[covered[0]], cols[covered[1]]
-        share = fraction(sampled(heat, *at, smooth=smooth), span)
-        photo = canvas[covered].copy()
+        share = fraction(sampled(heat, *at, smooth=True) if smooth else heat.values, span)
+
+        def laid(values: np.ndarray) -> np.ndarray:
+            """What was made of `share`, for each pixel."""
+            return values if smooth else sample(values, *at, smooth=False)
+
+        photo, colour = under[covered], laid(colours(share, table))
         if blend == "even":
-            drawn = cv2.addWeighted(photo, 1 - opacity, colours(share, table), opacity, 0)
+            drawn = cv2.addWeighted(photo, 1 - opacity, colour, opacity, 0)
+        elif blend == "contour":
+            strong = strength(fraction(sampled(heat, *at, smooth=True), span), span)
+            drawn = blended(photo, colour, strong, opacity, blend)
         else:
-            strong = strength(share, span)
-            if blend == "contour":
-                strong = strength(fraction(sampled(heat, *at, smooth=True), span), span)
-            drawn = blended(photo, colours(share, table), strong, opacity, blend)
-        weak = hidden(share, span, threshold)[..., None]
-        canvas[covered] = drawn if threshold <= 0 else np.where(weak, photo, drawn)
+            drawn = blended(photo, colour, laid(strength(share, span)), opacity, blend)
+        if threshold > 0:
+            drawn = np.where(laid(hidden(share, span, threshold))[..., None], photo, drawn)
+        canvas[covered] = drawn
         if heat.dropped is not None:
             gone = sample(heat.dropped, *at, smooth=False)[..., None]
             grey = np.rint(photo @ GREY * DIM)[..., None].astype(np.uint8)
@@ -125,12 +132,12 @@ def sampled(heat: Heatmap, rows: np.ndarray, cols: np.ndarray, *, smooth: bool) 
 
 
 def sample(values: np.ndarray, rows: np.ndarray, cols: np.ndarray, *, smooth: bool) -> np.ndarray:
-    """values: (rows, cols), read at positions counted in patches from the grid's corner -> (len(rows), len(cols)).
+    """values: (rows, cols, …), at positions counted in patches from the grid's corner -> (len(rows), len(cols), …).
 
     Nearest, or bilinear between patch centres (which stand at n + ½) and constant beyond the outermost.
     """
     if not smooth:
-        return values[np.ix_(rows.astype(int), cols.astype(int))]
+        return values.take(cols.astype(int), 1).take(rows.astype(int), 0)  # take copies whole rows
     first, last, weight = _neighbours(rows, values.shape[0])
     values = values[first] * (1 - weight[:, None]) + values[last] * weight[:, None]
     first, last, weight = _neighbours(cols, values.shape[1])

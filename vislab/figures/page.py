@@ -11,6 +11,7 @@ import numpy as np
 from ..core.checks import check_flags, check_shares, one_of, real, shown
 from ..core.heatmap import Heatmap
 from ..core.shown import Shown
+from ..masks.masks import Masks
 from .blends import Blend, check_blend
 from .boxes import Boxes
 from .colours import Range
@@ -90,7 +91,7 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One picture: a photo, and over it a heatmap with the values at the ends of its colours, if it has one.
+    """One picture: a photo, and over it a heatmap with the values at the ends of its colours, or masks, or nothing.
 
     digest: the photo's fingerprint. label: what the values are, beside the colour bar.
     """
@@ -101,6 +102,7 @@ class Cell:
     span: Range = (0.0, 1.0)
     title: str = ""
     label: str = ""
+    masks: Masks | None = None
 
 
 @dataclass(frozen=True, eq=False)

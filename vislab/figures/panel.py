@@ -11,6 +11,7 @@ import numpy as np
 from ..core.checks import shown
 from ..core.fingerprints import of_image
 from ..core.heatmap import Heatmap
+from ..masks.masks import Masks
 from . import colours
 from .blends import Blend
 from .boxes import Boxes, check_boxes
@@ -19,7 +20,7 @@ from .colours import Range, colour_range, colour_table
 from .overlay import OPACITY, photograph
 from .page import Cell, Look, Normalise, Panel, Theme, Width
 
-Content = Heatmap | np.ndarray | None
+Content = Heatmap | Masks | np.ndarray | None
 COLUMNS = 6  # heatmaps of a plain list beside each other before a new row begins
 
 
@@ -46,10 +47,10 @@ def panel(
 ) -> Panel:
     """Heatmaps on their photos as one figure: a list of them, or a grid as a list of rows.
 
-    heats: in place of a heatmap may stand a photo, uint8 (H, W, 3), or None for a gap. rows, columns: labels of a grid;
-    by default what sets its rows and columns apart. title: one a picture of a list, by default what sets them apart.
-    caption: by default what all have in common; "" for none. opacity: from 0.6 on the highest colour over black is
-    brighter than the lowest over white, so that maps are read in grey print too. blend: see `overlay`. normalise:
+    heats: beside a heatmap may stand Masks, a photo, uint8 (H, W, 3), or None for a gap. rows, columns: labels of a
+    grid; by default what sets its rows and columns apart. title: one a picture of a list, by default what sets them
+    apart. caption: by default what all have in common; "" for none. opacity: from 0.6 on the highest colour over black
+    is brighter than the lowest over white, so that maps are read in grey print too. blend: see `overlay`. normalise:
     which of them share their colours and a bar: "map" none, "row", "column" or "shared"; or "absolute", 0 to 1, or a
     pair (low, high). threshold: the share of the colours below which the photo shows. grid: whether lines between the
     patches are drawn. label: what stands beside the colour bars, by default what their values are; "" for nothing.
@@ -73,9 +74,11 @@ def panel(
     lines, listed = _grid(heats, named=rows is not None or columns is not None)
     maps = [one for row in lines for one in row if isinstance(one, Heatmap)]
     if not maps:
-        raise ValueError("there is no heatmap to show: give one, or several")
-    for one in maps:
-        photograph(one)
+        raise ValueError("there is no heatmap to show: give one, or several; masks alone are written by vislab.save")
+    for row in lines:
+        for one in row:
+            if isinstance(one, Heatmap | Masks):
+                photograph(one)
 
     phrases = _Phrases(lines, listed)
     photos: dict[str, np.ndarray] = {}
@@ -109,7 +112,7 @@ def _differs(value: Any, default: Any) -> bool:
 
 def _grid(heats: Any, *, named: bool) -> tuple[list[list[Content]], bool]:
     """Rows of equal length, and whether they were a plain list."""
-    several = isinstance(heats, Iterable) and not isinstance(heats, Heatmap | np.ndarray)
+    several = isinstance(heats, Iterable) and not isinstance(heats, Heatmap | Masks | np.ndarray)
     contents: list[Any] = list(heats) if several else [heats]
     nested = [isinstance(one, list | tuple) for one in contents]
     if any(nested) and not all(nested):
@@ -122,9 +125,10 @@ def _grid(heats: Any, *, named: bool) -> tuple[list[list[Content]], bool]:
         rows = [contents[start : start + wide] for start in range(0, len(contents), wide or 1)]
     for one in (one for row in rows for one in row):
         photo = isinstance(one, np.ndarray) and one.dtype == np.uint8 and one.ndim == 3 and one.shape[2] == 3
-        if not (one is None or isinstance(one, Heatmap) or photo):
+        if not (one is None or isinstance(one, Heatmap | Masks) or photo):
             raise ValueError(
-                f"a panel shows heatmaps, photos as uint8 (H, W, 3), and None for a gap, not {type(one).__name__}"
+                "a panel shows heatmaps, masks, photos as uint8 (H, W, 3), and None for a gap, not "
+                f"{type(one).__name__}"
             )
     wide = max(map(len, rows), default=0)
     return [row + [None] * (wide - len(row)) for row in rows], not (any(nested) or named)
@@ -138,6 +142,7 @@ class _Phrases:
 
     def __init__(self, grid: Sequence[Sequence[Content]], listed: bool) -> None:
         self.own = [[parts(one) if isinstance(one, Heatmap) else None for one in row] for row in grid]
+        self.masks = [[f"masks by {one.method}" if isinstance(one, Masks) else "" for one in row] for row in grid]
         self.empty = [[one is None for one in row] for row in grid]
         every = [own for row in self.own for own in row if own is not None]
         self.common = shared(every)
@@ -153,6 +158,8 @@ class _Phrases:
         return {k: v for k, v in own[0].items() if k not in self.common and all(one.get(k) == v for one in own)}
 
     def left(self, i: int, j: int) -> str:
+        if self.masks[i][j]:
+            return self.masks[i][j]
         elsewhere = {*self.common, *(() if self.listed else (*self.rows[i], *self.columns[j]))}
         return joined({part: said for part, said in (self.own[i][j] or {}).items() if part not in elsewhere})
 
@@ -205,9 +212,10 @@ def _cell(one: Content, span: Range, title: str, label: str | None, photos: dict
     """photos: those of the panel, so that each is held once."""
     if one is None:
         return None
-    image = one.image if isinstance(one, Heatmap) else one
+    image = one.image if isinstance(one, Heatmap | Masks) else one
     assert image is not None
     digest = of_image(image)
     heat = one if isinstance(one, Heatmap) else None
     said = "" if heat is None else measure_of([heat]) if label is None else label
-    return Cell(photos.setdefault(digest, image), digest, heat, span, title, said)
+    masks = one if isinstance(one, Masks) else None
+    return Cell(photos.setdefault(digest, image), digest, heat, span, title, said, masks)

@@ -81,8 +81,9 @@ def record_of(panel: Panel, suffix: str, *, alone: bool = False) -> dict[str, An
         cell.digest: {"height": cell.image.shape[0], "width": cell.image.shape[1], **plain(how_read(cell.digest))}
         for *_, cell in panel.filled()
     }
-    number = count()
-    cells = [[_content(cell, number) for cell in row] for row in panel.cells]
+    masks = [{**_regions(cell.masks), "image": cell.digest} for *_, cell in panel.filled() if cell.masks is not None]
+    number, of_masks = count(), count()
+    cells = [[_content(cell, number, of_masks) for cell in row] for row in panel.cells]
     boxes = panel.detections
     return {
         "vislab": _version("vislab"),
@@ -96,6 +97,7 @@ def record_of(panel: Panel, suffix: str, *, alone: bool = False) -> dict[str, An
         "caption": panel.caption,
         "versions": versions(),
         "call": _call(panel, list(images), suffix, alone),
+        **({"masks": masks} if masks else {}),
         **({"plain": True} if alone else {}),
     }
 
@@ -116,20 +118,20 @@ def record_of_masks(masks: Masks, image: np.ndarray | None) -> dict[str, Any]:
     if image is not None:
         digest = of_image(image)
         images[digest] = {"height": image.shape[0], "width": image.shape[1], **plain(how_read(digest))}
+    return {"vislab": _version("vislab"), "images": images, "masks": _regions(masks), "versions": versions()}
+
+
+def _regions(masks: Masks) -> dict[str, Any]:
+    """What is recorded of masks: how they were made, and of each where it is and how much of the image it takes."""
     found = zip(
         masks.labels, masks.scores.tolist(), masks.boxes.tolist(), masks.masks.mean((1, 2)).tolist(), strict=True
     )
     return {
-        "vislab": _version("vislab"),
-        "images": images,
-        "masks": {
-            "method": masks.method,
-            "model": of_name(masks.model),
-            "scored": masks.scored,
-            "facts": plain(masks.facts),
-            "regions": [{"label": n, "score": s, "xyxy": box, "share": part} for n, s, box, part in found],
-        },
-        "versions": versions(),
+        "method": masks.method,
+        "model": of_name(masks.model),
+        "scored": masks.scored,
+        "facts": plain(masks.facts),
+        "regions": [{"label": n, "score": s, "xyxy": box, "share": part} for n, s, box, part in found],
     }
 
 
@@ -152,10 +154,12 @@ def _public(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**plain(settings), **named}
 
 
-def _content(cell: Cell | None, number: Iterator[int]) -> int | str | None:
-    """What stands in a cell: the number of a map, the fingerprint of a photo alone, or nothing."""
+def _content(cell: Cell | None, number: Iterator[int], of_masks: Iterator[int]) -> int | str | dict[str, int] | None:
+    """What stands in a cell: the number of a map, or of masks, the fingerprint of a photo alone, or nothing."""
     if cell is None:
         return None
+    if cell.masks is not None:
+        return {"masks": next(of_masks)}
     return cell.digest if cell.heat is None else next(number)
 
 
@@ -165,12 +169,16 @@ def versions() -> dict[str, str]:
 
 
 def _call(panel: Panel, images: Sequence[str], suffix: str, alone: bool) -> str:
-    """The Python that makes the figure again, once `image` (or `images`) is its photo and `boxes` what was detected."""
+    """The Python that makes the figure again, once `image` (or `images`) is its photo, `boxes` what was detected
+    and `masks` a list of those that it shows."""
+    number = count()
     names = {digest: "image" if len(images) == 1 else f"images[{n}]" for n, digest in enumerate(images)}
 
     def made(cell: Cell | None) -> str:
         if cell is None:
             return "None"
+        if cell.masks is not None:
+            return f"masks[{next(number)}]"
         photo = names[cell.digest]
         return photo if cell.heat is None else call_of(cell.heat, photo)
 

@@ -133,8 +133,8 @@ def _panel(heats: Any, image: np.ndarray | None, options: Mapping[str, Any]) -> 
 
 
 def _drawn_on(image: np.ndarray, heats: Any) -> Any:
-    """The same heatmaps, in the same rows, over another image."""
-    if isinstance(heats, Heatmap):
+    """The same heatmaps and masks, in the same rows, over another image."""
+    if isinstance(heats, Heatmap | Masks):
         return replace(heats, image=photograph(heats, image))
     return [_drawn_on(image, one) for one in heats] if isinstance(heats, list | tuple) else heats
 
