@@ -114,7 +114,7 @@ def two_rows(
 
 
 def map_tables(model: vislab.Model, images: Tensor, labels: Tensor, seen: Seen, count: int) -> Iterator[str]:
-    """What vislab.evaluate measures of maps of names, beside those of the ViT's classes; of pictures both name right."""
+    """What vislab.evaluate measures of maps of names, and of the ViT's classes; of pictures both name right."""
     texts = [with_article(name) for name in NAMES]
     right = ((nearest(model, seen, texts) == labels) & (seen.logits.argmax(1) == labels)).nonzero().flatten().numpy()
     chosen = np.random.default_rng(0).choice(right, min(count, len(right)), replace=False)
