@@ -330,7 +330,7 @@ def test_patches_that_another_size_brings_back_are_said(tab: Callable[..., Tab])
 
 # In the page: of each line across a bar, its contrast with its edge, and that of one of both with all that it lies on.
 LINES = """() => {
-    const context = document.createElement('canvas').getContext('2d');
+    const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
     const light = colour => {
         context.fillStyle = colour;
         context.fillRect(0, 0, 1, 1);
@@ -354,7 +354,7 @@ def test_the_line_across_a_bar_is_seen_on_whatever_it_lies(tab: Callable[..., Ta
         one.ready()
         found = one(LINES)
         assert found
-        assert min(min(line) for line in found) >= 4.5
+        assert min(min(line) for line in found) >= 3  # which WCAG asks of what is no text
         assert one.text(".side .quiet").endswith("The line across a bar: with all patches and heads.")
     one = tab("#patch=56")
     one.ready()
