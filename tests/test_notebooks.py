@@ -99,7 +99,7 @@ def predictions(cells: list[dict[str, Any]]) -> tuple[int, float]:
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_is_short(notebook: Path) -> None:
     asked, minutes = predictions(json.loads(notebook.read_text(encoding="utf-8"))["cells"])
-    assert asked <= 7
+    assert asked <= 6
     assert minutes <= MINUTES
 
 

@@ -294,6 +294,74 @@ def test_sliders_have_room_where_the_page_is_presented(tab: Callable[..., Tab]) 
     assert one(width) > 200
 
 
+def test_what_two_sliders_do_stands_beside_them(tab: Callable[..., Tab]) -> None:
+    """More tokens lie where the slider of patch sizes says; the other tells what it leaves out."""
+    for language, fewer, more in (("en", "fewer", "more tokens"), ("zh", "较少", "token 较多")):
+        one = tab(f"#patch=56&keep=0.5&language={language}", viewport={"width": 390, "height": 844})
+        one.ready()
+        slider = one.page.locator("[data-control=patchSize]")
+        left, right = slider.locator(".ends span").all()
+        assert (left.inner_text(), right.inner_text()) == (fewer, more)
+        track, low, high = (place.bounding_box() for place in (slider.locator("input"), left, right))
+        assert abs(low["x"] - track["x"]) <= 2
+        assert abs(high["x"] + high["width"] - track["x"] - track["width"]) <= 2
+        assert low["height"] < 30  # in one line
+        assert re.findall(r"\d+", one.text("[data-control=keep] .hint")) in (["8", "16"], ["16", "8"])
+        tokens = int(re.findall(r"\d+", one.text(".side .quiet"))[0])
+        assert tokens == 1 + 16 - 8
+        before = one.runs
+        slider.locator("input").fill("1")  # a step to the right
+        one.ready(before + 1)
+        assert int(re.findall(r"\d+", one.text(".side .quiet"))[0]) > tokens
+
+
+def test_patches_that_another_size_brings_back_are_said(tab: Callable[..., Tab]) -> None:
+    one = tab("#patch=56&removed=1.2")
+    one.ready()
+    hint = "[data-control=patchSize] .hint"
+    assert one.text(hint) == ""
+    one.page.get_by_label("Patch size").fill("1")
+    one.ready(2)
+    assert one.text(hint) == "What was taken away is back (2): the photograph was cut anew."
+    assert one("location.hash") == "#patch=32"
+    one.page.get_by_label("Layer", exact=True).fill("3")
+    assert one.text(hint) == ""
+
+
+# In the page: of each line across a bar, its contrast with its edge, and that of one of both with all that it lies on.
+LINES = """() => {
+    const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+    const light = colour => {
+        context.fillStyle = colour;
+        context.fillRect(0, 0, 1, 1);
+        const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+        const parts = [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map(v => linear(v / 255));
+        return parts.reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    };
+    const contrast = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    const ground = node => light(getComputedStyle(node).backgroundColor);
+    return [...document.querySelectorAll('.bars .mark')].map(line => {
+        const own = ground(line), edge = light(getComputedStyle(line).boxShadow.match(/rgba?\\([^)]*\\)/)[0]);
+        const below = [line.parentElement, line.parentElement.querySelector('.fill')].map(ground);
+        return [contrast(own, edge), ...below.map(one => Math.max(contrast(one, own), contrast(one, edge)))];
+    });
+}"""
+
+
+def test_the_line_across_a_bar_is_seen_on_whatever_it_lies(tab: Callable[..., Tab]) -> None:
+    for scheme in ("light", "dark"):
+        one = tab("#patch=56&keep=0.5", color_scheme=scheme)
+        one.ready()
+        found = one(LINES)
+        assert found
+        assert min(min(line) for line in found) >= 3  # which WCAG asks of what is no text
+        assert one.text(".side .quiet").endswith("The line across a bar: with all patches and heads.")
+    one = tab("#patch=56")
+    one.ready()
+    assert one(LINES) == []
+    assert "line" not in one.text(".side .quiet")
+
+
 def test_the_newest_wish_wins(tab: Callable[..., Tab]) -> None:
     one = tab()
     one.ready()

@@ -341,6 +341,22 @@ def test_the_worker_is_asked_for_nothing_twice(js: Callable[..., Any]) -> None:
     assert last == [shown]
 
 
+def test_what_another_patch_size_brings_back_is_counted(js: Callable[..., Any]) -> None:
+    """By a drag over several sizes too; what the pupil did to the patches, or another photograph, is no surprise."""
+    changes = [
+        {"removed": [0, 1]},
+        {"patch": 1},
+        {"patch": 4},
+        {"layer": 0},
+        {"removed": [0]},
+        {"patch": 1, "removed": []},
+        {"removed": [0]},
+        {"photo": "other", "patch": 2},
+    ]
+    back = f"{json.dumps(changes)}.map((one) => {{ change(app, one); return app.back; }})"
+    assert js(back, f"{PAGE} app.enter = () => {{}};") == [0, 2, 2, 0, 0, 0, 0, 0]
+
+
 def test_a_picture_of_the_camera_goes_with_the_question(js: Callable[..., Any]) -> None:
     before = """
     import { frame } from "./app.js";

@@ -19,6 +19,7 @@ export function createApp(about, state, { ask, keep }, element) {
     frame: null, // of the camera, which nobody has seen yet
     beside: null,
     acting: null, // what was last in hand, which the diagram is about
+    back: 0, // how many patches that were taken away another patch size has brought back
     message: "",
     busy: false,
   });
@@ -55,6 +56,8 @@ export function change(app, fields) {
   const { state } = app;
   const before = FORWARD.map((name) => state[name]);
   const other = ["photo", "patch"].some((name) => name in fields && fields[name] !== state[name]);
+  const cut = "patch" in fields && !("removed" in fields || "photo" in fields); // anew, and nobody asked for its gaps
+  app.back = cut ? app.back + (other ? state.removed.length : 0) : 0;
   if (other) Object.assign(state, { query: -1, removed: [] });
   Object.assign(state, fields);
   if (other) Object.assign(app, { cell: -1, rivals: null });
@@ -108,6 +111,7 @@ export async function own(app, blob) {
   if (app.state.photo !== "own") change(app, { photo: "own" });
   else {
     Object.assign(app.state, { query: -1, removed: [] });
+    app.back = 0;
     await app.enter(true);
   }
 }

@@ -3,6 +3,7 @@
 import { make, say } from "../../lab/static/elements.js";
 import { VIEWS } from "./address.js";
 import { cellsOf, change } from "./app.js";
+import { goingOf } from "./measures.js";
 import { told } from "./words.js";
 
 /** A slider with its name and its value in words. read: state -> number, write: number -> fields of the state. */
@@ -21,6 +22,26 @@ function slider(app, name, options, read, write, words, layer) {
     input.setAttribute("aria-valuetext", value.textContent);
   });
   return make("label", { className: "slider", "data-control": name }, label, input, value);
+}
+
+/** A slider with what its ends are. */
+function withEnds(app, control, low, high) {
+  const [left, right] = [make("span"), make("span")];
+  control.append(make("span", { className: "ends quiet" }, left, right));
+  app.painters.push(() => {
+    say(left, told(app, low));
+    say(right, told(app, high));
+  });
+  return control;
+}
+
+/** A slider with a sentence under it, "" where there is none to say. */
+function withHint(app, control, words) {
+  const hint = make("span", { className: "hint quiet" });
+  hint.setAttribute("aria-live", "polite");
+  control.append(hint);
+  app.painters.push(() => say(hint, words()));
+  return control;
 }
 
 /** A control that is there only where it changes what is seen. */
@@ -70,6 +91,40 @@ function buildScales(app) {
   return [whole, make("details", {}, summary, ...each)];
 }
 
+/** To the right patches are smaller, and there are more of them. */
+function buildPatchSize(app) {
+  const patches = Object.keys(app.about.form.sizes)
+    .map(Number)
+    .sort((a, b) => b - a);
+  const control = slider(
+    app,
+    "patchSize",
+    { min: 0, max: patches.length - 1, step: 1 },
+    () => patches.indexOf(app.state.patch),
+    (v) => ({ patch: patches[v] }),
+    (v) => told(app, "patchValue", { patch: patches[v], count: cellsOf(app, patches[v]) }),
+  );
+  const back = () => (app.back ? told(app, "patchesBack", { count: app.back }) : "");
+  return withHint(app, withEnds(app, control, "fewerTokens", "moreTokens"), back);
+}
+
+function buildKeep(app) {
+  const { state } = app;
+  const control = slider(
+    app,
+    "keep",
+    { min: 5, max: 100, step: 5 },
+    () => Math.round(100 * state.keep),
+    (v) => ({ keep: v / 100 }),
+    (v) => `${v} %`,
+  );
+  return withHint(app, control, () => {
+    const count = cellsOf(app);
+    const gone = goingOf(count, state.keep);
+    return told(app, gone ? "keepSome" : "keepAll", { count, gone });
+  });
+}
+
 function buildReset(app) {
   const { layers, patch } = app.about.form;
   const first = { keep: 1, off: [], removed: [], patch, query: -1, head: "mean", layer: layers - 1 };
@@ -107,10 +162,7 @@ export function buildWords(app) {
 
 export function buildControls(app) {
   const { state, about } = app;
-  const { layers, heads, sizes } = about.form;
-  const patches = Object.keys(sizes)
-    .map(Number)
-    .sort((a, b) => b - a);
+  const { layers, heads } = about.form;
   const headWords = (value) => (value === "mean" ? told(app, "mean") : String(value + 1));
   const layer = slider(
     app,
@@ -141,23 +193,9 @@ export function buildControls(app) {
     ),
     shownIn(app, ["attention", "lens"], layer),
     shownIn(app, ["attention"], head),
-    slider(
-      app,
-      "patchSize",
-      { min: 0, max: patches.length - 1, step: 1 },
-      () => patches.indexOf(state.patch),
-      (v) => ({ patch: patches[v] }),
-      (v) => told(app, "patchValue", { patch: patches[v], count: cellsOf(app, patches[v]) }),
-    ),
+    buildPatchSize(app),
     ...buildScales(app),
-    slider(
-      app,
-      "keep",
-      { min: 5, max: 100, step: 5 },
-      () => Math.round(100 * state.keep),
-      (v) => ({ keep: v / 100 }),
-      (v) => `${v} %`,
-    ),
+    buildKeep(app),
     make("p", { className: "row" }, buildReset(app)),
   );
 }

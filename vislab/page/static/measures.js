@@ -78,6 +78,9 @@ export function shuffled(count, seed) {
   return order;
 }
 
+/** How many of so many patches are left out where a share of them is kept: one stays. */
+export const goingOf = (count, keep) => Math.min(count - 1, Math.round((1 - keep) * count));
+
 /** All patches but some -> what goes into the model, or null for all of them. */
 export function keptOf(count, removed) {
   if (!removed.size) return null;

@@ -52,7 +52,9 @@ function paintAnswer(app) {
   say(ui.answer, told(app, changed ? "saysNow" : "says", words));
   const rows = order.slice(0, 5).map((i) => barRow(labelOf(app, i), run.shares[i], base.shares[i], i === top));
   ui.shares.replaceChildren(...rows);
-  say(ui.cost, told(app, "cost", { tokens: run.tokens, ms: Math.round(run.ms) }));
+  const cost = told(app, "cost", { tokens: run.tokens, ms: Math.round(run.ms) });
+  const marked = rows.some((row) => row.querySelector(".mark"));
+  say(ui.cost, marked ? told(app, "costMarked", { cost }) : cost);
 }
 
 export function buildLayers(app) {

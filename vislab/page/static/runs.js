@@ -1,7 +1,7 @@
 // What the model is asked, and what is held of its answers.
 
 import { cellsOf, complain, draw, place, ready, settingsOf } from "./app.js";
-import { clsTo, keptOf, largest, ranked, softmax } from "./measures.js";
+import { clsTo, goingOf, keptOf, largest, ranked, softmax } from "./measures.js";
 import { told } from "./words.js";
 
 /** What a forward is asked for. given: what differs from the state. */
@@ -63,7 +63,7 @@ export async function look(app, run, wish = lookOf(app)) {
 function removedOf(base, { removed, keep }) {
   const out = new Set(removed);
   const count = base.tokens - 1;
-  const going = Math.min(count - 1, Math.round((1 - keep) * count));
+  const going = goingOf(count, keep);
   if (going > 0) for (const cell of ranked(clsTo(base, base.layers - 1)).slice(count - going)) out.add(cell);
   while (out.size >= count) out.delete(out.values().next().value);
   return out;

@@ -65,13 +65,13 @@ function mixed(context, app, fact, time) {
   scattered(context, app, (cell) => [cell % side, Math.floor(cell / side)], between, 0.08);
 }
 
-/** Words on the canvas, readable on what lies below. */
+/** Words on the canvas in the page's ink, edged with its ground: readable on what lies below, by day and by night. */
 function written(context, words, y, x = 4) {
-  context.font = "14px system-ui, sans-serif";
-  context.lineWidth = 4;
-  context.strokeStyle = "#fff";
+  const { color, backgroundColor } = getComputedStyle(context.canvas);
+  Object.assign(context, { font: "14px system-ui, sans-serif", lineWidth: 3, lineJoin: "round" });
+  context.strokeStyle = backgroundColor;
   context.strokeText(words, x, y);
-  context.fillStyle = "#111";
+  context.fillStyle = color;
   context.fillText(words, x, y);
 }
 
@@ -152,7 +152,7 @@ function rising(context, app, _, time) {
     const high = (Math.exp(logits[target] - top) / total) * 250;
     context.fillStyle = logits[target] === top ? "#3b7dbf" : "#8a949e";
     context.fillRect(i * wide + 3, 270 - high, wide - 6, high);
-    context.fillText(i, i * wide + wide / 2 - 4, 290);
+    written(context, String(i), 290, i * wide + wide / 2 - (i < 10 ? 4 : 8));
   });
 }
 
