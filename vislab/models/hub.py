@@ -202,8 +202,7 @@ def over(where: str, tower: str) -> nn.Module:
 
     where: the folder of all that was trained over it. Raises ValueError where weights are missing.
     """
-    classifier = weighted(part(PLAIN), tower)
-    seeing = cast("nn.Module", classifier.get_submodule("vit"))
+    seeing = weighted(part(PLAIN), tower).get_submodule("vit")
     logging = library("transformers.utils.logging")
     level = logging.get_verbosity()
     try:

@@ -189,7 +189,7 @@ class _OfOpenClip:
         self.unk_token_id = getattr(self.inner, "unk_token_id", None)
 
     def get_vocab(self) -> dict[str, int]:
-        return dict(self.inner.get_vocab())
+        return {} if self.inner is None else dict(self.inner.get_vocab())
 
     def __call__(
         self, text: str | list[str], *, return_tensors: str = "", add_special_tokens: bool = True, **_: Any

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,8 +120,9 @@ def map_tables(model: vislab.Model, images: Tensor, labels: Tensor, seen: Seen, 
     right = ((nearest(model, seen, texts) == labels) & (seen.logits.argmax(1) == labels)).nonzero().flatten().numpy()
     chosen = np.random.default_rng(0).choice(right, min(count, len(right)), replace=False)
     pictures = [images[k].permute(1, 2, 0).contiguous().numpy() for k in chosen]
-    how = {"steps": 14, "randomised": 0, "progress": False}
+    how: dict[str, Any] = {"steps": 14, "randomised": 0, "progress": False}
     for one in (vislab.load(model, labels=texts), vislab.load("embedded", device=model.device)):
+        assert one.labels is not None
         targets = [one.labels[label] for label in labels[chosen].tolist()]
         yield f"\n{vislab.evaluate(pictures, model=one, methods=METHODS, targets=targets, **how)}"
 
