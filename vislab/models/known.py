@@ -19,7 +19,9 @@ TWINS = {
     "embedded": "taught where to look: its maps lie on objects because it learnt that they should",
     "embedded-plain": "its twin, never taught where to look: what its maps show, it came to by itself",
 }
-WORDED = {"embedded-clip": "takes texts: the first under a text tower of 91 words, from tench to animal"}
+WORDED = {
+    "embedded-clip": "takes texts as targets: the embedded ViT and a text tower of 86 words, from tench to animal"
+}
 # Names of published models whose families the tests verify, with what they teach.
 KNOWN = {
     "google/vit-base-patch16-224": "ViT-B/16, 1,000 ImageNet classes",
