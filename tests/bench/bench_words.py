@@ -1,16 +1,17 @@
 """What seeing where words look costs, against the model without: generation, reading, relevance; prints Markdown.
 
-    python tests/bench/bench_words.py [--small] [--rounds 3] [--words 16]
+    python tests/bench/bench_words.py [--small] [--tiles 16] [--rounds 3] [--words 16]
 
-The shape of SmolVLM-256M with random weights, and an image in 16 tiles: a prompt of about 1,138 tokens; with
---small the shape of the tests, for a quick look. Each run alternates with the plain one, and the median of the ratios
-of neighbours counts, in seconds of the processor. Bars: generation 1.05, reading 0.1 of a forward and 100 MB,
-relevance 4 forwards.
+The shape of SmolVLM-256M with random weights, and an image in 16 tiles: a prompt of about 1,138 tokens, and fewer with
+fewer --tiles; with --small the shape of the tests, for a quick look. Each run alternates with the plain one, and the
+median of the ratios of neighbours counts, in seconds of the processor. Bars: generation 1.05, reading 0.1 of a forward
+and 100 MB, relevance 4 forwards.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -35,7 +36,7 @@ from vislab.language.reader import Reader
 QUESTION = "What is on the hill ?"
 
 
-def pair(small: bool) -> tuple[Any, Any]:
+def pair(small: bool, tiles: int = 16) -> tuple[Any, Any]:
     if small:
         return readers.pair("Idefics3")
     torch.manual_seed(0)
@@ -50,7 +51,9 @@ def pair(small: bool) -> tuple[Any, Any]:
     config = hf.SmolVLMConfig(
         vision_config=vision, text_config=text, image_token_id=readers.token("<image>"), scale_factor=4, pad_token_id=0
     )
-    images = hf.Idefics3ImageProcessor(size={"longest_edge": 2048}, max_image_size={"longest_edge": 512})
+    images = hf.Idefics3ImageProcessor(
+        size={"longest_edge": 512 * math.isqrt(tiles)}, max_image_size={"longest_edge": 512}
+    )
     module = hf.SmolVLMForConditionalGeneration(config).eval()
     module.generation_config.eos_token_id, module.generation_config.pad_token_id = 2, 0
     return module, hf.Idefics3Processor(images, readers.tokenizer(), image_seq_len=64)
@@ -70,14 +73,15 @@ def ratio(one: Callable[[], Any], other: Callable[[], Any], rounds: int) -> floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--tiles", type=int, choices=[4, 9, 16], default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--words", type=int, default=16)
     args = parser.parse_args()
-    module, processor = pair(args.small)
+    module, processor = pair(args.small, args.tiles)
     reader = Reader("bench", module, processor)
     image = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
     if not args.small:
-        image = np.tile(image, (4, 4, 1))  # 16 tiles and the whole
+        image = np.tile(image, (math.isqrt(args.tiles),) * 2 + (1,))  # each tile, and the whole
     said = " ".join(["church", "fish"] * (args.words // 2))
     inputs, _ = prompted(reader, image, QUESTION)
     prompt, forced = inputs["input_ids"].shape[1], _pieces(reader, said)
