@@ -31,6 +31,20 @@ def figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "figure.png"
 
 
+def test_show_tells_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = hf.ViTConfig(**tiny.VIT, num_labels=3)
+    model = vislab.load(hf.ViTForImageClassification(config))
+    found = vislab.evaluate([photo()], model=model, methods=["rollout"], steps=2, randomised=0, progress=False)
+    found.save(tmp_path / "curves.png")
+    assert main.main(["show", str(tmp_path / "curves.png")]) == 0
+    told = capsys.readouterr().out
+    for row in found.rows():
+        assert f"{row['method']}, {row['measure']}" in told
+        assert f"{row['mean']:.3f}, n = 1" in told
+    assert "fill blur" in told
+    assert "torch" in told
+
+
 def test_show_tells_the_record_in_words(figure: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["show", figure]) == 0
     told = capsys.readouterr().out

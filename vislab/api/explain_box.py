@@ -34,8 +34,9 @@ def explain_box(
 ) -> Heatmap:
     """What a detector's box rests on, or what its attention at a point reads, as one value per cell of a feature map.
 
-    image: what `load_image` takes. box: index among what `detect` finds, by default 0, the most certain box; or query:
-    a point (x, y) in source pixels. detector: a Detector, or what `load_detector` takes. method: "attention", of the
+    image: what `load_image` takes. box: index among what `detect` finds, by default 0, the most certain box; beyond
+    those it goes on among boxes of scores down to 0.001, and the caption tells the score; or query: a point (x, y) in
+    source pixels. detector: a Detector, or what `load_detector` takes. method: "attention", of the
     grid cells or the decoder query that made the box, or "grad_cam" of the box's score; by default attention where the
     detector has any. layer: one of the detector's sites, by index or name, or "mean" of those on one grid. head: index,
     "mean", "max" or "min". attention_scale: factor of q·kᵀ, for all sites or {index: factor}, a real intervention.

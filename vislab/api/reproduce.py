@@ -141,7 +141,7 @@ def _photo(digest: str, size: Mapping[str, int], figure: Path) -> np.ndarray:
             return image
     raise FileNotFoundError(
         f"the photo of {figure.name} is not there: none of vislab's samples and of the pictures in its folder has its "
-        f"{wide}×{high} px and fingerprint {digest}. Give it: vislab.reproduce({figure.name!r}, image=…)"
+        f"{wide}×{high} px and fingerprint {digest}. Give it as image=…, or in the terminal as --image PHOTO"
     )
 
 

@@ -28,6 +28,15 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
+    def parse_known_args(self, *args: Any, **more: Any) -> Any:
+        """Of a command: what it does not know is said by it, and not by the parser of all commands."""
+        known, unknown = super().parse_known_args(*args, **more)
+        if unknown and self._subparsers is None:
+            options = [one for one in self._option_string_actions if one.startswith("--")]
+            near = "".join(meant(one.partition("=")[0], options) for one in unknown[:1] if one.startswith("--"))
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+        return known, unknown
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}{_near(message)} ({self.prog} --help explains)")
 

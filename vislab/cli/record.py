@@ -97,6 +97,10 @@ def run_reproduce(args: argparse.Namespace) -> int:
 
 def _told(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What the record says, each with what it is called; several of a kind are numbered."""
+    if "evaluation" in record:
+        yield from _measured(record["evaluation"])
+        yield "made with", _versions(record)
+        return
     photos, maps = list(record["images"].items()), record.get("maps", ())
     for number, (digest, photo) in enumerate(photos):
         yield _numbered("photo", number, photos), f"{photo['width']}×{photo['height']} px, fingerprint {digest}"
@@ -113,7 +117,21 @@ def _told(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for one in masks if isinstance(masks, list) else [masks]:
         yield from _masks(one)
     yield from _once("caption", [record.get("caption")])
-    yield "made with", ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    yield "made with", _versions(record)
+
+
+def _versions(record: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+
+
+def _measured(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the record of an evaluation's curves says."""
+    settings = evaluation["settings"]
+    yield "evaluated", ", ".join(settings.get("methods", ()))
+    yield "settings", ", ".join(f"{k} {v}" for k, v in settings.items() if k != "methods" and v is not None)
+    for row in evaluation["rows"]:
+        error = "" if row["n"] < 2 else f" ± {row['standard_error']:.3f}"
+        yield f"{row['method']}, {row['measure']}", f"{row['mean']:.3f}{error}, n = {row['n']}"
 
 
 def _masks(masks: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
