@@ -1,7 +1,9 @@
 // The Lab as a stage: the picture takes the window, with sliders beside it and text to be read across a room. The menus
 // of image, model and method are unrolled over it, and roll up once something is chosen.
 
-/** The buttons, and Escape, which closes the menus, or leaves. */
+import { commit, pinnedPoint } from "./settings.js";
+
+/** The buttons, and Escape, which closes the menus, or asks for CLS again, or leaves. */
 export function bindPresent(store, ui) {
   const { root } = ui;
   const unroll = (open) => {
@@ -31,7 +33,8 @@ export function bindPresent(store, ui) {
       if (!store.state.presenting || event.key !== "Escape") return;
       event.preventDefault();
       event.stopPropagation();
-      if (!root.classList.contains("choosing")) return show(false);
+      if (!root.classList.contains("choosing"))
+        return pinnedPoint(store) ? commit(store, { query: "cls" }) : show(false);
       unroll(false);
       ui.choose.focus();
     },
