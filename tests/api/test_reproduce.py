@@ -100,7 +100,9 @@ def test_a_missing_photo_is_asked_for(tmp_path: Path, model: vislab.Model) -> No
     path = vislab.save(tmp_path / "f.npz", vislab.explain(photo(), model=model))
     Image.fromarray(255 - photo()).save(tmp_path / "other.png")  # of the same size
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(FileNotFoundError, match=r"f\.npz is not there: .*48×32 px.*reproduce\('f\.npz', image=…\)"):
+    with pytest.raises(
+        FileNotFoundError, match=r"f\.npz is not there: .*48×32 px.*image=…, or in the terminal as --image PHOTO"
+    ):
         vislab.reproduce(path)
     assert vislab.reproduce(path, image=photo()).differences == ()
 
