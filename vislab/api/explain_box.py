@@ -36,11 +36,11 @@ def explain_box(
 
     image: what `load_image` takes. box: index among what `detect` finds, by default 0, the most certain box; beyond
     those it goes on among boxes of scores down to 0.001, and the caption tells the score; or query: a point (x, y) in
-    source pixels. detector: a Detector, or what `load_detector` takes. method: "attention", of the
-    grid cells or the decoder query that made the box, or "grad_cam" of the box's score; by default attention where the
-    detector has any. layer: one of the detector's sites, by index or name, or "mean" of those on one grid. head: index,
-    "mean", "max" or "min". attention_scale: factor of q·kᵀ, for all sites or {index: factor}, a real intervention.
-    image_size: px of the detector's input, a side or (height, width). labels: what to look for, as of `detect`.
+    source pixels. detector: a Detector, or what `load_detector` takes. method: "attention", of the grid cells or the
+    decoder query that made the box, or "grad_cam" of the box's score; by default attention where the detector has any.
+    layer: one of the detector's sites, by index or name, or "mean" of those on one grid. head: index, "mean", "max" or
+    "min". attention_scale: factor of q·kᵀ, for all sites or {index: factor}, a real intervention. image_size: px of the
+    detector's input, a side or (height, width). labels: what to look for, as of `detect`.
 
     Raises ValueError for what this detector does not answer, IndexError for a box that is not there.
 

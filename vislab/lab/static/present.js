@@ -1,9 +1,7 @@
 // The Lab as a stage: the picture takes the window, with sliders beside it and text to be read across a room. The menus
 // of image, model and method are unrolled over it, and roll up once something is chosen.
 
-import { commit, pinnedPoint } from "./settings.js";
-
-/** The buttons, and Escape, which closes the menus, or asks for CLS again, or leaves. */
+/** The buttons, and Escape, which closes the menus, or leaves. */
 export function bindPresent(store, ui) {
   const { root } = ui;
   const unroll = (open) => {
@@ -33,8 +31,7 @@ export function bindPresent(store, ui) {
       if (!store.state.presenting || event.key !== "Escape") return;
       event.preventDefault();
       event.stopPropagation();
-      if (!root.classList.contains("choosing"))
-        return pinnedPoint(store) ? commit(store, { query: "cls" }) : show(false);
+      if (!root.classList.contains("choosing")) return show(false);
       unroll(false);
       ui.choose.focus();
     },
