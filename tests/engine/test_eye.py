@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -302,3 +303,18 @@ def test_what_comes_after_attention_is_looked_at_once_and_not_in_later_forwards(
         read(model, tokens())
         counts.append(len(looked))
     assert counts[0] == counts[1] < 20
+
+
+def test_what_a_function_deletes_is_not_kept_alive() -> None:
+    """A part of the model runs alone, so that all who call are looked at, down to the function that deletes."""
+    model = nn.Sequential(attends(fused))
+
+    def kept(part: nn.Module) -> bool:
+        deleted = torch.zeros(1)
+        alive = weakref.ref(deleted)
+        part(tokens()["x"])
+        del deleted
+        return alive() is not None
+
+    with torch.no_grad(), vislab.capture(model):
+        assert not kept(model[0])

@@ -208,6 +208,8 @@ def callers(roots: set[nn.Module]) -> list[Caller]:
             first = locals_.get(names[0])
             if not isinstance(first, nn.Module) and "self" in names:  # what torch.compile makes of a method
                 first = locals_.get("self")
+            if sys.version_info < (3, 13) and frame.f_trace is None:
+                locals_.clear()  # a copy, which would keep alive what the function deletes, for as long as it runs
             if isinstance(first, nn.Module):
                 found.append(Caller(first, frame))
                 missing.discard(first)
