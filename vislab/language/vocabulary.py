@@ -6,7 +6,6 @@ from ..models import texts
 from .reader import Reader
 
 FEW = 200  # a vocabulary up to this many words can be listed
-_MARKS = ".,;:!?()[]{}\"'“”"
 
 
 def vocabulary(reader: Reader) -> tuple[str, ...]:
@@ -16,7 +15,7 @@ def vocabulary(reader: Reader) -> tuple[str, ...]:
     if len(known) > FEW or tokenizer.unk_token_id is None:
         return ()
     special = {*tokenizer.all_special_tokens, str(reader.processor.image_token)}
-    words = (word for word in known if word not in special and word.strip(_MARKS))
+    words = (word for word in known if word not in special and any(map(str.isalnum, word)))
     return tuple(sorted(w for w in words if tokenizer(w, add_special_tokens=False).input_ids == [known[w]]))
 
 
