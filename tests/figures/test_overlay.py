@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from vislab.core.geometry import Frame, Grid
 from vislab.core.heatmap import Heatmap
-from vislab.figures import captions, notebook, overlay, text
+from vislab.figures import captions, notebook, overlay, panel, text
 from vislab.figures import colours as figures_colours
 
 YELLOW, PURPLE = (253, 231, 37), (68, 1, 84)  # the two ends of viridis
@@ -296,6 +296,20 @@ def test_a_caption_says_what_is_shown() -> None:
     assert captions.describe(pooled).startswith("attention · mean of all queries")
     foreign = replace(of_cls, method="somebody's", query=None, settings={})
     assert captions.describe(foreign).startswith("somebody's · patches")
+
+
+def test_a_caption_says_where_a_map_has_one_value_alone() -> None:
+    """Of the patches that are seen and that a token stood for, whichever way it is drawn."""
+    zero, half = heatmap(np.zeros((2, 2))), heatmap(np.full((2, 2), 0.5))
+    assert "all values equal, 0" in captions.describe(zero).split(" · ")
+    assert "all values equal, 0.5" in captions.describe(half).split(" · ")
+    assert "all values equal" not in captions.describe(heatmap(np.eye(2)))
+    dropped = replace(heatmap(np.eye(2)), dropped=~np.eye(2, dtype=bool))
+    assert "all values equal, 1" in captions.describe(dropped).split(" · ")
+    lone = replace(zero, values=np.zeros((1, 1)), grid=Grid(1, 1, (32, 32)))
+    assert "all values equal" not in captions.describe(lone)
+    figure = panel.panel([replace(zero, image=photo((32, 32))), replace(heatmap(np.eye(2)), image=photo((32, 32)))])
+    assert [cell.title for *_, cell in figure.filled()] == ["all values equal, 0", ""]
 
 
 def test_a_caption_of_a_word_says_its_question_and_no_number_of_a_token() -> None:

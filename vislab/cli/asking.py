@@ -37,14 +37,13 @@ class Asker:
     def _figures(self) -> Figures:
         args = self.args
         sizes = {"patch_size": args.patch_size, "image_size": args.image_size, "scales": args.scales}
-        reading = {name: value for name in ("bands", "stretch") if (value := getattr(args, name)) is not None}
         return Figures(
             model=args.model,
             device=args.device,
             dtype=args.dtype,
             asked={**sizes, **tokens_of(args), **self._asked()},
             cell=args.patch,
-            reading=reading,
+            reading=reading_of(args),
             look=look_of(args),
             beside=args.beside,
             plain=args.plain,
@@ -86,6 +85,11 @@ def _is_ours(path: Path, figure: Path) -> bool:
     if path.suffix == ".npz":
         return is_figure(path)
     return (b'"vislab"' if path.suffix == ".json" else figure.name.encode()) in path.read_bytes()
+
+
+def reading_of(args: argparse.Namespace) -> dict[str, Any]:
+    """How photos are read, where that is asked for."""
+    return {name: value for name in ("bands", "stretch") if (value := getattr(args, name)) is not None}
 
 
 def look_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from .arguments import (
 )
 from .asking import Asker, beside_of, check_display, check_plain, warnings_told
 from .batch import Batch
+from .boxes import BoxAsker, box_arguments, is_box
 from .clip import clip_among, clip_arguments, run_clip
 from .photos import destinations, photos_argument, sweep
 from .spread import check_spread, is_spread, places, run_spread, spread_arguments
@@ -57,6 +58,8 @@ examples:
   vislab figure photos/ --out overlays/ --plain --workers 4
   vislab figure photos/ --out figures/ --ray
   vislab figure photos.parquet --out maps.parquet --ray auto --actors 64
+  vislab figure photo.jpg --box 0 --out box.pdf
+  vislab figure photo.jpg --detector yolo12n.pt --box 1 --method grad_cam --out score.png
   vislab figure scan.tif --bands 3,2,1 --stretch percentile --out scan.png
   vislab figure clip.mp4 --every 5 --out sheet.pdf
   vislab figure clip.mp4 --out clip-maps.mp4
@@ -92,7 +95,7 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
     clip_arguments(parser)
     group = parser.add_argument_group("attention")
     usual = DEFAULTS["method"]
-    group.add_argument("--method", choices=list(METHODS), default=usual, help=f"(default: {usual})")
+    group.add_argument("--method", choices=list(METHODS), help=f"(default: {usual})")
     group.add_argument(
         "--layer",
         type=index_or("mean"),
@@ -176,11 +179,15 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
         "--csv", type=csv_path, metavar="PATH", help="a table of all photos: predictions, statistics of the map, errors"
     )
     spread_arguments(parser)
+    box_arguments(parser)
 
 
 def run_figure(args: argparse.Namespace) -> int:
-    asker, photos = Asker(args), photos_of(args.photos)
-    args.out = _out_of(args, photos)
+    of_box = is_box(args)
+    if not of_box:
+        args.method = args.method or DEFAULTS["method"]
+    asker, photos = (BoxAsker if of_box else Asker)(args), photos_of(args.photos)
+    args.out = _out_of(args, photos, f"box-{args.box or 0}" if of_box else "")
     check_display(args)
     check_spread(args)
     with warnings_told(args.debug):
@@ -191,13 +198,17 @@ def run_figure(args: argparse.Namespace) -> int:
         return _run_photos(asker, destinations(args.out, photos))
 
 
-def _out_of(args: argparse.Namespace, photos: Sequence[Photo]) -> str:
-    """--out with the method's name where it asks for it; of one photo, where there is no --out, a file beside us."""
+def _out_of(args: argparse.Namespace, photos: Sequence[Photo], box: str) -> str:
+    """--out with the method's name where it asks for it; of one photo, where there is no --out, a file beside us.
+
+    box: which one is asked about, or "".
+    """
+    asked = [one for one in (box, args.method) if one]
     if args.out is not None:
-        return str(args.out).replace("{method}", args.method)
+        return str(args.out).replace("{method}", "-".join(asked))
     if len(photos) > 1 or not photos[0].named:
         raise UsageError("where do the figures of a folder or of several photos go? Give --out a folder, such as maps/")
-    return f"{figure_stem(photos[0].name, args.method)}.png"
+    return f"{figure_stem(photos[0].name, *asked)}.png"
 
 
 def _run_photos(asker: Asker, paths: Mapping[Photo, Path]) -> int:

@@ -133,7 +133,7 @@ class _Draft:
     def narrowest(self) -> float:
         """Of a picture, mm: below it the two numbers of a level bar stand."""
         numbers = [label for *_, cell in self.with_bar for label in colour_ticks(cell.span, 2)[1]]
-        level = 2.2 * max(length(label, SMALL * self.unit) for label in numbers)
+        level = 2.2 * max((length(label, SMALL * self.unit) for label in numbers), default=0.0)
         return max(NARROWEST, level if self.normalise == "column" else 0.0)
 
     @property

@@ -136,4 +136,4 @@ class Panel(Shown):
     def title(self) -> str:
         """What a file is called in its metadata."""
         titles = [cell.title for _, _, cell in self.filled() if cell.title]
-        return titles[0] if len(titles) == 1 else self.caption or self.heats[0].method
+        return titles[0] if len(titles) == 1 else self.caption or next((heat.method for heat in self.heats), "")
