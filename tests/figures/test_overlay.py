@@ -339,9 +339,23 @@ def test_lines_are_no_wider_than_asked() -> None:
     face = text.font(12)
     phrases = ["rollout", "an-organisation/a-model-with-a-long-name-and-no-space", "layer 11", "head mean"]
     lines = text.wrapped(phrases, 120, face)
-    assert all(face.getlength(line) <= 135 for line in lines)
+    assert all(face.getlength(line) <= 120 for line in lines)
     assert "".join(lines).replace(" · ", "") == "".join(phrases)
     assert text.wrapped(phrases, 1e4, face) == [" · ".join(phrases)]
+
+
+@given(st.lists(st.text("abcdefgh ", min_size=1, max_size=60), max_size=4), st.integers(20, 300))
+def test_no_line_is_broken_inside_a_word_and_what_is_cut_says_so(phrases: list[str], width: int) -> None:
+    face = text.font(12)
+    lines = text.wrapped(phrases, width, face)
+    whole = {word for phrase in phrases for word in phrase.split()}
+    for line in lines:
+        assert face.getlength(line) <= width
+        for word in line.replace(" · ", " ").split():
+            assert word in whole or (word.endswith("…") and any(one.startswith(word[:-1]) for one in whole))
+    fitting = all(face.getlength(word) <= width for word in whole)
+    said = [word for line in lines for word in line.replace(" · ", " ").split()]
+    assert not fitting or said == [word for phrase in phrases for word in phrase.split()]
 
 
 def test_a_notebook_shows_the_overlay_bar_and_caption() -> None:

@@ -20,7 +20,8 @@ from .overlay import OPACITY
 Normalise = Literal["map", "row", "column", "shared", "absolute"] | Range
 Width = Literal["column", "page", "slide"] | float
 Theme = Literal["light", "dark"]
-FONT, SMALL = 7.0, 6.0  # points
+FONT, SMALL, LEAST = 7.0, 6.0, 5.0  # points, the last of words that would not fit otherwise
+WIDEST = 180.0  # mm, of a page that is as wide as its figure needs
 SCREEN = 144  # dpi, in a notebook
 STYLE = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "vislab"}  # text stays text; ids stay the same
 
