@@ -16,6 +16,7 @@ from ..methods.registry import METHODS, options
 from ..spread.figures import Figures
 from ..spread.photos import is_figure
 from .arguments import UsageError, load_model, report, tokens_of
+from .wording import in_options
 
 if TYPE_CHECKING:
     from ..core.clip import ClipFrame
@@ -94,7 +95,8 @@ def reading_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def look_of(args: argparse.Namespace) -> dict[str, Any]:
     names = ("opacity", "blend", "colormap", "smooth", "grid", "label", "width", "theme", "transparent", "dpi")
-    return {name: getattr(args, name) for name in names}
+    own = {} if args.caption is None else {"caption": args.caption}
+    return {name: getattr(args, name) for name in names} | own
 
 
 def method_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def check_display(args: argparse.Namespace) -> None:
     try:
         if args.colormap != "viridis":  # which is there: looking would import matplotlib, which only workers need
             colour_table(args.colormap)
-        Look(**look_of(args))
+        Look(**{name: value for name, value in look_of(args).items() if name != "caption"})
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -132,7 +134,7 @@ def check_plain(args: argparse.Namespace, paths: Iterable[Path]) -> None:
 
     if not args.plain:
         return
-    paper = {"label": None, "width": None, "theme": "light", "transparent": False, "dpi": 300}
+    paper = {"caption": None, "label": None, "width": None, "theme": "light", "transparent": False, "dpi": 300}
     for name, usual in paper.items():
         if getattr(args, name) != usual:
             raise UsageError(f"--{name} is of a page, and --plain draws none: leave one of them out")
@@ -146,13 +148,16 @@ def check_plain(args: argparse.Namespace, paths: Iterable[Path]) -> None:
 
 
 @contextmanager
-def warnings_told(debug: bool) -> Iterator[None]:
+def warnings_told(args: argparse.Namespace) -> Iterator[None]:
     """What vislab warns of, such as a picture that comes out black, is said as the command says all else."""
     with warnings.catch_warnings():
         plain = warnings.showwarning
 
         def show(message: Any, category: Any, *where: Any, **more: Any) -> None:
-            report(str(message), debug) if category is UserWarning else plain(message, category, *where, **more)
+            if category is UserWarning:
+                report(in_options(str(message), args.options), args.debug)
+            else:
+                plain(message, category, *where, **more)
 
         warnings.showwarning = show
         yield

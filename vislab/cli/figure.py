@@ -35,12 +35,13 @@ from .asking import Asker, beside_of, check_display, check_plain, warnings_told
 from .batch import Batch
 from .boxes import BoxAsker, box_arguments, is_box
 from .clip import clip_among, clip_arguments, run_clip
-from .photos import destinations, photos_argument, sweep
+from .photos import COLUMNS_TOLD, destinations, photos_argument, sweep, write_table
 from .spread import check_spread, is_spread, places, run_spread, spread_arguments
+from .wording import in_options
 
 MANY = 20  # photos from which on progress is shown in a log too
 MOST = 8  # processes that draw, where nobody says how many: more than one model keeps busy
-FIGURE_EPILOG = """\
+FIGURE_EPILOG = f"""\
 examples:
   vislab figure photo.jpg --method rollout
   vislab figure photo.jpg --out figure.pdf
@@ -63,6 +64,9 @@ examples:
   vislab figure scan.tif --bands 3,2,1 --stretch percentile --out scan.png
   vislab figure clip.mp4 --every 5 --out sheet.pdf
   vislab figure clip.mp4 --out clip-maps.mp4
+
+columns of --csv:
+  {COLUMNS_TOLD}
 
 The paths go to standard output. A photo that cannot be read is named on standard error and passed over; the exit status
 is then 1. What an earlier call with the same settings has finished, even one that was interrupted, is not done again.
@@ -158,6 +162,7 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--label", metavar="TEXT", help="beside the colour bar, '' for nothing (default: what the values are)"
     )
+    group.add_argument("--caption", metavar="TEXT", help="below the figure, '' for none (default: what it shows)")
     group.add_argument("--theme", choices=("light", "dark"), default="light", help="(default: light)")
     group.add_argument("--transparent", action="store_true", help="no page behind the figure")
     group.add_argument("--dpi", type=whole, default=300, metavar="N", help="of PNG and JPEG (default: 300)")
@@ -176,7 +181,7 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"processes that draw while the model runs, 0 for none (default: one a core, up to {MOST})",
     )
     group.add_argument(
-        "--csv", type=csv_path, metavar="PATH", help="a table of all photos: predictions, statistics of the map, errors"
+        "--csv", type=csv_path, metavar="PATH", help="a table of all photos, whose columns are explained below"
     )
     spread_arguments(parser)
     box_arguments(parser)
@@ -190,7 +195,7 @@ def run_figure(args: argparse.Namespace) -> int:
     args.out = _out_of(args, photos, f"box-{args.box or 0}" if of_box else "")
     check_display(args)
     check_spread(args)
-    with warnings_told(args.debug):
+    with warnings_told(args):
         if is_spread(args):
             return _run_spread(asker, photos)
         if clip := clip_among(photos, args):
@@ -212,7 +217,7 @@ def _out_of(args: argparse.Namespace, photos: Sequence[Photo], box: str) -> str:
 
 
 def _run_photos(asker: Asker, paths: Mapping[Photo, Path]) -> int:
-    from ..core.files import check_folder, write
+    from ..core.files import check_folder
 
     args = asker.args
     listed = Path(args.csv).expanduser() if args.csv else None
@@ -231,15 +236,13 @@ def _run_photos(asker: Asker, paths: Mapping[Photo, Path]) -> int:
             pool.close()
             rows += [{"photo": one.photo.source} | one.told() for one in batch.waiting if one.written]
             if listed and rows:
-                from ..spread.table import table
-
-                write(listed, table(rows))
+                write_table(listed, rows)
     return 1 if any("error" in row for row in rows) else 0
 
 
 def _run_spread(asker: Asker, photos: Sequence[Photo]) -> int:
-    from ..core.files import check_folder, write
-    from ..spread.table import COLUMNS, table
+    from ..core.files import check_folder
+    from ..spread.table import COLUMNS
 
     args = asker.args
     if args.workers is not None:
@@ -254,7 +257,7 @@ def _run_spread(asker: Asker, photos: Sequence[Photo]) -> int:
         check_folder(listed)
     rows = run_spread(asker.figures, args, pictures, place)
     if listed:
-        write(listed, table({name: row[name] for name in COLUMNS if name in row} for row in rows.values()))
+        write_table(listed, [{name: row[name] for name in COLUMNS if name in row} for row in rows.values()])
     return int(any("error" in row for row in rows.values()))
 
 
@@ -278,7 +281,7 @@ def _tell(batch: Batch, paths: Mapping[Photo, Path], rows: list[Mapping[str, Any
         except PhotoError as error:
             row["error"] = " ".join(str(error).split())
             with tqdm.external_write_mode():
-                report(str(error), args.debug)
+                report(in_options(str(error), args.options), args.debug)
         else:
             with tqdm.external_write_mode():
                 print(figure.path, flush=True)
