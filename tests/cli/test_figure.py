@@ -424,7 +424,8 @@ def test_a_caption_of_ones_own_stands_in_the_figure_and_none_where_it_is_empty()
     usual, own, none = (vislab.provenance(f"{number}.png") for number in range(3))
     assert (own["caption"], none["caption"]) == ("Fig. 1: a", "")
     assert usual["caption"].startswith("rollout of CLS")
-    assert Image.open("2.png").height < Image.open("1.png").height
+    with Image.open("1.png") as captioned, Image.open("2.png") as bare:
+        assert bare.height < captioned.height
     assert main.main(["figure", "photos/a.png", "--out", "p.png", "--plain", "--caption", "a"]) == 2
 
 

@@ -10,7 +10,7 @@ import pytest
 from vislab.cli import main
 from vislab.cli.wording import in_options
 
-NAMES = "method image-size patch-size target fovea bands stretch trust box labels model keep merge attention-scale"
+NAMES = "method image-size target fovea bands stretch trust box labels model keep merge layer patch attention-scale"
 FIGURE = tuple(f"--{name}" for name in NAMES.split())
 
 
@@ -35,6 +35,8 @@ FIGURE = tuple(f"--{name}" for name in NAMES.split())
         ),
         ("in Python vislab.load(module, grid=…)", "in Python vislab.load(module, grid=…)"),
         ("with a target=0.5 of it", "with a --target 0.5 of it"),
+        ("it has no layer, leave it out", "it has no layer, leave --layer out"),
+        ("asks what CLS attends to: leave query out", "asks what CLS attends to: leave --patch out"),
         ("leave out the target", "leave out the target"),
         ("--image-size and pre-method=1", "--image-size and pre-method=1"),
         ("'my target.jpg': no image", "'my target.jpg': no image"),

@@ -81,8 +81,7 @@ def reproduce(
         )
     if "detected" in record and "cells" not in record:
         raise ValueError(
-            f"{path} shows boxes alone: find them again by vislab.detect, or in the terminal by vislab detect, as its "
-            "record says (vislab.provenance, vislab show)"
+            f"{path} shows boxes alone: find them again by vislab.detect, as its record (vislab.provenance) says"
         )
     if "cells" not in record:
         raise ValueError(f"{path} is no figure of heatmaps that vislab.save wrote: there is nothing to make again")

@@ -52,6 +52,8 @@ def _text(words: str, options: Collection[str]) -> str:
     names = {option.removeprefix("--").replace("-", "_"): option for option in options if option.startswith("--")}
     if not names:
         return words
+    if "patch" in names:  # who asks is a patch there, by its row and column
+        names["query"] = names["patch"]
     some = "|".join(sorted(names, key=len, reverse=True))
     words = re.sub(rf"(?<![\w-])({some})=({_VALUE})", lambda one: f"{names[one[1]]}{_value(one[2])}", words)
 
@@ -59,6 +61,9 @@ def _text(words: str, options: Collection[str]) -> str:
         named = re.sub(rf"(?<![\w-])({some})\b", lambda one: names[one[1]], found[1])
         return f"leave {named} out"
 
+    words = re.sub(
+        rf"\bhas no ({some}), leave it out", lambda one: f"has no {one[1]}, leave {names[one[1]]} out", words
+    )
     words = re.sub(r"\bleave ((?:[\w-]+(?:, | and | or )?)+?) out\b", left, words)
     two = "|".join(name for name in names if "_" in name)
     return re.sub(rf"(?<![\w-])({two})\b", lambda one: names[one[1]], words) if two else words
