@@ -74,6 +74,25 @@ def test_the_picture_is_the_photo_with_its_boxes() -> None:
     assert np.array_equal(drawn, figures_boxes.with_boxes(detecting.PHOTO, expected(0.4)))
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "pdf", "svg"])
+def test_every_picture_says_how_its_boxes_were_found(suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*SETTINGS, "--confidence", "0.4", "--attention-scale", "0.5", "--out", f"found.{suffix}"]
+    assert main(["detect", "photo.png", *words]) == 0
+    capsys.readouterr()
+    assert main(["show", f"found.{suffix}"]) == 0
+    told, boxes = capsys.readouterr().out, expected(0.4, 0.5)
+    assert "detector mine.pt, confidence 0.4, image size [96, 160], attention scale 0.5" in told
+    for label, score in zip(boxes.labels, boxes.scores, strict=True):
+        assert f"{label} {score:.2f}" in told
+    python = told.split("makes it again:\n")[1].replace("'photo.jpg'", "'photo.png'")
+    vislab.cache().clear()
+    python = python.replace("confidence=0.4", "confidence=0.4, trust=True").replace("figure.", "again.")
+    exec(python, {})
+    assert Path(f"again.{suffix}").read_bytes() == Path(f"found.{suffix}").read_bytes()
+    assert main(["reproduce", f"found.{suffix}"]) == 1
+    assert "shows boxes alone" in capsys.readouterr().err
+
+
 def test_nothing_found_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["detect", "photo.png", *SETTINGS, "--confidence", "0.99999"]) == 0
     assert capsys.readouterr().out == "mine.pt found no boxes above 0.99999\n"
@@ -83,7 +102,7 @@ def test_nothing_found_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None
     ("arguments", "status", "message"),
     [
         (["photo.png", "--detector", "mine.pt"], 1, "mine.pt is a pickle, which can run anything"),
-        (["photo.png", "--out", "boxes.jpg"], 2, "--out takes a .png"),
+        (["photo.png", "--out", "boxes.npz"], 2, "--out takes .png, .jpg, .jpeg, .pdf, .svg, not 'boxes.npz'"),
         (["photo.png", "--out", "nowhere/boxes.png"], 1, "there is no folder 'nowhere': make it first"),
         (["photo.png", "--out", "./photo.png"], 2, "--out './photo.png' would overwrite the photo"),
         (["photo.png", "--confidence", "2"], 2, "takes a number from 0 to 1"),

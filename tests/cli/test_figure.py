@@ -23,6 +23,7 @@ import vislab
 from vislab.cli import asking, batch, figure, main
 from vislab.figures import task, worker
 from vislab.models import load, model
+from vislab.spread import table as spread_table
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["a", "b", "c", "sub/d"]
@@ -415,3 +416,34 @@ def test_a_text_is_a_target_and_its_record_makes_the_figure_again(capsys: pytest
     capsys.readouterr()
     assert draw(*asked, "3", photos="photos/a.png", out="three.png") == 1
     assert "clip has no classes of its own: it compares an image with texts" in capsys.readouterr().err
+
+
+def test_a_caption_of_ones_own_stands_in_the_figure_and_none_where_it_is_empty() -> None:
+    for number, words in enumerate(([], ["--caption", "Fig. 1: a"], ["--caption", ""])):
+        assert main.main(["figure", "photos/a.png", "--out", f"{number}.png", "--dpi", "50", *words]) == 0
+    usual, own, none = (vislab.provenance(f"{number}.png") for number in range(3))
+    assert (own["caption"], none["caption"]) == ("Fig. 1: a", "")
+    assert usual["caption"].startswith("rollout of CLS")
+    with Image.open("1.png") as captioned, Image.open("2.png") as bare:
+        assert bare.height < captioned.height
+    assert main.main(["figure", "photos/a.png", "--out", "p.png", "--plain", "--caption", "a"]) == 2
+
+
+def test_the_columns_of_a_table_are_explained_under_it_and_in_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert draw() == 0
+    told = capsys.readouterr().err
+    assert "table.csv: entropy: how spread the map is" in told
+    assert main.main(["figure", "--help"]) == 0
+    said = capsys.readouterr().out
+    explained = {name for names in spread_table.COLUMN_WORDS for name in names.split(", ")}
+    for name, words in spread_table.COLUMN_WORDS.items():
+        assert f"{name}: {words}" in said
+    assert explained <= set(spread_table.COLUMNS)
+    plain = {
+        "photo",
+        "figure",
+        "width",
+        "height",
+        *(f"{part}_{k}" for part in ("label", "probability") for k in (2, 3)),
+    }
+    assert {*spread_table.COLUMNS} - explained == plain

@@ -320,9 +320,9 @@ def test_a_wrong_command_line_is_status_2(
         ("figure photo.jpg --out a.png --layer 12", "no layer 12.* 11"),
         ("figure photo.jpg --out a.png --start 12", "start"),
         ("figure photo.jpg --out a.png --method cls --head 3", "no head 3.* 2"),
-        ("figure photo.jpg --out a.png --head 1", "head=1"),
+        ("figure photo.jpg --out a.png --head 1", "--head 1"),
         ("figure photo.jpg --out a.png --patch 14,0", r"no patch \(14, 0\).* 13"),
-        ("figure photo.jpg --out a.png --attention-scale 0", "attention_scale"),
+        ("figure photo.jpg --out a.png --attention-scale 0", "--attention-scale must be"),
         ("figure photo.jpg --out a.png --attention-scale 12:2", "12"),
         ("figure photo.jpg --out a.png --patch-size 448", "448.*larger than.*224"),
         ("figure photo.jpg --out a.png --patch-size 30", "30.*28"),
@@ -353,7 +353,7 @@ def test_memory_that_is_not_there_is_told_with_what_would_fit(
 ) -> None:
     monkeypatch.setattr("vislab.models.placed.free_memory", lambda _: 10**7)
     said = fails(capsys, 1, "figure", photo, "--image-size", "2048", "--out", "a.png")
-    assert re.search(r"128 × 128 \+ 1 = .*GB.*image_size of at most \d+ px", said)
+    assert re.search(r"128 × 128 \+ 1 = .*GB.*--image-size of at most \d+ px", said)
 
 
 def test_a_photo_too_narrow_for_a_page_is_that_photos_own_failure(

@@ -41,6 +41,7 @@ def test_show_tells_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixt
     for row in found.rows():
         assert f"{row['method']}, {row['measure']}" in told
         assert f"{row['mean']:.3f}, n = 1" in told
+    assert "one photograph: no average" in told
     assert "fill blur" in told
     assert "torch" in told
 
@@ -133,3 +134,33 @@ def test_show_tells_of_masks_in_a_panel_and_of_masks_alone(
             given(python)
             assert "masks = [vislab.segment(image)]" in python
             assert "masks[0]," in python
+
+
+def test_a_module_that_was_in_memory_is_called_so_and_its_python_names_no_model_that_load_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(photo()).save("photo.jpg", quality=95)
+    image = vislab.load_image("photo.jpg")
+    modules = [hf.ViTForImageClassification(hf.ViTConfig(**tiny.VIT, num_labels=3)) for _ in range(2)]
+    first, second = (vislab.load(one, name=f"run {n}") for n, one in enumerate(modules))
+    heats = [vislab.explain(image, model=one, method="cls") for one in (first, second)]
+    for shown in (heats[:1], heats):
+        vislab.save("memory.png", shown)
+        assert main.main(["show", "memory.png"]) == 0
+        told = capsys.readouterr().out
+        assert "the model run 0, a transformers.models.vit.modeling_vit.ViTForImageClassification" in told
+        python = told.split("makes it again:\n")[1].replace("figure.png", "again.png")
+        given(python)
+        names = ("module",) if len(shown) == 1 else ("module1", "module2")
+        for name in names:
+            assert f"{name} = ...  # yours, a " in python
+        lines = [one for one in python.splitlines() if " = ...  #" not in one]
+        exec("\n".join(lines), dict(zip(names, modules, strict=False)))
+        assert Path("again.png").read_bytes() == Path("memory.png").read_bytes()
+    assert main.main(["reproduce", "memory.png"]) == 1
+    assert "'run 0' was a transformers.models.vit.modeling_vit.ViTForImageClassification in memory" in (
+        capsys.readouterr().err
+    )
+    again = vislab.reproduce("memory.png", model={f"run {n}": one for n, one in enumerate(modules)})
+    assert again.differences == ()

@@ -16,6 +16,7 @@ from detecting import PHOTO
 from tiny import VIT, make
 
 import vislab
+from vislab.evaluation import compare
 from vislab.evaluation.compare import Compared, Comparison
 from vislab.evaluation.kinds import Look
 from vislab.masks.networks import segmenter_of
@@ -145,3 +146,18 @@ def test_a_segmenter_of_ultralytics_counts_its_cells() -> None:
     boxes = vislab.detect(PHOTO, detector=seg)
     assert table.models[0].tokens == sum(grid.patches for grid in boxes.levels)
     assert table.models[0].looks[0].says.startswith(f"{len(boxes)} regions by instance segmentation: ")
+
+
+def test_the_bar_counts_each_photograph_of_each_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, seen = compare.counted, []
+
+    def watched(items: list[str], unit: str, shown: bool) -> Any:
+        seen.append((len(items), unit, shown))
+        return counted(items, unit, False)
+
+    monkeypatch.setattr(compare, "counted", watched)
+    classifier = vislab.load(make("ViT classifier"))
+    photos = {"noise": PHOTO, "black": np.zeros((64, 64, 3), np.uint8)}
+    found = vislab.compare(photos, detector=None, model=classifier, segmenter=classifier, repeats=1, progress=True)
+    assert seen == [(4, "photograph", True)]
+    assert [len(one.looks) for one in found.models] == [2, 2]

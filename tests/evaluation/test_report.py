@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import vislab
+from vislab.evaluation import report
 from vislab.evaluation.report import COLOURS, Evaluation
 
 
@@ -70,7 +71,25 @@ def test_csv_reads_back_as_the_rows(tmp_path: Path) -> None:
     for row, there in zip(found.rows(), read, strict=True):
         assert (row["method"], row["measure"], str(row["n"])) == (there["method"], there["measure"], there["n"])
         assert float(there["mean"]) == row["mean"]
+        assert (there["model"], there["images"], there["steps"], there["seed"], there["fill"]) == (
+            *("tiny", "3", "2", "0", "blur"),
+        )
     assert found.save(tmp_path / "table.csv").read_text() == found.csv()
+    ways = {there["measure"]: there["direction"] for there in read}
+    assert {measure: report.MEASURES[measure][0].split()[-1] for measure in report.MEASURES} == {
+        measure: {"lower is better": "↓", "higher is better": "↑", "nearer to 0 is better": "0"}[ways[measure]]
+        for measure in report.MEASURES
+    }
+    assert ways["agreement with centre"] == ""
+
+
+def test_one_photograph_is_no_average_and_is_called_none() -> None:
+    found = made()
+    one = replace(found, targets=("church",), deletion=found.deletion[:, :1], insertion=found.insertion[:, :1])
+    for said in (one.caption, str(one), one._repr_html_()):
+        assert "one photograph: no average" in said
+        assert "standard error" not in said
+    assert "mean ± standard error" in found.caption
 
 
 def test_the_notebook_shows_every_method_and_what_was_left_out() -> None:

@@ -30,6 +30,8 @@ def test_a_page_says_in_its_title_what_is_its_own() -> None:
     assert len({page.caption for page in made}) == 1
     assert "colours shared" in made[0].caption
     assert [cell.span for page in made for *_, cell in page.filled()] == [(0, 12)] * 2
+    given = list(pages(heats("a", "b"), [IMAGE, IMAGE], normalise="shared", dpi=40, caption="mine"))
+    assert [(page.title, page.caption) for page in given] == [(page.title, "mine") for page in made]
     own = list(pages(heats("a", "b"), [IMAGE, IMAGE], normalise="map", dpi=40))
     assert [cell.span for page in own for *_, cell in page.filled()] == [(0, 11), (1, 12)]
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from vislab.core.geometry import Frame, Grid
 from vislab.core.heatmap import Heatmap
-from vislab.figures import captions, notebook, overlay, text
+from vislab.figures import captions, notebook, overlay, panel, text
 from vislab.figures import colours as figures_colours
 
 YELLOW, PURPLE = (253, 231, 37), (68, 1, 84)  # the two ends of viridis
@@ -298,6 +298,20 @@ def test_a_caption_says_what_is_shown() -> None:
     assert captions.describe(foreign).startswith("somebody's · patches")
 
 
+def test_a_caption_says_where_a_map_has_one_value_alone() -> None:
+    """Of the patches that are seen and that a token stood for, whichever way it is drawn."""
+    zero, half = heatmap(np.zeros((2, 2))), heatmap(np.full((2, 2), 0.5))
+    assert "all values equal, 0" in captions.describe(zero).split(" · ")
+    assert "all values equal, 0.5" in captions.describe(half).split(" · ")
+    assert "all values equal" not in captions.describe(heatmap(np.eye(2)))
+    dropped = replace(heatmap(np.eye(2)), dropped=~np.eye(2, dtype=bool))
+    assert "all values equal, 1" in captions.describe(dropped).split(" · ")
+    lone = replace(zero, values=np.zeros((1, 1)), grid=Grid(1, 1, (32, 32)))
+    assert "all values equal" not in captions.describe(lone)
+    figure = panel.panel([replace(zero, image=photo((32, 32))), replace(heatmap(np.eye(2)), image=photo((32, 32)))])
+    assert [cell.title for *_, cell in figure.filled()] == ["all values equal, 0", ""]
+
+
 def test_a_caption_of_a_word_says_its_question_and_no_number_of_a_token() -> None:
     settings = {"model": "embedded-reader", "question": "where is it ?", "tokens": 64}
     word = replace(
@@ -325,9 +339,23 @@ def test_lines_are_no_wider_than_asked() -> None:
     face = text.font(12)
     phrases = ["rollout", "an-organisation/a-model-with-a-long-name-and-no-space", "layer 11", "head mean"]
     lines = text.wrapped(phrases, 120, face)
-    assert all(face.getlength(line) <= 135 for line in lines)
+    assert all(face.getlength(line) <= 120 for line in lines)
     assert "".join(lines).replace(" · ", "") == "".join(phrases)
     assert text.wrapped(phrases, 1e4, face) == [" · ".join(phrases)]
+
+
+@given(st.lists(st.text("abcdefgh ", min_size=1, max_size=60), max_size=4), st.integers(20, 300))
+def test_no_line_is_broken_inside_a_word_and_what_is_cut_says_so(phrases: list[str], width: int) -> None:
+    face = text.font(12)
+    lines = text.wrapped(phrases, width, face)
+    whole = {word for phrase in phrases for word in phrase.split()}
+    for line in lines:
+        assert face.getlength(line) <= width
+        for word in line.replace(" · ", " ").split():
+            assert word in whole or (word.endswith("…") and any(one.startswith(word[:-1]) for one in whole))
+    fitting = all(face.getlength(word) <= width for word in whole)
+    said = [word for line in lines for word in line.replace(" · ", " ").split()]
+    assert not fitting or said == [word for phrase in phrases for word in phrase.split()]
 
 
 def test_a_notebook_shows_the_overlay_bar_and_caption() -> None:

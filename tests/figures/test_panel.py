@@ -12,7 +12,7 @@ from pictures import BOXES, heatmap, photo
 import vislab
 from vislab.cli import arguments, figure
 from vislab.core.heatmap import Heatmap
-from vislab.figures import drawing, layers, layout, overlay, page, panel
+from vislab.figures import drawing, layers, layout, lettering, overlay, page, panel
 from vislab.lab import traits
 from vislab.methods.registry import METHODS
 from vislab.methods.request import DEFAULTS
@@ -130,10 +130,33 @@ def test_bars_say_what_they_measure() -> None:
     assert {name for name, entry in METHODS.items() if not entry.measures} == set()
 
 
-def test_a_label_too_long_for_its_bar_is_left_out() -> None:
-    for normalise in ("map", "row", "column", "shared"):
-        made = panel.panel([of_methods("cls", "rollout")], label="word " * 60, normalise=normalise)
-        assert [bar.label for bar in layout.plan(made).bars] == [()] * len(layout.plan(made).bars)
+@pytest.mark.parametrize("normalise", ["map", "row", "column", "shared"])
+def test_a_label_too_long_for_its_bar_is_smaller_or_cut(normalise: page.Normalise) -> None:
+    made = panel.panel([of_methods("cls", "rollout")], label="word " * 60, normalise=normalise)
+    for bar in layout.plan(made).bars[-1:]:  # the last of a row says it for all
+        assert bar.points == page.LEAST
+        assert bar.label[-1].endswith("…")
+        assert len(bar.label) <= 2
+        along = bar.place[2] if bar.level else bar.place[3]
+        assert all(lettering.length(one, bar.points) <= along + 1e-6 for one in bar.label)
+
+
+@pytest.mark.parametrize("width", ["column", "page", "slide", None])
+@pytest.mark.parametrize("count", [2, 3, 4, 6, 8, 12])
+def test_labels_of_many_maps_keep_their_words_whole_and_every_row_says_what_it_measures(
+    count: int, width: page.Width | None
+) -> None:
+    """Whatever a page's width is: fewer stand beside each other on a narrow one."""
+    names = ["cls", "rollout", "relevance", "grad_cam", "integrated_gradients", "token_contribution"] * 2
+    made = panel.panel(of_methods(*names[:count]), width=width)
+    placed = layout.plan(made)
+    words = {word for *_, cell in made.filled() for word in (*cell.title.split(), *cell.label.split())}
+    words |= set(made.caption.split())
+    assert {word for one in placed.texts for word in one.words.split()} <= words
+    said = [" ".join(bar.label) for bar in placed.bars]
+    across = len(made.cells[0])
+    assert all(any(said[start : start + across]) for start in range(0, count, across))
+    assert min(wide for _, _, wide, _ in placed.pictures.values()) > 12
 
 
 def test_photos_alone_have_a_column_and_no_bar() -> None:

@@ -178,7 +178,7 @@ def test_what_is_no_clip_of_the_model_is_refused_in_one_sentence(tmp_path: Path)
     heats = vislab.explain_clip(frames, model=model, method="cls")
     vislab.save(tmp_path / "one.png", heats[2])
     call = vislab.provenance(tmp_path / "one.png")["call"]
-    assert f"heat = vislab.explain_clip(frames, method='cls', model='{name}')[2]" in call
+    assert "heat = vislab.explain_clip(frames, method='cls', model=model)[2]" in call
     with pytest.raises(ValueError, match="is of a clip, made of 4 frames together"):
         vislab.reproduce(tmp_path / "one.png", image=frames[2])
 

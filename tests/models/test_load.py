@@ -105,6 +105,32 @@ def test_labels_and_grids_of_other_kinds_are_refused() -> None:
         vislab.load(module, grid=(4, 4))  # type: ignore[arg-type]
 
 
+def test_a_given_module_is_called_as_its_owner_says() -> None:
+    module = hf.ViTModel(hf.ViTConfig(**tiny.VIT))
+    named = vislab.load(module, name="epoch 30")
+    assert (named.name, vislab.load(module).name, vislab.load(named, name="best").name) == (
+        "epoch 30",
+        "ViTModel",
+        "best",
+    )
+    heat = vislab.explain(photo((32, 48)), model=named)
+    assert (heat.settings["model"], heat.facts["module"]) == (
+        "epoch 30",
+        "transformers.models.vit.modeling_vit.ViTModel",
+    )
+    assert "module" not in vislab.explain(photo((32, 48)), model="embedded").facts
+    for name in ("", 3, "two\nlines"):
+        with pytest.raises(ValueError, match="name is a text in one line"):
+            vislab.load(module, name=name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("load", [vislab.load, vislab.load_detector])
+def test_what_others_load_by_its_name_takes_no_other(load: Callable[..., Any]) -> None:
+    for known in ("embedded", load("embedded")):
+        with pytest.raises(ValueError, match="embedded has a name"):
+            load(known, name="mine")
+
+
 def test_a_folder_is_loaded(folder: Path) -> None:
     loaded, given = load.load(folder), load.load(tiny.make("ViT classifier"))
     assert loaded.labels == ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3", "LABEL_4")

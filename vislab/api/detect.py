@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..core import fingerprints
 from ..core.images import load_image
 from ..detectors.cache import detector_of
 from ..detectors.detections import Detections, check_confidence
@@ -54,4 +56,14 @@ def detect(
         ready.glance(picture, image_size=size, attention_scale=attention_scale).detections(confidence, iou)
         for size in sizes or (image_size,)
     ]
-    return found[0] if len(found) == 1 else together(found, iou)
+    boxes = found[0] if len(found) == 1 else together(found, iou)
+    asked = {
+        "labels": labels,
+        "iou": iou,
+        "image_size": image_size,
+        "scales": sizes,
+        "attention_scale": attention_scale,
+    }
+    usual: dict[str, Any] = {"iou": 0.7, "attention_scale": 1.0}
+    settings = {name: value for name, value in asked.items() if value != usual.get(name)}
+    return replace(boxes, settings=settings, facts=fingerprints.of_module(ready.module, given=ready.given))

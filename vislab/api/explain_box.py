@@ -15,6 +15,7 @@ from ..detectors import maps
 from ..detectors.cache import detector_of
 from ..detectors.detector import Detector
 from ..detectors.request import BoxRequest
+from ..figures.provenance import boxes_of
 from ..methods.request import Head
 from ..models.preprocessing import ImageSize
 
@@ -55,4 +56,8 @@ def explain_box(
     named = None if labels is None else ready.labels
     request = replace(request, method=heat.method, labels=named)  # type: ignore[arg-type]
     settings = {"detector": ready.name, **request.settings}
-    return replace(heat, settings=settings, facts={**fingerprints.of_module(ready.module), **told(image)})
+    facts = {**fingerprints.of_module(ready.module, given=ready.given), **told(image)}
+    if request.box is not None:
+        boxes = maps.boxes_to(glance, request.box)
+        facts["box"] = {**boxes_of(boxes[request.box])[0], "confidence": boxes.confidence}
+    return replace(heat, settings=settings, facts=facts)

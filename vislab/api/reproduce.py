@@ -21,6 +21,8 @@ from ..core.fingerprints import of_image
 from ..core.heatmap import Heatmap
 from ..core.images import SUFFIXES, load_image, samples
 from ..detectors.cache import detector_of
+from ..detectors.detector import Detector
+from ..detectors.load import load_detector
 from ..figures.drawing import preview
 from ..figures.page import Panel
 from ..figures.panel import Content, panel
@@ -77,6 +79,10 @@ def reproduce(
             f"{path} shows masks, and its record keeps of them what they are, not what was asked: make them again by "
             "vislab.segment, and the picture by vislab.save"
         )
+    if "detected" in record and "cells" not in record:
+        raise ValueError(
+            f"{path} shows boxes alone: find them again by vislab.detect, as its record (vislab.provenance) says"
+        )
     if "cells" not in record:
         raise ValueError(f"{path} is no figure of heatmaps that vislab.save wrote: there is nothing to make again")
     photos, differences = _photos(record["images"], path, image)
@@ -88,6 +94,7 @@ def reproduce(
         xyxy=np.array([box["xyxy"] for box in detections]),
         scores=np.array([box["score"] for box in detections]),
         labels=[box["label"] for box in detections],
+        detected=record.get("detected"),
         **{name: np.array([box[name] for box in detections]) for name in POINTS if name in detections[0]},
     )
     options: dict[str, Any] = dict(record["options"])
@@ -172,6 +179,12 @@ def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any, answers: d
     which = "detector" if "detector" in settings else "model"
     name = settings.get(which, "embedded")
     own = model.get(name) if isinstance(model, Mapping) else model
+    named = "module" in one["facts"]
+    if own is None and named:
+        raise ValueError(
+            f"its {which} {name!r} was a {one['facts']['module']} in memory, which no name loads: save it as a folder "
+            "and give that, or in Python the module itself, vislab.reproduce(…, model=…)"
+        )
     clip = one["facts"].get("clip")
     source = image if clip is None else ClipFrame(image, clip["frame"], clip["second"])
     if "question" in settings:
@@ -182,8 +195,13 @@ def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any, answers: d
         return explain(answers[asked], **{part: value for part, value in settings.items() if part not in parts})
     try:
         if which == "detector":
-            return explain_box(source, **settings | {"detector": detector_of(name if own is None else own)})
+            looks = name if own is None else own
+            if named and not isinstance(own, str | Path | Detector):
+                looks = load_detector(own, name=name)
+            return explain_box(source, **settings | {"detector": detector_of(looks)})
         dtype = one["facts"].get("dtype", "float32")
+        if named and not isinstance(own, str | Path | Model):
+            own = load(own, name=name)
         ready = _model(name, dtype) if own is None else model_of(own)
     except ValueError as error:
         raise ValueError(f"{error}. Or give the {which} itself: vislab.reproduce(…, model=…)") from error

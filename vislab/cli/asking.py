@@ -16,6 +16,7 @@ from ..methods.registry import METHODS, options
 from ..spread.figures import Figures
 from ..spread.photos import is_figure
 from .arguments import UsageError, load_model, report, tokens_of
+from .wording import in_options
 
 if TYPE_CHECKING:
     from ..core.clip import ClipFrame
@@ -37,14 +38,13 @@ class Asker:
     def _figures(self) -> Figures:
         args = self.args
         sizes = {"patch_size": args.patch_size, "image_size": args.image_size, "scales": args.scales}
-        reading = {name: value for name in ("bands", "stretch") if (value := getattr(args, name)) is not None}
         return Figures(
             model=args.model,
             device=args.device,
             dtype=args.dtype,
             asked={**sizes, **tokens_of(args), **self._asked()},
             cell=args.patch,
-            reading=reading,
+            reading=reading_of(args),
             look=look_of(args),
             beside=args.beside,
             plain=args.plain,
@@ -88,9 +88,15 @@ def _is_ours(path: Path, figure: Path) -> bool:
     return (b'"vislab"' if path.suffix == ".json" else figure.name.encode()) in path.read_bytes()
 
 
+def reading_of(args: argparse.Namespace) -> dict[str, Any]:
+    """How photos are read, where that is asked for."""
+    return {name: value for name in ("bands", "stretch") if (value := getattr(args, name)) is not None}
+
+
 def look_of(args: argparse.Namespace) -> dict[str, Any]:
     names = ("opacity", "blend", "colormap", "smooth", "grid", "label", "width", "theme", "transparent", "dpi")
-    return {name: getattr(args, name) for name in names}
+    own = {} if args.caption is None else {"caption": args.caption}
+    return {name: getattr(args, name) for name in names} | own
 
 
 def method_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -117,7 +123,7 @@ def check_display(args: argparse.Namespace) -> None:
     try:
         if args.colormap != "viridis":  # which is there: looking would import matplotlib, which only workers need
             colour_table(args.colormap)
-        Look(**look_of(args))
+        Look(**{name: value for name, value in look_of(args).items() if name != "caption"})
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -128,7 +134,7 @@ def check_plain(args: argparse.Namespace, paths: Iterable[Path]) -> None:
 
     if not args.plain:
         return
-    paper = {"label": None, "width": None, "theme": "light", "transparent": False, "dpi": 300}
+    paper = {"caption": None, "label": None, "width": None, "theme": "light", "transparent": False, "dpi": 300}
     for name, usual in paper.items():
         if getattr(args, name) != usual:
             raise UsageError(f"--{name} is of a page, and --plain draws none: leave one of them out")
@@ -142,13 +148,16 @@ def check_plain(args: argparse.Namespace, paths: Iterable[Path]) -> None:
 
 
 @contextmanager
-def warnings_told(debug: bool) -> Iterator[None]:
+def warnings_told(args: argparse.Namespace) -> Iterator[None]:
     """What vislab warns of, such as a picture that comes out black, is said as the command says all else."""
     with warnings.catch_warnings():
         plain = warnings.showwarning
 
         def show(message: Any, category: Any, *where: Any, **more: Any) -> None:
-            report(str(message), debug) if category is UserWarning else plain(message, category, *where, **more)
+            if category is UserWarning:
+                report(in_options(str(message), args.options), args.debug)
+            else:
+                plain(message, category, *where, **more)
 
         warnings.showwarning = show
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,11 +93,13 @@ def _numbered(file: Path, number: int) -> Path:
 def _crops(augment: Augmentation, files: dict[Photo, Path], count: int) -> int:
     import numpy as np
     from PIL import Image
+    from tqdm import tqdm
 
     from ..core.files import write
     from ..figures.png import png
 
-    for photo, file in files.items():
+    hidden = len(files) < 2 or not sys.stderr.isatty()
+    for photo, file in tqdm(files.items(), unit="photo", file=sys.stderr, disable=hidden, leave=False):
         picture = photo.image() if count else None
         for number in range(count):
             assert picture is not None

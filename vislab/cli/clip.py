@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..spread.photos import Photo
 from .arguments import UsageError, report, whole
 from .asking import Asker, beside_of, look_of
+from .boxes import is_box
 from .photos import destinations, sweep
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def clip_among(photos: Sequence[Photo], args: argparse.Namespace) -> Photo | Non
         raise UsageError(f"{clip.source!r} is a clip, and {len(photos)} files are named: give one clip, alone")
     if "://" in clip.source:
         raise UsageError(f"{clip.source!r} is a clip at an address: download it, and give the path of its file")
+    if is_box(args):
+        raise UsageError(f"--box is of photos, and {clip.source!r} is a clip: leave it out, or give one of its frames")
     if args.plain:
         raise UsageError(f"--plain is of photos, and {clip.source!r} is a clip: leave it out")
     for name, instead in (

@@ -20,6 +20,7 @@ examples:
   vislab detect photo.jpg
   vislab detect photo.jpg --detector yolo12n.pt --confidence 0.1 --out boxes.png
   vislab detect photo.jpg --detector google/owlvit-base-patch32 --labels "a church, a fish" --confidence 0.1
+  vislab detect photo.jpg --out boxes.pdf
   vislab detect photo.jpg --scales 480,640,960
   vislab detect photo.jpg --attention-scale 0.8 --json
 
@@ -29,9 +30,24 @@ Boxes go to standard output, the most certain first: score, label, and left, top
 
 def detect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photo", metavar="PHOTO", help="image file or http(s) address")
+    detector_arguments(parser, "embedded")
+    parser.add_argument("--confidence", type=share, default=0.25, metavar="C", help="of a box, 0 to 1 (default: 0.25)")
+    parser.add_argument("--image-size", type=size, metavar="N|HxW", help="pixels of the detector's input")
+    parser.add_argument(
+        "--scales", type=sizes, metavar="N|HxW,…", help="several such sizes, whose boxes become one list"
+    )
+    parser.add_argument("--attention-scale", type=scale, default=1.0, metavar="S", help="factor of q·k (default: 1)")
+    parser.add_argument(
+        "--out", metavar="PATH", help="file to write, .png, .jpg, .pdf or .svg: the photo with its boxes"
+    )
+    parser.add_argument("--json", action="store_true", help="for programs: the boxes as JSON")
+
+
+def detector_arguments(parser: argparse._ActionsContainer, usual: str | None) -> None:
+    """Which detector looks, and what for. usual: where none is named."""
     parser.add_argument(
         "--detector",
-        default="embedded",
+        default=usual,
         metavar="NAME",
         help="'embedded' (default; needs no network), 'yolo12n.pt' or another of ultralytics, or a DETR, RT-DETR or "
         "YOLOS by its name on the hub or its folder",
@@ -42,27 +58,20 @@ def detect_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT,…",
         help="what to look for, of detectors that are told in words: OWL-ViT, OWLv2, Grounding DINO",
     )
-    parser.add_argument("--confidence", type=share, default=0.25, metavar="C", help="of a box, 0 to 1 (default: 0.25)")
-    parser.add_argument("--image-size", type=size, metavar="N|HxW", help="pixels of the detector's input")
-    parser.add_argument(
-        "--scales", type=sizes, metavar="N|HxW,…", help="several such sizes, whose boxes become one list"
-    )
-    parser.add_argument("--attention-scale", type=scale, default=1.0, metavar="S", help="factor of q·k (default: 1)")
     parser.add_argument(
         "--trust", action="store_true", help="open a .pt file of any name: a pickle, it can run anything"
     )
-    parser.add_argument("--out", metavar="PATH", help="PNG file to write: the photo with its boxes")
-    parser.add_argument("--json", action="store_true", help="for programs: the boxes as JSON")
 
 
 def run_detect(args: argparse.Namespace) -> int:
-    if args.out and Path(args.out).suffix.lower() != ".png":
-        raise UsageError(f"--out takes a .png, not {args.out!r}")
     from ..api.detect import detect
-    from ..core.files import check_folder, write
+    from ..core.files import check_folder
     from ..core.images import load_image
-    from ..figures.png import png
+    from ..figures.detected import FORMATS
+    from ..figures.save import save
 
+    if args.out and Path(args.out).suffix.lower() not in FORMATS:
+        raise UsageError(f"--out takes {', '.join(FORMATS)}, not {args.out!r}; the boxes as numbers are --json")
     if args.out:
         spare([args.photo], [args.out], f"--out {args.out!r}")
         check_folder(Path(args.out))
@@ -82,7 +91,7 @@ def run_detect(args: argparse.Namespace) -> int:
         for score, label, box in rows:
             print(f"{score:.2f}  {label}  {' '.join(f'{v:.1f}' for v in box)}")
     if args.out:
-        write(Path(args.out), png(boxes.overlay()))
+        save(args.out, boxes)
     return 0
 
 

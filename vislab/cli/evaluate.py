@@ -15,6 +15,7 @@ from ..spread.photos import Photo, photos_of
 from .arguments import UsageError, csv_path, load_model, report, tokens_of, whole
 from .photos import photos_argument, spare
 from .spread import check_spread, spread_arguments
+from .wording import in_options
 
 EVALUATE_EPILOG = """\
 examples:
@@ -95,7 +96,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
             progress=sys.stderr.isatty(),
         )
     for reason in result.skipped:
-        report(f"left out {reason}", args.debug)
+        report(in_options(f"left out {reason}", args.options), args.debug)
     for path in paths:
         result.save(path)
     print(result)
@@ -133,7 +134,7 @@ def _against_drawn(args: argparse.Namespace, photos: Sequence[Photo]) -> int:
         images = {photo.name: photo.source for photo in photos}
         result = evaluate_masks(images, masks=masks, model=load_model(args), progress=sys.stderr.isatty(), **asked)
     for reason in result.skipped:
-        report(f"left out {reason}", args.debug)
+        report(in_options(f"left out {reason}", args.options), args.debug)
     if args.csv:
         write(Path(args.csv), result.csv().encode())
     print(result)

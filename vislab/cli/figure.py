@@ -33,13 +33,15 @@ from .arguments import (
 )
 from .asking import Asker, beside_of, check_display, check_plain, warnings_told
 from .batch import Batch
+from .boxes import BoxAsker, box_arguments, is_box
 from .clip import clip_among, clip_arguments, run_clip
-from .photos import destinations, photos_argument, sweep
+from .photos import COLUMNS_TOLD, destinations, photos_argument, sweep, write_table
 from .spread import check_spread, is_spread, places, run_spread, spread_arguments
+from .wording import in_options
 
 MANY = 20  # photos from which on progress is shown in a log too
 MOST = 8  # processes that draw, where nobody says how many: more than one model keeps busy
-FIGURE_EPILOG = """\
+FIGURE_EPILOG = f"""\
 examples:
   vislab figure photo.jpg --method rollout
   vislab figure photo.jpg --out figure.pdf
@@ -57,9 +59,14 @@ examples:
   vislab figure photos/ --out overlays/ --plain --workers 4
   vislab figure photos/ --out figures/ --ray
   vislab figure photos.parquet --out maps.parquet --ray auto --actors 64
+  vislab figure photo.jpg --box 0 --out box.pdf
+  vislab figure photo.jpg --detector yolo12n.pt --box 1 --method grad_cam --out score.png
   vislab figure scan.tif --bands 3,2,1 --stretch percentile --out scan.png
   vislab figure clip.mp4 --every 5 --out sheet.pdf
   vislab figure clip.mp4 --out clip-maps.mp4
+
+columns of --csv:
+  {COLUMNS_TOLD}
 
 The paths go to standard output. A photo that cannot be read is named on standard error and passed over; the exit status
 is then 1. What an earlier call with the same settings has finished, even one that was interrupted, is not done again.
@@ -92,7 +99,7 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
     clip_arguments(parser)
     group = parser.add_argument_group("attention")
     usual = DEFAULTS["method"]
-    group.add_argument("--method", choices=list(METHODS), default=usual, help=f"(default: {usual})")
+    group.add_argument("--method", choices=list(METHODS), help=f"(default: {usual})")
     group.add_argument(
         "--layer",
         type=index_or("mean"),
@@ -155,6 +162,7 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--label", metavar="TEXT", help="beside the colour bar, '' for nothing (default: what the values are)"
     )
+    group.add_argument("--caption", metavar="TEXT", help="below the figure, '' for none (default: what it shows)")
     group.add_argument("--theme", choices=("light", "dark"), default="light", help="(default: light)")
     group.add_argument("--transparent", action="store_true", help="no page behind the figure")
     group.add_argument("--dpi", type=whole, default=300, metavar="N", help="of PNG and JPEG (default: 300)")
@@ -173,17 +181,21 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"processes that draw while the model runs, 0 for none (default: one a core, up to {MOST})",
     )
     group.add_argument(
-        "--csv", type=csv_path, metavar="PATH", help="a table of all photos: predictions, statistics of the map, errors"
+        "--csv", type=csv_path, metavar="PATH", help="a table of all photos, whose columns are explained below"
     )
     spread_arguments(parser)
+    box_arguments(parser)
 
 
 def run_figure(args: argparse.Namespace) -> int:
-    asker, photos = Asker(args), photos_of(args.photos)
-    args.out = _out_of(args, photos)
+    of_box = is_box(args)
+    if not of_box:
+        args.method = args.method or DEFAULTS["method"]
+    asker, photos = (BoxAsker if of_box else Asker)(args), photos_of(args.photos)
+    args.out = _out_of(args, photos, f"box-{args.box or 0}" if of_box else "")
     check_display(args)
     check_spread(args)
-    with warnings_told(args.debug):
+    with warnings_told(args):
         if is_spread(args):
             return _run_spread(asker, photos)
         if clip := clip_among(photos, args):
@@ -191,17 +203,21 @@ def run_figure(args: argparse.Namespace) -> int:
         return _run_photos(asker, destinations(args.out, photos))
 
 
-def _out_of(args: argparse.Namespace, photos: Sequence[Photo]) -> str:
-    """--out with the method's name where it asks for it; of one photo, where there is no --out, a file beside us."""
+def _out_of(args: argparse.Namespace, photos: Sequence[Photo], box: str) -> str:
+    """--out with the method's name where it asks for it; of one photo, where there is no --out, a file beside us.
+
+    box: which one is asked about, or "".
+    """
+    asked = [one for one in (box, args.method) if one]
     if args.out is not None:
-        return str(args.out).replace("{method}", args.method)
+        return str(args.out).replace("{method}", "-".join(asked))
     if len(photos) > 1 or not photos[0].named:
         raise UsageError("where do the figures of a folder or of several photos go? Give --out a folder, such as maps/")
-    return f"{figure_stem(photos[0].name, args.method)}.png"
+    return f"{figure_stem(photos[0].name, *asked)}.png"
 
 
 def _run_photos(asker: Asker, paths: Mapping[Photo, Path]) -> int:
-    from ..core.files import check_folder, write
+    from ..core.files import check_folder
 
     args = asker.args
     listed = Path(args.csv).expanduser() if args.csv else None
@@ -220,15 +236,13 @@ def _run_photos(asker: Asker, paths: Mapping[Photo, Path]) -> int:
             pool.close()
             rows += [{"photo": one.photo.source} | one.told() for one in batch.waiting if one.written]
             if listed and rows:
-                from ..spread.table import table
-
-                write(listed, table(rows))
+                write_table(listed, rows)
     return 1 if any("error" in row for row in rows) else 0
 
 
 def _run_spread(asker: Asker, photos: Sequence[Photo]) -> int:
-    from ..core.files import check_folder, write
-    from ..spread.table import COLUMNS, table
+    from ..core.files import check_folder
+    from ..spread.table import COLUMNS
 
     args = asker.args
     if args.workers is not None:
@@ -243,7 +257,7 @@ def _run_spread(asker: Asker, photos: Sequence[Photo]) -> int:
         check_folder(listed)
     rows = run_spread(asker.figures, args, pictures, place)
     if listed:
-        write(listed, table({name: row[name] for name in COLUMNS if name in row} for row in rows.values()))
+        write_table(listed, [{name: row[name] for name in COLUMNS if name in row} for row in rows.values()])
     return int(any("error" in row for row in rows.values()))
 
 
@@ -267,7 +281,7 @@ def _tell(batch: Batch, paths: Mapping[Photo, Path], rows: list[Mapping[str, Any
         except PhotoError as error:
             row["error"] = " ".join(str(error).split())
             with tqdm.external_write_mode():
-                report(str(error), args.debug)
+                report(in_options(str(error), args.options), args.debug)
         else:
             with tqdm.external_write_mode():
                 print(figure.path, flush=True)

@@ -22,6 +22,7 @@ from .page import PAGE_EPILOG, page_arguments, run_page
 from .record import REPRODUCE_EPILOG, SHOW_EPILOG, reproduce_arguments, run_reproduce, run_show, show_arguments
 from .segment import SEGMENT_EPILOG, run_segment, segment_arguments
 from .tokens import TOKENS_EPILOG, run_tokens
+from .wording import in_options
 
 # The exit status of a program that was stopped by a signal: 128 + its number.
 INTERRUPTED, PIPE_CLOSED = 130, 141
@@ -56,13 +57,16 @@ Results go to standard output, messages to standard error. --debug, or VISLAB_DE
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with arguments, by default those of the process -> its exit status, as --help lists them."""
     arguments = sys.argv[1:] if argv is None else argv
+    options: list[str] = []
     debug = "--debug" in arguments or os.environ.get("VISLAB_DEBUG", "0") not in ("", "0")
     for stream in (sys.stdout, sys.stderr):  # a name or an arrow that a terminal cannot show must not end hours of work
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        args = _parser().parse_args(arguments)
-        args.debug = debug
+        parser = _parser()
+        args = parser.parse_args(arguments)
+        args.debug, args.options = debug, options
+        options += _options(parser, args.command)
         status: int = args.run(args)
         sys.stdout.flush()
         return status
@@ -76,11 +80,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         report("interrupted", debug)
         return INTERRUPTED
     except UsageError as error:
-        report(str(error), debug)
+        report(in_options(str(error), options), debug)
         return 2
     except Exception as error:
-        report(sentence(error), debug)
+        report(in_options(sentence(error), options), debug)
         return 1
+
+
+def _options(parser: argparse.ArgumentParser, command: str) -> list[str]:
+    """All that a command takes, such as "--out"."""
+    [commands] = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    return [option for option in commands.choices[command]._option_string_actions if option.startswith("--")]
 
 
 def _parser() -> argparse.ArgumentParser:

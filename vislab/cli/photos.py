@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..spread.photos import Photo
+from ..spread.table import COLUMN_WORDS
 from .arguments import UsageError
+
+COLUMNS_TOLD = "\n  ".join(f"{names}: {words}" for names, words in COLUMN_WORDS.items())
 
 
 def photos_argument(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +68,16 @@ def _pattern(out: str, photos: Sequence[Photo], more: Sequence[str]) -> str:
             )
         check_folder(path)
     return str(path)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The table of photos, and under it, on standard error, what is not plain of its columns."""
+    from ..core.files import write
+    from ..spread.table import table
+
+    write(path, table(rows))
+    told = "; ".join(f"{names}: {COLUMN_WORDS[names]}" for names in ("entropy", "top_tenth", "peak_x, peak_y"))
+    print(f"vislab: {path}: {told} (--help tells all)", file=sys.stderr)
 
 
 def sweep(paths: Sequence[Path]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+from ..core.python_call import Source, call
 from .arguments import UsageError, print_table
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ examples:
   vislab show figure.pdf
   vislab show figure.png --json
 
-Reads PNG, JPEG, PDF, SVG and NPZ that vislab wrote. The photo itself is not in the record, only its fingerprint.
+Reads PNG, JPEG, PDF, SVG and NPZ that vislab wrote: figures, boxes, masks and curves. The photo itself is not
+in the record, only its fingerprint.
 """
 REPRODUCE_EPILOG = """\
 examples:
@@ -65,6 +67,7 @@ def run_show(args: argparse.Namespace) -> int:
 def _given(record: Mapping[str, Any]) -> str:
     """The Python before the call of a record: what it takes as given. A record names no file, only what it holds."""
     named = {node.id for node in ast.walk(ast.parse(record["call"])) if isinstance(node, ast.Name)}
+    named |= {"image"} if len(record["images"]) == 1 and "boxes" in named else set()
     sizes = ", ".join(f"{photo['width']}×{photo['height']} px" for photo in record["images"].values())
     several = ", ".join(f"'photo{number}.jpg'" for number in range(1, len(record["images"]) + 1))
     photos = {digest: f"images[{n}]" if "images" in named else "image" for n, digest in enumerate(record["images"])}
@@ -73,10 +76,38 @@ def _given(record: Mapping[str, Any]) -> str:
         "image": f"image = vislab.load_image('photo.jpg')  # yours, of {sizes}",
         "images": f"images = [vislab.load_image(path) for path in ({several})]  # yours, of {sizes}",
         "frames": "frames = vislab.frames('clip.mp4')  # yours",
-        "boxes": f"boxes = vislab.detect({'images[0]' if 'images' in named else 'image'})  # or what found them",
+        "boxes": f"boxes = {_detected(record, 'images[0]' if 'images' in named else 'image')}",
         "masks": f"masks = [{segmented}]  # or what made them",
     }
-    return "".join(f"{line}\n" for line in ("import vislab", *(lines[name] for name in lines if name in named)))
+    head = ["import vislab", *_modules(record)]
+    return "".join(f"{line}\n" for line in (*head, *(lines[name] for name in lines if name in named)))
+
+
+def _modules(record: Mapping[str, Any]) -> Iterator[str]:
+    """The Python that stands for modules which were in memory: they are the reader's own."""
+    from ..figures.provenance import given_of
+
+    for which, given in given_of(record).items():
+        load, several = "vislab.load_detector" if which == "detector" else "vislab.load", len(given) > 1
+        made = {}
+        for number, (name, kind) in enumerate(given.items(), 1):
+            module = f"module{number}" if several else "module"
+            yield f"{module} = ...  # yours, a {kind}: it was in memory, and no name loads it"
+            made[name] = call(load, module, name=name)
+        listed = ", ".join(f"{name!r}: {source}" for name, source in made.items())
+        yield f"{which}s = {{{listed}}}" if several else f"{which} = {made[name]}"
+
+
+def _detected(record: Mapping[str, Any], image: str) -> str:
+    """The Python that finds the boxes of a record again, the one alone that a map is of, where one alone is drawn."""
+    if (found := record.get("detected")) is None:
+        return f"vislab.detect({image})  # or what found them"
+    how = {name: value for name, value in found.items() if name != "facts"}
+    if "module" in found["facts"]:
+        how["detector"] = Source("detector")
+    asked = [one["settings"]["box"] for one in record.get("maps", ()) if "box" in one["settings"]]
+    alone = f"[{asked[0]}]" if asked and len(record["detections"]) == 1 else ""
+    return call("vislab.detect", image, **how) + alone
 
 
 def run_reproduce(args: argparse.Namespace) -> int:
@@ -107,17 +138,34 @@ def _told(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for number, one in enumerate(maps):
         low, high = one["colours"]
         where = f" · on {_numbered('photo', list(record['images']).index(one['image']), photos)}" if photos[1:] else ""
-        yield _numbered("map", number, maps), f"{_phrases(one)} · colours from {low:g} to {high:g}{where}"
+        span = f"colours from {low:g} to {high:g}" if low < high else f"all values equal, {low:.3g}"
+        yield _numbered("map", number, maps), f"{_phrases(one)} · {span}{where}"
+    yield from _once("in memory", _in_memory(record))
     yield from _once("model says", [_answers(one["facts"]) for one in maps])
     yield from _once("weights", [_run_with(one["facts"]) for one in maps])
     yield from _once("to cite", [one["source"] for one in maps])
     boxes = record.get("detections") or ()
     yield from _once("boxes", [", ".join(f"{box['label']} {box['score']:.2f}" for box in boxes)])
+    if found := record.get("detected"):
+        how = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.items() if name != "facts")
+        yield "found by", how
+        yield from _once("weights", [_run_with(found["facts"])] if not maps else [])
     masks = record.get("masks", [])
     for one in masks if isinstance(masks, list) else [masks]:
         yield from _masks(one)
     yield from _once("caption", [record.get("caption")])
     yield "made with", _versions(record)
+
+
+def _in_memory(record: Mapping[str, Any]) -> list[str | None]:
+    """Which models were modules of whoever made the figure."""
+    from ..figures.provenance import given_of
+
+    return [
+        f"the {which} {name}, a {kind}: no name loads it, give it yourself"
+        for which, given in given_of(record).items()
+        for name, kind in given.items()
+    ]
 
 
 def _versions(record: Mapping[str, Any]) -> str:
@@ -126,9 +174,13 @@ def _versions(record: Mapping[str, Any]) -> str:
 
 def _measured(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What the record of an evaluation's curves says."""
+    from ..evaluation.report import averaged
+
     settings = evaluation["settings"]
     yield "evaluated", ", ".join(settings.get("methods", ()))
     yield "settings", ", ".join(f"{k} {v}" for k, v in settings.items() if k != "methods" and v is not None)
+    if max((row["n"] for row in evaluation["rows"] if row["measure"] == "deletion"), default=0) == 1:
+        yield "caution", averaged(1)
     for row in evaluation["rows"]:
         error = "" if row["n"] < 2 else f" ± {row['standard_error']:.3f}"
         yield f"{row['method']}, {row['measure']}", f"{row['mean']:.3f}{error}, n = {row['n']}"

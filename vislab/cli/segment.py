@@ -206,14 +206,9 @@ def _in_words(method: str) -> Iterator[None]:
         yield
     except ValueError as error:
         said = re.sub(r"\bmethod='?(\w+)'?", rf"{method} \1", str(error))
-        said = re.sub(r"\b(tau|level|clusters|seed)=([\d.-]+)", r"--\1 \2", said)
         said = said.replace("points=[(x, y)]", "--point X Y").replace("boxes=[(x0, y0, x1, y1)]", "--box X0 Y0 X1 Y1")
         names = {"points": "--point", "boxes": "--box", "outside": "--outside"}
-        said = re.sub(r"^(points|boxes|outside)(?=:| is )", lambda found: names[found[1]], said)
-        said = re.sub(r"\b(image|patch)_size\b", r"--\1-size", said)
-        raise ValueError(
-            re.sub(r"\bleave (refine|method|level|clusters|seed|tau) out", r"leave --\1 out", said)
-        ) from error
+        raise ValueError(re.sub(r"^(points|boxes|outside)(?=:| is )", lambda found: names[found[1]], said)) from error
 
 
 def _told(masks: Masks) -> list[dict[str, Any]]:

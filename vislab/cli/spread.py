@@ -12,6 +12,7 @@ from typing import Any
 from ..spread.photos import PARQUET, Photo
 from .arguments import UsageError, report, whole
 from .photos import destinations, sweep
+from .wording import in_options
 
 LOCAL = "local"
 
@@ -71,7 +72,7 @@ def run_spread(
 
         with tqdm.external_write_mode():
             if one.error is not None:
-                report(one.error, args.debug)
+                report(in_options(one.error, args.options), args.debug)
             else:
                 print(pictures[one.photo] or one.photo.source, flush=True)
 

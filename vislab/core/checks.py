@@ -52,6 +52,12 @@ def check_counts(**counts: Any) -> None:
             raise ValueError(f"{name} is a whole number from 0, not {shown(count)}")
 
 
+def check_name(name: Any) -> None:
+    """ValueError for what is no name of something given, or None."""
+    if name is not None and not (isinstance(name, str) and name.strip() and name.isprintable()):
+        raise ValueError(f"name is a text in one line, such as 'my ViT, epoch 30', not {shown(name)}")
+
+
 def listed(names: Iterable[str]) -> str:
     """Names for an error message, shortened in the middle."""
     names = list(names)

@@ -56,8 +56,13 @@ def of_weights(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def of_module(module: nn.Module) -> dict[str, Any]:
-    """What a module ran with: the fingerprint of its weights, its device and its dtype, by name."""
+def of_module(module: nn.Module, *, given: bool = False) -> dict[str, Any]:
+    """What a module ran with: the fingerprint of its weights, its device and its dtype, by name.
+
+    given: whether it was in memory, and no name loads it; then its class is told too.
+    """
     one = next(module.parameters())
     dtype = str(one.dtype).removeprefix("torch.")
-    return {"weights": of_weights(module), "device": one.device.type, "dtype": dtype}
+    kind = type(module)
+    told = {"module": f"{kind.__module__}.{kind.__qualname__}"} if given else {}
+    return {"weights": of_weights(module), "device": one.device.type, "dtype": dtype, **told}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .geometry import Box, Frame, Grid
+from .geometry import Box, Frame, Grid, pixel_cells, within
 from .shown import Shown
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ class Heatmap(Shown):
     beside them scores, what these are, where they are no shares of a softmax.
     signed: whether values below 0 speak against the target; such a map has two colours, which meet at 0. dropped: the
     patches that no token stood for, (rows, cols) bool, whose value is 0 and is not drawn; None where there are none.
-    Shows itself over its image as the last expression of a notebook cell; `np.asarray(heat)` is its values.
+    Shows itself over its image as the last expression of a notebook cell; `np.asarray(heat)` is its values, one a
+    patch, and `heat.pixels()` one a pixel of the source image.
     """
 
     values: np.ndarray
@@ -59,6 +60,23 @@ class Heatmap(Shown):
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """`np.asarray(heat)` is its values; without a copy, where none is asked for and the dtype stays."""
         return np.array(self.values, dtype=dtype, copy=copy)
+
+    def pixels(self) -> np.ndarray:
+        """The map laid over its photograph: a value for each source pixel -> (H, W) float32.
+
+        A pixel has the value of the patch that its centre falls in, undivided, so that over a patch's pixels the mean
+        is its value, and the range stays; NaN where the model saw nothing (cropped away, beside a region), and where
+        the patch was dropped. Padding around the photograph has no pixel.
+
+            heat = vislab.explain("photo.jpg")
+            inside = heat.pixels()[100:300, 200:400]
+        """
+        values = self.values if self.dropped is None else np.where(self.dropped, np.float32(np.nan), self.values)
+        rows, cols = (pixel_cells(self.grid, self.frame, axis) for axis in (0, 1))
+        down, along = within(rows, self.grid.rows), within(cols, self.grid.cols)
+        laid = np.full(self.frame.source, np.nan, dtype=np.float32)
+        laid[down, along] = values[np.ix_(rows[down].astype(int), cols[along].astype(int))]
+        return laid
 
     def box(self, row: int, col: int) -> Box:
         """A patch's box in source pixels; it may reach beyond the image (letterbox padding)."""

@@ -8,6 +8,19 @@ from typing import Any
 import numpy as np
 
 
+class Source(str):
+    """Python source itself, such as a variable's name, where else a value stands.
+
+    >>> call("vislab.explain", "image", model=Source("model"))
+    'vislab.explain(image, model=model)'
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def call(function: str, *data: str, **keywords: Any) -> str:
     """A call as Python source. data: source of what comes first; keywords: values.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -38,7 +38,9 @@ class Detections(Shown):
     is then the size that a box was found at, and frame that of the first. frame: source pixels to the detector's.
     keypoints: (n, k, 2 or 3) float32 of a -pose network, x and y in source pixels, and how sure it is that the point is
     visible, 0..1. corners: (n, 4, 2) float32 of an -obb network, those of the turned box that xyxy lies around. image:
-    (H, W, 3) uint8, the source, or None. Shows itself over its image as the last expression of a notebook cell.
+    (H, W, 3) uint8, the source, or None. settings: the keywords of `detect` that found them, beside detector and
+    confidence. facts: the fingerprint of its weights, dtype and device. Shows itself over its image as the last
+    expression of a notebook cell; `vislab.save("boxes.pdf", boxes)` writes it.
 
         boxes = vislab.detect("photo.jpg", confidence=0.1)
         boxes.labels, boxes[0].xyxy, boxes.above(0.5).scores, len(boxes)
@@ -57,6 +59,8 @@ class Detections(Shown):
     image: np.ndarray | None = None
     keypoints: np.ndarray | None = None
     corners: np.ndarray | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         xyxy = np.array(self.xyxy, dtype=np.float32)

@@ -31,11 +31,13 @@ from .glance import Glance
 class Detector:
     """A detector ready to look at images; make one with `vislab.load_detector`.
 
-    family: how images are prepared for it and its output decoded. labels: class names.
+    family: how images are prepared for it and its output decoded. labels: class names. given: whether its network was
+    given, and no name loads it.
     """
 
     name: str
     family: yolo.Yolo | detr.Detr | worded.Worded
+    given: bool = False
     _lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @property

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..core.checks import shown
+from ..core.checks import check_name, shown
 from ..core.files import place_of
 from ..models.device import device_of
 from ..models.hub import bring_transformers, hub_answers
@@ -23,6 +24,7 @@ def load_detector(
     processor: Any = None,
     trust: bool = False,
     device: str | torch.device | None = None,
+    name: str | None = None,
 ) -> Detector:
     """Load a detector.
 
@@ -32,23 +34,28 @@ def load_detector(
     of either library; a pipeline of transformers. processor: of a module of transformers. trust: whether a .pt file
     of any other name may be opened; it is a pickle, which can run anything on this machine. device: "cpu", "cuda",
     …; by default a module stays on its device, and a detector by name goes to CUDA if there is one, else to the CPU.
+    name: what a given network is called in captions and records, by default its file or its class.
 
     A Detector is returned unchanged. The network of an ultralytics object is copied and fused, as its own predictor
     does it; a module of transformers is used as it is. Raises ValueError for what is no detector or needs trust,
     OSError where the file or the hub does not give it.
     """
+    check_name(name)
+    if name is not None and (isinstance(detector, str | Path) or not getattr(detector, "given", True)):
+        known = getattr(detector, "name", detector)
+        raise ValueError(f"{known} has a name, by which others load it: name= is of a module that you give")
     if isinstance(detector, Detector):
-        return detector
+        return detector if name is None else replace(detector, name=name)
     wanted_device = None if device is None else device_of(device)
     if processor is not None and isinstance(detector, str | Path):
         raise ValueError(f"{detector} brings its own processor: leave processor out")
     if isinstance(detector, str | Path):
         where = wanted_device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            name = Path(detector).name if place_of(str(detector)).exists() else str(detector)
+            known = Path(detector).name if place_of(str(detector)).exists() else str(detector)
         except ValueError as error:
             raise ValueError(f"unknown detector {shown(str(detector))}, {error}: take 'embedded' or a file") from None
-        return Detector(name, _named(str(detector), trust, where))
+        return Detector(known, _named(str(detector), trust, where))
     detector, own = _held(detector)
     processor = own if processor is None else processor
     network: yolo.Yolo | detr.Detr | worded.Worded | None = yolo.of_object(detector, wanted_device)
@@ -62,7 +69,8 @@ def load_detector(
             "'yolo12n.pt', an ultralytics YOLO, or a DETR, RT-DETR, YOLOS, OWL-ViT or Grounding DINO of transformers"
         )
     file = getattr(detector, "model_name", None)  # of a YOLO or RTDETR, the file that it was made from
-    return Detector(Path(file).name if file else type(detector).__name__, network)
+    called = Path(file).name if file else type(detector).__name__
+    return Detector(called if name is None else name, network, given=True)
 
 
 def _held(detector: Any) -> tuple[Any, Any]:

@@ -66,7 +66,7 @@ def heatmap(glance: Glance, request: BoxRequest) -> Heatmap:
     method = request.method or ("attention" if places(glance) or not glance.features else "grad_cam")
     if method == "grad_cam":
         return grad_cam(glance, replace(request, method="grad_cam"))
-    boxes = None if box is None else _boxes(glance, box)
+    boxes = None if box is None else boxes_to(glance, box)
     chosen = _chosen(glance, boxes, layer)
     rows = torch.zeros(())
     for place in chosen:
@@ -86,7 +86,7 @@ def points(glance: Glance, box: int, *, layer: int = -1) -> Points:
     samples = glance.samples[-getattr(glance.detector.family, "decoders", 0) :]  # its encoder's cells sample too
     if not samples:
         raise ValueError(f"{glance.detector.name} samples no points: vislab.explain_box(image, box={box}) draws a map")
-    boxes = _boxes(glance, box)
+    boxes = boxes_to(glance, box)
     origin = int(boxes.origin[box])
     layer = layer_index(layer, len(samples))
     where, weight = (part[:, origin].cpu().double().numpy() for part in samples[layer])
@@ -104,7 +104,7 @@ def grad_cam(glance: Glance, request: BoxRequest) -> Heatmap:
     """
     box = request.box
     assert box is not None
-    boxes = _boxes(glance, box)
+    boxes = boxes_to(glance, box)
     if boxes.levels and not glance.features:
         glance.detector.family.score((), int(boxes.class_ids[box]), int(boxes.origin[box]))  # which says why not
     level, row, col = boxes.cell(box)
@@ -119,7 +119,7 @@ def grad_cam(glance: Glance, request: BoxRequest) -> Heatmap:
     return Heatmap(values, grid, glance.frame, "grad_cam", target, image=glance.image, signed=True)
 
 
-def _boxes(glance: Glance, box: int) -> Detections:
+def boxes_to(glance: Glance, box: int) -> Detections:
     """The boxes by falling score, this one among them: with a lower confidence, those before it stay the same."""
     for confidence in (0.25, 0.001):
         boxes = glance.detections(confidence)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,7 +195,9 @@ def compare(
     if not photos:
         raise ValueError("there are no photographs to compare on: give one or more")
     contenders = [contender(kind, one, question) for kind, one in given.items() if one is not None]
-    models = [_compared(one, photos, repeats) for one in counted(contenders, "model", progress)]
+    with contextlib.closing(counted([name for _ in contenders for name in photos], "photograph", progress)) as bar:
+        steps = iter(bar)
+        models = [_compared(one, photos, repeats, steps) for one in contenders]
     return Comparison(tuple(models), tuple(photos), repeats)
 
 
@@ -205,12 +208,16 @@ def _named(images: Any) -> dict[str, Any]:
     return {f"{number}: {one}" if isinstance(one, str) else f"image {number}": one for number, one in enumerate(listed)}
 
 
-def _compared(one: Contender, photos: Mapping[str, Any], repeats: int) -> Compared:
-    """One model on all photographs; what is wrong with some of them is what it says of these."""
+def _compared(one: Contender, photos: Mapping[str, Any], repeats: int, steps: Iterator[str]) -> Compared:
+    """One model on all photographs; what is wrong with some of them is what it says of these.
+
+    steps: one is taken for each photograph.
+    """
     looks: list[Look] = []
     times: list[float] = []
     most, wrong = 0, None
     for image in photos.values():
+        next(steps)
         try:
             with Peak([one.module]) as peak:
                 looks.append(one.look(image))

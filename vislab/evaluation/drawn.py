@@ -24,11 +24,13 @@ from ..models.cache import model_of
 from ..models.model import Model
 from .plan import counted
 from .ranks import mean_and_error
+from .report import DIRECTIONS, averaged
 from .rows import csv_of
 
 WHOLE = "the whole picture"
 _NAMES = {"iou": "IoU ↑", "dice": "Dice ↑", "pixel_accuracy": "pixel accuracy ↑", "boundary_f": "boundary F ↑"}
 COLUMNS = ("method", "measure", "mean", "standard_error", "n")
+FILE_COLUMNS = (*COLUMNS, "direction", "model", "mask")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,8 +56,9 @@ class Agreement:
         ]
 
     def csv(self) -> str:
-        """The rows as CSV."""
-        return csv_of(self.rows(), COLUMNS)
+        """The rows as CSV, each with which way is better, the model, and how masks were made of maps."""
+        known = {"direction": DIRECTIONS["↑"], "model": self.model, "mask": self.mask}
+        return csv_of(({**row, **known} for row in self.rows()), FILE_COLUMNS)
 
     def __repr__(self) -> str:
         count = len(self.values["iou"][0])
@@ -64,7 +67,7 @@ class Agreement:
         wide = [max(map(len, column)) for column in zip(head, *body, strict=True)]
         lines = [" | ".join(map(str.ljust, cells, wide)) for cells in (head, ["-" * n for n in wide], *body)]
         seen = f"{count} image{'s' * (count != 1)}" + (f", {len(self.skipped)} left out" if self.skipped else "")
-        title = f"{self.model} · {seen} · masks of maps by {self.mask} · mean ± standard error\n"
+        title = f"{self.model} · {seen} · masks of maps by {self.mask} · {averaged(count)}\n"
         return "\n".join([title, *(f"| {line} |" for line in lines)])
 
 

@@ -43,6 +43,10 @@ MEASURES = {
     ),
 }
 COLUMNS = ("method", "measure", "mean", "standard_error", "n")
+# Of the table as a file, which says of each number by itself what it is.
+FILE_COLUMNS = (*COLUMNS, "direction", "model", "images", "steps", "fill", "seed", "vislab")
+ERROR = "mean ± standard error"
+DIRECTIONS = {"↓": "lower is better", "↑": "higher is better", "0": "nearer to 0 is better"}
 # Okabe & Ito 2008, told apart with any colour vision; their yellow and black left out, which print too light and too
 # dark beside the rest. Dashes tell them apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -102,8 +106,10 @@ class Evaluation:
         ]
 
     def csv(self) -> str:
-        """The rows as CSV."""
-        return csv_of(self.rows(), COLUMNS)
+        """The rows as CSV, each with which way is better, the model, and what it was measured with."""
+        known = {name: self.settings.get(name) for name in ("model", "fill", "seed")}
+        known |= {"images": len(self.targets), "steps": len(self.share) - 1, "vislab": versions()["vislab"]}
+        return csv_of(({**row, **known, "direction": direction(row["measure"])} for row in self.rows()), FILE_COLUMNS)
 
     def figure(self) -> Figure:
         """Mean curves of deletion, insertion and, where it was done, the randomisation check, with standard errors."""
@@ -147,7 +153,7 @@ class Evaluation:
         count = len(self.targets)
         seen = f"{count} image{'s' if count > 1 else ''}" + (f", {len(self.skipped)} left out" if self.skipped else "")
         steps = f"{len(self.share) - 1} steps over a {known['fill']} fill"
-        return f"{known['model']} · {seen} · {steps} · seed {known['seed']} · mean ± standard error"
+        return f"{known['model']} · {seen} · {steps} · seed {known['seed']} · {averaged(count)}"
 
     def __repr__(self) -> str:
         samples = self.samples
@@ -169,6 +175,17 @@ class Evaluation:
             f"<details><summary>Rank agreement between methods</summary>{agreement}</details>"
             + (f"<details open><summary>Left out</summary><ul>{left_out}</ul></details>" if left_out else "")
         )
+
+
+def averaged(count: int) -> str:
+    """What the numbers of so many photographs are, in words."""
+    return ERROR if count > 1 else "one photograph: no average"
+
+
+def direction(measure: str) -> str:
+    """Which way a measure is better, in words; "" of agreement between methods, which is neither."""
+    arrow = MEASURES[measure][0][-1] if measure in MEASURES else ""
+    return DIRECTIONS.get(arrow, "")
 
 
 @functools.cache

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from ..core.fingerprints import of_name
 from ..core.heatmap import Heatmap
 from ..detectors.request import DEFAULTS as BOX_DEFAULTS
@@ -12,6 +14,7 @@ from ..language.request import LENS, TOKENS
 from ..methods.registry import METHODS
 from ..methods.request import DEFAULTS
 from ..models.tokens import DEFAULTS as AS_THE_MODEL
+from .colours import visible_values
 from .page import Cell, Look
 
 # What a phrase of its own tells; whatever else is in a heatmap's settings, it was chosen, and is named.
@@ -34,6 +37,7 @@ def parts(heat: Heatmap) -> dict[str, str]:
         "method": heat.method if entry is None else entry.words or entry.label,
         "target": f"of {heat.target}" if heat.target else "",
         "query": _query(heat),
+        "flat": _flat(heat),
         "model": next(
             (f"{kind} {of_name(str(settings[kind]))}" for kind in ("model", "detector") if settings.get(kind)), ""
         ),
@@ -107,6 +111,12 @@ def _query(heat: Heatmap) -> str:
         return f"asked by the token {found[1]}"
     where = _words(query) if isinstance(query, str) else f"pixel {_words(query)}"
     return f"asked by {where}" if targeted else f"of {where}"
+
+
+def _flat(heat: Heatmap) -> str:
+    """That a map has one value alone, where it has; a record, which holds no values, says nothing of it."""
+    values = visible_values(heat) if hasattr(heat, "values") else np.arange(2)
+    return f"all values equal, {values.min():.3g}" if values.size > 1 and values.min() == values.max() else ""
 
 
 def _patches(heat: Heatmap) -> dict[str, str]:

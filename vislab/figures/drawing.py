@@ -15,7 +15,8 @@ from .boxes import Boxes, apart, asking, box_labels, points_of, turned_of
 from .colours import colour_ticks, colours, colours_of
 from .formats import PHOTO, rgba
 from .layers import draw_layer
-from .layout import LINE, Bar, Plan, Rect, length, plan
+from .layout import LINE, Bar, Plan, Rect, plan
+from .lettering import length
 from .lines import edges, faintness
 from .overlay import overlay
 from .page import INKS, SCREEN, SMALL, STYLE, Cell, Panel

@@ -32,8 +32,9 @@ def pages(
     """A figure of each map on its frame, alike in all: what they share in the caption, what is its own in its title.
 
     images: (H, W, 3) uint8, read one by one. normalise: whether the colours of all maps have one range. look: as of
-    `panel`.
+    `panel`, a caption too.
     """
+    given = look.pop("caption", None)
     phrases = [parts(heat) for heat in heats]
     common = shared(phrases)
     low, high = colour_range(heats)
@@ -41,7 +42,8 @@ def pages(
     for heat, image, own in zip(heats, images, phrases, strict=True):
         title = joined({part: phrase for part, phrase in own.items() if part not in common})
         page = panel([replace(heat, image=image)], title=title, caption="", normalise=span, **look)
-        yield replace(page, caption=caption_of(common, Look(normalise=normalise, **look), page.cells))
+        told = caption_of(common, Look(normalise=normalise, **look), page.cells) if given is None else given
+        yield replace(page, caption=told)
 
 
 def write_film(path: Path, figures: Iterable[Panel], rate: float) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .colours import Range, colour_ticks
-from .page import FONT, SMALL, Panel
-from .text import font, wrapped
+from .lettering import Lines, fitted, length, limited, lines_of
+from .page import FONT, SMALL, WIDEST, Panel
 
 Rect = tuple[float, float, float, float]  # left, top, width and height
 TALLEST = 230.0  # mm, what a printed page holds
@@ -33,12 +33,13 @@ class Text:
 
 @dataclass(frozen=True)
 class Bar:
-    """A colour bar; level ones lie under a column. label: what its values are, in lines, or none."""
+    """A colour bar; level ones lie under a column. label: what its values are, in lines of a size, or none."""
 
     place: Rect
     span: Range
     level: bool = False
     label: Sequence[str] = ()
+    points: float = SMALL
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Plan:
 def plan(panel: Panel) -> Plan:
     """Pictures as large as the paper lets them be. ValueError where they would be too small to see."""
     paper = panel.look.paper
-    widest = paper.width or min(180.0, 60.0 + 60.0 * len(panel.cells[0]))
+    widest = paper.width or min(WIDEST, 60.0 + 60.0 * len(panel.cells[0]))
     tallest = paper.height or TALLEST
     shares, heights = _shares(panel)
     scale = widest / sum(shares)
@@ -117,11 +118,11 @@ class _Draft:
         self.line = LINE * unit
         self.normalise = panel.look.normalise
         self.with_bar = [one for one in panel.filled() if one[2].heat is not None]
-        self.titles = {(i, j): self._lines(cell.title, wides[j]) for i, j, cell in panel.filled()}
-        self.heads = [self._lines(label, wide) for label, wide in zip(panel.columns, wides, strict=False)]
-        stubs = [self._lines(label, tall) for label, tall in zip(panel.rows, talls, strict=False)]
-        self.upright = max(map(len, stubs), default=0) <= UPRIGHT
-        self.stubs = stubs if self.upright else [self._lines(label, STUB * unit) for label in panel.rows]
+        self.titles = {(i, j): fitted(cell.title, wides[j], unit) for i, j, cell in panel.filled()}
+        self.heads = [fitted(label, wide, unit) for label, wide in zip(panel.columns, wides, strict=False)]
+        stubs = [fitted(label, tall, unit) for label, tall in zip(panel.rows, talls, strict=False)]
+        self.upright = all(len(one) <= UPRIGHT and "…" not in "".join(one.words) for one in stubs)
+        self.stubs = stubs if self.upright else [fitted(label, STUB * unit, unit) for label in panel.rows]
         self.labels = self._bar_labels()
 
         self._across()
@@ -133,7 +134,7 @@ class _Draft:
     def narrowest(self) -> float:
         """Of a picture, mm: below it the two numbers of a level bar stand."""
         numbers = [label for *_, cell in self.with_bar for label in colour_ticks(cell.span, 2)[1]]
-        level = 2.2 * max(length(label, SMALL * self.unit) for label in numbers)
+        level = 2.2 * max((length(label, SMALL * self.unit) for label in numbers), default=0.0)
         return max(NARROWEST, level if self.normalise == "column" else 0.0)
 
     @property
@@ -141,11 +142,11 @@ class _Draft:
         """Of an upright bar, mm: beside it two numbers stand."""
         return 0.0 if self.normalise == "column" else 2 * self.line
 
-    def _bar_labels(self) -> dict[tuple[int, int], list[str]]:
+    def _bar_labels(self) -> dict[tuple[int, int], Lines]:
         """What the bars say that they measure, in lines; of bars in a row that say the same, the last says it.
 
         By row and column of the picture; row -1 for bars under columns, column -1 for those at the end of rows, and
-        both for one of all. None where it would be longer than two lines beside its bar.
+        both for one of all. What would be longer than two lines beside its bar is set smaller, or cut.
         """
         each, row_end = self.normalise in ("map", "column"), self.normalise in ("map", "row")
         measures: dict[tuple[int, int], set[str]] = {}
@@ -156,15 +157,9 @@ class _Draft:
             rows = {i: [(j, one) for (row, j), one in said.items() if row == i] for i, _ in said}
             alike = {i for i, some in rows.items() if len({one for _, one in some}) == 1}
             said = {(i, j): one for (i, j), one in said.items() if i not in alike or j == rows[i][-1][0]}
-        longs = {key: self._along(*key) for key in said}
-        lines = {key: self._lines(one, longs[key], SMALL) for key, one in said.items() if one}
         most = 1 if self.normalise == "column" else 2
-        size = SMALL * self.unit
-        return {
-            key: some
-            for key, some in lines.items()
-            if len(some) <= most and all(length(one, size) <= longs[key] for one in some)
-        }
+        lines = {key: limited(one, self._along(*key), self.unit, most) for key, one in said.items() if one}
+        return {key: some for key, some in lines.items() if len(some)}
 
     def _along(self, row: int, column: int) -> float:
         """How long the bar of a label is, mm; of one under a column less its factor, which stands in the same line."""
@@ -187,7 +182,7 @@ class _Draft:
         if self.upright:
             self.stub = self.line * max(map(len, self.stubs), default=0)
         else:
-            self.stub = max(length(words, FONT * u) for label in self.stubs for words in label)
+            self.stub = max((length(one, FONT * u) for label in self.stubs for one in label.words), default=0.0)
         self.lefts, x = [], EDGE * u + (self.stub + TIGHT * u if self.stub else 0.0)
         for j, wide in enumerate(self.wides):
             self.lefts.append(x)
@@ -233,7 +228,8 @@ class _Draft:
         bottom = self.tops[-1] + max(self.talls[-1], self.least_bar)
 
         def bar(i: int, j: int, place: Rect, span: Range, level: bool = False) -> Bar:
-            return Bar(place, span, level, self.labels.get((i, j), ()))
+            label = self.labels.get((i, j), Lines())
+            return Bar(place, span, level, label.words, label.points)
 
         if self.normalise == "map":
             for i, j, cell in self.with_bar:
@@ -255,11 +251,12 @@ class _Draft:
             if bar.level:
                 factor = colour_ticks(bar.span)[2]
                 words = " ".join(filter(None, [*bar.label, factor]))
-                yield from self._set([words] if words else [], x, y + tall + (2 * LINE - RISE) * self.unit, SMALL)
+                below = Lines([words] if words else [], bar.points)
+                yield from self._set(below, x, y + tall + (2 * LINE - RISE) * self.unit)
             else:
                 first = x + wide + (BAR_TEXT + 0.5 * LINE) * self.unit
                 for k, one in enumerate(bar.label):
-                    yield Text(first + k * self.line, y + tall / 2, one, SMALL * self.unit, True, True)
+                    yield Text(first + k * self.line, y + tall / 2, one, bar.points * self.unit, True, True)
 
     def _titles(self) -> Iterator[Text]:
         rise, first = RISE * self.unit, EDGE * self.unit + self.line * max(map(len, self.heads), default=0)
@@ -273,31 +270,19 @@ class _Draft:
             middle = self.tops[i] + self.talls[i] / 2
             if self.upright:
                 first = EDGE * self.unit + self.stub - self.line * (len(words) - 0.5)
-                for k, one in enumerate(words):
-                    yield Text(first + k * self.line, middle, one, FONT * self.unit, True, True)
+                for k, one in enumerate(words.words):
+                    yield Text(first + k * self.line, middle, one, words.points * self.unit, True, True)
             else:
                 bottom = max(middle, self.tops[i] + self.line * len(words) / 2) + self.line * len(words) / 2
                 yield from self._set(words, EDGE * self.unit, bottom - RISE * self.unit)
 
     def _caption(self) -> Iterator[Text]:
-        below = self._lines(self.panel.caption, self.width - 2 * EDGE * self.unit, SMALL)
-        if below:
+        below = lines_of(self.panel.caption, self.width - 2 * EDGE * self.unit, self.unit, SMALL)
+        if len(below):
             self.height += self.unit + self.line * len(below)
-            yield from self._set(below, EDGE * self.unit, self.height - 0.5 * self.unit, SMALL)
+            yield from self._set(below, EDGE * self.unit, self.height - 0.5 * self.unit)
 
-    def _lines(self, words: str, width: float, points: float = FONT) -> list[str]:
-        """Words in lines of at most a width."""
-        face = font(100)  # measured large, so that hinting does not round the widths
-        return wrapped(words.split(" · "), width * 72 / 25.4 / (points * self.unit) * 100, face)
-
-    def _set(
-        self, words: Sequence[str], x: float, bottom: float, points: float = FONT, *, centred: bool = False
-    ) -> Iterator[Text]:
+    def _set(self, lines: Lines, x: float, bottom: float, *, centred: bool = False) -> Iterator[Text]:
         """Lines of text, the last one's baseline at the bottom."""
-        for k, one in enumerate(reversed(words)):
-            yield Text(x, bottom - k * self.line, one, points * self.unit, centred)
-
-
-def length(words: str, points: float) -> float:
-    """Of a line of text, mm."""
-    return font(100).getlength(words) / 100 * points * 25.4 / 72
+        for k, one in enumerate(reversed(lines.words)):
+            yield Text(x, bottom - k * self.line, one, lines.points * self.unit, centred)

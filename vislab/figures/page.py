@@ -20,7 +20,8 @@ from .overlay import OPACITY
 Normalise = Literal["map", "row", "column", "shared", "absolute"] | Range
 Width = Literal["column", "page", "slide"] | float
 Theme = Literal["light", "dark"]
-FONT, SMALL = 7.0, 6.0  # points
+FONT, SMALL, LEAST = 7.0, 6.0, 5.0  # points, the last of words that would not fit otherwise
+WIDEST = 180.0  # mm, of a page that is as wide as its figure needs
 SCREEN = 144  # dpi, in a notebook
 STYLE = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "vislab"}  # text stays text; ids stay the same
 
@@ -136,4 +137,4 @@ class Panel(Shown):
     def title(self) -> str:
         """What a file is called in its metadata."""
         titles = [cell.title for _, _, cell in self.filled() if cell.title]
-        return titles[0] if len(titles) == 1 else self.caption or self.heats[0].method
+        return titles[0] if len(titles) == 1 else self.caption or next((heat.method for heat in self.heats), "")

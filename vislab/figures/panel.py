@@ -18,10 +18,11 @@ from .boxes import Boxes, check_boxes
 from .captions import caption_of, joined, measure_of, parts, shared
 from .colours import Range, colour_range, colour_table
 from .overlay import OPACITY, photograph
-from .page import Cell, Look, Normalise, Panel, Theme, Width
+from .page import FONT, WIDEST, Cell, Look, Normalise, Panel, Theme, Width
 
 Content = Heatmap | Masks | np.ndarray | None
 COLUMNS = 6  # heatmaps of a plain list beside each other before a new row begins
+PITCH = 34.0  # mm in print that one takes at least with a bar of its own and what stands beside it
 
 
 def panel(
@@ -71,7 +72,7 @@ def panel(
     if caption is not None and not isinstance(caption, str):
         raise ValueError(f"caption is a text, or None for what all have in common, not {shown(caption)}")
     options = {name: value for name, value in options.items() if _differs(value, OPTIONS[name])}
-    lines, listed = _grid(heats, named=rows is not None or columns is not None)
+    lines, listed = _grid(heats, _most(look), named=rows is not None or columns is not None)
     maps = [one for row in lines for one in row if isinstance(one, Heatmap)]
     if not maps:
         raise ValueError("there is no heatmap to show: give one, or several; masks alone are written by vislab.save")
@@ -110,8 +111,15 @@ def _differs(value: Any, default: Any) -> bool:
     return value is not default and (type(value) is not type(default) or value != default)
 
 
-def _grid(heats: Any, *, named: bool) -> tuple[list[list[Content]], bool]:
-    """Rows of equal length, and whether they were a plain list."""
+def _most(look: Look) -> int:
+    """How many heatmaps of a plain list stand beside each other."""
+    if look.normalise != "map":
+        return COLUMNS
+    return max(1, min(COLUMNS, int((look.paper.width or WIDEST) / (PITCH * look.paper.text / FONT))))
+
+
+def _grid(heats: Any, most: int, *, named: bool) -> tuple[list[list[Content]], bool]:
+    """Rows of equal length, and whether they were a plain list. most: how many of a list in one row."""
     several = isinstance(heats, Iterable) and not isinstance(heats, Heatmap | Masks | np.ndarray)
     contents: list[Any] = list(heats) if several else [heats]
     nested = [isinstance(one, list | tuple) for one in contents]
@@ -120,7 +128,7 @@ def _grid(heats: Any, *, named: bool) -> tuple[list[list[Content]], bool]:
     if any(nested):
         rows = [list(row) for row in contents]
     else:
-        high = 1 if named else -(-len(contents) // COLUMNS)
+        high = 1 if named else -(-len(contents) // most)
         wide = -(-len(contents) // max(1, high))
         rows = [contents[start : start + wide] for start in range(0, len(contents), wide or 1)]
     for one in (one for row in rows for one in row):

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib import import_module
@@ -20,7 +20,8 @@ import numpy as np
 from ..core.bands import how_read
 from ..core.fingerprints import of_image, of_name
 from ..core.heatmap import Heatmap
-from ..core.python_call import call, plain
+from ..core.python_call import Source, call, plain
+from ..detectors.detections import Detections
 from ..detectors.request import BoxRequest
 from ..language import request as words
 from ..masks.masks import Masks
@@ -86,23 +87,24 @@ def record_of(panel: Panel, suffix: str, *, alone: bool = False) -> dict[str, An
     cells = [[_content(cell, number, of_masks) for cell in row] for row in panel.cells]
     boxes = panel.detections
     return {
-        "vislab": _version("vislab"),
+        "vislab": version_of("vislab"),
         "images": images,
         "maps": maps,
         "cells": cells,
         "listed": panel.listed,
-        "detections": None if boxes is None else _boxes(boxes),
+        "detections": None if boxes is None else boxes_of(boxes),
         "display": asdict(panel.look),
         "options": plain(panel.options),
         "caption": panel.caption,
         "versions": versions(),
         "call": _call(panel, list(images), suffix, alone),
+        **({} if boxes is None or (found := found_of(boxes)) is None else {"detected": found}),
         **({"masks": masks} if masks else {}),
         **({"plain": True} if alone else {}),
     }
 
 
-def _boxes(boxes: Boxes) -> list[dict[str, Any]]:
+def boxes_of(boxes: Boxes) -> list[dict[str, Any]]:
     """What is recorded of boxes, each with its keypoints or its corners where it has some."""
     more = {name: part.tolist() for name in POINTS if (part := getattr(boxes, name, None)) is not None}
     found = zip(boxes.labels, boxes.scores.tolist(), boxes.xyxy.tolist(), strict=True)
@@ -112,13 +114,21 @@ def _boxes(boxes: Boxes) -> list[dict[str, Any]]:
     ]
 
 
+def found_of(boxes: Boxes) -> dict[str, Any] | None:
+    """How boxes were found: detector, confidence and settings, and facts; None where they do not tell."""
+    if not isinstance(boxes, Detections):
+        return getattr(boxes, "detected", None)
+    how = {"detector": of_name(boxes.detector), "confidence": boxes.confidence, **plain(boxes.settings)}
+    return {**how, "facts": plain(boxes.facts)}
+
+
 def record_of_masks(masks: Masks, image: np.ndarray | None) -> dict[str, Any]:
     """What travels with masks on an image, (H, W, 3) uint8, or without one. It names no path of the machine."""
     images: dict[str, Any] = {}
     if image is not None:
         digest = of_image(image)
         images[digest] = {"height": image.shape[0], "width": image.shape[1], **plain(how_read(digest))}
-    return {"vislab": _version("vislab"), "images": images, "masks": _regions(masks), "versions": versions()}
+    return {"vislab": version_of("vislab"), "images": images, "masks": _regions(masks), "versions": versions()}
 
 
 def _regions(masks: Masks) -> dict[str, Any]:
@@ -135,17 +145,34 @@ def _regions(masks: Masks) -> dict[str, Any]:
     }
 
 
-def call_of(heat: Heatmap, image: str = "image") -> str:
-    """The Python that makes a heatmap again. image: the source that names its photo; a clip's are `frames`."""
+def call_of(heat: Heatmap, image: str = "image", *, given: Mapping[str, Collection[str]] | None = None) -> str:
+    """The Python that makes a heatmap again. image: the source that names its photo; a clip's are `frames`.
+
+    given: see `given_of`, of the figure that it is part of.
+    """
     settings = {**_public(heat.settings), "method": heat.method}
     if "question" in settings:
         return words.call(settings, image)
-    if "detector" in settings:
-        return BoxRequest.of(settings).call(image, detector=settings["detector"])
-    model = settings.get("model", "embedded")
+    which = "detector" if "detector" in settings else "model"
+    model = settings.get(which, "embedded")
+    if "module" in heat.facts:
+        model = Source(f"{which}s[{model!r}]" if len((given or {}).get(which, ())) > 1 else which)
+    if which == "detector":
+        return BoxRequest.of(settings).call(image, detector=model)
     if (one := heat.facts.get("frames")) is not None:
         return f"{Request.of(settings).call('frames', model=model, function='vislab.explain_clip')}[{one['index']}]"
     return Request.of(settings).call(image, model=model)
+
+
+def given_of(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The models and detectors of a record that were modules in memory: what each was called -> its class."""
+    given: dict[str, dict[str, str]] = {}
+    found = record.get("detected")
+    for one in (*record.get("maps", ()), *([] if found is None else [{"settings": found, "facts": found["facts"]}])):
+        if "module" in one["facts"]:
+            which = "detector" if "detector" in one["settings"] else "model"
+            given.setdefault(which, {})[str(one["settings"][which])] = one["facts"]["module"]
+    return given
 
 
 def _public(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,13 +192,14 @@ def _content(cell: Cell | None, number: Iterator[int], of_masks: Iterator[int]) 
 
 def versions() -> dict[str, str]:
     """Package -> version, of what had a part in it."""
-    return {"python": platform.python_version()} | {n: v for n in PACKAGES if (v := _version(n))}
+    return {"python": platform.python_version()} | {n: v for n in PACKAGES if (v := version_of(n))}
 
 
 def _call(panel: Panel, images: Sequence[str], suffix: str, alone: bool) -> str:
     """The Python that makes the figure again, once `image` (or `images`) is its photo, `boxes` what was detected
     and `masks` a list of those that it shows."""
     number = count()
+    given = given_of({"maps": [{"facts": heat.facts, "settings": _public(heat.settings)} for heat in panel.heats]})
     names = {digest: "image" if len(images) == 1 else f"images[{n}]" for n, digest in enumerate(images)}
 
     def made(cell: Cell | None) -> str:
@@ -180,7 +208,7 @@ def _call(panel: Panel, images: Sequence[str], suffix: str, alone: bool) -> str:
         if cell.masks is not None:
             return f"masks[{next(number)}]"
         photo = names[cell.digest]
-        return photo if cell.heat is None else call_of(cell.heat, photo)
+        return photo if cell.heat is None else call_of(cell.heat, photo, given=given)
 
     path = repr("figure" + suffix)
     drawn = {**panel.options, **({"plain": True} if alone else {})}
@@ -197,7 +225,7 @@ def _call(panel: Panel, images: Sequence[str], suffix: str, alone: bool) -> str:
 
 
 @cache  # looked up on the disk, for each of thousands of figures
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
     if package == "vislab":
         return str(import_module("vislab").__version__)
     try:

@@ -14,7 +14,9 @@ import numpy as np
 from ..core.checks import check_flags, check_options, one_of, shown
 from ..core.files import check_folder, write
 from ..core.heatmap import Heatmap
+from ..detectors.detections import Detections
 from ..masks.masks import Masks
+from .detected import check_suffix, file_of_boxes
 from .drawing import figure_of, styled
 from .formats import FORMATS, WRITERS, numbers, numbers_of_masks, png_of
 from .overlay import overlay, photograph
@@ -28,7 +30,7 @@ Beside = Literal["json", "tex", "npz"]
 
 def save(
     path: str | os.PathLike[str],
-    heats: Heatmap | Sequence[Content] | Sequence[Sequence[Content]] | Panel | Masks,
+    heats: Heatmap | Sequence[Content] | Sequence[Sequence[Content]] | Panel | Masks | Detections,
     *,
     image: np.ndarray | None = None,
     beside: Beside | Sequence[Beside] = (),
@@ -44,7 +46,8 @@ def save(
     values. plain: the photograph at its own size with the heatmap on it, as `overlay` draws it, without colour bar or
     caption; of one heatmap, as .png or .jpg. How it was made travels inside the file in any case (see `provenance` and
     `reproduce`). Of masks the photograph is written under them as .png, as `overlay` draws it with the option opacity,
-    or they themselves as .npz, which `load_masks` reads. The same call writes the same bytes; a failed one leaves
+    or they themselves as .npz, which `load_masks` reads. Of boxes, what `detect` finds, the photograph is written under
+    them, as .png or .jpg at its own size, or as .pdf or .svg. The same call writes the same bytes; a failed one leaves
     nothing behind.
 
         vislab.save("figure.pdf", vislab.explain("photo.jpg"), width="column")
@@ -55,12 +58,27 @@ def save(
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"a figure is saved to a path, such as 'figure.pdf', not to {type(path).__name__}")
     path = Path(path)
+    if isinstance(heats, Detections):
+        return _save_boxes(path, heats, image, beside, plain, options)
     _check(path)
     check_flags(plain=plain)
     if isinstance(heats, Masks):
         return _save_masks(path, heats, image, beside, plain, options)
     beside = [beside] if isinstance(beside, str) else beside
     return write_all(path, _panel(heats, image, options), beside=beside, plain=plain)
+
+
+def _save_boxes(
+    path: Path, boxes: Detections, image: np.ndarray | None, beside: Any, plain: bool, options: Mapping[str, Any]
+) -> Path:
+    check_options("vislab.save of boxes", options, ("image",))
+    if beside or plain:
+        raise ValueError("boxes are saved as one picture, without beside or plain")
+    suffix = path.suffix.lower()
+    check_suffix(suffix)
+    check_folder(path)
+    write(path, file_of_boxes(boxes if image is None else replace(boxes, image=image), suffix))
+    return path
 
 
 def _save_masks(

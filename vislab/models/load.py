@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core.checks import shown
+from ..core.checks import check_name, shown
 from ..core.files import assets, place_of
 from ..core.geometry import Grid
 from .classes import label_names
@@ -37,6 +37,7 @@ def load(
     processor: Any = None,
     labels: Sequence[str] | None = None,
     grid: Grid | None = None,
+    name: str | None = None,
 ) -> Model:
     """Load a vision model.
 
@@ -48,7 +49,8 @@ def load(
     module, or a folder without one, was trained with, or the folder or name that it is loaded from; without it timm's
     modules say theirs, and of others it is assumed that they see the whole image, normalised by ImageNet's mean and
     deviation. labels: the names of the classes, as many as the model has logits, where it does not name them itself.
-    grid: where the tokens of a given module are, which is otherwise found by experiment, and checked by one.
+    grid: where the tokens of a given module are, which is otherwise found by experiment, and checked by one. name: what
+    a given module is called in captions and records, by default its class.
 
     A given module is taken as it is, a compiled one as what it was compiled from, and moved only where device or dtype
     say so. Weights are read as tensors alone, safetensors by preference; no pickle is executed. Raises ValueError for
@@ -57,9 +59,13 @@ def load(
     """
     if grid is not None and not isinstance(grid, Grid):
         raise ValueError(f"grid is a vislab.Grid(rows, cols, patch, prefix, suffix), not {shown(grid)}")
-    if grid is not None and isinstance(model, str | Path | Model):
-        name = model.name if isinstance(model, Model) else shown(str(model)).strip("'")
-        raise ValueError(f"where the tokens of {name} are is known: leave grid out")
+    if isinstance(model, str | Path | Model):
+        known = model.name if isinstance(model, Model) else shown(str(model)).strip("'")
+        if grid is not None:
+            raise ValueError(f"where the tokens of {known} are is known: leave grid out")
+        if name is not None and not (isinstance(model, Model) and model.given):
+            raise ValueError(f"{known} has a name, by which others load it: name= is of a module that you give")
+    check_name(name)
     place = None if device is None else device_of(device)
     kind = None if dtype is None else _dtype(dtype)
     if isinstance(model, str | Path):
@@ -68,7 +74,7 @@ def load(
     elif isinstance(model, Model):
         if processor is not None:
             raise ValueError(f"{model.name} brings its own preprocessing: leave processor out")
-        made = model
+        made = model if name is None else replace(model, name=name)
     else:
         module, own = given(model)
         reads = image_text(module) is not None
@@ -76,7 +82,8 @@ def load(
         if processor is not None and not (reads and is_tokenizer(processor)):
             own = processor_of(processor)
         how = None if own is None else of_processor(own, lambda: own_size(module))
-        made = described(type(module).__name__, module, how, grid=grid, tokenizer=tokenizer)
+        called = type(module).__name__ if name is None else name
+        made = replace(described(called, module, how, grid=grid, tokenizer=tokenizer), given=True)
     made.module.to(place, kind)
     return made if labels is None else _labelled(made, labels)
 

@@ -40,14 +40,16 @@ from .worth import worth
 class Model(Classified):
     """A Vision Transformer ready to look at images; make one with `vislab.load`.
 
-    name: as it was loaded, or the module's class. module: what runs. preprocessing: how an image becomes its input.
-    patch: (height, width) px. layers, heads: of its attention, 0 layers where none is one map over the image. labels:
-    names of its classes, None where it has none. texts: how an image-text model is given texts, which are its classes
-    then; None of any other. of_frame: how one frame reaches a model of clips, whose image is their sheet; None of a
-    model of images. lock: held while the module is at work.
+    name: as it was loaded or named, or the module's class. module: what runs. preprocessing: how an image becomes its
+    input. patch: (height, width) px. layers, heads: of its attention, 0 layers where none is one map over the image.
+    labels: names of its classes, None where it has none. texts: how an image-text model is given texts, which are its
+    classes then; None of any other. of_frame: how one frame reaches a model of clips, whose image is their sheet; None
+    of a model of images. given: whether the module was given, and no name loads it. lock: held while the module is at
+    work.
     """
 
     of_frame: Preprocessing | None = None
+    given: bool = False
 
     @classmethod
     def of(cls, outline: Outline, module: nn.Module) -> Model:

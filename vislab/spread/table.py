@@ -21,6 +21,18 @@ COLUMNS = (
     *("lowest", "highest", "mean", "entropy", "top_tenth", "peak_x", "peak_y"),
 )
 
+# What columns are, in the words of whoever reads the table.
+COLUMN_WORDS = {
+    "rows, cols": "patches of the map",
+    "target": "what was explained",
+    "label_1, probability_1": "what the model says of the photo, the most probable class first",
+    "lowest, highest, mean": "values of the map",
+    "entropy": "how spread the map is, from 0, one patch alone, to 1, all alike",
+    "top_tenth": "share of the map in the tenth of the patches where it is highest",
+    "peak_x, peak_y": "centre of the highest patch, in pixels of the photo",
+    "error": "why a photo is not shown",
+}
+
 
 def job_of(**settings: Any) -> str:
     """A fingerprint of all that decides what is drawn: the same job makes the same files."""

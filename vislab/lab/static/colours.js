@@ -10,6 +10,12 @@ export function span(values) {
   return [low, high];
 }
 
+/** Whether a map has one value alone: no patch is its highest. */
+export function isFlat(values) {
+  const [low, high] = span(values);
+  return values.length > 1 && low === high;
+}
+
 /** Round numbers between low and high, about `count` of them. */
 export function ticks(low, high, count = 4) {
   if (!(high > low)) return [low];

@@ -1,6 +1,6 @@
 // An answer's words and where they look: maps kept as they came, and read for the word that is shown.
 
-import { span } from "./colours.js";
+import { isFlat, span } from "./colours.js";
 import { typed } from "./numbers.js";
 import { cellAt, placeOf } from "./places.js";
 import { layerIndex, methodName, now, takes } from "./settings.js";
@@ -119,6 +119,7 @@ function wordCaption(store, { values, grid, frame, tower }) {
   const end = tower ? ` · ${tower}` : "";
   if (at) return `${values[at[0] * grid.cols + at[1]].toPrecision(2)} at row ${at[0]}, column ${at[1]}${end}`;
   const best = values.indexOf(span(values)[1]);
+  if (isFlat(values)) return `all values equal, ${values[best].toPrecision(2)}${end}`;
   return `highest ${values[best].toPrecision(2)} at row ${Math.floor(best / grid.cols)}, column ${best % grid.cols}${end}`;
 }
 

@@ -1,6 +1,6 @@
 // What a pane shows now: values over its patches, in what words, and whether they are a preview.
 
-import { span } from "./colours.js";
+import { isFlat, span } from "./colours.js";
 import { wordReading } from "./looks.js";
 import { entropyBits } from "./numbers.js";
 import { localRow } from "./operands.js";
@@ -122,7 +122,7 @@ export function captionOf(store, reading) {
   if (store.state.presenting) return stageCaption(store, reading);
   const { grid } = panes[0].shown;
   const [highest, at] = highestOf(reading, grid);
-  const most = `highest ${highest} at patch ${at}`;
+  const most = isFlat(reading.values) ? `all values equal, ${highest}` : `highest ${highest} at patch ${at}`;
   const known = hover || reading.cell || reading.preview || store.state.tool === "mask";
   const hint = known ? "" : " · point at a patch, click to pin it";
   const entropy = ({ row }) => ` · entropy ${entropyBits(row).toFixed(1)} of ${Math.log2(row.length).toFixed(1)} bits`;
@@ -151,5 +151,6 @@ function stageCaption(store, reading) {
   const cost = factor(costFactor(store, shown));
   if (cost !== "1.0") return `attention costs × ${cost}${waits || ` · highest ${highest}`}`;
   const bits = hasEntropy(store, reading) ? ` · entropy ${entropyBits(reading.row).toFixed(1)} bits` : "";
+  if (isFlat(reading.values)) return `all values equal, ${highest}${bits}${waits}`;
   return `highest ${highest} at ${bits ? "" : "patch "}${at}${bits}${waits}`;
 }

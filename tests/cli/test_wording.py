@@ -1,0 +1,76 @@
+"""Laws of advice in a terminal: it names options where there is one, and calls Python what no option does."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+import pytest
+
+from vislab.cli import main
+from vislab.cli.wording import in_options
+
+NAMES = "method image-size target fovea bands stretch trust box labels model keep merge layer patch attention-scale"
+FIGURE = tuple(f"--{name}" for name in NAMES.split())
+
+
+@pytest.mark.parametrize(
+    ("python", "terminal"),
+    [
+        ("take method='otsu' or 'share'", "take --method otsu or 'share'"),
+        ("such as bands=(1, 2, 3)", "such as --bands 1,2,3"),
+        ("give one, stretch=(low, high)", "give one, --stretch low,high"),
+        ("say it, labels=['a church', 'a fish']", 'say it, --labels "a church, a fish"'),
+        ("say trust=True (--trust in a terminal)", "say --trust (--trust in a terminal)"),
+        ("leave keep, merge and fovea out, or", "leave --keep, --merge and --fovea out, or"),
+        ("fovea='box' asks a detector", "--fovea box asks a detector"),
+        ("leave image_size and scales out", "leave --image-size and scales out"),
+        ("no attention to scale: leave attention_scale out", "no attention to scale: leave --attention-scale out"),
+        ("which say which with box=", "which say which with --box"),
+        ("or take a plain ViT, such as vislab.load('embedded')", "or take a plain ViT, such as --model embedded"),
+        ("among the boxes of vislab.detect, from 0", "among the boxes of vislab detect, from 0"),
+        (
+            "give it labels, vislab.load(…, labels=['a', 'b'])",
+            "give it labels, in Python vislab.load(…, labels=['a', 'b'])",
+        ),
+        ("in Python vislab.load(module, grid=…)", "in Python vislab.load(module, grid=…)"),
+        ("with a target=0.5 of it", "with a --target 0.5 of it"),
+        ("it has no layer, leave it out", "it has no layer, leave --layer out"),
+        ("asks what CLS attends to: leave query out", "asks what CLS attends to: leave --patch out"),
+        ("leave out the target", "leave out the target"),
+        ("--image-size and pre-method=1", "--image-size and pre-method=1"),
+        ("'my target.jpg': no image", "'my target.jpg': no image"),
+    ],
+)
+def test_keywords_are_said_as_options(python: str, terminal: str) -> None:
+    assert in_options(python, FIGURE) == terminal
+    assert in_options(terminal, FIGURE) == terminal
+
+
+def test_a_command_that_has_no_such_option_leaves_the_keyword() -> None:
+    assert in_options("take method='otsu'", ["--out"]) == in_options("take method='otsu'", []) == "take method='otsu'"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["figure", "missing.tif", "--target", "church", "--out", "f.png"], "leave --target out, or take one of"),
+        (
+            ["figure", "missing.jpg", "--scales", "224", "--image-size", "224"],
+            "leave --image-size out",
+        ),
+    ],
+)
+def test_a_command_says_its_own_options(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assets = "assets/images/church.jpg"
+    assert main.main([assets if one.startswith("missing") else one for one in words]) == 1
+    told = capsys.readouterr().err
+    assert said in told
+    assert not re.search(r"\b\w+=\S", told)
+
+
+def test_every_command_tells_its_options() -> None:
+    parser = main._parser()
+    [commands] = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    for name in commands.choices:
+        assert {"--help", "--debug"} <= set(main._options(parser, name))
