@@ -272,6 +272,69 @@ def test_a_film_takes_them_away_in_the_order_of_the_map(living: Callable[..., Li
     assert not lab.lab._stage.filming
 
 
+def dragged(lab: Living, label: str, value: float) -> None:
+    """A slider is moved, and let go."""
+    slider = lab.control(label)
+    for event in ("input", "change"):
+        slider.evaluate(f"e => {{ e.value = {value}; e.dispatchEvent(new Event('{event}')); }}")
+
+
+CHANGES: dict[str, Callable[[Living], object]] = {
+    "keep": lambda lab: dragged(lab, "keep", 50),
+    "patch size": lambda lab: dragged(lab, "patch size", 32),
+    "model": lambda lab: lab.control("model").select_option("embedded-plain"),
+    "image": lambda lab: lab.control("image").select_option("coffee"),
+    "method": lambda lab: lab.control("method").select_option("relevance"),
+    "pin": lambda lab: lab.page.mouse.click(*lab.over(5, 5)),
+}
+
+
+@pytest.mark.parametrize("playing", [True, False])
+@pytest.mark.parametrize("change", [*CHANGES, "target", "reader"])
+def test_a_film_ends_with_the_map_that_it_was_made_of(
+    living: Callable[..., Living], monkeypatch: pytest.MonkeyPatch, change: str, playing: bool
+) -> None:
+    """Its line goes, patches are back, and no forward starts unasked; asked again, it is the next map's."""
+    monkeypatch.setattr("vislab.lab.trial.STEPS", 4)
+    lab = living(method="relevance" if change == "target" else "cls")
+    lab.button("▶ deletion").click()
+    lab.until("store.state.removal?.gone && store.state.step > 0")
+    if not playing:
+        lab.until("!store.state.playing")
+    made: list[object] = []
+    monkeypatch.setattr("vislab.lab.stage.trial", lambda *given, **how: made.append(given))
+    others = {
+        "target": lambda lab: lab.control("for").select_option(label="tench"),
+        "reader": lambda lab: lab.control("model").select_option("embedded-reader"),
+    }
+    (CHANGES | others)[change](lab)
+    lab.until("!store.state.film && !store.state.playing && lab.ui.removed.textContent === ''")
+    lab.ready(mapped=change != "reader")
+    lab.page.wait_for_timeout(200)
+    assert made == []
+    assert lab("lab.ui.removed.textContent") == ""
+    assert lab("lab.ui.films.deletion.textContent") == "▶ deletion"
+    assert lab("!lab.ui.root.classList.contains('game')")
+    monkeypatch.undo()
+    monkeypatch.setattr("vislab.lab.trial.STEPS", 4)
+    if change == "reader":
+        lab.control("model").select_option("embedded")
+        lab.until("pane.shown && !pane.shown.model.reads && lab.ui.status.dataset.state === 'ready'")
+    lab.button("▶ deletion").click()
+    lab.until("lab.ui.removed.textContent.includes(' patches gone: ')")
+
+
+def test_patches_that_were_clicked_away_are_not_told_of_a_model_that_reads(living: Callable[..., Living]) -> None:
+    lab = living()
+    lab.button("by mouse").click()
+    lab.page.mouse.click(*lab.over(7, 3))
+    lab.until("lab.ui.removed.textContent.startsWith('1 of 196 patches gone: church')")
+    lab.control("model").select_option("embedded-reader")
+    lab.until("store.state.takes === 'question' && lab.ui.removed.textContent === ''")
+    lab.ready(mapped=False)
+    assert lab("store.state.tool === 'point' && !lab.ui.root.classList.contains('game')")
+
+
 # In the page: controls and numbers that are seen, and that nothing says a sentence of; and sentences that are two.
 UNTOLD = """() => {
     const root = document.querySelector('.vislab-lab');

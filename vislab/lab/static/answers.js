@@ -37,7 +37,7 @@ const ANSWERS = {
     if (!pane) takeAgain(store, before);
     return {};
   },
-  asks: (_, asks) => ({ asks, takes: "question" }),
+  asks: ({ state }, asks) => ({ asks, takes: "question", tool: toolOf(state, true) }),
   saying: (_, message) => ({ saying: message.words ? message : null }),
   answer: (_, message) => ({ answer: { ...message, views: message.views.map(placeOf) }, pointed: null }),
   looks(store, message, buffers) {
@@ -103,8 +103,11 @@ function masksTold({ page, state }, message, buffers) {
 
 /** What another picture changes for words. */
 function wordsOf({ state }, { model }) {
-  return { takes: model.takes ?? null, tool: model.reads && state.tool !== "mask" ? "point" : state.tool };
+  return { takes: model.takes ?? null, tool: toolOf(state, model.reads) };
 }
+
+/** Under a model that reads, no patch is taken and no fovea drawn. */
+const toolOf = ({ tool }, reads) => (reads && tool !== "mask" ? "point" : tool);
 
 /** What the model sees where patches are gone, made once a run. */
 async function fillGone(store, run, bytes) {

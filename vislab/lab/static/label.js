@@ -39,6 +39,7 @@ export function label(store, ui, controls) {
   showActing(store, ui);
   showPrompt(store, ui);
   showMarks(store, ui);
+  showRemoval(store, ui);
   if (!shown) return;
   ui.call.textContent = codeOf(store);
   if (shown.model.reads) return;
@@ -48,7 +49,6 @@ export function label(store, ui, controls) {
   if (unfolded.atlas) showAtlas(store, ui, shown);
   if (unfolded.lens) showLens(store, ui, shown);
   if (unfolded.every) showMethods(store, ui, shown);
-  showRemoval(store, ui, shown);
 }
 
 const NODES = {
