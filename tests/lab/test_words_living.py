@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -63,6 +64,8 @@ def ask(lab: Living, words: str) -> None:
 def test_a_question_is_typed_and_its_words_are_pointed_at_without_a_message(living: Callable[..., Living]) -> None:
     lab = living()
     assert lab.lab.heatmap is None
+    assert lab.text(".status") == "ready · waits for a question"
+    assert lab.text(".caption").startswith("Ask something below")
     assert lab.page.locator(".chip").count() == 0
     assert "of a photograph that nobody cut, its answers are guesses" in lab.text(".limits")
     ask(lab, QUESTION)
@@ -75,7 +78,7 @@ def test_a_question_is_typed_and_its_words_are_pointed_at_without_a_message(livi
         lab.until(f"lab.ui.figures[0].title.textContent.startsWith('attention of “{word}”')", 5)
         lab.page.wait_for_timeout(50)
         pictures[word] = lab.pixels()
-        assert lab.text(".lies").startswith(f"“{word}”, its attention: image ")
+        assert re.match(rf"Of the attention of “{re.escape(word)}”, .+ lies on the image, ", lab.text(".lies"))
     lab.page.mouse.move(2, 2)
     lab.until("lab.ui.figures[0].title.textContent.startsWith('attention of “church”')", 5)
     assert len(lab.sent) == sent
@@ -98,9 +101,10 @@ def test_layers_and_heads_change_the_map_at_once(living: Callable[..., Living]) 
     highest = float(wanted.values.max())
     row, col = np.unravel_index(wanted.values.argmax(), wanted.values.shape)
     lab.until(f"lab.ui.caption.textContent.endsWith('at row {row}, column {col}')", 5)
-    assert float(lab.text(".caption").split()[1]) == pytest.approx(highest, rel=0.06)
+    told = re.fullmatch(r"Where the model looks as it says “church” · most, ([\d.]+)\s%, .*", lab.text(".caption"))
+    assert float(told[1]) == pytest.approx(100 * highest, rel=0.06)
     image = 100 * answer.shares[1, 1, 2, 0]
-    assert lab.text(".lies").startswith(f"“church”, its attention: image {image:.0f}\u00a0%")
+    assert lab.text(".lies").startswith(f"Of the attention of “church”, {image:.0f}\u00a0% lies on the image")
 
 
 def test_arrow_keys_walk_the_words_on_the_chips_and_on_the_picture(living: Callable[..., Living]) -> None:
@@ -169,7 +173,7 @@ def test_an_answer_can_be_stopped_and_asked_again(
     lab.button("stop").click()
     go.set()
     lab.ready()
-    assert lab.text(".status") == "ready · stopped"
+    assert lab.text(".status") == "ready · stopped: the answer before stays"
     assert lab.page.locator(".chip").all_inner_texts() == ["a", "church", "."]
     assert lab("lab.ui.saying.hidden && lab.ui.stop.hidden")
     lab.button("ask").click()

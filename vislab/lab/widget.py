@@ -197,7 +197,9 @@ class Lab(Messages, anywidget.AnyWidget):
             self._say("error", str(error))
             return None
         except Stopped:
-            return "stopped"
+            return "stopped: the answer before stays" if self._spoken.said else "stopped"
+        if isinstance(ready, Reader):
+            return self._spoken.in_words
         return f"{seconds * 1000:.0f} ms" if seconds else "" if greeted else "remembered"
 
     # ---- to the browser ----

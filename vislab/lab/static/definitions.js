@@ -62,7 +62,7 @@ export const DEFINITIONS = {
   title: "What the colours show: who attends, in which layer, by which heads.",
   bar: "What the colours mean: the value of a patch.",
   signed: "What the colours mean: red speaks for the class, blue against it, and grey says nothing.",
-  caption: "The patch with the highest value, counted in rows and columns from 0.",
+  caption: "What is seen, and the patch with the highest value, counted in rows and columns from 0.",
   entropy: "Entropy: how spread attention is; 0 bits is a single patch, and the most is all tokens alike.",
   distance: "Distance: how far away, in pixels of the input, the patches lie that a patch attends to, on average.",
   by: "How much more or less that is than at scale × 1 and the model's own sizes.",
@@ -95,7 +95,7 @@ export const DEFINITIONS = {
   insertion:
     "Insertion: the highest patches come back first; if the class rises soon, the map is right about what counts.",
   step: "How far the film is.",
-  allBack: "Put all patches back.",
+  allBack: "Put all patches back, and end the film.",
   removed: "How many patches are gone, and how probable the class is then.",
   diagram: "The model, from pixels to class: what is lit is where the control in hand acts.",
   fell: "Probability of the class upwards, patches to the right.",

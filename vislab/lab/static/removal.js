@@ -128,7 +128,7 @@ export function pause(store) {
 
 /** What there is to press, and how far it is; nothing of a model that answers in words. */
 export function showRemoval(store, ui) {
-  const { film, panes, playing, tool } = store.state;
+  const { film, panes, playing, presenting, tool } = store.state;
   const { shown } = panes[0];
   const removal = currentRemoval(store);
   const held = Boolean(removal?.gone);
@@ -140,7 +140,9 @@ export function showRemoval(store, ui) {
     node.textContent = `${playing && film === name ? "❚❚" : "▶"} ${name}`;
   }
   const taken = takenOf(store);
-  ui.allBack.hidden = !film && !taken.length;
+  ui.allBack.disabled = !film && !taken.length;
+  const home = presenting ? ui.game : ui.history; // presented, menus are rolled up
+  if (ui.allBack.parentNode !== home) home.append(ui.allBack);
   ui.root.classList.toggle("game", Boolean(film) || tool === "take" || taken.length > 0);
   ui.step.parentNode.hidden = !film || !held;
   const words = shown && !shown.model.reads ? removalWords(store, removal, taken, shown.grid) : "";
