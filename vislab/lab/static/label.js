@@ -55,6 +55,8 @@ const NODES = {
   attention_scale: "scale",
   confidence: "minimum",
   compare: "what",
+  deletion: "take",
+  insertion: "take",
   export: "copy",
   fovea: "drawFovea",
   heads_off: "allOn",

@@ -3,7 +3,7 @@
 import { make } from "./elements.js";
 import { currentRemoval, currentTrial, filmedNow, takenOf } from "./gone.js";
 import { cellOver, pointAt } from "./pointing.js";
-import { pinnedPoint } from "./settings.js";
+import { pinnedPoint, statusOf } from "./settings.js";
 
 const PACE = 150; // ms a step
 const DONE = { deletion: "gone", insertion: "put back" };
@@ -22,9 +22,12 @@ export function bindRemoval(store, ui) {
   });
   bindTaking(store, ui.figures[0]);
   store.subscribe(() => {
-    if (store.state.film && store.state.filmOf !== filmedNow(store)) endFilm(store);
+    if (store.state.film && (store.state.filmOf !== filmedNow(store) || isInVain(store))) endFilm(store);
   });
 }
+
+/** Whether there is no map to make the film of; the status line says why. */
+const isInVain = (store) => statusOf(store).state === "error" && !currentRemoval(store);
 
 /** What a click on the photograph does from now on. */
 function chooseTool(store, tool) {
@@ -94,9 +97,11 @@ export function takeAgain(store, before) {
 function roll(store, film) {
   if (store.state.playing && store.state.film === film) return pause(store);
   pause(store);
-  store.change({ film, filmOf: filmedNow(store), tool: "point", step: 0 });
-  if (currentRemoval(store)?.gone) play(store);
-  else if (!store.page) store.port.send({ kind: "film", open: true });
+  const held = Boolean(currentRemoval(store)?.gone);
+  const status = held ? store.state.status : { state: "computing", words: "" };
+  store.change({ film, filmOf: filmedNow(store), tool: "point", step: 0, status, asked: film });
+  if (held) play(store);
+  else store.port.send({ kind: "film", open: true });
 }
 
 /** Show from the beginning the film that was waited for. */
