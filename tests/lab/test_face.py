@@ -483,7 +483,7 @@ def test_js_the_word_that_is_shown(js: Any) -> None:
     pointed = ASKED + "store.change({ pointed: 0 }); values.method = 'rollout'; values.head = 'max';"
     assert js(f"{reading}.title", pointed) == "rollout of “a” · layers 0–1 · heads: max"
     assert js(f"{reading}.words", pointed) == "the map of “a” is on its way"
-    assert js(f"{reading}.words", ASKED).startswith("Where the model looks as it says “church” · most, ")
+    assert js(f"{reading}.words", ASKED).startswith("Where the model looks as it says “church”\u00a0· most, ")
     hovered = ASKED + "store.change({ hover: [12, 4] });"
     assert js(f"{reading}.words", hovered).endswith(" of it at row 0, column 1")
     assert js(f"{reading}.views.length", ASKED) == 2
@@ -566,7 +566,15 @@ def test_js_what_makes_a_prompt(js: Any) -> None:
 
 @pytest.mark.parametrize(
     ("part", "words"),
-    [(0, "0"), (1, "100"), (0.0004, "< 0.1"), (0.99995, "> 99.9"), (0.5, "50"), (0.042, "4.2"), (0.951, "95.1")],
+    [
+        (0, "0"),
+        (1, "100"),
+        (0.0004, "<\u00a00.1"),
+        (0.99995, ">\u00a099.9"),
+        (0.5, "50"),
+        (0.042, "4.2"),
+        (0.951, "95.1"),
+    ],
 )
 def test_js_shares_are_never_rounded_away(js: Any, part: float, words: str) -> None:
     assert js(f"lab.share({part})") == f"{words}\u00a0%"

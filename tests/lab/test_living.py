@@ -189,7 +189,7 @@ def test_presented_what_is_seen_is_said_first_and_titles_are_whole(living: Calla
     lab.ready()
     lab.button("present").click()
     lab.page.mouse.move(1277, 717)
-    sentence = "What the model's summary looks at in layer\u00a05, by head\u00a01 · at most "
+    sentence = "What the model's summary looks at in layer\u00a05, by head\u00a01\u00a0· at most "
     lab.until(f"lab.ui.caption.textContent.startsWith({sentence!r})")
     fits = "one.scrollWidth <= one.clientWidth && one.scrollHeight <= one.clientHeight + 1"
     whole = f"lab.ui.figures.map(({{ title }}) => title.parentNode).every((one) => {fits})"
@@ -287,7 +287,9 @@ def test_patches_are_clicked_away(living: Callable[..., Living]) -> None:
     assert lab("lab.ui.allBack.parentNode === lab.ui.undo.parentNode")  # seen wherever the picture is
     lab.button("present").click()
     lab.page.wait_for_timeout(150)
-    assert seen(lab, ".side .row button:last-child")
+    box = lab.button("all back").bounding_box()
+    assert box
+    assert box["y"] + box["height"] <= 800
     assert lab("lab.ui.allBack.parentNode === lab.ui.take.parentNode")
     lab.page.keyboard.press("Escape")
     lab.button("all back").click()
@@ -451,7 +453,7 @@ def test_presented_a_drag_is_seen_and_its_cost_and_run_are_said(living: Callable
     assert lab("getComputedStyle(lab.ui.classes).opacity") == "0.5"
     lab.page.mouse.up()
     lab.until("lab.ui.caption.textContent.startsWith('◌ computing')")
-    lab.until("lab.ui.caption.textContent.endsWith(' looks at in layer\u00a011 · attention costs × 16')")
+    lab.until("lab.ui.caption.textContent.endsWith(' looks at in layer\u00a011\u00a0· attention costs × 16')")
     assert lab("getComputedStyle(lab.ui.classes).opacity") == "1"
 
 

@@ -120,7 +120,6 @@ function showBack(store, ui) {
   say(ui.back, `back to ${methodWords(store, exported.method)}`);
   ui.back.disabled = same(settings, exported, Object.keys(exported));
   ui.atlas.hidden = store.state.atlas === null;
-  ui.take.closest("section").hidden = store.state.removal === null;
   ui.allBack.hidden = store.state.removal === null;
   ui.every.hidden = Object.keys(store.state.maps).length === 0;
 }
@@ -166,9 +165,11 @@ function showPrediction(store, ui, { classes, model, run }) {
   const known = model.labels ? `Knows ${model.labels.length} classes only: ${model.labels.join(", ")}.${apart}` : apart;
   const numbers = classes.map(([name, value]) => `${name} ${value.toPrecision(4)}`).join(", ");
   const given = model.scores === "number" ? `Gives a number, no probability: ${numbers}` : known;
-  const texts = store.state.takes === "text" && !store.page;
-  const none = texts ? "Name some texts, or write what it looks for below the picture." : "";
-  ui.knows.textContent = classes.length === 0 ? `This model names nothing by itself. ${none}` : given;
+  const none =
+    store.state.takes === "text"
+      ? "This model names nothing by itself: write below the picture what it looks for."
+      : "This model names nothing: it has no classifier.";
+  ui.knows.textContent = classes.length === 0 ? none : given;
   const shown = model.scores === "number" ? [] : classes;
   ui.classes.replaceChildren(...shown.map(([name, p]) => classLine(name, p, before[name])));
 }

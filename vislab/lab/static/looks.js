@@ -125,7 +125,7 @@ function wordCaption(store, shown, word, { values, grid, frame, tower }) {
   const { hover } = store.state;
   const at = hover && cellAt(frame, grid, ...hover);
   const end = tower ? ` · ${tower}` : "";
-  return `${wordSeen(store, shown, word)} · ${mostWords(store, values, grid.cols, at)}${end}`;
+  return `${wordSeen(store, shown, word)}\u00a0· ${mostWords(store, values, grid.cols, at)}${end}`;
 }
 
 /** What the image tokens of an answer are, in words: of alike views how many there are. */

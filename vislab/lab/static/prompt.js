@@ -63,6 +63,7 @@ export function showPrompt(store, ui) {
   const { takes: taken } = store.state;
   const cannot = store.page ? "" : whyNot(store);
   ui.root.classList.toggle("reads", taken === "question");
+  ui.root.classList.toggle("waits", taken === "question" && !shown); // there is nothing to set yet
   ui.count.title = DEFINITIONS[taken === "question" ? "tokens" : "count"];
   ui.spoken.hidden = !taken && !cannot;
   ui.promptRow.hidden = store.page;

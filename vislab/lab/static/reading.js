@@ -169,5 +169,5 @@ function stageCaption(store, reading) {
   if (waits) return `${costs || "new patches"}${waits}`;
   const shares = reading.row || inShares(pane.shown.settings.method);
   const most = shares && reading.row !== null ? `at most ${share(span(reading.values)[1])} on one patch` : "";
-  return [seenWords(store, pane, reading), costs || most].filter(Boolean).join(" · ");
+  return [seenWords(store, pane, reading), costs || most].filter(Boolean).join("\u00a0· ");
 }

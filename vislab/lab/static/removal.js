@@ -137,6 +137,8 @@ export function showRemoval(store, ui) {
   const { shown } = panes[0];
   const removal = currentRemoval(store);
   const held = Boolean(removal?.gone);
+  const watched = store.page ? store.state.removal : shown?.classes?.length; // else there is nothing to watch
+  ui.take.closest("section").hidden = !watched;
   ui.take.setAttribute("aria-pressed", String(tool === "take"));
   ui.canvas.dataset.tool = tool;
   for (const [name, node] of Object.entries(ui.films)) {
