@@ -37,7 +37,7 @@ const ANSWERS = {
     if (!pane) takeAgain(store, before);
     return {};
   },
-  asks: ({ state }, asks) => ({ asks, takes: "question", tool: toolOf(state, true) }),
+  asks: ({ state }, asks) => ({ asks, takes: "question", tool: toolOf(state, ["mask"]) }),
   saying: (_, message) => ({ saying: message.words ? message : null }),
   answer: (_, message) => ({ answer: { ...message, views: message.views.map(placeOf) }, pointed: null }),
   looks(store, message, buffers) {
@@ -102,12 +102,13 @@ function masksTold({ page, state }, message, buffers) {
 }
 
 /** What another picture changes for words. */
-function wordsOf({ state }, { model }) {
-  return { takes: model.takes ?? null, tool: toolOf(state, model.reads) };
+function wordsOf({ state }, { model, classes }) {
+  const tools = model.reads ? ["mask"] : classes.length ? ["mask", "fovea", "take"] : ["mask", "fovea"];
+  return { takes: model.takes ?? null, tool: toolOf(state, tools) };
 }
 
-/** Under a model that reads, no patch is taken and no fovea drawn. */
-const toolOf = ({ tool }, reads) => (reads && tool !== "mask" ? "point" : tool);
+/** The tool in hand, where it is one of those that a model has a use for. */
+const toolOf = ({ tool }, tools) => (tools.includes(tool) ? tool : "point");
 
 /** What the model sees where patches are gone, made once a run. */
 async function fillGone(store, run, bytes) {
