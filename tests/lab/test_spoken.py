@@ -166,7 +166,7 @@ def test_what_is_stopped_leaves_the_answer_before_and_can_be_asked_again(lab: La
     go.set()
     lab.wait(60)
     assert lab.answer is before
-    assert told[-1][0] == {"kind": "status", "state": "ready", "words": "stopped"}
+    assert told[-1][0] == {"kind": "status", "state": "ready", "words": "stopped: the answer before stays"}
     assert last(told, "saying")[0]["words"] is None
     assert "answer" not in kinds(told)
     lab._asked(lab, {"kind": "ask"}, [])

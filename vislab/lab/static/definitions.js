@@ -55,7 +55,8 @@ export const DEFINITIONS = {
   target: "The class that the map is about.",
   undo: "Take the last change back (Ctrl+Z).",
   redo: "Make the change again that was taken back (Ctrl+Shift+Z).",
-  present: "Give the picture the whole window, with text that is read across a room; Escape lets go of a pinned patch, then leaves.",
+  present:
+    "Give the picture the whole window, with text that is read across a room; Escape lets go of a pinned patch, then leaves.",
   choose: "Choose image, model and method; Escape closes what it opens.",
   leave: "Leave (Escape, a second time where a patch is pinned).",
   status: "What the model is doing, and how long its last run took.",
