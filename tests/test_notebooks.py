@@ -125,6 +125,12 @@ def test_drawings_stand_out_of_the_way() -> None:
             assert not open_drawing, f"{notebook.name}, cell {number}"
 
 
+def test_tasks_stand_above_the_lab_that_they_speak_of() -> None:
+    cells = ["".join(cell["source"]) for cell in json.loads(NOTEBOOKS[0].read_text(encoding="utf-8"))["cells"]]
+    [tasks] = [number for number, text in enumerate(cells) if text.startswith("## Six things to try")]
+    assert "vislab.Lab(" in cells[tasks + 1]
+
+
 def test_the_first_notebook_leads_to_all_others() -> None:
     text = NOTEBOOKS[0].read_text(encoding="utf-8")
     assert [one.name for one in NOTEBOOKS[1:] if f"({one.name})" not in text] == []

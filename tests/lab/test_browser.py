@@ -534,6 +534,27 @@ def test_it_stays_small_and_leaves_a_picture(lab: Session, server: Server) -> No
     held.locator("figcaption", has_text="what patch").first.wait_for()
 
 
+def test_the_lab_has_a_view_of_its_own_below_its_tasks(lab: Session, server: Server) -> None:
+    """As the notebook says, in JupyterLab: both are seen, and both live."""
+    if server.app != "jupyterlab":
+        pytest.skip("Notebook 7 shows one thing at a time")
+    page = lab.page
+    said = "Create New View for Cell Output"
+    assert said in "".join(json.loads((labkit.ROOT / "notebooks" / NOTEBOOK).read_text())["cells"][1]["source"])
+    page.locator(".vislab-lab figcaption").first.click(button="right")
+    page.locator(".lm-Menu-itemLabel", has_text=said).click()
+    own = page.locator(".jp-MainAreaWidget:not(.jp-NotebookPanel) .vislab-lab")
+    own.locator("figcaption", has_text="attention of CLS").first.wait_for()
+    page.get_by_role("heading", name="Six things to try").scroll_into_view_if_needed()
+    tasks = page.locator(".jp-Notebook li", has_text="Patch size.").first.bounding_box()
+    beside = page.locator(".jp-NotebookPanel").first.bounding_box()
+    picture = own.locator("figure > canvas").first.bounding_box()
+    assert beside["y"] <= tasks["y"] <= beside["y"] + beside["height"] <= picture["y"] < 900
+    own.get_by_label("layer", exact=True).evaluate("e => { e.value = 3; e.dispatchEvent(new Event('change')); }")
+    own.locator("figcaption", has_text="layer 3").first.wait_for()
+    page.locator(".jp-Notebook .vislab-lab figcaption", has_text="layer 3").first.wait_for()
+
+
 @pytest.fixture
 def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A page in whose lab patches were taken away, with few methods and in few steps."""

@@ -464,7 +464,12 @@ def test_js_a_words_map_is_read_without_a_message(js: Any) -> None:
     one = ASKED + "values.head = -1;"
     assert js("lab.lookOf(store, shown, 2).shares", one) == pytest.approx([0.7, 0.2, 0.1], abs=1e-6)
     assert js("[...lab.lookOf(store, shown, 2).values].map((v) => 2 * v)", one) == js("[...whole.slice(22, 24)]", ASKED)
-    assert js("lab.sharesWords(store)", ASKED + "values.head = 'max';") == "its attention, in the mean of heads"
+    told = (
+        "Of the attention of “church”{}, 70\u00a0% lies on the image, 20\u00a0% on words, 10\u00a0% on the first token"
+    )
+    words = "lab.sharesWords(store, 'church', [0.7, 0.2, 0.1])"
+    assert js(words, ASKED) == told.format("")
+    assert js(words, ASKED + "values.head = 'max';") == told.format(", in the mean of heads")
     assert js("lab.lookOf(store, shown, 1)", ASKED + "values.layer = 0;") is None
     assert js("lab.lookOf(store, shown, 1)", ASKED + "values.method = 'relevance';") is None
 
@@ -478,10 +483,14 @@ def test_js_the_word_that_is_shown(js: Any) -> None:
     pointed = ASKED + "store.change({ pointed: 0 }); values.method = 'rollout'; values.head = 'max';"
     assert js(f"{reading}.title", pointed) == "rollout of “a” · layers 0–1 · heads: max"
     assert js(f"{reading}.words", pointed) == "the map of “a” is on its way"
-    assert js(f"{reading}.words", ASKED).startswith("highest ")
+    assert js(f"{reading}.words", ASKED).startswith("Where the model looks as it says “church”\u00a0· most, ")
+    hovered = ASKED + "store.change({ hover: [12, 4] });"
+    assert js(f"{reading}.words", hovered).endswith(" of it at row 0, column 1")
     assert js(f"{reading}.views.length", ASKED) == 2
     assert js("lab.answerOf(store)", ASKED + "values._content = 'another';") is None
     assert js("lab.tokensWords(store.state.answer)", ASKED) == "4 of the image: 2 views of 1 × 2; 5 of words"
+    fewer = "lab.tokensWords({ ...store.state.answer, tokens: { all: 8, image: 3, ends: 0 } })"
+    assert js(fewer, ASKED) == "3 of the image: 2 views of 1 × 2 without their margins; 5 of words"
     assert js("lab.wordLabel('church', 1, 3, [0.6])", ASKED) == "church, word 2 of 3, 60\u00a0% of it on the image"
 
 
@@ -495,6 +504,41 @@ def test_js_a_map_of_one_value_has_no_highest_patch(js: Any) -> None:
     """
     assert js("lab.captionOf(store, flat)", ASKED + reading).startswith("all values equal, 0.25")
     assert js("lab.captionOf(store, { ...flat, values: [1, 2] })", ASKED + reading).startswith("highest 2.0 at patch")
+
+
+def test_js_what_is_seen_is_said_in_a_sentence(js: Any) -> None:
+    """Who asks, what of, and through which layers; a pin counts where the method lets it ask."""
+    before = """
+    const values = { method: "cls", layer: -1, head: "mean", query: [12, 4], incoming: false, compare: {} };
+    const store = lab.createStore({ get: (name) => values[name] ?? null }, false);
+    const asks = { cls: ["layer", "head"], rollout: ["layer", "query"], relevance: ["query", "target"] };
+    Object.assign(asks, { grad_cam: ["target"], lens: ["target"] });
+    const entries = Object.entries(asks).map(([name, of]) => [name, { asks: of, alone: name === "lens" }]);
+    store.change({ about: { methods: Object.fromEntries(entries) } });
+    const told = (settings, reading = {}, target = null) => {
+        Object.assign(values, settings);
+        const model = { layers: 12 };
+        const shown = { settings: { ...values }, model, query: reading.who ?? "CLS", target };
+        return lab.seenWords(store, { index: 0, shown }, reading);
+    };
+    """
+    cases = {
+        "{}": "What the model's summary looks at in layer\u00a011",
+        "{ layer: 5, head: 3 }": "What the model's summary looks at in layer\u00a05, by head\u00a03",
+        "{ layer: 'mean' }": "What the model's summary looks at, layers averaged",
+        "{}, { who: 'mean of all queries' }": "What all tokens on average look at in layer\u00a011",
+        "{}, { cell: [1, 2], row: [0] }": "What the marked patch looks at in layer\u00a011",
+        "{}, { cell: [1, 2], row: null }": "What looks at the marked patch in layer\u00a011",
+        "{ method: 'rollout' }": "What reaches the model's summary through all layers",
+        "{ method: 'rollout', layer: 4 }": "What reaches the model's summary through layers 0 to 4",
+        "{ method: 'relevance' }, {}, 'church, church building'": "What speaks for “church”",
+        "{ method: 'grad_cam' }, { signed: true }, 'church'": "Red speaks for “church”, blue against it",
+        "{ method: 'lens' }, { signed: true }, 'church'": "What each patch alone says of “church”",
+    }
+    assert {case: js(f"told({case})", before) for case in cases} == cases
+    asking = "Object.keys(asks).map((name) => lab.askingPoint(store, { method: name }) !== null)"
+    assert js(asking, before) == [True, True, True, False, False]
+    assert all(js(asking, before + "values.incoming = true;"))
 
 
 def test_js_maps_of_another_answer_are_let_go(js: Any) -> None:
@@ -534,7 +578,15 @@ def test_js_what_makes_a_prompt(js: Any) -> None:
 
 @pytest.mark.parametrize(
     ("part", "words"),
-    [(0, "0"), (1, "100"), (0.0004, "< 0.1"), (0.99995, "> 99.9"), (0.5, "50"), (0.042, "4.2"), (0.951, "95.1")],
+    [
+        (0, "0"),
+        (1, "100"),
+        (0.0004, "<\u00a00.1"),
+        (0.99995, ">\u00a099.9"),
+        (0.5, "50"),
+        (0.042, "4.2"),
+        (0.951, "95.1"),
+    ],
 )
 def test_js_shares_are_never_rounded_away(js: Any, part: float, words: str) -> None:
     assert js(f"lab.share({part})") == f"{words}\u00a0%"

@@ -11,6 +11,7 @@ from living import Living
 from PIL import Image
 
 import vislab
+from vislab.lab import stage
 
 pytestmark = pytest.mark.browser
 CHURCH = "church"
@@ -147,9 +148,58 @@ def test_presented_it_has_the_window_and_is_read_across_a_room(
     for words in (".caption", "figcaption"):
         assert lab(f"lab.ui.root.querySelector('{words}').scrollWidth <= lab.ui.left.clientWidth"), words
     lab.page.keyboard.press("Escape")
+    lab.until("pane.shown.query === 'CLS'")
+    lab.page.keyboard.press("Escape")
     lab.until("!store.state.presenting && lab.ui.present === document.activeElement")
-    assert lab("pane.shown.query") == "patch (6, 7)"
     assert lab.page.locator(".vislab-lab .top").is_visible()
+
+
+def test_presented_escape_does_what_is_seen(living: Callable[..., Living]) -> None:
+    """It lets go of a pin that asks for the map, and leaves where none does, by every method; the second leaves."""
+    lab = living(query=(500, 300), patch_size=56)
+    for method in lab("[...lab.ui.method.options].map((one) => one.value)"):
+        lab.lab.state = {"method": method, "query": (500, 300)}
+        lab.ready()
+        lab.until(f"pane.shown.settings.method === '{method}' && lab.port.get('query') !== 'cls'")
+        lab.button("present").click()
+        title = lab("lab.ui.figures[0].title.textContent")
+        asks = {"cls", "rollout", "relevance", "grad_rollout"}
+        assert ("patch (" in title) == (method in asks), title
+        lab.page.keyboard.press("Escape")
+        lab.page.wait_for_timeout(50)
+        assert lab("store.state.presenting") == (method in asks), method
+        assert lab("lab.port.get('query') === 'cls'") == (method in asks), method
+        lab.page.keyboard.press("Escape")
+        lab.until("!store.state.presenting")
+
+
+def test_presented_what_is_seen_is_said_first_and_titles_are_whole(living: Callable[..., Living]) -> None:
+    """And the sum of the tokens stands there whatever is done; a mark for each patch size that can be taken."""
+    lab = living(width=1280, height=720, layer=5, head=1)
+    assert lab("lab.ui.stops.children.length") == 8  # 4, 7, 8, 14, 16, 28, 32, 56 px
+    for size in (8, 56):
+        dragged(lab, "patch size", size)
+        lab.until(f"pane.shown.settings.patch_size === {size}")
+        lab.ready()
+        mark = lab(f"lab.ui.stops.children[{2 if size == 8 else 7}].getBoundingClientRect().left + 1")
+        box = lab.control("patch size").bounding_box()
+        assert mark == pytest.approx(box["x"] + 8 + (box["width"] - 16) * (size - 4) / 60, abs=1)
+    dragged(lab, "patch size", 16)
+    lab.until("pane.shown.grid.rows === 14")
+    lab.ready()
+    lab.button("present").click()
+    lab.page.mouse.move(1277, 717)
+    sentence = "What the model's summary looks at in layer\u00a05, by head\u00a01\u00a0· at most "
+    lab.until(f"lab.ui.caption.textContent.startsWith({sentence!r})")
+    fits = "one.scrollWidth <= one.clientWidth && one.scrollHeight <= one.clientHeight + 1"
+    whole = f"lab.ui.figures.map(({{ title }}) => title.parentNode).every((one) => {fits})"
+    for state in ({}, {"method": "rollout", "head": "mean", "layer": 11}, {"attention_scale": 0.5}, {"keep": 0.5}):
+        lab.lab.state = state
+        lab.ready()
+        lab.page.wait_for_timeout(150)
+        assert lab(whole), state
+        assert lab("lab.ui.caption.scrollWidth <= lab.ui.left.clientWidth")
+        assert lab.text(".count").startswith("14 × 14 + 1 = ")
 
 
 @pytest.mark.parametrize(("width", "height"), [(853, 533), (760, 600), (470, 533)])
@@ -234,8 +284,16 @@ def test_patches_are_clicked_away(living: Callable[..., Living]) -> None:
     lab.until("lab.ui.removed.textContent.startsWith('11 of')")
     lab.page.keyboard.press("Escape")
     lab.until("pane.shown.query === 'CLS'")
+    assert lab("lab.ui.allBack.parentNode === lab.ui.undo.parentNode")  # seen wherever the picture is
+    lab.button("present").click()
+    lab.page.wait_for_timeout(150)
+    box = lab.button("all back").bounding_box()
+    assert box
+    assert box["y"] + box["height"] <= 800
+    assert lab("lab.ui.allBack.parentNode === lab.ui.take.parentNode")
+    lab.page.keyboard.press("Escape")
     lab.button("all back").click()
-    lab.until("lab.ui.removed.textContent.startsWith('Click a patch')")
+    lab.until("lab.ui.removed.textContent.startsWith('Click a patch') && lab.ui.allBack.disabled")
     lab.button("by mouse").click()
     lab.page.mouse.move(2, 2)
     lab.until("lab.ui.removed.textContent === ''")
@@ -270,6 +328,74 @@ def test_a_film_takes_them_away_in_the_order_of_the_map(living: Callable[..., Li
     lab.until("!store.state.film && lab.ui.step.parentNode.hidden")
     lab.ready()
     assert not lab.lab._stage.filming
+
+
+def dragged(lab: Living, label: str, value: float) -> None:
+    """A slider is moved, and let go."""
+    slider = lab.control(label)
+    for event in ("input", "change"):
+        slider.evaluate(f"e => {{ e.value = {value}; e.dispatchEvent(new Event('{event}')); }}")
+
+
+CHANGES: dict[str, Callable[[Living], object]] = {
+    "pin": lambda lab: lab.page.mouse.click(*lab.over(5, 5)),
+    "CLS": lambda lab: lab.button("back to CLS").click(),
+    "method": lambda lab: lab.control("method").select_option("relevance"),
+    "target": lambda lab: lab.control("for").select_option(label="tench"),
+    "image": lambda lab: lab.control("image").select_option("coffee"),
+    "patch size": lambda lab: dragged(lab, "patch size", 32),
+    "model": lambda lab: lab.control("model").select_option("embedded-plain"),
+    "keep": lambda lab: dragged(lab, "keep", 50),
+    "reader": lambda lab: lab.control("model").select_option("embedded-reader"),
+}
+
+
+def test_a_film_ends_with_the_map_that_it_was_made_of(
+    living: Callable[..., Living], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its line goes, patches are back, and no forward starts unasked, whether it ran or stood; the next is its own."""
+    monkeypatch.setattr("vislab.lab.trial.STEPS", 4)
+    lab, trial, made = living(), stage.trial, []
+    monkeypatch.setattr(stage, "trial", lambda *given, **how: made.append(given) or trial(*given, **how))
+    for number, (what, change) in enumerate(CHANGES.items()):
+        lab.button("▶ deletion").click()
+        lab.until("store.state.removal?.gone && store.state.film && store.state.step > 0")
+        if number % 2:
+            lab.until("!store.state.playing")
+        made.clear()
+        change(lab)
+        lab.until("!store.state.film && !store.state.playing && lab.ui.removed.textContent === ''")
+        lab.ready(mapped=what != "reader")
+        lab.page.wait_for_timeout(100)
+        assert made == [], what
+        assert lab("lab.ui.removed.textContent + lab.ui.films.deletion.textContent") == "▶ deletion"
+        assert lab("!lab.ui.root.classList.contains('game') && lab.ui.allBack.disabled")
+    lab.control("model").select_option("embedded")
+    lab.until("pane.shown && !pane.shown.model.reads && lab.ui.status.dataset.state === 'ready'")
+    lab.button("▶ deletion").click()
+    lab.until("lab.ui.removed.textContent.includes(' patches gone: ')")
+
+
+def test_a_film_that_cannot_be_made_ends(living: Callable[..., Living]) -> None:
+    """Where the map itself fails, the line that waits for it goes, and why is said."""
+    lab = living(keep=0.1)
+    lab.lab.query = (512, 20)  # a patch of sky, which is dropped
+    lab.until("lab.ui.status.textContent.includes('was dropped before')")
+    lab.button("▶ deletion").click()
+    lab.page.wait_for_timeout(100)
+    lab.until("!store.state.film && lab.ui.removed.textContent === ''")
+    lab.until("!lab.ui.problem.hidden && lab.ui.problem.textContent.includes('was dropped before')")
+
+
+def test_patches_that_were_clicked_away_are_not_told_of_a_model_that_reads(living: Callable[..., Living]) -> None:
+    lab = living()
+    lab.button("by mouse").click()
+    lab.page.mouse.click(*lab.over(7, 3))
+    lab.until("lab.ui.removed.textContent.startsWith('1 of 196 patches gone: church')")
+    lab.control("model").select_option("embedded-reader")
+    lab.until("store.state.takes === 'question' && lab.ui.removed.textContent === ''")
+    lab.ready(mapped=False)
+    assert lab("store.state.tool === 'point' && !lab.ui.root.classList.contains('game')")
 
 
 # In the page: controls and numbers that are seen, and that nothing says a sentence of; and sentences that are two.
@@ -321,12 +447,13 @@ def test_presented_a_drag_is_seen_and_its_cost_and_run_are_said(living: Callable
     lab.until(
         "lab.ui.patch_size.value === '8' && lab.ui.caption.textContent.startsWith('attention costs × 16 · let go')"
     )
+    assert lab.text(".count").startswith("28 × 28 + 1 = ")
     assert lab("lab.ui.told.textContent") == ""
     assert lab.page.locator(".vislab-lab .telling").is_hidden()
     assert lab("getComputedStyle(lab.ui.classes).opacity") == "0.5"
     lab.page.mouse.up()
     lab.until("lab.ui.caption.textContent.startsWith('◌ computing')")
-    lab.until("lab.ui.caption.textContent.startsWith('attention costs × 16 · highest')")
+    lab.until("lab.ui.caption.textContent.endsWith(' looks at in layer\u00a011\u00a0· attention costs × 16')")
     assert lab("getComputedStyle(lab.ui.classes).opacity") == "1"
 
 

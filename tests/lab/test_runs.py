@@ -110,6 +110,13 @@ def test_forecasts_are_not_made_from_a_first_forward_alone(model: Model) -> None
     assert runs.rollout_seconds(kept) <= alone
 
 
+def test_a_forecast_is_made_before_a_speed_is_known(model: Model) -> None:
+    """A run over fewer tokens tells no speed; a lab may begin with one, by rollout."""
+    runs = Runs(2**30)
+    kept, _ = seen(runs, model, keep=0.5)
+    assert runs.rollout_seconds(kept) == kept.seconds > 0
+
+
 # ---- the newest wanted ----
 
 

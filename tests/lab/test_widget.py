@@ -555,13 +555,22 @@ def test_a_film_of_the_shown_map_is_made_alone(lab: Lab, told: list, few: list[i
     assert "method" not in kinds(told)
     assert content["deletion"][0] == content["insertion"][-1]
     assert content["deletion"][-1] == content["insertion"][0]
+    ask(lab, "film", open=False)
     lab.layer = "mean"
     lab.wait(60)
-    assert len(removals(told)) == 2
-    ask(lab, "film", open=False)
-    lab.layer = -1
-    lab.wait(60)
-    assert len(removals(told)) == 2
+    assert len(removals(told)) == 1
+
+
+def test_of_another_map_no_film_is_made_unasked(lab: Lab, told: list, few: list[int]) -> None:
+    """Whoever sets it, the page or Python; what is no part of the map ends none."""
+    changes = [{"method": "relevance"}, {"image": "coffee"}, {"patch_size": 32}, {"model": "embedded-plain"}]
+    for number, change in enumerate([*changes, {"keep": 0.5}], 1):
+        ask(lab, "film", open=True)
+        lab.opacity = number / 10
+        assert (len(removals(told)), lab._stage.filming) == (number, True)
+        lab.state = change
+        lab.wait(60)
+        assert (len(removals(told)), lab._stage.filming) == (number, False), change
 
 
 def test_without_some_patches_the_class_is_what_the_model_says(lab: Lab, told: list) -> None:

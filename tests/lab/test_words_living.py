@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -47,6 +48,15 @@ def living(living: Callable[..., Living]) -> Callable[..., Living]:
     return make
 
 
+# In the page: how wide words of the method's menu are, px.
+LETTERS = """(words) => {
+    const context = document.createElement('canvas').getContext('2d');
+    const { fontSize, fontFamily } = getComputedStyle(document.querySelector('.vislab-lab .top select'));
+    context.font = `${fontSize} ${fontFamily}`;
+    return context.measureText(words).width;
+}"""
+
+
 def chip(lab: Living, text: str) -> Any:
     return lab.page.locator(".chip", has_text=text).first
 
@@ -63,6 +73,9 @@ def ask(lab: Living, words: str) -> None:
 def test_a_question_is_typed_and_its_words_are_pointed_at_without_a_message(living: Callable[..., Living]) -> None:
     lab = living()
     assert lab.lab.heatmap is None
+    assert lab.text(".status") == "ready · waits for a question"
+    assert lab.text(".caption").startswith("Ask something below")
+    assert not lab.page.locator(".side section").first.is_visible()
     assert lab.page.locator(".chip").count() == 0
     assert "of a photograph that nobody cut, its answers are guesses" in lab.text(".limits")
     ask(lab, QUESTION)
@@ -75,7 +88,7 @@ def test_a_question_is_typed_and_its_words_are_pointed_at_without_a_message(livi
         lab.until(f"lab.ui.figures[0].title.textContent.startsWith('attention of “{word}”')", 5)
         lab.page.wait_for_timeout(50)
         pictures[word] = lab.pixels()
-        assert lab.text(".lies").startswith(f"“{word}”, its attention: image ")
+        assert re.match(rf"Of the attention of “{re.escape(word)}”, .+ lies on the image, ", lab.text(".lies"))
     lab.page.mouse.move(2, 2)
     lab.until("lab.ui.figures[0].title.textContent.startsWith('attention of “church”')", 5)
     assert len(lab.sent) == sent
@@ -98,9 +111,10 @@ def test_layers_and_heads_change_the_map_at_once(living: Callable[..., Living]) 
     highest = float(wanted.values.max())
     row, col = np.unravel_index(wanted.values.argmax(), wanted.values.shape)
     lab.until(f"lab.ui.caption.textContent.endsWith('at row {row}, column {col}')", 5)
-    assert float(lab.text(".caption").split()[1]) == pytest.approx(highest, rel=0.06)
+    told = re.fullmatch(r"Where the model looks as it says “church”\s· most, ([\d.]+)\s%, .*", lab.text(".caption"))
+    assert float(told[1]) == pytest.approx(100 * highest, rel=0.06)
     image = 100 * answer.shares[1, 1, 2, 0]
-    assert lab.text(".lies").startswith(f"“church”, its attention: image {image:.0f}\u00a0%")
+    assert lab.text(".lies").startswith(f"Of the attention of “church”, {image:.0f}\u00a0% lies on the image")
 
 
 def test_arrow_keys_walk_the_words_on_the_chips_and_on_the_picture(living: Callable[..., Living]) -> None:
@@ -169,7 +183,7 @@ def test_an_answer_can_be_stopped_and_asked_again(
     lab.button("stop").click()
     go.set()
     lab.ready()
-    assert lab.text(".status") == "ready · stopped"
+    assert lab.text(".status") == "ready · stopped: the answer before stays"
     assert lab.page.locator(".chip").all_inner_texts() == ["a", "church", "."]
     assert lab("lab.ui.saying.hidden && lab.ui.stop.hidden")
     lab.button("ask").click()
@@ -197,6 +211,21 @@ def test_from_a_classifier_to_the_reader_and_back(living: Callable[..., Living])
     lab.button("embedded-reader").click()
     lab.until("pane.shown?.model.reads && lab.ui.status.dataset.state === 'ready'")
     assert shown(lab).startswith("attention of “church”")
+
+
+def test_a_model_that_looks_for_texts_says_how_and_offers_nothing_else(living: Callable[..., Living]) -> None:
+    """It names no class, so there is none to watch while patches are taken away."""
+    lab = living("church", model="embedded-clip")
+    lab.until("pane.shown && lab.ui.status.dataset.state === 'ready'")
+    assert not lab.page.locator(".side section", has_text="Take patches away").is_visible()
+    assert "write below the picture what it looks for" in lab("lab.ui.knows.textContent")
+    field = lab.control("Text that is looked for")
+    assert field.get_attribute("placeholder") == "a text, such as: a church"
+    field.fill("a church")
+    field.press("Enter")
+    lab.until("lab.ui.figures[0].title.textContent === 'relevance for a church'")
+    lab.ready()
+    assert lab("lab.ui.method.clientWidth") > lab.page.evaluate(LETTERS, "attention: one layer") + 24
 
 
 def test_why_words_have_no_second_picture_is_said_where_it_would_be_chosen(living: Callable[..., Living]) -> None:

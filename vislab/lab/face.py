@@ -26,6 +26,7 @@ ORDER = (
     "choices",  # what menus list, and where sliders stop
     "operands",  # queries and keys, fetched and kept
     "passing",  # tokens on their way through the layers
+    "seen",  # what that is, in one sentence
     "looks",  # an answer's words, and where they look
     "asking",  # what is asked in words
     "reading",  # what a pane shows, in values and words

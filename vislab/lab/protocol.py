@@ -59,6 +59,7 @@ def about() -> Message:
             "asks": sorted(method.asks),
             "single_head": method.single_head,
             "every_patch": method.every_patch,
+            "alone": method.alone,
         }
         for name, method in METHODS.items()
     }

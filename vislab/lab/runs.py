@@ -151,9 +151,13 @@ class Runs:
         return max(self._rates[model])
 
     def rollout_seconds(self, kept: Kept) -> float:
-        """How long the rollout of a run takes, about: q·kᵀ of every layer once more, half of its attention."""
+        """How long the rollout of a run takes, about: q·kᵀ of every layer once more, half of its attention.
+
+        Of a model whose speed is not known yet, as long as the run, which did more than that.
+        """
+        rates = self._rates.get(kept.model)
         flops = sum(attention_flops(count, kept.model.dim) for count in kept.counts) / 2
-        return flops / max(self._rates[kept.model])
+        return flops / max(rates) if rates else kept.seconds
 
     def _timed(self, model: Model, image: np.ndarray, stop: Callable[[], bool], **how: Any) -> tuple[Run, float]:
         start = time.perf_counter()

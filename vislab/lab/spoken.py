@@ -119,6 +119,11 @@ class Spoken:
         self._tell_looks(wanted, range(len(said.answer.words)))
         return said.seconds if is_new else None
 
+    @property
+    def in_words(self) -> str:
+        """What the status line says once all is shown."""
+        return "waits for a question" if self.said is None else f"answered in {self.said.seconds:.1f} s"
+
     def heat(self, word: int) -> Heatmap:
         """The heatmap of a word of the answer that is shown, by the settings that are shown."""
         said, wanted = self.said, self._settings
@@ -175,7 +180,7 @@ class Spoken:
         def heard(ids: list[int], most: int) -> None:
             words = [word.text for word in words_of(tokenizer, ids, 0)]
             self.stage.send(*word_messages.saying(question, words, len(ids), most))
-            self.stage.say("computing", f"answering, token {len(ids) + 1} of {most} at most")
+            self.stage.say("computing", f"it answers, {len(words)} word{'s' * (len(words) != 1)} so far")
 
         return heard
 
@@ -208,7 +213,7 @@ class Spoken:
                 label, many = METHODS[wanted["method"]].label, len(said.answer.words)
                 key = (wanted["method"], *self._through(wanted), word)
                 if key not in self.told:
-                    self.stage.say("computing", f"{label}: word {word + 1} of {many}")
+                    self.stage.say("computing", f"where each word looks, by {label}: {word + 1} of {many}")
                 self._tell(key, functools.partial(self._of_word, said, wanted, word))
 
     def _tell_layer(self, said: Said, layer: int | str) -> int:

@@ -29,6 +29,7 @@ from .wording import plainly
 from .worker import Newest, Superseded
 
 ANSWERED = ["image", *FORWARD, *READING, *WORDS, *BESIDE, "confidence"]
+OF_FILM = ("image", *FORWARD, *READING)  # settings that a film of the map's patches is made of
 OF_MASKS = ("segmenter", *MARKS)  # settings that change nothing but the masks
 
 
@@ -97,6 +98,8 @@ class Lab(Messages, anywidget.AnyWidget):
             self._photo = protocol.jpeg(self._pixels)
 
     def _changed(self, change: Any) -> None:
+        if change["name"] in OF_FILM:
+            self._stage.filming = False
         if change["name"] != "confidence" or self.two_stage:  # else the boxes that are there are sifted
             self._want(anew=change["name"] not in OF_MASKS)
 
@@ -194,7 +197,9 @@ class Lab(Messages, anywidget.AnyWidget):
             self._say("error", str(error))
             return None
         except Stopped:
-            return "stopped"
+            return "stopped: the answer before stays" if self._spoken.said else "stopped"
+        if isinstance(ready, Reader):
+            return self._spoken.in_words
         return f"{seconds * 1000:.0f} ms" if seconds else "" if greeted else "remembered"
 
     # ---- to the browser ----

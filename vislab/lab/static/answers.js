@@ -37,7 +37,7 @@ const ANSWERS = {
     if (!pane) takeAgain(store, before);
     return {};
   },
-  asks: (_, asks) => ({ asks, takes: "question" }),
+  asks: ({ state }, asks) => ({ asks, takes: "question", tool: toolOf(state, ["mask"]) }),
   saying: (_, message) => ({ saying: message.words ? message : null }),
   answer: (_, message) => ({ answer: { ...message, views: message.views.map(placeOf) }, pointed: null }),
   looks(store, message, buffers) {
@@ -102,9 +102,13 @@ function masksTold({ page, state }, message, buffers) {
 }
 
 /** What another picture changes for words. */
-function wordsOf({ state }, { model }) {
-  return { takes: model.takes ?? null, tool: model.reads && state.tool !== "mask" ? "point" : state.tool };
+function wordsOf({ state }, { model, classes }) {
+  const tools = model.reads ? ["mask"] : classes.length ? ["mask", "fovea", "take"] : ["mask", "fovea"];
+  return { takes: model.takes ?? null, tool: toolOf(state, tools) };
 }
+
+/** The tool in hand, where it is one of those that a model has a use for. */
+const toolOf = ({ tool }, tools) => (tools.includes(tool) ? tool : "point");
 
 /** What the model sees where patches are gone, made once a run. */
 async function fillGone(store, run, bytes) {

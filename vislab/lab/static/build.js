@@ -72,9 +72,10 @@ function topOf(ui) {
   ui.present = Object.assign(button("present"), { className: "go" });
   ui.undo = Object.assign(button("↶"), { ariaLabel: "undo" });
   ui.redo = Object.assign(button("↷"), { ariaLabel: "redo" });
-  const back = make("span", { className: "pair" }, ui.undo, ui.redo);
+  ui.allBack = button("all back");
+  ui.history = make("span", { className: "pair" }, ui.undo, ui.redo, ui.allBack);
   const target = field(ui, "target", select(), "for");
-  ui.top = make("div", { className: "top" }, image, upload, ...others, target, back, ui.present, ui.status);
+  ui.top = make("div", { className: "top" }, image, upload, ...others, target, ui.history, ui.present, ui.status);
   return ui.top;
 }
 
@@ -135,6 +136,8 @@ function sideOf(ui) {
   const id = `vislab-one-${Math.random().toString(36).slice(2)}`;
   const one = make("datalist", { id }, make("option", { value: "0" }));
   const patch = slider(ui, "patch_size", "patch size", range(...PATCHES, 1));
+  ui.stops = make("span", { className: "stops", ariaHidden: "true" });
+  patch.append(ui.stops);
   const input = slider(ui, "image_size", "input size", range(...INPUTS, 1));
   const keep = slider(ui, "keep", "keep", range(5, 100, 5));
   const dropping = detail(row(field(ui, "keep_by", select(), "kept by"), field(ui, "keep_at", select(), "dropped")));
@@ -235,7 +238,6 @@ function moreOf(ui) {
 function gameOf(ui) {
   ui.take = button("by mouse");
   ui.films = { deletion: button("▶ deletion"), insertion: button("▶ insertion") };
-  ui.allBack = button("all back");
   const step = field(ui, "step", range(0, 28, 1), "step");
   ui.fall = makeDrawing(320, 132);
   ui.shares = ends();
@@ -243,6 +245,6 @@ function gameOf(ui) {
   const fall = make("div", { className: "fall" }, ends("100 %", "0 %"), ui.fall, make("span"), ui.shares);
   ui.fell = make("div", {}, fall, detail(ui.area));
   ui.films.insertion.classList.add("later");
-  const all = row(ui.take, ...Object.values(ui.films), ui.allBack);
-  return section("Take patches away", all, step, ui.fell);
+  ui.game = row(ui.take, ...Object.values(ui.films));
+  return section("Take patches away", ui.game, step, ui.fell);
 }

@@ -3,9 +3,8 @@
 import { wordAfter } from "./asking.js";
 import { DEFINITIONS } from "./definitions.js";
 import { make, say } from "./elements.js";
-import { answerOf, chosenWord, lookOf, PARTS, sharesWords, tokensWords, wordLabel, wordShown } from "./looks.js";
+import { answerOf, chosenWord, lookOf, sharesWords, tokensWords, wordLabel, wordShown } from "./looks.js";
 import { commit, now } from "./settings.js";
-import { share } from "./words.js";
 
 /** The elements of an answer. */
 export function makeChips(ui) {
@@ -84,7 +83,6 @@ function chipOf(store, word, at) {
 function showShares(store, ui, word, look) {
   ui.parts.hidden = !look;
   if (!look) return say(ui.lies, `“${word}”: …`);
-  const each = PARTS.map((name, i) => `${name} ${share(look.shares[i])}`);
-  say(ui.lies, `“${word}”, ${sharesWords(store)}: ${each.join(" · ")}`);
+  say(ui.lies, sharesWords(store, word, look.shares));
   ui.parts.replaceChildren(...look.shares.map((part) => make("span", { style: `flex-grow: ${part}` })));
 }

@@ -8,13 +8,14 @@ import {
   isHeld,
   methodNames,
   modelNames,
+  PATCHES,
   sampleNames,
   scaleAt,
   scaleStep,
   snap,
   targetsOf,
 } from "./choices.js";
-import { fill, say } from "./elements.js";
+import { fill, make, say } from "./elements.js";
 import { commit, layerIndex, methodName, now, sizesOf, takes, visibleBoxes, withoutChoice } from "./settings.js";
 import { boxCount } from "./words.js";
 
@@ -181,6 +182,15 @@ function fitting(store, model) {
   return [size, largest ? [largest, largest] : patch];
 }
 
+/** A mark below a slider for each patch size that it stops at; its ends are those of the slider. */
+function showStops(node, sizes) {
+  if (node.dataset.key === String(sizes)) return;
+  node.dataset.key = sizes;
+  const [least, most] = PATCHES;
+  const mark = (size) => make("i", { style: `--at: ${(size - least) / (most - least)}` });
+  node.replaceChildren(...sizes.map(mark));
+}
+
 /** Patch and input size stop only where they go together, and say why. */
 function bindSizes(store, ui) {
   return ["image_size", "patch_size"].map((name, own) => {
@@ -200,6 +210,7 @@ function bindSizes(store, ui) {
       const [high, wide] = both[own];
       node.disabled = !model.resizable;
       node.value = high;
+      if (own) showStops(ui.stops, node.disabled ? [] : FITTING.patch_size(fitting(store, model)));
       if (node.disabled && !model.reads) say(ui.why, `${model.name} keeps its sizes.`);
       ui.out[name].textContent = `${high === wide || name === "patch_size" ? high : `${high}×${wide}`} px`;
     };

@@ -23,13 +23,14 @@ export function showTokens(store, ui, shown) {
   const sum = `${begins}${extra ? ` + ${extra}` : ""} = `;
   const way = [...new Set(counts)];
   const some = way.length > 4 ? [way[0], "…"] : way.slice(0, -1);
-  const before = way.length > 1 ? `${some.map((n) => (n === "…" ? n : whole(n))).join(" → ")} → ` : sum;
+  const spent = way.length > 1;
+  const each = some.map((n) => `${n === "…" ? n : whole(n)} → `).join("");
   ui.count.replaceChildren(
-    detailed(before),
-    make("span", { className: "brief", textContent: way.length > 1 ? `${whole(way[0])} → ` : "" }),
+    spent ? detailed(each) : sum,
+    make("span", { className: "brief", textContent: spent ? `${sum}${whole(way[0])} → ` : "" }),
     make("b", { textContent: whole(counts.at(-1)) }),
     " tokens",
-    detailed(way.length > 1 ? ", layer by layer" : ""),
+    detailed(spent ? ", layer by layer" : ""),
   );
   showCosts(store, ui, shown, counts);
   const marks = MARKS.map((side) => [side, gridOf([side, side], patch, extra).tokens]);

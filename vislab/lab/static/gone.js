@@ -13,6 +13,10 @@ export function currentRemoval(store) {
   return fresh && isOf(removal, panes[0]) ? removal : null;
 }
 
+/** What a film is made of now: of another map it would be another. */
+export const filmedNow = (store) =>
+  JSON.stringify([store.port.get("image"), store.port.get("_content"), settingsOf(store, store.state.panes[0])]);
+
 /** The patches of the shown run that were clicked away. */
 export function takenOf({ state: { taken, panes } }) {
   return taken.run === panes[0].shown?.run ? taken.patches : [];

@@ -39,6 +39,7 @@ export function label(store, ui, controls) {
   showActing(store, ui);
   showPrompt(store, ui);
   showMarks(store, ui);
+  showRemoval(store, ui);
   if (!shown) return;
   ui.call.textContent = codeOf(store);
   if (shown.model.reads) return;
@@ -48,13 +49,14 @@ export function label(store, ui, controls) {
   if (unfolded.atlas) showAtlas(store, ui, shown);
   if (unfolded.lens) showLens(store, ui, shown);
   if (unfolded.every) showMethods(store, ui, shown);
-  showRemoval(store, ui, shown);
 }
 
 const NODES = {
   attention_scale: "scale",
   confidence: "minimum",
   compare: "what",
+  deletion: "take",
+  insertion: "take",
   export: "copy",
   fovea: "drawFovea",
   heads_off: "allOn",
@@ -118,7 +120,7 @@ function showBack(store, ui) {
   say(ui.back, `back to ${methodWords(store, exported.method)}`);
   ui.back.disabled = same(settings, exported, Object.keys(exported));
   ui.atlas.hidden = store.state.atlas === null;
-  ui.take.closest("section").hidden = store.state.removal === null;
+  ui.allBack.hidden = store.state.removal === null;
   ui.every.hidden = Object.keys(store.state.maps).length === 0;
 }
 
@@ -163,7 +165,11 @@ function showPrediction(store, ui, { classes, model, run }) {
   const known = model.labels ? `Knows ${model.labels.length} classes only: ${model.labels.join(", ")}.${apart}` : apart;
   const numbers = classes.map(([name, value]) => `${name} ${value.toPrecision(4)}`).join(", ");
   const given = model.scores === "number" ? `Gives a number, no probability: ${numbers}` : known;
-  ui.knows.textContent = classes.length === 0 ? "This model names nothing: it has no classifier." : given;
+  const none =
+    store.state.takes === "text"
+      ? "This model names nothing by itself: write below the picture what it looks for."
+      : "This model names nothing: it has no classifier.";
+  ui.knows.textContent = classes.length === 0 ? none : given;
   const shown = model.scores === "number" ? [] : classes;
   ui.classes.replaceChildren(...shown.map(([name, p]) => classLine(name, p, before[name])));
 }

@@ -1,12 +1,12 @@
 // An answer's words and where they look: maps kept as they came, and read for the word that is shown.
 
-import { isFlat, span } from "./colours.js";
 import { typed } from "./numbers.js";
 import { cellAt, placeOf } from "./places.js";
+import { mostWords, wordSeen } from "./seen.js";
 import { layerIndex, methodName, now, takes } from "./settings.js";
 import { share } from "./words.js";
 
-export const PARTS = ["image", "text", "first token"]; // of a word's attention
+const PARTS = ["image", "text", "first token"]; // of a word's attention
 
 /** The answer that is shown; null where the model has no words, or has said nothing of this photograph. */
 export function answerOf({ port, state: { answer, panes } }) {
@@ -79,11 +79,12 @@ function sharesOf({ shares, heads, at }, head) {
   return PARTS.map((_, part) => all.reduce((sum, one) => sum + one[part], 0) / heads);
 }
 
-/** What of a word is shared out, in words. */
-export function sharesWords(store) {
+/** What of a word lies on the image, on other words and on the first token. */
+export function sharesWords(store, word, shares) {
   const [method, head] = ["method", "head"].map((name) => now(store, name));
-  if (method !== "attention") return `its ${method}`;
-  return `its attention${["max", "min"].includes(head) ? ", in the mean of heads" : ""}`;
+  const [image, text, first] = shares.map(share);
+  const mean = method === "attention" && ["max", "min"].includes(head) ? ", in the mean of heads" : "";
+  return `Of the ${method} of “${word}”${mean}, ${image} lies on the image, ${text} on words, ${first} on the first token`;
 }
 
 /** What a pane shows of the word: as `readingOf` has it, and place, the grid and frame of its map, views, the tiles. */
@@ -100,7 +101,15 @@ export function wordReading(store, { shown, values }) {
   }
   const place = { grid: look.grid, frame: look.frame };
   const views = now(store, "method") === "relevance" && look.tower === "through the vision tower" ? [] : answer.views;
-  return { values: look.values, cell: null, title, signed: false, place, views, words: wordCaption(store, look) };
+  return {
+    values: look.values,
+    cell: null,
+    title,
+    signed: false,
+    place,
+    views,
+    words: wordCaption(store, shown, answer.words[word], look),
+  };
 }
 
 function wordTitle(store, shown, name) {
@@ -112,15 +121,11 @@ function wordTitle(store, shown, name) {
   return `${method} of ${name} · ${where} · ${heads}`;
 }
 
-/** The highest value and where it is; of what is pointed at, its own. */
-function wordCaption(store, { values, grid, frame, tower }) {
+function wordCaption(store, shown, word, { values, grid, frame, tower }) {
   const { hover } = store.state;
   const at = hover && cellAt(frame, grid, ...hover);
   const end = tower ? ` · ${tower}` : "";
-  if (at) return `${values[at[0] * grid.cols + at[1]].toPrecision(2)} at row ${at[0]}, column ${at[1]}${end}`;
-  const best = values.indexOf(span(values)[1]);
-  if (isFlat(values)) return `all values equal, ${values[best].toPrecision(2)}${end}`;
-  return `highest ${values[best].toPrecision(2)} at row ${Math.floor(best / grid.cols)}, column ${best % grid.cols}${end}`;
+  return `${wordSeen(store, shown, word)}\u00a0· ${mostWords(store, values, grid.cols, at)}${end}`;
 }
 
 /** What the image tokens of an answer are, in words: of alike views how many there are. */
@@ -131,7 +136,9 @@ export function tokensWords({ tokens, views }) {
     alike.set(name, (alike.get(name) ?? 0) + 1);
   }
   const seen = [...alike].map(([name, count]) => (count > 1 ? `${count} views of ${name}` : name));
-  const ends = tokens.ends ? `, and ${tokens.ends} ends of lines` : "";
+  const cells = views.reduce((sum, { grid }) => sum + grid.rows * grid.cols, 0);
+  const cut = tokens.image - tokens.ends < cells ? " without their margins" : "";
+  const ends = `${cut}${tokens.ends ? `, and ${tokens.ends} ends of lines` : ""}`;
   return `${tokens.image.toLocaleString("en")} of the image: ${seen.join(", ")}${ends}; ${tokens.all - tokens.image} of words`;
 }
 

@@ -38,7 +38,9 @@ export function playPassing(store) {
   if (store.state.passClock) return haltPassing(store);
   let tick = 0;
   const move = () => {
-    const last = store.state.panes[0].shown.model.layers - 1;
+    const { shown } = store.state.panes[0];
+    if (!shown?.owners) return passTo(store, null); // of another model, or of none yet
+    const last = shown.model.layers - 1;
     tick += 1;
     const [layer, rest] = [Math.floor(tick / (STAYS + PASSES)), tick % (STAYS + PASSES)];
     const passing = Math.min(last, layer + Math.max(0, rest - STAYS) / PASSES);

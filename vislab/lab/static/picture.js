@@ -23,6 +23,7 @@ const PICTURE_KEYS = {
   words: "Arrow keys walk the words of the answer.",
 };
 const HIGHEST = { one: 0.74, stacked: 0.36, narrow: 0.42 }; // of the window: how high a photograph may stand
+const SMALLEST = 0.6; // of a presented title that has one line, to the other text
 const BESIDE = 240; // px that each of two pictures has at least where they stand beside each other
 
 /** Draw both panes and what stands below them. */
@@ -113,7 +114,23 @@ function paintPane(store, pane, figure, { reading, range, tall, two }) {
   figure.box.classList.toggle("preview", Boolean(reading.preview || proposal));
   figure.bar.style.visibility = reading.regions === undefined ? "" : "hidden";
   figure.name.textContent = two ? paneName(store, pane) : "";
+  fitTitle(figure, store.state.presenting);
   colourBar(store, figure, range);
+}
+
+/** Presented, a title is as large as its line lets it be, and one that would get too small has two. */
+function fitTitle({ box, name, title }, presenting) {
+  const line = title.parentNode;
+  const key = [presenting, box.clientWidth, innerWidth, name.textContent, title.textContent].join("|");
+  if (line.dataset.key === key) return;
+  line.dataset.key = key;
+  line.classList.remove("wraps");
+  line.style.setProperty("--fit", 1);
+  if (!presenting) return;
+  const fit = line.clientWidth / line.scrollWidth;
+  line.classList.toggle("wraps", fit < SMALLEST);
+  const one = fit > 0.999 ? 1 : 0.99 * fit;
+  line.style.setProperty("--fit", fit < SMALLEST ? Math.min(SMALLEST, 1.7 * fit) : one);
 }
 
 /** Borders of the patches, of those that are proposed where some are; of a fovea those of its own. */
@@ -194,7 +211,8 @@ function colourBar(store, figure, [low, high]) {
   const ramp = coloured(even, [0, 1], coloursOf(store, [low, high]));
   figure.ramp.getContext("2d").putImageData(new ImageData(ramp, 256, 1), 0, 0);
   const letters = parseFloat(getComputedStyle(figure.bar).fontSize);
-  const at = ticks(low, high, Math.max(1, Math.min(4, Math.floor(figure.bar.clientWidth / letters / 5))));
+  const most = Math.max(1, Math.min(4, Math.floor(figure.bar.clientWidth / letters / 5)));
+  const at = store.state.presenting && high > low ? [low, high] : ticks(low, high, most);
   const names = tickLabels(at);
   const mark = (v, i) => {
     const place = high > low ? (100 * (v - low)) / (high - low) : 0;

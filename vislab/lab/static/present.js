@@ -1,7 +1,10 @@
 // The Lab as a stage: the picture takes the window, with sliders beside it and text to be read across a room. The menus
 // of image, model and method are unrolled over it, and roll up once something is chosen.
 
-/** The buttons, and Escape, which closes the menus, or leaves. */
+import { pinIsShown } from "./reading.js";
+import { commit } from "./settings.js";
+
+/** The buttons, and Escape, which does what is seen: closes the menus, or lets go of the pin that asks, or leaves. */
 export function bindPresent(store, ui) {
   const { root } = ui;
   const unroll = (open) => {
@@ -31,12 +34,17 @@ export function bindPresent(store, ui) {
       if (!store.state.presenting || event.key !== "Escape") return;
       event.preventDefault();
       event.stopPropagation();
-      if (!root.classList.contains("choosing")) return show(false);
+      if (!root.classList.contains("choosing")) return pinIsShown(store) ? unpin(store) : show(false);
       unroll(false);
       ui.choose.focus();
     },
     true,
   );
+}
+
+function unpin(store) {
+  store.change({ hover: null });
+  commit(store, { query: "cls" });
 }
 
 /** How high the pictures may be, px: what the window has beside all else in their column. */

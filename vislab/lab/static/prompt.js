@@ -7,11 +7,12 @@ import { make, say } from "./elements.js";
 import { commit, now, statusOf } from "./settings.js";
 
 const EMPTY = "The field is empty: write a question or a text first, then press ask.";
+const SUCH_AS = "a text, such as: a church";
 const NAMES = { question: "question", text: "looks for" };
 // What only a model without words has.
 const PICTURES = ["patch_size", "image_size", "keep", "merge", "scale", "incoming", "two_stage", "target", "before"];
 const NUMBERS = ["why", "spentWhy", "cost", "measures", "dropping"];
-const PICTURE_PARTS = ["unpin", ...NUMBERS, "atlas", "lens", "every", "drawn", "diagram"];
+const PICTURE_PARTS = ["unpin", "allBack", ...NUMBERS, "atlas", "lens", "every", "drawn", "diagram"];
 
 /** The prompt with all that is said of it. */
 export function makeSpoken(ui) {
@@ -62,6 +63,7 @@ export function showPrompt(store, ui) {
   const { takes: taken } = store.state;
   const cannot = store.page ? "" : whyNot(store);
   ui.root.classList.toggle("reads", taken === "question");
+  ui.root.classList.toggle("waits", taken === "question" && !shown); // there is nothing to set yet
   ui.count.title = DEFINITIONS[taken === "question" ? "tokens" : "count"];
   ui.spoken.hidden = !taken && !cannot;
   ui.promptRow.hidden = store.page;
@@ -96,7 +98,7 @@ function showField(store, ui, taken) {
     ui.prompt.value = value;
   }
   ui.prompt.disabled = !taken;
-  ui.prompt.placeholder = (taken === "question" && store.state.asks?.questions[0]) || "";
+  ui.prompt.placeholder = taken === "text" ? SUCH_AS : (taken === "question" && store.state.asks?.questions[0]) || "";
   say(ui.promptName, NAMES[taken] ?? NAMES.question);
   ui.prompt.ariaLabel = taken === "text" ? "Text that is looked for" : "Question";
 }

@@ -6,14 +6,15 @@ import { entropyBits } from "./numbers.js";
 import { localRow } from "./operands.js";
 import { passingReading } from "./passing.js";
 import { cellAt } from "./places.js";
+import { askingPoint, asksByPatch, inShares, seenWords } from "./seen.js";
 import {
   ATTENTION,
   FORWARD,
   isOf,
+  isTwo,
   layerIndex,
   methodName,
   now,
-  pinnedPoint,
   READ,
   same,
   second,
@@ -23,7 +24,7 @@ import {
   takes,
 } from "./settings.js";
 import { costFactor, onPatches, proposedGrid, tokenAt } from "./tokens.js";
-import { duration, factor, whole } from "./words.js";
+import { duration, factor, share, whole } from "./words.js";
 
 /**
  * -> {values, title}, and where they are there: cell, the patch it is about; crops, each box by itself; row, over all
@@ -35,7 +36,7 @@ export function readingOf(store, pane) {
   const { hover } = store.state;
   const settings = settingsOf(store, pane);
   const { grid, model } = shown;
-  const at = hover ?? pinnedPoint(store);
+  const at = askingPoint(store, settings);
   const cell = at && cellAt(shown.frame, grid, ...at);
   const layer = layerIndex(shown, settings.layer);
   const token = cell ? tokenAt(shown, layer, cell) : null;
@@ -70,6 +71,13 @@ export function readingOf(store, pane) {
   };
 }
 
+/** Whether a pinned patch is who asks for what is shown, in one picture at least. */
+export function pinIsShown(store) {
+  const still = { ...store, state: { ...store.state, hover: null } };
+  const panes = store.state.panes.slice(0, isTwo(store) ? 2 : 1);
+  return panes.some((pane) => pane.shown && Boolean(readingOf(still, pane).cell));
+}
+
 /** Each box by itself, where that is wanted and there. */
 export function closerReading(store, pane) {
   const { closer } = store.state;
@@ -87,14 +95,15 @@ const headWords = (head) => (typeof head === "number" ? `head ${head}` : `heads:
 const scaleWords = (store, { attention_scale: s }) =>
   s === 1 && !("attention_scale" in (second(store) ?? {})) ? "" : ` · scale\u00a0×\u00a0${s}`;
 
-function titleOf(store, shown, { method, layer, head, ...others }) {
+function titleOf(store, shown, { method, layer, head, query, ...others }) {
   const last = layerIndex(shown, layer);
   const many = layer === "mean" ? "mean of layers" : `layers 0–${last}`;
   const where = layer === "mean" || method === "rollout" ? many : `layer ${last}`;
   const scale = scaleWords(store, others);
   if (shown.target) {
     const name = `${methodName(store, method)} for ${shown.target}`;
-    return (takes(store, "layer", method) ? `${name} · ${where}` : name) + scale;
+    const asking = query !== "cls" && asksByPatch(store, method) ? ` · asked by ${shown.query}` : "";
+    return (takes(store, "layer", method) ? `${name} · ${where}` : name) + asking + scale;
   }
   const usual = ATTENTION.includes(method) ? "attention" : method;
   const name = ["attention", "rollout"].includes(usual) ? usual : methodName(store, method);
@@ -117,7 +126,7 @@ export function paneName(store, pane) {
 /** What stands below the pictures. reading: of the first pane. */
 export function captionOf(store, reading) {
   const { alone, drag, hover, panes } = store.state;
-  if (!reading) return statusOf(store).state === "error" ? "" : "The map comes when the model is ready.";
+  if (!reading) return waitingWords(store);
   if (reading.words) return reading.words;
   if (store.state.presenting) return stageCaption(store, reading);
   const { grid } = panes[0].shown;
@@ -133,6 +142,14 @@ export function captionOf(store, reading) {
   return `${most}${bits}${hint}${end}`;
 }
 
+/** What there is to see once something is asked, or the model has run. */
+function waitingWords(store) {
+  const { state } = statusOf(store);
+  if (state === "ready" && store.state.takes === "question")
+    return "Ask something below: each word of the answer shows where the model looks.";
+  return state === "error" ? "" : "The map comes when the model is ready.";
+}
+
 /** The highest value of a map, and its patch, in words. */
 function highestOf({ values }, { cols }) {
   const best = values.indexOf(span(values)[1]);
@@ -141,16 +158,18 @@ function highestOf({ values }, { cols }) {
 
 const hasEntropy = (store, { row }) => row && !["max", "min"].includes(now(store, "head"));
 
-/** The same in one line that is read across a room: what runs, or what attention costs, or where it is. */
+/** What is seen in a sentence that is read across a room, then its number; while the model runs, that. */
 function stageCaption(store, reading) {
   const { state, words } = statusOf(store);
   if (state === "computing") return `◌ computing · ${words}`;
-  const { shown } = store.state.panes[0];
-  const [highest, at] = highestOf(reading, shown.grid);
-  const waits = proposedGrid(store, store.state.panes[0]) ? " · let go to run" : "";
-  const cost = factor(costFactor(store, shown));
-  if (cost !== "1.0") return `attention costs × ${cost}${waits || ` · highest ${highest}`}`;
-  const bits = hasEntropy(store, reading) ? ` · entropy ${entropyBits(reading.row).toFixed(1)} bits` : "";
-  if (isFlat(reading.values)) return `all values equal, ${highest}${bits}${waits}`;
-  return `highest ${highest} at ${bits ? "" : "patch "}${at}${bits}${waits}`;
+  const [pane] = store.state.panes;
+  const waits = proposedGrid(store, pane) ? " · let go to run" : "";
+  const cost = factor(costFactor(store, pane.shown));
+  const costs = cost === "1.0" ? "" : `attention costs × ${cost}`;
+  if (waits) return `${costs || "new patches"}${waits}`;
+  const shares = reading.row || inShares(pane.shown.settings.method);
+  const height = share(span(reading.values)[1]);
+  const highest = isFlat(reading.values) ? `all values equal, ${height}` : `at most ${height} on one patch`;
+  const most = shares && reading.row !== null ? highest : "";
+  return [seenWords(store, pane, reading), costs || most].filter(Boolean).join("\u00a0· ");
 }

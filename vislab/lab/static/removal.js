@@ -1,14 +1,14 @@
 // Patches taken away: by mouse, one after the other; or as a film, highest of the shown map first, and back again.
 
 import { make } from "./elements.js";
-import { currentRemoval, currentTrial, takenOf } from "./gone.js";
+import { currentRemoval, currentTrial, filmedNow, takenOf } from "./gone.js";
 import { cellOver, pointAt } from "./pointing.js";
-import { pinnedPoint } from "./settings.js";
+import { pinnedPoint, statusOf } from "./settings.js";
 
 const PACE = 150; // ms a step
 const DONE = { deletion: "gone", insertion: "put back" };
 
-/** Buttons, the slider and the pointer; whatever makes the film another one stops it. */
+/** Buttons, the slider and the pointer; a film ends once the map that it belongs to is another. */
 export function bindRemoval(store, ui) {
   ui.take.addEventListener("click", () => chooseTool(store, store.state.tool === "take" ? "point" : "take"));
   ui.allBack.addEventListener("click", () => {
@@ -22,9 +22,12 @@ export function bindRemoval(store, ui) {
   });
   bindTaking(store, ui.figures[0]);
   store.subscribe(() => {
-    if (store.state.playing && !currentRemoval(store)?.gone) pause(store);
+    if (store.state.film && (store.state.filmOf !== filmedNow(store) || isInVain(store))) endFilm(store);
   });
 }
+
+/** Whether there is no map to make the film of; the status line says why. */
+const isInVain = (store) => statusOf(store).state === "error" && !currentRemoval(store);
 
 /** What a click on the photograph does from now on. */
 function chooseTool(store, tool) {
@@ -94,9 +97,11 @@ export function takeAgain(store, before) {
 function roll(store, film) {
   if (store.state.playing && store.state.film === film) return pause(store);
   pause(store);
-  store.change({ film, tool: "point", step: 0 });
-  if (currentRemoval(store)?.gone) play(store);
-  else if (!store.page) store.port.send({ kind: "film", open: true });
+  const held = Boolean(currentRemoval(store)?.gone);
+  const status = held ? store.state.status : { state: "computing", words: "" };
+  store.change({ film, filmOf: filmedNow(store), tool: "point", step: 0, status, asked: film });
+  if (held) play(store);
+  else store.port.send({ kind: "film", open: true });
 }
 
 /** Show from the beginning the film that was waited for. */
@@ -113,11 +118,12 @@ function play(store) {
   store.change({ step: 0, playing: setInterval(tick, PACE) });
 }
 
-/** No film any more: none is made of the next map. */
+/** No film any more, and none of the next map. */
 function endFilm(store) {
   pause(store);
-  if (store.state.film && !store.page) store.port.send({ kind: "film", open: false });
-  store.change({ film: null });
+  if (!store.state.film) return;
+  store.change({ film: null, filmOf: null });
+  if (!store.page) store.port.send({ kind: "film", open: false });
 }
 
 export function pause(store) {
@@ -125,11 +131,14 @@ export function pause(store) {
   if (store.state.playing) store.change({ playing: 0 });
 }
 
-/** What there is to press, and how far it is. */
-export function showRemoval(store, ui, { grid }) {
-  const { film, playing, tool } = store.state;
+/** What there is to press, and how far it is; nothing of a model that answers in words. */
+export function showRemoval(store, ui) {
+  const { film, panes, playing, presenting, tool } = store.state;
+  const { shown } = panes[0];
   const removal = currentRemoval(store);
   const held = Boolean(removal?.gone);
+  const watched = store.page ? store.state.removal : shown?.classes?.length; // else there is nothing to watch
+  ui.take.closest("section").hidden = !watched;
   ui.take.setAttribute("aria-pressed", String(tool === "take"));
   ui.canvas.dataset.tool = tool;
   for (const [name, node] of Object.entries(ui.films)) {
@@ -138,26 +147,30 @@ export function showRemoval(store, ui, { grid }) {
     node.textContent = `${playing && film === name ? "❚❚" : "▶"} ${name}`;
   }
   const taken = takenOf(store);
-  ui.allBack.hidden = !film && !taken.length;
+  ui.allBack.disabled = !film && !taken.length;
+  const home = presenting ? ui.game : ui.history; // presented, menus are rolled up
+  if (ui.allBack.parentNode !== home) home.append(ui.allBack);
   ui.root.classList.toggle("game", Boolean(film) || tool === "take" || taken.length > 0);
   ui.step.parentNode.hidden = !film || !held;
-  const words = film
-    ? filmWords(store, removal, grid)
-    : tool === "take" || taken.length
-      ? tookWords(store, taken, grid)
-      : "";
+  const words = shown && !shown.model.reads ? removalWords(store, removal, taken, shown.grid) : "";
   ui.removed.ariaLive = playing ? "off" : "polite"; // a film is not read aloud step by step
   if (ui.removed.textContent !== words) ui.removed.textContent = words;
   ui.fell.hidden = !film || !held;
   if (!ui.fell.hidden) showFall(store, ui, removal, words);
 }
 
+function removalWords(store, removal, taken, grid) {
+  const { film, tool } = store.state;
+  if (film) return filmWords(store, removal, grid);
+  if (tool === "take" || taken.length) return tookWords(store, taken, grid);
+  return store.page && !removal?.gone ? "This page holds no film of this map." : "";
+}
+
 const percent = (p) => `${(100 * p).toFixed(p < 0.095 ? 1 : 0)} %`;
 
-function filmWords({ state: { film, step }, page }, removal, grid) {
+function filmWords({ state: { film, step } }, removal, grid) {
   if (removal?.refused) return removal.refused;
-  if (!removal?.gone)
-    return page ? "This page holds no film of this map." : "The model runs without more and more of the patches …";
+  if (!removal?.gone) return "The model runs without more and more of the patches …";
   const patches = grid.rows * grid.cols;
   const count = Math.round(removal.share[step] * patches);
   return `${count} of ${patches} patches ${DONE[film]}: ${removal.target.split(",")[0]} ${percent(removal[film][step])}`;

@@ -31,6 +31,7 @@ const START = {
   drag: {}, // what sliders say while they are dragged; nobody else is told before they are let go
   unfolded: {}, // name of a section -> whether it is open
   film: null, // "deletion" or "insertion", while patches go or come back by themselves
+  filmOf: null, // the photograph and the settings that it is made of, as text
   step: 0, // how far that is shown
   playing: 0, // the clock that moves it on
   taken: { run: null, patches: [] }, // patches of a run that were clicked away

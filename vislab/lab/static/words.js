@@ -28,8 +28,8 @@ export function tickLabels(values) {
 /** A share in per cent, never 0 or 100 where it is not. */
 export function share(part) {
   const percent = 100 * part;
-  if (percent > 0 && percent < 0.1) return "< 0.1\u00a0%";
-  if (percent < 100 && percent > 99.9) return "> 99.9\u00a0%";
+  if (percent > 0 && percent < 0.1) return "<\u00a00.1\u00a0%";
+  if (percent < 100 && percent > 99.9) return ">\u00a099.9\u00a0%";
   return `${percent.toFixed(percent < 9.5 || percent > 90.5 ? 1 : 0).replace(/\.0$/, "")}\u00a0%`;
 }
 
