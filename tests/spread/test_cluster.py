@@ -128,7 +128,8 @@ def test_a_cluster_that_gives_up_says_so_in_one_line(address: str) -> None:
 
 def test_an_actor_begins_once_and_sends_errors_as_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch runs in as many threads as Ray gives the actor; where nobody says so, in one."""
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "")  # so that it is afterwards what it was
+    monkeypatch.delenv("OMP_NUM_THREADS")
     before = torch.get_num_threads()
     try:
         actor, work = cluster._Actor(), pickle.dumps(Counting())
