@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -55,3 +56,16 @@ class Brightness:
     def _note(self, name: str) -> None:
         with open(self.log, "a") as log:
             log.write(f"{name}\n")
+
+
+@dataclass
+class Counting:
+    """Work that tells how often it has begun, and one over each item. sendable: whether its answers can be sent."""
+
+    sendable: bool = True
+    begun: int = 0
+    device: str | None = None
+
+    def begin(self) -> Callable[[int], Any]:
+        self.begun += 1
+        return lambda item: (self.begun, 1 / item) if self.sendable else threading.Lock()

@@ -279,6 +279,10 @@ def test_as_many_processes_draw_as_there_are_cores_and_figures(monkeypatch: pyte
         assert WORKERS_OF(argparse.Namespace(workers=None), paths) == expected
     assert WORKERS_OF(argparse.Namespace(workers=None), [Path("there.png")]) == 1
     assert WORKERS_OF(argparse.Namespace(workers=0), missing) == 0
+    values = [path.with_suffix(".npz") for path in missing]
+    assert WORKERS_OF(argparse.Namespace(workers=None), values) == 0  # which are written in no time
+    assert WORKERS_OF(argparse.Namespace(workers=None), [*values, *missing[:1]]) == 8
+    assert WORKERS_OF(argparse.Namespace(workers=2), values) == 2
 
 
 def test_many_photos_are_counted_at_the_end(

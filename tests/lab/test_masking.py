@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import prompted
 import pytest
+import traitlets
+import transformers as hf
+from segmenting import networks
 from torch import nn
 
 import vislab
@@ -18,6 +21,7 @@ from vislab.lab import runs
 from vislab.lab.widget import Lab
 
 CHURCH = vislab.load_image(vislab.samples()["church"])
+NETWORKS = networks()
 MODELS = {"SAM": prompted.sam(), "SAM-HQ": prompted.sam("SamHQ"), "SAM2": prompted.sam2()}
 CLICKS: list[dict[str, Any]] = [
     {"points": [(300, 200)]},
@@ -227,3 +231,35 @@ def test_masks_stay_in_files_pages_and_the_notebook(opened: Callable[..., Lab], 
     assert not np.array_equal(still(lab), bare)
     lab.masked = False
     assert np.array_equal(still(lab), bare)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_of_masks_is_a_segmenter_and_no_model(name: str, opened: Callable[..., Lab], told: list) -> None:
+    """As the model it is refused in the page's words and in Python's, and the lab goes on."""
+    module, processor = NETWORKS[name]
+    kind = type(module).__name__
+    with pytest.raises(ValueError, match=rf"^{kind} makes masks, and no map by .*segmenter=\(module, processor\)"):
+        opened(model=module)
+    said = of_kind(told, "status")[-1]
+    assert said["state"] == "error"
+    assert said["words"].startswith(f"{kind} makes masks, and no map by the method “")
+    assert said["words"].endswith("”; its masks are drawn where it is the lab's segmenter.")
+    with pytest.raises(traitlets.TraitError, match=rf"how {kind} is shown pictures: give segmenter=\(module, proc"):
+        opened(segmenter=module)
+    lab = opened(segmenter=(module, processor))
+    expected = vislab.segment(CHURCH, model=module, processor=processor)
+    assert lab.masks is not None
+    assert lab.masks.labels == expected.labels
+    assert np.array_equal(lab.masks.masks, expected.masks)
+
+
+def test_a_network_of_masks_that_attends_over_the_image_is_a_model_too(opened: Callable[..., Lab]) -> None:
+    """What goes wrong later is said as it is."""
+    small: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "is_hybrid": False}
+    small |= {"neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8, "backbone_out_indices": [0, 1, 2, 3]}
+    config = hf.DPTConfig(**small, intermediate_size=32, image_size=64, patch_size=16)
+    lab = opened(model=hf.DPTForSemanticSegmentation(config).eval())
+    assert lab.heatmap.values.shape == (4, 4)
+    lab.method = "relevance"
+    with pytest.raises(ValueError, match="has no classifier"):
+        lab.wait(300)

@@ -11,12 +11,14 @@ import numpy as np
 import prompted
 import pytest
 from living import CANVAS, Living
+from segmenting import networks
 
 import vislab
 
 pytestmark = pytest.mark.browser
 CHURCH = vislab.load_image(vislab.samples()["church"])
 SAM = prompted.sam2()
+NETWORKS = networks()
 MASKED = "store.state.masks?.masks?.length"
 
 
@@ -230,3 +232,33 @@ def test_what_makes_masks_by_itself_is_shown_and_named(living: Callable[..., Liv
     }}""")
     assert drawn == [True, True, False, lab.text(".mask-words")]
     page.close()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_masks_of_a_network_are_drawn_each_in_its_colour(name: str, living: Callable[..., Living]) -> None:
+    module, processor = NETWORKS[name]
+    lab = living(segmenter=(module, processor))
+    lab.until(MASKED)
+    lab.page.wait_for_timeout(100)
+    masks = vislab.segment(CHURCH, model=module, processor=processor)
+    pixels = layer(lab)
+    covered = masks.masks.any(0)
+    assert np.array_equal(pixels[..., 3] > 0, covered)
+    tints = [{*map(bytes, np.unique(pixels[mask][:, :3], axis=0))} for mask in masks.masks]
+    assert [len(one) for one in tints] == [1] * len(masks)
+    assert len(set.union(*tints)) == len(masks)
+    assert lab("lab.ui.mark.parentNode.hidden") is True  # it takes no points
+    words = lab.text(".mask-words")
+    assert all(label in words for label in masks.labels[:2])
+
+
+def test_a_network_of_masks_as_the_model_is_refused_and_gives_way(living: Callable[..., Living]) -> None:
+    """Its sentence stands in the status line beside the photograph, and the next model is shown."""
+    lab = living(model=NETWORKS["SegFormer"][0], mapped=False)
+    lab.until("store.state.status.state === 'error'")
+    told = "SegformerForSemanticSegmentation makes masks, and no map by the method “attention: one layer”; its masks"
+    assert lab.text(".status").startswith(told)
+    assert lab.pixels().std() > 10
+    lab.lab.model = "embedded"
+    lab.ready()
+    assert lab.lab.heatmap.values.shape == (14, 14)

@@ -20,6 +20,11 @@ from vislab.lab.wording import plainly
         ("query is 'cls' or a point", "the pinned patch is CLS or a point."),
         ("method 'legrad' reads all, as 'cls'", "the method “LeGrad” reads all, as CLS."),
         ("take one such as 'rollout'", "take one such as “rollout: all layers”."),
+        (
+            "by method='cls' or 'attention', and method='occlusion' or 'rollout' do; keep_by is 'attention'",
+            "by the method “attention: one layer” or “attention of a token”, and the method “occlusion” or “rollout: "
+            "all layers” do; keep_by is 'attention'.",
+        ),
         ("sound as it is!", "sound as it is!"),
         ("written as .html: let go of two_stage, or take f()", "written as .html: let go of “each box by itself”."),
         ("vislab.load(…)", "This cannot be done here."),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from spreading import Brightness
+from spreading import Brightness, Counting
 
 import vislab
 from vislab.spread import cluster, shards
@@ -36,13 +39,23 @@ def address() -> Iterator[str]:
     there = os.environ.get("PYTHONPATH", "")  # what the cluster's processes import from
     os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, (ROOT, ROOT / "tests")), *filter(None, [there])])
     utils = pytest.importorskip("ray.cluster_utils")
-    agents = dict(zip(PORTS, free(len(PORTS)), strict=True))
-    small = {"num_cpus": 2, "object_store_memory": 100_000_000, "include_dashboard": False}
-    running = utils.Cluster(initialize_head=True, head_node_args=small | agents)
+    running = started(utils.Cluster)
     os.environ["PYTHONPATH"] = there
     yield running.address
     importlib.import_module("ray").shutdown()
     running.shutdown()
+
+
+def started(make: Any) -> Any:
+    """A cluster of two processes; where a machine with much else to do lets Ray's own half minute pass, once more."""
+    small = {"num_cpus": 2, "object_store_memory": 100_000_000, "include_dashboard": False}
+    for again in (True, True, False):
+        try:
+            return make(initialize_head=True, head_node_args=small | dict(zip(PORTS, free(len(PORTS)), strict=True)))
+        except Exception as error:  # Ray raises bare ones
+            if not (again and "timed out" in str(error)):
+                raise
+    raise AssertionError
 
 
 def free(count: int) -> list[int]:
@@ -64,7 +77,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def asked(work: Brightness, folder: Path, how: str) -> vislab.Tally:
+def asked(work: Brightness, folder: Path, how: str | None) -> vislab.Tally:
     pictures = dict.fromkeys(photos_of([str(folder)]))
     return run_many(work, pictures, folder / "t.parquet", ray=how, actors=2, progress=False)
 
@@ -76,38 +89,66 @@ def means(tally: vislab.Tally) -> dict[str, float]:
 
 
 def test_nothing_is_lost_and_nothing_twice_whatever_happens_to_disks_and_processes(address: str, folder: Path) -> None:
-    """The disk is full, then a process is killed and a file cannot be read, then the same call is made once more."""
+    """The disk is full; then a process is killed, others are at each try of one photograph, and a file cannot be read.
+
+    Then the same call is made once more, by this process alone.
+    """
     true = {str(k): float(np.asarray(Image.open(folder / f"{k}.png")).mean()) for k in range(COUNT)}
     full = folder / "full"
     full.write_text("5")
     (folder / "7.png").write_bytes((folder / "7.png").read_bytes()[:100])
-    del true["7"]
+    del true["7"], true["5"]
     work = Brightness(str(folder / "log"), once=["3"], full=str(full))
     with pytest.raises(OSError, match="No space left on device"):
         asked(work, folder, address)
     full.unlink()
     before = work.asked()
-    tally = asked(work, folder, address)
-    assert [*tally.failed] == [str(folder / "7.png")]
-    assert "7.png" in tally.failed[str(folder / "7.png")]
+    tally = asked(replace(work, deadly=["5"]), folder, address)
+    unread, deadly = (str(folder / f"{name}.png") for name in "75")
+    assert {*tally.failed} == {unread, deadly}
+    assert "7.png" in tally.failed[unread]
+    assert f"{shards.TRIES} processes were ended at it" in tally.failed[deadly]
     assert means(tally) == true
     assert tally.made + tally.kept == len(true)
     # What was done before the disk was full is not asked again; who is killed has written nothing of its two.
-    assert len(work.asked()) <= len(true) + 4
-    assert {"5"} <= {*work.asked()[len(before) :]}
+    assert work.asked()[len(before) :].count("5") == shards.TRIES
+    assert len(work.asked()) <= len(true) + 4 + shards.TRIES
     log = work.asked()
-    again = asked(work, folder, address)
-    assert (again.made, again.kept, [*again.failed]) == (0, len(true), [*tally.failed])
-    assert work.asked() == log
-    assert means(again) == true
+    again = asked(replace(work, deadly=[]), folder, None)
+    assert (again.made, again.kept, [*again.failed]) == (1, len(true), [unread])
+    assert work.asked() == [*log, "5"]
+    assert means(again).items() > true.items()
     assert [path.name for path in (folder / "t.parquet").iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_photograph_at_which_every_process_ends_is_told_and_the_others_go_on(address: str, folder: Path) -> None:
-    tally = asked(Brightness(str(folder / "log"), deadly=["2"]), folder, address)
-    assert [*tally.failed] == [str(folder / "2.png")]
-    assert f"{shards.TRIES} processes were ended at it" in tally.failed[str(folder / "2.png")]
-    assert sorted(means(tally)) == sorted(str(k) for k in range(COUNT) if k != 2)
+def test_a_cluster_that_gives_up_says_so_in_one_line(address: str) -> None:
+    with pytest.raises(RuntimeError, match=r"^the cluster gave up \([^\n]+\): if memory is short, take fewer actors"):
+        [*cluster.spread(Counting(sendable=False), [1], ray=address, actors=1)]
+
+
+def test_an_actor_begins_once_and_sends_errors_as_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch runs in as many threads as Ray gives the actor; where nobody says so, in one."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "")  # so that it is afterwards what it was
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    before = torch.get_num_threads()
+    try:
+        actor, work = cluster._Actor(), pickle.dumps(Counting())
+        answers = [pickle.loads(actor({"work": work, "item": pickle.dumps(n)})["answer"]) for n in (1, 2, 0, 4)]
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert answers[:2] == [(1, 1.0), (1, 0.5)]  # (how often it has begun, what it made)
+    assert answers[3] == (1, 0.25)
+    with pytest.raises(ZeroDivisionError, match="by zero"):
+        raise answers[2].error
+    assert any("spreading.py" in note for note in answers[2].error.__notes__)  # where it was raised
+
+
+@pytest.mark.parametrize("ray", [None, "local"])
+def test_of_no_items_nothing_is_begun(ray: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counting, "begin", lambda _: pytest.fail("it has begun"))
+    monkeypatch.setattr(cluster, "library", lambda name: pytest.fail(f"{name} was imported"))
+    assert [*cluster.spread(Counting(), [], ray=ray, actors=None)] == []
 
 
 def test_maps_and_pictures_are_those_of_one_process_to_the_bit(address: str, folder: Path) -> None:
@@ -135,7 +176,7 @@ def test_maps_and_pictures_are_those_of_one_process_to_the_bit(address: str, fol
 
 
 def test_an_evaluation_is_that_of_one_process_and_goes_on_where_it_was_ended(address: str, tmp_path: Path) -> None:
-    samples = list(vislab.samples().values())[:4]
+    samples = list(vislab.samples().values())[:3]
     how: dict[str, Any] = {"methods": ["cls", "relevance"], "steps": 4, "randomised": 0, "progress": False}
     how |= {"model": vislab.load("embedded", device="cpu")}
     here = vislab.evaluate(samples, **how)

@@ -178,7 +178,7 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=whole_or_none,
         metavar="N",
-        help=f"processes that draw while the model runs, 0 for none (default: one a core, up to {MOST})",
+        help=f"processes that draw while the model runs, 0 for none (default: one a core, up to {MOST}; none for .npz)",
     )
     group.add_argument(
         "--csv", type=csv_path, metavar="PATH", help="a table of all photos, whose columns are explained below"
@@ -262,9 +262,14 @@ def _run_spread(asker: Asker, photos: Sequence[Photo]) -> int:
 
 
 def workers_of(args: argparse.Namespace, paths: Iterable[Path]) -> int:
-    """How many processes draw, where that is left to vislab: one a core and no more than there are figures to draw."""
-    missing = sum(not path.exists() for path in paths)
-    return args.workers if args.workers is not None else max(1, min(cores(), missing, MOST))
+    """How many processes draw, where that is left to vislab: one a core and no more than there are figures to draw.
+
+    0 where values alone are written: to send a photograph to another process takes as long as to write them.
+    """
+    if args.workers is not None:
+        return int(args.workers)
+    missing = [path.suffix.lower() for path in paths if not path.exists()]
+    return 0 if missing and {*missing} == {".npz"} else max(1, min(cores(), len(missing), MOST))
 
 
 def _tell(batch: Batch, paths: Mapping[Photo, Path], rows: list[Mapping[str, Any]]) -> None:

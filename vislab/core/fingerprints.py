@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from .parts import named_tensors
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
@@ -18,7 +20,9 @@ _WEIGHTS: WeakKeyDictionary[nn.Module, tuple[object, str]] = WeakKeyDictionary()
 
 def of_image(image: np.ndarray) -> str:
     """image: (H, W, 3) uint8 -> 32 hexadecimal digits; another for any other pixel or shape."""
-    return hashlib.blake2b(image.tobytes() + repr(image.shape).encode(), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(image.reshape(-1).data, digest_size=16)
+    digest.update(repr(image.shape).encode())
+    return digest.hexdigest()
 
 
 def of_name(name: str) -> str:
@@ -42,7 +46,7 @@ def of_weights(module: nn.Module) -> str:
     """
     import torch
 
-    tensors = dict([*module.named_parameters(), *module.named_buffers()])
+    tensors = named_tensors(module)
     state = [(n, t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for n, t in tensors.items()]
     known = _WEIGHTS.get(module)
     if known is not None and known[0] == state:

@@ -14,6 +14,7 @@ from ..detectors.detector import Detector
 from ..masks.networks import Segmenter, segmenter_of
 from ..masks.promptable import Promptable, promptable_of
 from ..masks.prompts import corners, pairs
+from ..methods.registry import METHODS
 from ..models.cache import model_of
 from ..models.load import load
 from ..models.model import Model
@@ -30,6 +31,14 @@ def segmenter_ready(given: Any) -> Ready:
     model, processor = given if isinstance(given, tuple) else (given, None)
     found = detector_for(model) or promptable_of(model, processor) or segmenter_of(model, processor)
     return found or (model_of(model) if processor is None else load(model, processor=processor))
+
+
+def no_map(model: Model, method: str) -> str:
+    """What is said of a segmentation network that a lab was given as its model, where it has no map by a method."""
+    return (
+        f"{model.name} makes masks, and no map by the method “{METHODS[method].label}”; its masks are drawn where it "
+        "is the lab's segmenter: vislab.Lab(image, segmenter=(module, processor))"
+    )
 
 
 class Marked(traitlets.HasTraits):
@@ -55,8 +64,11 @@ class Marked(traitlets.HasTraits):
             raise traitlets.TraitError(
                 f"segmenter is what vislab.segment takes as model, or (module, processor), not {shown(value)}"
             )
-        with in_words():
+        try:
             return segmenter_ready(tuple(value) if isinstance(value, list) else value)
+        except (ValueError, TypeError, OSError) as error:
+            own = "segmenter=(module, processor),"
+            raise traitlets.TraitError(str(error).replace("vislab.segment processor=…,", own)) from error
 
     @traitlets.validate(*MARKS)
     def _marks_lie_in_the_image(self, proposal: Any) -> Any:

@@ -13,11 +13,13 @@ import traitlets
 from ..core.checks import shown
 from ..core.images import samples
 from ..detectors import load
+from ..engine.site import AttentionRefused
 from ..language.reader import Reader
+from ..masks.networks import makes_masks
 from ..methods.registry import METHODS
 from ..models import hub
 from . import face, protocol
-from .marks import MARKS
+from .marks import MARKS, no_map
 from .masking import Masking
 from .messages import Messages
 from .prompt import WORDS, giving_way, ready_of
@@ -198,6 +200,13 @@ class Lab(Messages, anywidget.AnyWidget):
             return None
         except Stopped:
             return "stopped: the answer before stays" if self._spoken.said else "stopped"
+        except (ValueError, AttentionRefused) as error:
+            shown = self._stage.panes[0]
+            if isinstance(ready, Reader) or (shown is not None and shown.kept.model is ready):
+                raise
+            if not makes_masks(ready.module):
+                raise
+            raise ValueError(no_map(ready, wanted["method"])) from error
         if isinstance(ready, Reader):
             return self._spoken.in_words
         return f"{seconds * 1000:.0f} ms" if seconds else "" if greeted else "remembered"

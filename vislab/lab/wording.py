@@ -25,7 +25,7 @@ def plainly(words: str) -> str:
     """The same without the advice that is code, and with the names that the controls bear."""
     for name, method in METHODS.items():
         words = re.sub(rf"(?:the method )?method[= ]{name!r}", f"the method “{method.label}”", words)
-        words = words.replace(f"such as {name!r}", f"such as “{method.label}”")
+        words = re.sub(rf"(such as|the method “[^.;]*) {name!r}", rf"\1 “{method.label}”", words)
     told = ""
     first, *others = _BETWEEN.split(words)
     for between, clause in [("", first), *zip(others[::2], others[1::2], strict=True)]:

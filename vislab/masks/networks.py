@@ -43,7 +43,7 @@ class Segmenter:
 
     @property
     def of_torchvision(self) -> bool:
-        return type(self.module).__module__.startswith("torchvision.models.segmentation")
+        return _of_torchvisions(self.module)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -151,10 +151,9 @@ def segmenter_of(model: Any, processor: Any = None) -> Segmenter | None:
     if not hasattr(model, "model") and not isinstance(model, nn.Module):
         return None
     module, own = given(model)
-    kind = type(module)
-    of_torchvision = kind.__module__.startswith("torchvision.models.segmentation")
-    if not of_torchvision and not kind.__name__.endswith((_SEMANTIC, *_UNIVERSAL)):
+    if not makes_masks(module):
         return None
+    kind, of_torchvision = type(module), _of_torchvisions(module)
     processor = own if processor is None else processor
     if not callable(processor):
         such = "weights.transforms()" if of_torchvision else "the image processor that it was trained with"
@@ -171,6 +170,15 @@ def segmenter_of(model: Any, processor: Any = None) -> Segmenter | None:
         )
     names = getattr(getattr(module, "config", None), "id2label", None) or {}
     return Segmenter(kind.__name__, module, processor, _in_order(names))
+
+
+def makes_masks(module: nn.Module) -> bool:
+    """Whether a module of transformers or torchvision is made for segmentation."""
+    return _of_torchvisions(module) or type(module).__name__.endswith((_SEMANTIC, *_UNIVERSAL))
+
+
+def _of_torchvisions(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torchvision.models.segmentation")
 
 
 def _one_former(module: nn.Module) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -91,6 +92,18 @@ class OfPatches(nn.Module):
 
 def takes(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     """The parameters of a function by name; none of one that does not tell."""
+    plain = getattr(function, "__func__", None)  # of a method, which is bound anew whenever it is asked for
+    if plain is None:
+        return _parameters(function)
+    if plain not in _TAKEN:
+        _TAKEN[plain] = _parameters(function)
+    return _TAKEN[plain]
+
+
+_TAKEN: weakref.WeakKeyDictionary[Callable[..., Any], Mapping[str, inspect.Parameter]] = weakref.WeakKeyDictionary()
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(function).parameters
     except (TypeError, ValueError):

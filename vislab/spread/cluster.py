@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -116,9 +117,9 @@ class _Actor:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
             if self._begun is None:
-                import torch
-
-                torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # which Ray sets: the actor's cores
+                threads = os.environ.setdefault("OMP_NUM_THREADS", "1")  # which Ray sets: the actor's cores
+                if "torch" in sys.modules:  # else it asks there itself, once the work imports it
+                    sys.modules["torch"].set_num_threads(int(threads))
                 self._begun = pickle.loads(row["work"]).begin()
             answer = self._begun(pickle.loads(row["item"]))
         except Exception as error:
