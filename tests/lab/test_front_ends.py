@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import labkit
@@ -70,7 +70,10 @@ def served(front: str, folder: Path) -> Iterator[tuple[str, Path]]:
             end = time.monotonic() + 120
             while process.poll() is None and time.monotonic() < end:
                 with suppress(URLError, OSError):
-                    urlopen(f"{url}favicon.ico" if front == "marimo" else f"{url}static/", timeout=5).close()
+                    try:
+                        urlopen(f"{url}static/", timeout=5).close()
+                    except HTTPError:  # it answers that there is no such page
+                        pass
                     break
                 time.sleep(0.1)
             yield url, home / "asked"
