@@ -70,10 +70,8 @@ def served(front: str, folder: Path) -> Iterator[tuple[str, Path]]:
             end = time.monotonic() + 120
             while process.poll() is None and time.monotonic() < end:
                 with suppress(URLError, OSError):
-                    try:
+                    with suppress(HTTPError):  # it answers, were it that there is no such page
                         urlopen(f"{url}static/", timeout=5).close()
-                    except HTTPError:  # it answers that there is no such page
-                        pass
                     break
                 time.sleep(0.1)
             yield url, home / "asked"
