@@ -75,6 +75,30 @@ def kinds(told: list) -> list[str]:
 # ---- settings ----
 
 
+def test_what_two_threads_set_is_wanted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker sets what gives way while the notebook sets more: neither wants what the other has replaced."""
+    lab = Lab("church", detector=None).wait(120)
+    wanted: list[dict[str, Any]] = []
+    monkeypatch.setattr(lab._worker, "want", wanted.append)
+    read, begun = lab._settings, threading.Event()
+
+    def slowly() -> Iterator[tuple[str, Any]]:
+        settings = [*read()]
+        if threading.current_thread() is slow:
+            begun.set()
+            time.sleep(0.2)
+        return iter(settings)
+
+    monkeypatch.setattr(lab, "_settings", slowly)
+    slow = threading.Thread(target=setattr, args=(lab, "layer", 3))
+    slow.start()
+    begun.wait(60)
+    lab.head = 1
+    slow.join()
+    assert (wanted[-1]["layer"], wanted[-1]["head"]) == (3, 1)
+    lab.close()
+
+
 def test_the_first_view_is_the_rollout_of_the_photograph(lab: Lab, told: list) -> None:
     image = vislab.load_image(vislab.samples()["church"])
     assert lab._source == [683, 1024]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -68,6 +69,7 @@ class Lab(Messages, anywidget.AnyWidget):
 
     def __init__(self, image: Any = None, *, state: Mapping[str, Any] | None = None, **settings: Any) -> None:
         self._worker = Newest(self._show, self._failed)
+        self._turn = threading.Lock()
         self._stage = Stage(self.send, lambda: self._worker.newer)
         self._spoken = Spoken(self._stage)
         self._masking = Masking(self._stage)
@@ -145,9 +147,10 @@ class Lab(Messages, anywidget.AnyWidget):
         for bring, name in ((hub.bring, self.model), (load.bring, self.detector), (of_masks, self.segmenter)):
             if isinstance(name, str | Path):
                 bring(str(name))
-        self._views += anew
-        image = {"pixels": self._pixels, "digest": self._digest}
-        self._worker.want(dict(self._settings()) | image | {"view": self._views})
+        with self._turn:  # or what another thread set meanwhile would be wanted first, and what was read before it last
+            self._views += anew
+            image = {"pixels": self._pixels, "digest": self._digest}
+            self._worker.want(dict(self._settings()) | image | {"view": self._views})
 
     def _failed(self, error: Exception) -> None:
         """What fails leaves the last good view."""
