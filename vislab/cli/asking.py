@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..methods.registry import METHODS, options
+from ..methods.request import DEFAULTS
 from ..spread.figures import Figures
 from ..spread.photos import is_figure
 from .arguments import UsageError, load_model, report, tokens_of
@@ -27,6 +28,7 @@ class Asker:
     """One question to one model, which is loaded when the first picture asks it."""
 
     def __init__(self, args: argparse.Namespace) -> None:
+        args.method = args.method or DEFAULTS["method"]
         self.args, self.options = args, method_options(args)
         self.figures = self._figures()
         self.model = cache(lambda: load_model(args))

@@ -189,8 +189,6 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_figure(args: argparse.Namespace) -> int:
     of_box = is_box(args)
-    if not of_box:
-        args.method = args.method or DEFAULTS["method"]
     asker, photos = (BoxAsker if of_box else Asker)(args), photos_of(args.photos)
     args.out = _out_of(args, photos, f"box-{args.box or 0}" if of_box else "")
     check_display(args)
