@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import detecting
@@ -85,3 +86,11 @@ def test_what_is_of_a_model_is_none_of_a_box(
     assert main(["figure", "photo.png", *words, "--out", "refused.png"]) == status
     assert said in capsys.readouterr().err
     assert not Path("refused.png").exists()
+
+
+def test_a_box_that_detect_would_not_show_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
+    church = ["figure", str(vislab.samples()["church"]), "--out", "church.png"]
+    assert main([*church, "--box", "7"]) == 0
+    assert re.search(r"church.jpg: box 7 has a score of 0\.0\d+ only", capsys.readouterr().err)
+    assert main([*church, "--box", "0"]) == 0
+    assert "has a score of" not in capsys.readouterr().err

@@ -302,7 +302,7 @@ def test_twelve_bits_of_grey_files(kind: str) -> None:
 def test_paths_that_hold_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no file 'no\.png' .*samples"):
         load_image("no.png")
-    with pytest.raises(FileNotFoundError, match=r"'church' .* try vislab\.samples\(\)\['church'\]"):
+    with pytest.raises(FileNotFoundError, match=r"'church' .* take a sample: vislab\.samples\(\)\['church'\]"):
         load_image("church")
     with pytest.raises(IsADirectoryError, match=r"is a folder: give one image file"):
         load_image(tmp_path)
@@ -439,3 +439,11 @@ def test_assets_are_found_in_a_checkout_and_in_an_installed_package(
     assert assets() == tmp_path / "site-packages" / "assets"
     (package / "assets").mkdir()
     assert assets() == package / "assets"
+
+
+def test_a_name_mistyped_is_answered_with_the_file_beside_it(tmp_path: Path) -> None:
+    Image.fromarray(SCENE).save(tmp_path / "church.png")
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*; did you mean 'church.png'\?$"):
+        load_image(tmp_path / "curch.png")
+    with pytest.raises(FileNotFoundError, match=r": check the path, or take a sample: vislab.samples\(\)$"):
+        load_image(tmp_path / "folder" / "x.png")

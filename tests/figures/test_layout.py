@@ -56,6 +56,12 @@ def test_nothing_overlaps_in_grids(normalise: figures_page.Normalise, width: fig
     nothing_overlaps(panel.panel(grid(2, 3), rows=rows, normalise=normalise, width=width))
 
 
+@pytest.mark.parametrize("span", [(0.0234, 0.0238), (0.02019, 0.02039), (-0.1234, 0.1238)])
+def test_long_numbers_and_the_words_beside_them_stay_apart(span: tuple[float, float]) -> None:
+    for width in SIZES:
+        nothing_overlaps(panel.panel([heatmap(np.array([span, span]), (32, 48))], width=width))
+
+
 def nothing_overlaps(made: figures_page.Panel) -> None:
     with drawing.styled():
         figure = drawing.figure_of(made, vector=False)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import argparse
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..detectors.request import METHODS
 from ..methods.registry import options
 from ..models.tokens import DEFAULTS
 from ..spread.boxes import BoxFigures
-from .arguments import UsageError
+from .arguments import UsageError, report
 from .asking import Asker, look_of, reading_of
 from .detect import detector_arguments
 
+if TYPE_CHECKING:
+    from ..core.clip import ClipFrame
+    from ..core.heatmap import Heatmap
+
+CONFIDENCE = 0.25  # that `vislab detect` asks for, where nothing else is said
 OF_MODELS = ("model", "dtype", "patch_size", "target", "patch", "scales", *DEFAULTS)  # and not of detectors
 
 
@@ -46,6 +53,18 @@ class BoxAsker(Asker):
         self.args, self.options = args, {}
         self.figures = self._figures()
         self.model = cache(self.figures.loaded)
+
+    def explained(self, name: str, image: np.ndarray | ClipFrame) -> Heatmap:
+        """Of a box that `vislab detect` would not show, that is said."""
+        heat = super().explained(name, image)
+        box = heat.facts["box"]
+        if box["confidence"] < CONFIDENCE:
+            report(
+                f"{name}: box {self.args.box or 0} has a score of {box['score']:.2g} only: vislab detect shows those "
+                f"above {CONFIDENCE}, and with --confidence others",
+                self.args.debug,
+            )
+        return heat
 
     def _figures(self) -> BoxFigures:
         args = self.args

@@ -14,6 +14,7 @@ import numpy as np
 
 from .arrays import from_array
 from .bands import Reading, Stretch
+from .checks import meant
 from .clip import ClipFrame
 from .decode import from_file, from_pil
 from .files import assets
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_DOWNLOAD = 100_000_000
 DOWNLOAD_SECONDS = 20
+LONGEST = 200  # letters of a name that is shown whole
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}  # of pictures in a folder
 
 
@@ -98,7 +100,15 @@ def samples() -> dict[str, Path]:
 def _name(source: str | os.PathLike[str]) -> str:
     """A path or address in quotes, its middle left out where it is long: it may be a whole file in base64."""
     text = os.fsdecode(source)
-    return repr(text if len(text) <= 200 else f"{text[:120]}…{text[-60:]}")
+    return repr(text if len(text) <= LONGEST else f"{text[:120]}…{text[-60:]}")
+
+
+def _beside(path: Path) -> list[str]:
+    """Names of files in the folder where a file was looked for, the first thousand of them; none for no name."""
+    try:
+        return sorted(os.listdir(path.parent))[:1000] if len(path.name) <= LONGEST else []
+    except (OSError, ValueError):
+        return []
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -107,8 +117,12 @@ def _open(path: Path) -> IO[bytes]:
     if os.path.isdir(path):
         raise IsADirectoryError(f"{name} is a folder: give one image file, such as {_name(path / 'photo.jpg')}")
     if not os.path.exists(path):
-        sample = f"vislab.samples()[{str(path)!r}]" if str(path) in samples() else "one of vislab.samples()"
-        raise FileNotFoundError(f"there is no file {name} (looked in {Path.cwd()}): check the path, or try {sample}")
+        known = str(path) in samples()
+        sample = f"vislab.samples()[{str(path)!r}]" if known else "vislab.samples()"
+        near = "" if known else meant(path.name, _beside(path))
+        raise FileNotFoundError(
+            f"there is no file {name} (looked in {Path.cwd()}){near or f': check the path, or take a sample: {sample}'}"
+        )
     if not os.path.isfile(path):
         raise ValueError(f"{name} is a device or a pipe: give an image file, or the bytes that you read from it")
     try:

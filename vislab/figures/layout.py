@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from .colours import Range, colour_ticks
 from .lettering import Lines, fitted, length, limited, lines_of
@@ -13,7 +14,8 @@ Rect = tuple[float, float, float, float]  # left, top, width and height
 TALLEST = 230.0  # mm, what a printed page holds
 # In mm, at the text size of print; on a slide all of them grow with the text.
 EDGE, GAP, TIGHT = 1.5, 3.0, 1.2  # the page's border; between pictures, and where nothing stands between them
-BAR, BAR_GAP, BAR_TEXT = 1.8, 1.2, 7.5  # a colour bar, its distance from the photo, its numbers
+BAR, BAR_GAP, BAR_TEXT = 1.8, 1.2, 7.5  # a colour bar, its distance from the photo, its numbers at least
+TICK = 1.5  # from a bar to its numbers, and from these to what stands beside them
 LINE, RISE = 3.2, 0.9  # of text, and the part of it below the baseline
 STUB, UPRIGHT = 18.0, 2  # the widest labels of rows, and lines of them that are set upright
 NARROWEST = 3.0  # a picture
@@ -137,6 +139,13 @@ class _Draft:
         level = 2.2 * max((length(label, SMALL * self.unit) for label in numbers), default=0.0)
         return max(NARROWEST, level if self.normalise == "column" else 0.0)
 
+    @cached_property
+    def numbers(self) -> float:
+        """The room for the numbers beside upright bars, mm, however many of them stand there."""
+        some = {one for *_, cell in self.with_bar for count in range(2, 7) for one in colour_ticks(cell.span, count)[1]}
+        widest = max((length(one, SMALL * self.unit) for one in some), default=0.0)
+        return max(BAR_TEXT * self.unit, widest + TICK * self.unit)
+
     @property
     def least_bar(self) -> float:
         """Of an upright bar, mm: beside it two numbers stand."""
@@ -175,7 +184,7 @@ class _Draft:
 
     def _across(self) -> None:
         """Left edges of the columns, and the page's width."""
-        u, room = self.unit, (BAR_GAP + BAR + BAR_TEXT) * self.unit
+        u, room = self.unit, (BAR_GAP + BAR) * self.unit + self.numbers
         own, level = self.normalise == "map", self.normalise == "column"
         columns = {j for _, j, _ in self.with_bar} if own else set()
         gap = (GAP if own or not self.panel.columns else TIGHT) * u
@@ -254,7 +263,7 @@ class _Draft:
                 below = Lines([words] if words else [], bar.points)
                 yield from self._set(below, x, y + tall + (2 * LINE - RISE) * self.unit)
             else:
-                first = x + wide + (BAR_TEXT + 0.5 * LINE) * self.unit
+                first = x + wide + self.numbers + 0.5 * LINE * self.unit
                 for k, one in enumerate(bar.label):
                     yield Text(first + k * self.line, y + tall / 2, one, bar.points * self.unit, True, True)
 

@@ -4,7 +4,7 @@ import { make, say } from "./elements.js";
 import { defined } from "./help.js";
 import { attentionFlops, forwardFlops, gridOf, mapBytes } from "./places.js";
 import { sizesOf } from "./settings.js";
-import { isSpent, planOf, spentAsShown } from "./tokens.js";
+import { costFactor, isSpent, planOf, spentAsShown } from "./tokens.js";
 import { amount, duration, factor, whole } from "./words.js";
 
 const MARKS = [640, 1024, 2048]; // px, input sizes on the parabola
@@ -59,7 +59,9 @@ function showCosts(store, ui, shown, counts) {
     of((n) => mapBytes(n, heads, 1), counts),
     "B",
   )}`;
-  const parts = { flops: `attention ${amount(flops, "FLOP")}`, saved, n2: maps, time, took };
+  const usual = factor(costFactor(store, shown));
+  const more = saved || usual === "1.0" ? "" : `, × ${usual}`;
+  const parts = { flops: `attention ${amount(flops, "FLOP")}${more}`, saved, n2: maps, time, took };
   const [perLayer, less, bytes, clock, stopped] = Object.entries(parts).map(([name, textContent]) =>
     defined(make("span", { textContent }), name),
   );

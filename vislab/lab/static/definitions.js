@@ -79,7 +79,8 @@ export const DEFINITIONS = {
   count: "Tokens: one for each patch of the grid, and one, CLS, that gathers what the class is read from.",
   patch_size: "The side of the squares that the input is cut into, each of which becomes one token.",
   image_size: "The side of the photograph as the model gets it, in pixels.",
-  flops: "Operations that attention takes in all layers; they grow with the square of the tokens.",
+  flops:
+    "Operations that attention takes in all layers; they grow with the square of the tokens. × says how many times what the model was made for.",
   n2: "n² maps: what all attention of all heads and layers would take in memory, each token to each token.",
   time: "How long the model takes on this machine, by its last runs.",
   chart: "Tokens to the right, cost of attention upwards: twice the tokens cost four times as much.",
