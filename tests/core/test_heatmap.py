@@ -77,3 +77,10 @@ def test_dropped_patches_have_no_pixels() -> None:
     gone = np.isnan(heat.pixels())
     assert gone[12:24, 32:48].all()
     assert gone.sum() == 12 * 16
+
+
+def test_it_says_what_it_is_in_one_line() -> None:
+    frame = Frame.stretch((683, 1024), (224, 224))
+    heat = Heatmap(np.eye(2), Grid(2, 2, (112, 112)), frame, "relevance", "church", query="CLS")
+    assert repr(heat) == "Heatmap(relevance of CLS for church, 2 × 2 patches, image of 1024 × 683 px)"
+    assert repr(replace(heat, target=None, query=None)).startswith("Heatmap(relevance, 2 × 2")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Heatmap(Shown):
     """One value per patch of a grid, with the frame that carries it back to the source image.
 
@@ -60,6 +60,11 @@ class Heatmap(Shown):
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """`np.asarray(heat)` is its values; without a copy, where none is asked for and the dtype stays."""
         return np.array(self.values, dtype=dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        high, wide = self.frame.source
+        what = f"{self.method}{f' of {self.query}' if self.query else ''}{f' for {self.target}' if self.target else ''}"
+        return f"Heatmap({what}, {self.grid.rows} × {self.grid.cols} patches, image of {wide} × {high} px)"
 
     def pixels(self) -> np.ndarray:
         """The map laid over its photograph: a value for each source pixel -> (H, W) float32.
