@@ -7,8 +7,8 @@ LAB_ARGS ?=
 # The notebook that `make lab` opens; the others stand beside it, in JupyterLab's list of files.
 FIRST ?= 00_lab.ipynb
 PYTEST_ARGS ?=
-# Test files run side by side in this many processes: three keep two cores at work, since browsers and kernels wait.
-WORKERS ?= 3
+# Test files run side by side in this many processes; one core each is what they need.
+WORKERS ?= 2
 # Per cent of vislab's lines that all tests run, and may not fall below.
 FLOOR ?= 98
 # TRIED=1 installs the very versions that the tests have run with, instead of the newest that pyproject.toml allows.

@@ -8,7 +8,6 @@ from pathlib import Path
 import detecting
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import vislab
@@ -19,9 +18,7 @@ OWN = ["--detector", "mine.pt", "--trust", "--image-size", "96x160"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("boxes")
-    torch.save({"model": detecting.yolo("yolo12n").model}, path / "mine.pt")
-    Image.fromarray(detecting.PHOTO).save(path / "photo.png")
+    path = detecting.folder_of(tmp_path_factory.mktemp("boxes"))
     Image.fromarray(np.roll(detecting.PHOTO, 9, 1)).save(path / "other.png")
     return path
 

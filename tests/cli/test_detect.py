@@ -20,10 +20,7 @@ SETTINGS = ["--detector", "mine.pt", "--trust", "--image-size", "96x160"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("detect")
-    torch.save({"model": detecting.yolo("yolo12n").model}, path / "mine.pt")
-    Image.fromarray(detecting.PHOTO).save(path / "photo.png")
-    return path
+    return detecting.folder_of(tmp_path_factory.mktemp("detect"))
 
 
 @pytest.fixture(autouse=True)

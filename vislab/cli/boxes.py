@@ -14,13 +14,12 @@ from ..models.tokens import DEFAULTS
 from ..spread.boxes import BoxFigures
 from .arguments import UsageError, report
 from .asking import Asker, look_of, reading_of
-from .detect import detector_arguments
+from .detect import CONFIDENCE, detector_arguments
 
 if TYPE_CHECKING:
     from ..core.clip import ClipFrame
     from ..core.heatmap import Heatmap
 
-CONFIDENCE = 0.25  # that `vislab detect` asks for, where nothing else is said
 OF_MODELS = ("model", "dtype", "patch_size", "target", "patch", "scales", *DEFAULTS)  # and not of detectors
 
 

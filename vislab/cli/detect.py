@@ -15,6 +15,8 @@ from .photos import spare
 if TYPE_CHECKING:
     from ..detectors.detections import Detections
 
+CONFIDENCE = 0.25  # of the boxes that are shown, where nothing else is said
+
 DETECT_EPILOG = """\
 examples:
   vislab detect photo.jpg
@@ -31,7 +33,9 @@ Boxes go to standard output, the most certain first: score, label, and left, top
 def detect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photo", metavar="PHOTO", help="image file or http(s) address")
     detector_arguments(parser, "embedded")
-    parser.add_argument("--confidence", type=share, default=0.25, metavar="C", help="of a box, 0 to 1 (default: 0.25)")
+    parser.add_argument(
+        "--confidence", type=share, default=CONFIDENCE, metavar="C", help=f"of a box, 0 to 1 (default: {CONFIDENCE})"
+    )
     parser.add_argument("--image-size", type=size, metavar="N|HxW", help="pixels of the detector's input")
     parser.add_argument(
         "--scales", type=sizes, metavar="N|HxW,…", help="several such sizes, whose boxes become one list"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..spread.photos import Photo
 from ..spread.table import COLUMN_WORDS
-from .arguments import UsageError
+from .arguments import UsageError, report
 
 COLUMNS_TOLD = "\n  ".join(f"{names}: {words}" for names, words in COLUMN_WORDS.items())
 
@@ -77,7 +76,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
     write(path, table(rows))
     told = "; ".join(f"{names}: {COLUMN_WORDS[names]}" for names in ("entropy", "top_tenth", "peak_x, peak_y"))
-    print(f"vislab: {path}: {told} (--help tells all)", file=sys.stderr)
+    report(f"{path}: {told} (--help tells all)", debug=False)
 
 
 def sweep(paths: Sequence[Path]) -> None:

@@ -15,7 +15,7 @@ COMMANDS = {
 }
 _INSIDE = r"\((?:[^()]|\([^()]*\))*\)"
 _CODE = re.compile(rf"(?<![\w/])(?:in Python )?vislab\.(\w+)((?:{_INSIDE})?(?:\.\w+(?:{_INSIDE})?)*)")
-_VALUE = r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]|\([^)]*\)|…|True\b|-?[\d.]*\d|"
+_VALUE = r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]|\([^)]*\)|…|True\b|-?[\d.]*\d|(?!\w)"
 
 
 def in_options(message: str, options: Collection[str]) -> str:
@@ -27,6 +27,8 @@ def in_options(message: str, options: Collection[str]) -> str:
     'take --method otsu, or leave --image-size out'
     >>> in_options("vislab.load(module, grid=…) tells", ["--model"])
     'in Python vislab.load(module, grid=…) tells'
+    >>> in_options("give model='folder', or model=module", ["--model"])
+    'give --model folder, or model=module'
     """
     told, end = "", 0
     for found in _CODE.finditer(message):

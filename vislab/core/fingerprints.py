@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from .parts import named_tensors
-
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
@@ -46,7 +44,7 @@ def of_weights(module: nn.Module) -> str:
     """
     import torch
 
-    tensors = named_tensors(module)
+    tensors = dict([*module.named_parameters(), *module.named_buffers()])
     state = [(n, t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for n, t in tensors.items()]
     known = _WEIGHTS.get(module)
     if known is not None and known[0] == state:

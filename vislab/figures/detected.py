@@ -39,7 +39,7 @@ def record_of_boxes(boxes: Detections, image: np.ndarray, suffix: str) -> dict[s
         "detected": found_of(boxes),
         "caption": _caption(boxes),
         "versions": versions(),
-        "call": f"{call('vislab.save', repr('figure' + suffix), 'boxes')}",
+        "call": call("vislab.save", repr(f"figure{suffix}"), "boxes"),
     }
 
 

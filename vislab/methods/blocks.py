@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.parts import parts_of
 from ..engine.site import AttentionRefused
 from .layers import encoder, in_sequence
 from .probe import Probe
@@ -36,7 +35,7 @@ def blocks(probe: Probe) -> dict[str, str]:
     """
     module = probe.model.module
     known = _BLOCKS.setdefault(module, {})
-    parts, size = hash(tuple(map(id, parts_of(module)))), hash(probe.pixels.shape)
+    parts, size = hash(tuple(map(id, module.modules()))), hash(probe.pixels.shape)
     if (parts, size) not in known:
         known[parts, size] = _found(probe)
     return known[parts, size]

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from ..core.geometry import Grid
-from ..core.parts import parts_of
 from ..engine.hooks import capture
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -41,7 +40,7 @@ class Blocks:
 def blocks(module: nn.Module, run: Callable[[], Any], grid: Grid, layers: int) -> Blocks:
     """Those of a module, proven once for a number of tokens. run: makes a forward of one image."""
     known = _REMEMBERED.setdefault(module, {})
-    key = (grid.rows, grid.cols, grid.prefix, grid.suffix, hash(tuple(map(id, parts_of(module)))))
+    key = (grid.rows, grid.cols, grid.prefix, grid.suffix, hash(tuple(map(id, module.modules()))))
     if key not in known:
         known[key] = _proven(module, run, grid, layers)
     return known[key]

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from ..core.checks import shown
-from ..core.parts import parts_of
 from .calling import core
 
 Kind = Literal["exclusive", "independent", "number"]
@@ -168,9 +167,7 @@ def watched(module: nn.Module) -> Iterator[Watch | None]:
         return
     watch = Watch()
     parts = [
-        part
-        for part in parts_of(module)
-        if part._parameters and not (part._modules and not isinstance(part, nn.MultiheadAttention))
+        m for m in module.modules() if m._parameters and not (m._modules and not isinstance(m, nn.MultiheadAttention))
     ]
     handles: list[Any] = []
     try:
@@ -188,7 +185,7 @@ def remember(module: nn.Module, found: Columns) -> None:
 
 
 def _parts(module: nn.Module) -> int:
-    return hash(tuple(map(id, parts_of(module))))
+    return hash(tuple(map(id, module.modules())))
 
 
 def _made(heads: Sequence[Tensor], logits: Tensor) -> Literal["logits", "softmax", "sigmoid"] | None:

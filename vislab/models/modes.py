@@ -8,13 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from ..core.parts import parts_of
-
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """The module in evaluation mode; then each of its parts in its own again."""
-    training = [part for part in parts_of(module) if part.training]
+    training = [part for part in module.modules() if part.training]
     try:
         if training:
             module.eval()

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.parts import parts_of
 from .outline import RESIZABLE
 
 _SIZES = 4  # of a kernel that are kept
@@ -98,7 +97,7 @@ def resized(module: nn.Module, patch_size: int) -> Iterator[None]:
         (projection, "kernel_size", new),
         (projection, "stride", new),
     ]
-    parts = parts_of(module)
+    parts = [*module.modules()]
     owners: dict[int, object] = {id(one): one for part in parts for one in (part, vars(part).get("config"))}
     for owner in owners.values():
         value = vars(owner).get("patch_size") if isinstance(owner, nn.Module) else getattr(owner, "patch_size", None)
@@ -118,7 +117,7 @@ def resized(module: nn.Module, patch_size: int) -> Iterator[None]:
 
 def patch_projection(module: nn.Module) -> nn.Conv2d:
     """The convolution that makes patch tokens of pixels: three channels in, its stride its kernel's size."""
-    for part in parts_of(module):
+    for part in module.modules():
         if isinstance(part, nn.Conv2d) and part.in_channels == 3 and part.kernel_size == part.stride != (1, 1):
             return part
     raise ValueError(
