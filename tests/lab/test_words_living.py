@@ -56,6 +56,12 @@ LETTERS = """(words) => {
     return context.measureText(words).width;
 }"""
 
+# In the page: words lie so much lower, px, for as long as browsers take to tell where the pointer is now.
+MOVED = """async (down) => {
+    document.querySelector('.chips').style.marginTop = `${down}px`;
+    await new Promise((end) => setTimeout(end, 300));
+}"""
+
 
 def chip(lab: Living, text: str) -> Any:
     return lab.page.locator(".chip", has_text=text).first
@@ -140,6 +146,20 @@ def test_arrow_keys_walk_the_words_on_the_chips_and_on_the_picture(living: Calla
     assert lab.lab.word != 1
     assert "target=" in lab("lab.ui.call.textContent")
     assert repr(QUESTION) in lab("lab.ui.call.textContent")
+
+
+def test_words_that_move_below_a_pointer_at_rest_are_not_pointed_at(living: Callable[..., Living]) -> None:
+    lab = living(prompt=QUESTION)
+    chip(lab, "church").click()
+    lab.ready()
+    lab.page.keyboard.press("ArrowLeft")
+    lab.ready()
+    for down in (40, 0):
+        lab.page.evaluate(MOVED, down)
+    assert shown(lab).startswith("attention of “a”")
+    box = chip(lab, "church").bounding_box()
+    lab.page.mouse.move(box["x"] + 3, box["y"] + 3)
+    lab.until("lab.ui.figures[0].title.textContent.startsWith('attention of “church”')", 5)
 
 
 def test_the_python_that_is_shown_makes_the_map_again(living: Callable[..., Living], tmp_path: Path) -> None:

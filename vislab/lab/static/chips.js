@@ -20,7 +20,7 @@ export function makeChips(ui) {
 export function bindChips(store, ui) {
   ui.count.after(ui.tokens);
   ui.fused.after(ui.lies, ui.parts);
-  ui.chips.addEventListener("pointerleave", () => point(store, null));
+  bindPointer(store, ui.chips);
   ui.chips.addEventListener("focusout", () => point(store, null));
   for (const node of [ui.chips, ui.canvas]) {
     node.addEventListener("keydown", (event) => {
@@ -35,6 +35,20 @@ export function bindChips(store, ui) {
       if (node === ui.chips) ui.chips.children[chosenWord(answer, to)].focus();
     });
   }
+}
+
+/** Words that move below a pointer at rest are not pointed at: browsers tell of those too, and keys chose another. */
+function bindPointer(store, chips) {
+  let rest = "";
+  const moved = ({ screenX, screenY }) => rest !== (rest = `${screenX},${screenY}`);
+  chips.addEventListener("pointermove", (event) => {
+    const at = [...chips.children].indexOf(event.target);
+    if (moved(event) && at >= 0) point(store, at);
+  });
+  chips.addEventListener("pointerleave", (event) => {
+    moved(event);
+    point(store, null);
+  });
 }
 
 function point(store, pointed) {
@@ -71,7 +85,6 @@ export function showChips(store, ui, shown) {
 
 function chipOf(store, word, at) {
   const chip = make("button", { type: "button", className: "chip", textContent: word });
-  chip.addEventListener("pointerenter", () => point(store, at));
   chip.addEventListener("click", () => {
     commit(store, { word: at });
     chip.focus();
