@@ -39,14 +39,15 @@ export function bindChips(store, ui) {
 
 /** Words that move below a pointer at rest are not pointed at: browsers tell of those too, and keys chose another. */
 function bindPointer(store, chips) {
-  let rest = "";
-  const moved = ({ screenX, screenY }) => rest !== (rest = `${screenX},${screenY}`);
-  chips.addEventListener("pointermove", (event) => {
-    const at = [...chips.children].indexOf(event.target);
-    if (moved(event) && at >= 0) point(store, at);
+  let rest = ""; // where the pointer is on the screen
+  chips.addEventListener("pointermove", ({ target, screenX, screenY }) => {
+    const before = rest;
+    rest = `${screenX},${screenY}`;
+    const at = [...chips.children].indexOf(target);
+    if (rest !== before && at >= 0) point(store, at);
   });
-  chips.addEventListener("pointerleave", (event) => {
-    moved(event);
+  chips.addEventListener("pointerleave", ({ screenX, screenY }) => {
+    rest = `${screenX},${screenY}`;
     point(store, null);
   });
 }
