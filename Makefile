@@ -7,7 +7,7 @@ LAB_ARGS ?=
 # The notebook that `make lab` opens; the others stand beside it, in JupyterLab's list of files.
 FIRST ?= 00_lab.ipynb
 PYTEST_ARGS ?=
-# Test files run side by side in this many processes; one core each is what they need.
+# Test files run side by side in this many processes; one core each is what they need. tests/conftest.py orders them.
 WORKERS ?= 2
 # Per cent of vislab's lines that all tests run, and may not fall below.
 FLOOR ?= 98
@@ -22,7 +22,7 @@ BIOME_VERSION := 2.6.8
 BIOME := $(VENV)/biome-$(BIOME_VERSION)
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 TRIED_VERSIONS := .ci/tried.txt
-PYTEST := -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 COVERAGE := build/coverage.json
 # JupyterLab refuses to run as root unless told; in a container there is often no other user.
 ALLOW_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 # The frameworks read these when they are imported, so they are set before any test module is.
@@ -45,6 +46,18 @@ collect_ignore = ["bench"]
 # A first example pays for loading a framework, and CI's machine is shared: time says nothing about a law.
 hypothesis.settings.register_profile("vislab", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("vislab")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Notebooks first, then files that drive a browser or a cluster, then slow ones: none is left for the end, when
+    the other processes have nothing to do any more.
+    """
+    ranks: dict[Path, int] = {}
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        rank = 3 if item.path.suffix == ".ipynb" else 2 if marks & {"browser", "ray"} else int("slow" in marks)
+        ranks[item.path] = max(rank, ranks.get(item.path, 0))
+    items.sort(key=lambda item: -ranks[item.path])
 
 
 @pytest.fixture(autouse=True)
