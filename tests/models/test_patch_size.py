@@ -165,3 +165,24 @@ def test_the_patches_have_a_grid_of_their_own() -> None:
         patch = image[:, :, 2 * row : 2 * row + 2, 3 * col : 3 * col + 3]
         expected = F.interpolate(patch, size=(4, 6), mode="bilinear", align_corners=False)
         assert torch.allclose(larger[:, :, y0:y1, x0:x1], expected)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_resized_kernel_is_that_of_the_weights_whatever_was_written_into_either(*, inference: bool) -> None:
+    module = tiny.make("ViT")
+    own = patch_projection(module).weight
+
+    def kernel() -> torch.Tensor:
+        with torch.inference_mode(inference), resized(module, 4):
+            return patch_projection(module).weight
+
+    first = kernel()
+    assert kernel().data_ptr() == first.data_ptr()
+    expected = pi_resize(own.detach(), (4, 4))
+    with torch.no_grad():
+        first.add_(1)  # as an optimizer does
+    assert kernel().equal(expected)
+    with torch.no_grad():
+        own.mul_(2)
+    assert kernel().equal(pi_resize(own.detach(), (4, 4)))
+    (kernel() ** 2).sum().backward()  # of a forward that follows, gradients are taken

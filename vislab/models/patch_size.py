@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
@@ -15,9 +16,22 @@ from torch import Tensor, nn
 from .outline import RESIZABLE
 
 _SIZES = 4  # of a kernel that are kept
-_RESIZED: weakref.WeakKeyDictionary[nn.Conv2d, dict[tuple[int, int], tuple[Tensor, Tensor]]] = (
-    weakref.WeakKeyDictionary()
-)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """A kernel of another size. of: the weights that it was made of. version: torch's count of writes into it then."""
+
+    of: Tensor
+    kernel: Tensor
+    version: int
+
+    def holds(self, weight: Tensor) -> bool:
+        alike = (self.of.dtype, self.of.device) == (weight.dtype, weight.device)
+        return alike and self.kernel._version == self.version and torch.equal(self.of, weight)
+
+
+_RESIZED: weakref.WeakKeyDictionary[nn.Conv2d, dict[tuple[int, int], _Kept]] = weakref.WeakKeyDictionary()
 
 
 @lru_cache(maxsize=64)
@@ -46,17 +60,19 @@ def pi_resize(kernel: Tensor, size: tuple[int, int]) -> Tensor:
     return (kernel.to(wide).flatten(-2) @ matrix.mT).unflatten(-1, size).to(kernel.dtype)
 
 
+@torch.inference_mode(False)
+@torch.no_grad()
 def _kernel(projection: nn.Conv2d, size: tuple[int, int]) -> Tensor:
-    """The kernel of a patch embedding, PI-resized: once, until its weights are others."""
+    """The kernel of a patch embedding, PI-resized: once, until its weights are others, or it was written into."""
     made, weight = _RESIZED.setdefault(projection, {}), projection.weight
-    of, kernel = made.pop(size, (None, None))
-    alike = of is not None and (of.dtype, of.device) == (weight.dtype, weight.device) and torch.equal(of, weight)
-    if of is None or kernel is None or not alike:
-        of, kernel = weight.detach().clone(), pi_resize(weight, size)
-    made[size] = of, kernel
+    kept = made.pop(size, None)
+    if kept is None or not kept.holds(weight):
+        kernel = pi_resize(weight, size)
+        kept = _Kept(weight.detach().clone(), kernel, kernel._version)
+    made[size] = kept
     while len(made) > _SIZES:
         made.pop(next(iter(made)), None)
-    return kernel.clone()  # which may be trained
+    return kept.kernel
 
 
 def interpolate_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
@@ -90,8 +106,7 @@ def resized(module: nn.Module, patch_size: int) -> Iterator[None]:
         raise ValueError(
             f"the patch size of {type(module).__name__} ({family}) cannot be changed: it can for {', '.join(RESIZABLE)}"
         )
-    with torch.no_grad():
-        weight = nn.Parameter(_kernel(projection, new), projection.weight.requires_grad)
+    weight = nn.Parameter(_kernel(projection, new), projection.weight.requires_grad)
     changes: list[tuple[object, str, object]] = [
         (projection, "weight", weight),
         (projection, "kernel_size", new),
