@@ -8,6 +8,8 @@ import torch
 import torchvision
 import transformers as hf
 from torch import nn
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.segmentation.fcn import FCN, FCNHead
 from torchvision.transforms._presets import SemanticSegmentation
 
 SIDE = {"size": {"height": 64, "width": 64}}
@@ -37,8 +39,8 @@ def mask2former() -> nn.Module:
 
 def fcn() -> nn.Module:
     torch.manual_seed(0)
-    whole = torchvision.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=6)
-    return whole.eval()
+    seen = IntermediateLayerGetter(torchvision.models.resnet18(weights=None), {"layer2": "out"})
+    return FCN(seen, FCNHead(128, 6)).eval()
 
 
 def networks() -> dict[str, tuple[nn.Module, Any]]:

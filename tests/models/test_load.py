@@ -105,6 +105,14 @@ def test_labels_and_grids_of_other_kinds_are_refused() -> None:
         vislab.load(module, grid=(4, 4))  # type: ignore[arg-type]
 
 
+def test_whether_a_network_attends_is_known_after_a_few_forwards_of_whatever_size() -> None:
+    ran: list[tuple[int, ...]] = []
+    convolutional = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    convolutional.register_forward_pre_hook(lambda _, inputs: ran.append(tuple(inputs[0].shape)))
+    assert not vislab.load(convolutional).attends
+    assert len(ran) < 5, f"{len(ran)} forwards, of {sorted(set(ran))}"
+
+
 def test_a_given_module_is_called_as_its_owner_says() -> None:
     module = hf.ViTModel(hf.ViTConfig(**tiny.VIT))
     named = vislab.load(module, name="epoch 30")

@@ -117,6 +117,7 @@ def _placed(
             "module.to_empty(device='cpu'), load its state_dict, and give vislab.load that"
         )
     refused: Lost | None = None
+    unattending = 0  # sizes on which it ran, and nothing attended
     said = [*_sizes(module, how, grid)]
     for size in _and_common(said) if grid is None else said:
         if size not in said and not isinstance(refused, DoesNotRun):
@@ -126,6 +127,9 @@ def _placed(
         except Lost as error:
             if refused is None or (isinstance(refused, DoesNotRun) and not isinstance(error, DoesNotRun)):
                 refused = error
+            unattending += isinstance(error, NoAttention)
+            if unattending == 2:
+                break  # a convolutional network, which would run on all of them
     if grid is not None:
         found = f"{grid} of {grid.patch[0]}×{grid.patch[1]} px after {grid.prefix} and before {grid.suffix} others"
         raise ValueError(f"{name} does not have the grid that was given, {found}: {refused}") from refused
