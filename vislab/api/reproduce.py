@@ -89,19 +89,11 @@ def reproduce(
     answers: dict[str, Answer] = {}
     maps = [_explained(one, photos[one["image"]], model, answers) for one in record["maps"]]
     cells = [[_content(one, maps, photos) for one in row] for row in record["cells"]]
-    detections = record["detections"]
-    boxes = detections and SimpleNamespace(
-        xyxy=np.array([box["xyxy"] for box in detections]),
-        scores=np.array([box["score"] for box in detections]),
-        labels=[box["label"] for box in detections],
-        detected=record.get("detected"),
-        **{name: np.array([box[name] for box in detections]) for name in POINTS if name in detections[0]},
-    )
     options: dict[str, Any] = dict(record["options"])
     if isinstance(options.get("normalise"), list):
         options["normalise"] = tuple(options["normalise"])
     flat = [one for row in cells for one in row if one is not None]
-    made = panel(flat if record["listed"] else cells, detections=boxes or None, **options)
+    made = panel(flat if record["listed"] else cells, detections=_boxes(record), **options)
     differences += _version_differences(record["versions"])
     for number, (then, now) in enumerate(zip(record["maps"], maps, strict=True)):
         name = f"map {number + 1}" if len(maps) > 1 else "the map"
@@ -231,6 +223,20 @@ def _restored(value: Any) -> Any:
 
 def _content(one: int | str | None, maps: Sequence[Heatmap], photos: Mapping[str, np.ndarray]) -> Content:
     return maps[one] if isinstance(one, int) else photos[one] if one is not None else None
+
+
+def _boxes(record: Mapping[str, Any]) -> Any:
+    """The boxes of a record as they were given to `panel`: none, or () where no box was to be drawn."""
+    boxes = record["detections"]
+    if not boxes:
+        return None if boxes is None else ()
+    return SimpleNamespace(
+        xyxy=np.array([box["xyxy"] for box in boxes]),
+        scores=np.array([box["score"] for box in boxes]),
+        labels=[box["label"] for box in boxes],
+        detected=record.get("detected"),
+        **{name: np.array([box[name] for box in boxes]) for name in POINTS if name in boxes[0]},
+    )
 
 
 def _version_differences(then: Mapping[str, str]) -> list[str]:

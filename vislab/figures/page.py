@@ -110,7 +110,8 @@ class Cell:
 class Panel(Shown):
     """A figure: pictures in rows and columns, their labels and colour bars; make one with `vislab.panel`.
 
-    cells: rows of equal length, None where nothing stands. rows, columns: labels, or none. listed: whether its heatmaps
+    cells: rows of equal length, None where nothing stands. rows, columns: labels, or none. detections: boxes on each
+    picture, or None for the one that a heatmap explains. listed: whether its heatmaps
     are a plain list. options: the keywords of `panel` that made it. Shows itself as the last expression of a
     notebook cell; `vislab.save` writes it.
     """

@@ -212,7 +212,7 @@ def _call(panel: Panel, images: Sequence[str], suffix: str, alone: bool) -> str:
 
     path = repr("figure" + suffix)
     drawn = {**panel.options, **({"plain": True} if alone else {})}
-    boxes = [] if panel.detections is None else ["detections=boxes"]
+    boxes = [] if panel.detections is None else [f"detections={'boxes' if len(panel.detections.labels) else ()}"]
     cells = [cell for row in panel.cells for cell in row]
     if len(cells) == 1:
         return f"heat = {made(cells[0])}\n{call('vislab.save', path, 'heat', *boxes, **drawn)}"
