@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..core.cache import KEEPERS, Latest
-from ..core.checks import first_line, shown
+from ..core.checks import first_line, meant, shown
 from ..core.files import assets, place_of
 from ..engine.capture import Capture
 from ..engine.site import Site
@@ -24,10 +24,8 @@ from .places import ImagePlaces
 from .rules import RULES, Shown, known_families
 from .ways import Way, way_of
 
-_NAMES = (
-    f"take {READER!r}, a name on the hub such as 'HuggingFaceTB/SmolVLM-256M-Instruct', a folder, or the module and "
-    "processor=…"
-)
+_NAMES = f"take {READER!r}, a name on the hub such as 'HuggingFaceTB/SmolVLM-256M-Instruct', or a folder"
+_GIVEN = f"{_NAMES}, or give the module and processor=…"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +47,7 @@ class Reader(OnDevice):
         if family is None or not callable(getattr(self.module, "generate", None)):
             raise TypeError(
                 f"{self.name} is no vision-language model of transformers: it has no generate and no configuration; "
-                f"{_NAMES}"
+                f"{_GIVEN}"
             )
         if family not in RULES and getattr(config, "image_token_id", None) is None:
             raise ValueError(
@@ -152,7 +150,7 @@ def reader_of(
         return model
     if not isinstance(model, str | Path):
         if not isinstance(model, nn.Module):
-            raise TypeError(f"model is a vision-language model, not {type(model).__name__}: {_NAMES}")
+            raise TypeError(f"model is a vision-language model, not {type(model).__name__}: {_GIVEN}")
         if device is not None or dtype is not None:
             raise ValueError("a given module stays where it is: move it with .to(…), and leave device and dtype out")
         return Reader(type(model).__name__, model, processor)
@@ -177,7 +175,7 @@ def _place(name: str) -> str:
         raise ValueError(f"unknown model {shown(name)}, {error}: {_NAMES}") from None
     where = str(folder) if name and folder.is_dir() else name
     if not Path(where).is_dir() and ("/" not in name or name.startswith((".", "/", "~"))):
-        raise ValueError(f"unknown vision-language model {shown(name)}: {_NAMES}")
+        raise ValueError(f"unknown vision-language model {shown(name)}: {_NAMES}{meant(name, READER_FOLDERS)}")
     return where
 
 
