@@ -59,7 +59,7 @@ def test_the_table_has_a_line_for_each_box(capsys: pytest.CaptureFixture[str]) -
     assert main(["detect", "photo.png", *SETTINGS, "--confidence", "0.4"]) == 0
     first, *lines = capsys.readouterr().out.splitlines()
     boxes = expected(0.4)
-    assert first == str(boxes) == f"mine.pt found {len(boxes)} boxes above 0.4"
+    assert first == boxes.summary == f"mine.pt found {len(boxes)} boxes above 0.4"
     assert len(lines) == len(boxes) > 1
     for line, score, label in zip(lines, boxes.scores, boxes.labels, strict=True):
         assert line.startswith(f"{score:.2f}  {label}  ")

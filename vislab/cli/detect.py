@@ -95,7 +95,7 @@ def run_detect(args: argparse.Namespace) -> int:
         ]
         print(json.dumps(found, ensure_ascii=False, indent=2))
     else:
-        print(boxes)
+        print(boxes.summary)
         for score, label, box in rows:
             print(f"{score:.2f}  {label}  {' '.join(f'{v:.1f}' for v in box)}")
     if args.out:

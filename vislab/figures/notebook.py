@@ -48,7 +48,7 @@ def _(value: Detections) -> bytes:
 
 @picture.register
 def _(value: FeatureMap | Points) -> bytes:
-    return png(captioned(value.overlay(), [str(value)]))
+    return png(captioned(value.overlay(), [str(value).replace("\n", " ")]))
 
 
 @picture.register
@@ -111,7 +111,7 @@ def boxes_array(boxes: Detections) -> np.ndarray:
     photo = boxes.image if boxes.image is not None else np.full((*boxes.frame.source, 3), 255, np.uint8)
     size = shown_size(boxes.frame.source)
     moved = scaled(boxes, _scale(boxes.frame.source, size))
-    return captioned(with_boxes(resized(photo, size), moved), [str(boxes)])
+    return captioned(with_boxes(resized(photo, size), moved), [boxes.summary])
 
 
 def _scale(before: tuple[int, int], after: tuple[int, int]) -> np.ndarray:

@@ -106,7 +106,7 @@ class Cell:
     masks: Masks | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Panel(Shown):
     """A figure: pictures in rows and columns, their labels and colour bars; make one with `vislab.panel`.
 
@@ -124,6 +124,9 @@ class Panel(Shown):
     look: Look
     listed: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Panel({len(self.cells)} × {len(self.cells[0])} pictures: {self.caption or self.title})"
 
     def filled(self) -> Iterator[tuple[int, int, Cell]]:
         """The pictures with their row and column."""
