@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..core.checks import first_line
 from ..core.clip import ClipFrame
 from ..core.fingerprints import of_image
 from ..core.heatmap import Heatmap
@@ -175,7 +176,8 @@ def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any, answers: d
     if own is None and named:
         raise ValueError(
             f"its {which} {name!r} was a {one['facts']['module']} in memory, which no name loads: save it as a folder "
-            "with its image processor and give that, model='FOLDER', or in Python the module itself"
+            "with its image processor and give that, model='FOLDER', or give the module itself: vislab.reproduce(…, "
+            "model=module)"
         )
     clip = one["facts"].get("clip")
     source = image if clip is None else ClipFrame(image, clip["frame"], clip["second"])
@@ -195,7 +197,15 @@ def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any, answers: d
         if named and not isinstance(own, str | Path | Model):
             own = load(own, name=name)
         ready = _model(name, dtype) if own is None else model_of(own)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
+        if named and isinstance(own, str | Path):
+            raise ValueError(
+                f"this figure was made with a module that Python held: its {which} {name!r}, a "
+                f"{one['facts']['module']}; {str(own)!r} does not load as one ({first_line(error)[:-1]}). Make it again "
+                "with that module: vislab.reproduce(…, model=module)"
+            ) from error
+        if isinstance(error, OSError):
+            raise
         raise ValueError(f"{error}. Or give the {which} itself: vislab.reproduce(…, model=…)") from error
     return explain(source, **settings | {"model": ready})
 

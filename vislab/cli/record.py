@@ -216,11 +216,12 @@ def _once(name: str, said: list[str | None]) -> Iterator[tuple[str, str]]:
 
 def _phrases(one: Mapping[str, Any]) -> str:
     """What a recorded map shows, as captions say it."""
-    from ..core.geometry import Grid
+    from ..core.geometry import Frame, Grid
     from ..figures.captions import describe
 
     grid = Grid(**{**one["grid"], "patch": tuple(one["grid"]["patch"])})
-    return describe(cast("Heatmap", SimpleNamespace(**{**one, "grid": grid})))
+    frame = Frame(**{name: tuple(value) for name, value in one["frame"].items()})
+    return describe(cast("Heatmap", SimpleNamespace(**{**one, "grid": grid, "frame": frame})))
 
 
 def _answers(facts: Mapping[str, Any]) -> str:
