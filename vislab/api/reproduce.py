@@ -10,13 +10,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..core.checks import first_line
 from ..core.clip import ClipFrame
 from ..core.fingerprints import of_image
 from ..core.heatmap import Heatmap
@@ -27,7 +25,7 @@ from ..detectors.load import load_detector
 from ..figures.drawing import preview
 from ..figures.page import Panel
 from ..figures.panel import Content, panel
-from ..figures.provenance import POINTS, provenance, versions
+from ..figures.provenance import boxes_again, provenance, versions
 from ..figures.save import file_of
 from ..language.answer import Answer
 from ..models.cache import model_of
@@ -94,7 +92,7 @@ def reproduce(
     if isinstance(options.get("normalise"), list):
         options["normalise"] = tuple(options["normalise"])
     flat = [one for row in cells for one in row if one is not None]
-    made = panel(flat if record["listed"] else cells, detections=_boxes(record), **options)
+    made = panel(flat if record["listed"] else cells, detections=boxes_again(record), **options)
     differences += _version_differences(record["versions"])
     for number, (then, now) in enumerate(zip(record["maps"], maps, strict=True)):
         name = f"map {number + 1}" if len(maps) > 1 else "the map"
@@ -200,9 +198,9 @@ def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any, answers: d
     except (ValueError, OSError) as error:
         if named and isinstance(own, str | Path):
             raise ValueError(
-                f"this figure was made with a module that Python held: its {which} {name!r}, a "
-                f"{one['facts']['module']}; {str(own)!r} does not load as one ({first_line(error)[:-1]}). Make it again "
-                "with that module: vislab.reproduce(…, model=module)"
+                f"this figure was made with a module that Python held, its {which} {name!r}, a "
+                f"{one['facts']['module']}, and {str(own)!r} does not load in its place. Where you hold the module, "
+                "vislab.reproduce(…, model=module) makes it again; vislab.provenance has the call that made it"
             ) from error
         if isinstance(error, OSError):
             raise
@@ -233,20 +231,6 @@ def _restored(value: Any) -> Any:
 
 def _content(one: int | str | None, maps: Sequence[Heatmap], photos: Mapping[str, np.ndarray]) -> Content:
     return maps[one] if isinstance(one, int) else photos[one] if one is not None else None
-
-
-def _boxes(record: Mapping[str, Any]) -> Any:
-    """The boxes of a record as they were given to `panel`: none, or () where no box was to be drawn."""
-    boxes = record["detections"]
-    if not boxes:
-        return None if boxes is None else ()
-    return SimpleNamespace(
-        xyxy=np.array([box["xyxy"] for box in boxes]),
-        scores=np.array([box["score"] for box in boxes]),
-        labels=[box["label"] for box in boxes],
-        detected=record.get("detected"),
-        **{name: np.array([box[name] for box in boxes]) for name in POINTS if name in boxes[0]},
-    )
 
 
 def _version_differences(then: Mapping[str, str]) -> list[str]:

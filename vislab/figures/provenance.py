@@ -13,6 +13,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,20 @@ def boxes_of(boxes: Boxes) -> list[dict[str, Any]]:
         {"label": label, "score": score, "xyxy": box, **{name: part[number] for name, part in more.items()}}
         for number, (label, score, box) in enumerate(found)
     ]
+
+
+def boxes_again(record: Mapping[str, Any]) -> Any:
+    """The boxes of a record as they were given to `panel`: none, or () where no box was to be drawn."""
+    boxes = record["detections"]
+    if not boxes:
+        return None if boxes is None else ()
+    return SimpleNamespace(
+        xyxy=np.array([box["xyxy"] for box in boxes]),
+        scores=np.array([box["score"] for box in boxes]),
+        labels=[box["label"] for box in boxes],
+        detected=record.get("detected"),
+        **{name: np.array([box[name] for box in boxes]) for name in POINTS if name in boxes[0]},
+    )
 
 
 def found_of(boxes: Boxes) -> dict[str, Any] | None:
