@@ -214,7 +214,7 @@ def _answer(image: Any, settings: Mapping[str, Any], facts: Mapping[str, Any], m
     if isinstance(model, str):
         how["dtype"] = facts.get("dtype", "float32")
     elif isinstance(model, tuple):
-        model, how["processor"] = model
+        (model, how["processor"]), how["name"] = model, settings["model"]
     return ask(image, settings["question"], model=model, **how)
 
 

@@ -202,6 +202,8 @@ def _masks(masks: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "masks", f"{len(masks['regions'])} by {masks['method']}; model {masks['model']}; scores: {masks['scored']}"
     yield from _once("regions", [", ".join(f"{one['label']} {one['score']:.2f}" for one in masks["regions"])])
     yield from _once("weights", [_run_with(masks["facts"])])
+    if kind := masks["facts"].get("module"):
+        yield "in memory", f"the model {masks['model']}, a {kind}: no name loads it, give it yourself"
 
 
 def _numbered(name: str, number: int, several: list[Any]) -> str:

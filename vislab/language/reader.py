@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..core.cache import KEEPERS, Latest
-from ..core.checks import first_line, meant, shown
+from ..core.checks import check_named, first_line, meant, shown
 from ..core.files import assets, place_of
 from ..engine.capture import Capture
 from ..engine.site import Site
@@ -140,12 +140,16 @@ def reader_of(
     processor: Any = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
+    name: str | None = None,
 ) -> Reader:
     """A vision-language model by its name or folder, loaded once; of a module with its processor; or as it is.
 
-    device, dtype: of what is loaded by name; by default the fastest there is, and float32. Raises ValueError for what
-    cannot be asked, OSError where the hub or the folder does not give it, TypeError for what is no module.
+    name: what a given module is called, by default its class. device, dtype: of what is loaded by name; by default the
+    fastest there is, and float32. Raises ValueError for what cannot be asked, OSError where the hub or the folder does
+    not give it, TypeError for what is no module.
     """
+    if name is not None:
+        check_named(name, model)
     if isinstance(model, Reader):
         return model
     if not isinstance(model, str | Path):
@@ -153,16 +157,16 @@ def reader_of(
             raise TypeError(f"model is a vision-language model, not {type(model).__name__}: {_GIVEN}")
         if device is not None or dtype is not None:
             raise ValueError("a given module stays where it is: move it with .to(…), and leave device and dtype out")
-        return Reader(type(model).__name__, model, processor)
+        return Reader(type(model).__name__ if name is None else name, model, processor)
     if processor is not None:
         raise ValueError(f"{model} brings its own processor: leave processor out")
     where = _place(str(model))
     place = torch.device(fastest()) if device is None else device_of(device)
-    name = dtype if isinstance(dtype, str) else str(dtype or torch.float32).removeprefix("torch.")
-    if name not in DTYPES:
+    wanted = dtype if isinstance(dtype, str) else str(dtype or torch.float32).removeprefix("torch.")
+    if wanted not in DTYPES:
         raise ValueError(f"dtype is {', '.join(DTYPES)}, not {shown(dtype)}")
-    key = (str(model), str(place), name, saved(model))
-    return READERS.once(key, lambda: _loaded(str(model), where, place, getattr(torch, name)))
+    key = (str(model), str(place), wanted, saved(model))
+    return READERS.once(key, lambda: _loaded(str(model), where, place, getattr(torch, wanted)))
 
 
 def _place(name: str) -> str:
