@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from vislab.cli import main
+from vislab.cli import look, main
 from vislab.cli.wording import in_options
+from vislab.figures import panel
 
 NAMES = "method image-size target fovea bands stretch trust box labels model keep merge layer patch attention-scale"
 FIGURE = tuple(f"--{name}" for name in (*NAMES.split(), "detector"))
@@ -109,3 +110,12 @@ def test_every_command_tells_its_options() -> None:
     [commands] = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
     for name in commands.choices:
         assert {"--help", "--debug"} <= set(main._options(parser, name))
+
+
+def test_commands_that_write_figures_share_their_options() -> None:
+    parser = main._parser()
+    for command, names in {
+        "figure": look.ALL, "ask": look.ALL, "detect": look.OF_PHOTOS, "segment": look.OF_PHOTOS, "evaluate": ("dpi",)
+    }.items():  # fmt: skip
+        assert {f"--{name}" for name in names} <= {*main._options(parser, command)}
+    assert {*look.ALL} == {*panel.OPTIONS} - {"rows", "columns", "title", "detections", "normalise", "threshold"}

@@ -82,7 +82,7 @@ def check_look(args: argparse.Namespace, names: Collection[str] = ALL) -> None:
 
     given = given_look(args, names)
     suffix = Path(args.out).suffix.lower() if args.out else ""
-    if given and not suffix:
+    if given and not args.out:
         raise UsageError(f"--{next(iter(given))} is of a figure: give --out too, or leave it out")
     if given and suffix == ".parquet":
         raise UsageError(f"--{next(iter(given))} is of a figure, and {args.out!r} is a table: leave one of them out")
