@@ -9,6 +9,7 @@ import cv2
 import detecting
 import numpy as np
 import pytest
+import transformers
 
 import vislab
 
@@ -106,3 +107,22 @@ def test_what_a_network_of_ultralytics_does_not_do_is_said(tmp_path: Path) -> No
     (tmp_path / "mine-seg.pt").write_bytes(b"PK")
     with pytest.raises(ValueError, match="is a pickle, which can run anything"):
         vislab.segment(detecting.PHOTO, model=str(tmp_path / "mine-seg.pt"))
+
+
+def test_masks_of_a_given_module_bear_the_name_that_it_was_given(tmp_path: Path) -> None:
+    module = vislab.load("embedded").module
+    processor = transformers.ViTImageProcessor(size={"height": 224, "width": 224})
+    for method in ("otsu", "kmeans"):
+        masks = vislab.segment(PHOTO, model=module, processor=processor, method=method, name="my ViT, epoch 30")
+        again = vislab.segment(
+            PHOTO, model=vislab.load(module, processor=processor, name="my ViT, epoch 30"), method=method
+        )
+        assert masks.model == again.model == "my ViT, epoch 30"
+        assert np.array_equal(masks.masks, again.masks)
+        assert "model my ViT, epoch 30" in str(masks)
+        record = vislab.provenance(vislab.save(tmp_path / "masks.png", again))["masks"]
+        assert record["model"] == "my ViT, epoch 30"
+        assert record["facts"]["module"] == "transformers.models.vit.modeling_vit.ViTForImageClassification"
+    for named in ("embedded", vislab.load("embedded")):
+        with pytest.raises(ValueError, match="embedded has a name already: name= is of a module that you give"):
+            vislab.segment(PHOTO, model=named, name="mine")

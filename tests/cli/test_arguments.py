@@ -20,9 +20,13 @@ REFUSED: list[tuple[Callable[[str], Any], str, str]] = [
     (arguments.share, "a third", "0 to 1"),
     (arguments.share, "1.5", "0 to 1"),
     (arguments.page_width, "wide", "column, page, slide or a number of mm"),
+    (arguments.page_width, "colum", "; did you mean 'column'"),
     (arguments.page_width, "-3", "column, page, slide or a number of mm"),
     (arguments.page_width, "inf", "column, page, slide or a number of mm"),
     (arguments.beside, "npz,xlsx", "npz, json and tex"),
+    (arguments.beside, "npz,jsn", "; did you mean 'json'"),
+    (arguments.index_or("mean", "max"), "maen", "; did you mean 'mean'"),
+    (arguments.box, "bx", "; did you mean 'box'"),
 ]
 
 

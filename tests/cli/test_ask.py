@@ -69,9 +69,40 @@ def test_every_method_of_words_is_drawn_and_named(folder: Path, tmp_path: Path, 
         np.testing.assert_allclose(file["values_1"], own.values, rtol=1e-4, atol=1e-7)
 
 
+def test_a_figure_of_words_takes_the_options_of_figures(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "words.png"
+    look = [
+        "--width",
+        "page",
+        "--dpi",
+        "100",
+        "--colormap",
+        "magma",
+        "--opacity",
+        "0.3",
+        "--label",
+        "",
+        "--theme",
+        "dark",
+    ]
+    assert call(folder, "--answer", SAID, "--out", str(out), *look, "--beside", "json,npz") == 0
+    record = vislab.provenance(out)
+    assert vislab.load_image(out).shape[1] == int(178 / 25.4 * 100)
+    assert {name: record["display"][name] for name in ("colormap", "opacity", "label", "theme")} == {
+        "colormap": "magma", "opacity": 0.3, "label": "", "theme": "dark",
+    }  # fmt: skip
+    assert "a word's attention lies on the image" in record["caption"]
+    assert json.loads(out.with_suffix(".json").read_text()) == record
+    assert out.with_suffix(".npz").exists()
+    assert call(folder, "--answer", SAID, "--out", str(out), "--caption", "words") == 0
+    assert vislab.provenance(out)["caption"] == "words"
+
+
 @pytest.mark.parametrize(
     ("more", "status", "said"),
     [
+        (["--width", "page"], 2, "--width is of a figure: give --out too"),
+        (["--out", "answers.parquet", "--grid"], 2, "--grid is of a figure, and 'answers.parquet' is a table"),
         (["--method", "grad_cam"], 2, ", ".join(map(repr, LOOKS))),
         (["--method", "lense"], 2, "did you mean 'lens'"),
         (["--method", "lens", "--head", "1"], 2, "leave --head out"),

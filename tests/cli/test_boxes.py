@@ -37,7 +37,7 @@ def test_a_figure_of_a_box_is_the_map_of_that_box(method: str, asked: dict[str, 
     with np.load("box.npz") as file:
         assert np.array_equal(file["values"], heat.values)
     box = vislab.detect(detecting.PHOTO, detector=detector, image_size=(96, 160), confidence=0.001)[1]
-    [drawn] = vislab.provenance("box.npz")["detections"]
+    drawn = vislab.provenance("box.npz")["maps"][0]["facts"]["box"]
     assert (drawn["label"], drawn["score"]) == (box.labels[0], pytest.approx(float(box.scores[0])))
     assert drawn["xyxy"] == pytest.approx(box.xyxy[0])
 
@@ -48,14 +48,20 @@ def test_each_photo_of_several_has_its_own_box_and_the_python_finds_it_again(
     words = ["figure", "photo.png", "other.png", *OWN, "--box", "0", "--out", "maps/{name}-{method}.png"]
     assert main([*words, "--workers", "0"]) == 0
     assert capsys.readouterr().out.split() == ["maps/photo-box-0.png", "maps/other-box-0.png"]
-    one, other = (vislab.provenance(f"maps/{name}-box-0.png")["detections"] for name in ("photo", "other"))
-    assert len(one) == len(other) == 1
+    one, other = (vislab.provenance(f"maps/{name}-box-0.png")["maps"][0]["facts"]["box"] for name in ("photo", "other"))
     assert one != other
     assert main(["show", "maps/photo-box-0.png"]) == 0
-    assert "boxes = vislab.detect(image, detector='mine.pt', image_size=(96, 160), confidence=" in (
-        told := capsys.readouterr().out.replace("[96, 160]", "(96, 160)")
-    )
-    assert ")[0]\n" in told
+    told = capsys.readouterr().out.replace("[96, 160]", "(96, 160)")
+    assert re.search(rf"^boxes +{one['label']} {one['score']:.2f}$", told, re.M)
+    assert "vislab.explain_box(image, detector='mine.pt', method='attention', box=0, image_size=(96, 160))" in told
+
+
+def test_a_page_and_a_plain_picture_show_the_box_and_without_it_where_that_is_asked() -> None:
+    heat = vislab.explain_box(detecting.PHOTO, box=1, detector=vislab.load_detector("mine.pt", trust=True))
+    assert main(["figure", "photo.png", *OWN[:3], "--box", "1", "--plain", "--out", "plain.png"]) == 0
+    plain = vislab.load_image("plain.png")
+    assert np.array_equal(plain, vislab.overlay(heat))
+    assert not np.array_equal(plain, vislab.overlay(heat, detections=()))
 
 
 def test_a_figure_without_a_name_is_called_after_photo_and_box(capsys: pytest.CaptureFixture[str]) -> None:

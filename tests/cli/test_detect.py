@@ -59,7 +59,7 @@ def test_the_table_has_a_line_for_each_box(capsys: pytest.CaptureFixture[str]) -
     assert main(["detect", "photo.png", *SETTINGS, "--confidence", "0.4"]) == 0
     first, *lines = capsys.readouterr().out.splitlines()
     boxes = expected(0.4)
-    assert first == str(boxes) == f"mine.pt found {len(boxes)} boxes above 0.4"
+    assert first == boxes.summary == f"mine.pt found {len(boxes)} boxes above 0.4"
     assert len(lines) == len(boxes) > 1
     for line, score, label in zip(lines, boxes.scores, boxes.labels, strict=True):
         assert line.startswith(f"{score:.2f}  {label}  ")
@@ -71,9 +71,20 @@ def test_the_picture_is_the_photo_with_its_boxes() -> None:
     assert np.array_equal(drawn, figures_boxes.with_boxes(detecting.PHOTO, expected(0.4)))
 
 
+def test_the_options_of_a_page_are_those_of_figures() -> None:
+    look = ["--width", "column", "--dpi", "100", "--caption", "", "--theme", "dark"]
+    assert main(["detect", "photo.png", *SETTINGS, "--confidence", "0.4", *look, "--out", "page.png"]) == 0
+    page = np.asarray(Image.open("page.png").convert("RGB"))
+    assert page.shape[1] == int(85 / 25.4 * 100)
+    assert (page[0, 0] == 0x12).all()
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "pdf", "svg"])
-def test_every_picture_says_how_its_boxes_were_found(suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*SETTINGS, "--confidence", "0.4", "--attention-scale", "0.5", "--out", f"found.{suffix}"]
+@pytest.mark.parametrize("look", [[], ["--width", "60", "--caption", "found", "--dpi", "90"]])
+def test_every_picture_says_how_its_boxes_were_found(
+    suffix: str, look: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SETTINGS, "--confidence", "0.4", "--attention-scale", "0.5", "--out", f"found.{suffix}", *look]
     assert main(["detect", "photo.png", *words]) == 0
     capsys.readouterr()
     assert main(["show", f"found.{suffix}"]) == 0
@@ -103,6 +114,9 @@ def test_nothing_found_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None
         (["photo.png", "--out", "nowhere/boxes.png"], 1, "there is no folder 'nowhere': make it first"),
         (["photo.png", "--out", "./photo.png"], 2, "--out './photo.png' would overwrite the photo"),
         (["photo.png", "--confidence", "2"], 2, "takes a number from 0 to 1"),
+        (["photo.png", "--width", "page"], 2, "--width is of a figure: give --out too, or leave it out"),
+        (["photo.png", "--width", "pge", "--out", "boxes.pdf"], 2, "did you mean 'page'?"),
+        (["photo.png", "--transparent", "--out", "boxes.jpg"], 2, "JPEG knows no transparency"),
         (["nowhere.png"], 1, "there is no file 'nowhere.png'"),
     ],
 )

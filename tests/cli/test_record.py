@@ -164,3 +164,11 @@ def test_a_module_that_was_in_memory_is_called_so_and_its_python_names_no_model_
     )
     again = vislab.reproduce("memory.png", model={f"run {n}": one for n, one in enumerate(modules)})
     assert again.differences == ()
+    Path("weights").mkdir()
+    modules[0].save_pretrained("weights")  # without an image processor
+    capsys.readouterr()
+    assert main.main(["reproduce", "memory.png", "--model", "weights"]) == 1
+    told = capsys.readouterr().err
+    assert "was made with a module that Python held, its model 'run 0', a transformers.models.vit" in told
+    assert "in Python vislab.reproduce(…, model=module) makes it again; vislab show has the call" in told
+    assert "preprocessor_config" not in told

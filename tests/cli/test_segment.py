@@ -63,6 +63,19 @@ def test_the_mask_of_a_map_for_a_class_is_drawn_and_told(capsys: pytest.CaptureF
     assert re.search(r"masks +1 by share \(level 0.8\) on relevance", capsys.readouterr().out)
 
 
+def test_masks_stand_on_a_page_where_one_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [CHURCH, "--method", "kmeans", "--clusters", "2"]
+    assert call(capsys, *words, "--out", "own.jpg")[0] == 0
+    assert vislab.load_image("own.jpg").shape == vislab.load_image(CHURCH).shape
+    look = ["--width", "column", "--theme", "dark", "--dpi", "100", "--caption", "two regions"]
+    for suffix in ("png", "pdf"):
+        assert call(capsys, *words, *look, "--out", f"page.{suffix}")[0] == 0
+        assert vislab.provenance(f"page.{suffix}")["caption"] == "two regions"
+    page = vislab.load_image("page.png")
+    assert page.shape[1] == int(85 / 25.4 * 100)
+    assert (page[0, 0] == 0x12).all()
+
+
 def test_masks_are_measured_against_regions_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     masks = vislab.segment(CHURCH, method="kmeans", clusters=2)
     Image.fromarray(masks.masks[1].astype(np.uint8)).save("drawn.png")
@@ -82,7 +95,8 @@ def test_masks_are_measured_against_regions_of_a_file(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        ("--out masks.jpg", 2, r"--out takes \.png or \.npz"),
+        ("--out masks.gif", 2, r"--out takes \.png, \.jpg, \.jpeg, \.pdf, \.svg, \.npz, not 'masks\.gif'"),
+        ("--out masks.npz --width page", 2, "--width is of a page, and an .npz holds the masks themselves"),
         ("--out nowhere/masks.png", 1, "there is no folder 'nowhere'"),
         ("--method kmean", 2, "did you mean 'kmeans'"),
         ("--method kmeans --level 0.5", 2, "--level is an option of --method threshold and share"),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 
 import pytest
 
-from vislab.cli import main
+from vislab.cli import look, main
 from vislab.cli.wording import in_options
+from vislab.figures import panel
 
 NAMES = "method image-size target fovea bands stretch trust box labels model keep merge layer patch attention-scale"
-FIGURE = tuple(f"--{name}" for name in NAMES.split())
+FIGURE = tuple(f"--{name}" for name in (*NAMES.split(), "detector"))
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,7 @@ FIGURE = tuple(f"--{name}" for name in NAMES.split())
         ("no attention to scale: leave attention_scale out", "no attention to scale: leave --attention-scale out"),
         ("which say which with box=", "which say which with --box"),
         ("or take a plain ViT, such as vislab.load('embedded')", "or take a plain ViT, such as --model embedded"),
+        ("needs neither: vislab.load_detector('embedded')", "needs neither: --detector embedded"),
         ("among the boxes of vislab.detect, from 0", "among the boxes of vislab detect, from 0"),
         (
             "give it labels, vislab.load(…, labels=['a', 'b'])",
@@ -69,8 +72,50 @@ def test_a_command_says_its_own_options(words: list[str], said: str, capsys: pyt
     assert not re.search(r"\b\w+=\S", told)
 
 
+@pytest.mark.parametrize("command", ["detect", "figure"])
+@pytest.mark.parametrize("name", ["yolo12s.pt", "nobody/detr", "elsewhere/yolo12s.pt", "nothing"])
+def test_a_detector_that_does_not_come_is_told_without_python(
+    command: str, name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    words = [command, "assets/images/church.jpg", "--detector", name, "--out", str(tmp_path / "f.png")]
+    assert main.main(words) == 1
+    told = capsys.readouterr().err
+    assert "embedded" in told or "official name" in told
+    assert not re.search(r"vislab\.|Python|\w=", told)
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (["--width", "colum"], "column"),
+        (["--head", "maen"], "mean"),
+        (["--device", "cdua"], "cuda"),
+        (["--model", "embeded"], "embedded"),
+        (["--detector", "embeded"], "embedded"),
+        (["--colormap", "virids"], "viridis"),
+        (["--keep-by", "centr"], "centre"),
+        (["--beside", "jsn"], "json"),
+    ],
+)
+def test_a_misspelt_choice_is_answered_by_the_right_one(
+    words: list[str], near: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main.main(["figure", "assets/images/church.jpg", *words, "--out", str(tmp_path / "f.png")]) in (1, 2)
+    assert f"did you mean {near!r}" in capsys.readouterr().err
+
+
 def test_every_command_tells_its_options() -> None:
     parser = main._parser()
     [commands] = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
     for name in commands.choices:
         assert {"--help", "--debug"} <= set(main._options(parser, name))
+
+
+def test_commands_that_write_figures_share_their_options() -> None:
+    parser = main._parser()
+    for command, names in {
+        "figure": look.ALL, "ask": look.ALL, "detect": look.OF_PHOTOS, "segment": look.OF_PHOTOS, "evaluate": ("dpi",)
+    }.items():  # fmt: skip
+        assert {f"--{name}" for name in names} <= {*main._options(parser, command)}
+    assert {*look.ALL} == {*panel.OPTIONS} - {"rows", "columns", "title", "detections", "normalise", "threshold"}

@@ -104,7 +104,8 @@ def test_colours_lie_on_their_pixels() -> None:
         row, col = grid.cell_at(*frame.to_model(x + 0.5, y + 0.5)) or (-1, -1)
         assert np.array_equal(drawn[y, x], one.colours()[row, col])
     assert Image.open(io.BytesIO(one._repr_png_())).size[0] >= 400
-    assert str(one).startswith("P3: 8 × 8 = 64 tokens of 4 channels, one every 8 px; three components hold ")
+    assert str(one).startswith("P3: 8 × 8 = 64 tokens of 4 channels, one every 8 px;\nthree components hold ")
+    assert repr(one) == "FeatureMap(P3: 8 × 8 = 64 tokens of 4 channels, one every 8 px)"
 
 
 def test_tokens_fill_the_grid() -> None:

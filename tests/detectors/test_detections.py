@@ -78,6 +78,23 @@ def test_parts_are_detections() -> None:
         boxes[4]
 
 
+def test_boxes_print_as_a_short_table_and_are_one_line_in_a_list() -> None:
+    boxes = made()
+    head, columns, *rows = str(boxes).splitlines()
+    assert head == boxes.summary == "tiny found 4 boxes above 0.25"
+    assert columns.split() == ["score", "label", "left", "top", "right", "bottom"]
+    for index, (row, box) in enumerate(zip(rows, boxes, strict=True)):
+        told = [str(index), f"{box.scores[0]:.2f}", box.labels[0], *(f"{edge:.1f}" for edge in box.xyxy[0])]
+        assert row.split() == told
+    assert len({len(row) for row in (columns, *rows)}) == 1  # right edges stand below each other
+    (first, *_), (high, wide) = boxes, boxes.frame.source
+    assert repr(boxes).startswith(f"Detections({head}: {first.labels[0]} {first.scores[0]:.2f}, ")
+    assert repr(boxes).endswith(f", …; image of {wide} × {high} px)")
+    assert "\n" not in repr(boxes)
+    many = boxes[[0] * 30]
+    assert str(many).splitlines()[-1] == "… and 10 more"
+
+
 def test_nothing_found_is_a_state_of_its_own() -> None:
     boxes = none_found()
     assert len(boxes) == 0

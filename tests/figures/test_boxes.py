@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pictures import heatmap
+from PIL import Image
 
 import vislab
 from vislab.core.geometry import Box
@@ -52,6 +56,47 @@ def test_the_patch_that_asks_is_outlined() -> None:
     changed[y0 - 2 : y1 + 3, x0 - 2 : x1 + 3] = False
     assert not changed.any()
     assert (shown[y0 + 3 : y1 - 3, x0 + 3 : x1 - 3] == 128).all()
+
+
+def test_a_map_of_a_box_shows_it_unless_other_boxes_or_none_are_given(tmp_path: Path) -> None:
+    found = {"xyxy": [40.0, 60.0, 200.0, 220.0], "score": 0.5, "label": "fish", "confidence": 0.25}
+    ground = np.full((256, 256, 3), 128, np.uint8)
+    bare = replace(heatmap(np.zeros((4, 4)), source=(256, 256)), image=ground)
+    heat = replace(bare, facts={"box": found})
+    own = boxes.explained_box(heat)
+    assert own is not None
+    assert boxes.explained_box(bare) is None
+    for draw in (
+        vislab.overlay,
+        lambda heat, **how: drawing.pixels_of(vislab.panel(heat, **how)),
+        lambda heat, **how: vislab.load_image(vislab.save(tmp_path / "f.png", heat, plain=True, **how)),
+    ):
+        without = draw(bare)
+        assert (draw(heat, detections=()) == without).all()
+        assert (draw(heat) == draw(bare, detections=own)).all()
+        assert (draw(heat) != without).any()
+        other = replace(own, labels=("boat",))
+        assert (draw(heat, detections=other) == draw(bare, detections=other)).all()
+
+
+@pytest.mark.parametrize("given", [{}, {"detections": ()}])
+def test_the_box_of_a_map_is_drawn_again_from_the_record_or_left_out(tmp_path: Path, given: dict[str, Any]) -> None:
+    image = np.array(Image.new("RGB", (160, 128), (90, 120, 150)))
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    heat = vislab.explain_box(image, box=0)
+    path = vislab.save(tmp_path / "map.png", heat, dpi=80, **given)
+    assert vislab.reproduce(path).differences == ()
+    assert ("detections=()" in vislab.provenance(path)["call"]) == bool(given)
+
+
+def test_a_notebook_shows_the_box_of_a_map_where_it_lies_on_the_photograph_as_shown() -> None:
+    """A small photograph is enlarged, and its box with it."""
+    found = {"xyxy": [10.0, 10.0, 50.0, 50.0], "score": 0.5, "label": "fish", "confidence": 0.25}
+    bare = replace(heatmap(np.zeros((4, 4)), source=(64, 64)), image=np.full((64, 64, 3), 128, np.uint8))
+    was, now = (notebook.figure_array(one) for one in (bare, replace(bare, facts={"box": found})))
+    (high, wide), edge = notebook.shown_size((64, 64)), 10
+    changed = np.argwhere((was != now).any(2)[edge : edge + high, edge : edge + wide]) / (high / 64)
+    assert changed.max(0) == pytest.approx([50, 50], abs=1)
 
 
 def test_where_no_patch_asks_nothing_is_outlined() -> None:

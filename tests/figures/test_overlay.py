@@ -5,15 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pictures
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
+import vislab
+from vislab.cli.main import main
 from vislab.core.geometry import Frame, Grid
 from vislab.core.heatmap import Heatmap
 from vislab.figures import captions, notebook, overlay, panel, text
@@ -414,3 +418,28 @@ def test_dropped_patches_are_dark_and_take_no_part_in_the_colours() -> None:
         assert np.array_equal(overlay.overlay(heat, smooth=smooth), overlay.overlay(other, smooth=smooth))
     with pytest.raises(ValueError, match="dropped is True or False a patch"):
         replace(heat, dropped=dropped[0])
+
+
+def test_a_caption_says_that_the_model_saw_a_part_of_the_photograph_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Timm's and CLIP's preprocessing crops the centre; a letterbox and a stretch crop nothing."""
+    whole = pictures.heatmap(np.zeros((4, 4)), source=(100, 200))
+    cut = Frame.crop((100, 200), (72, 144), (64, 64))
+    frames = {
+        cut: f"the model saw only the centre · {(64 / 0.72) ** 2 / 20000:.0%} of the photograph",
+        Frame((100, 200), (64, 64), cut.scale): f"saw only a part · {(64 / 0.72) ** 2 / 20000:.0%} of the photograph",
+        Frame.letterbox((100, 200), (64, 64)): "",
+        Frame.stretch((100, 200), (64, 64)): "",
+        Frame.crop((100, 200), (64, 129), (64, 129)): "",
+    }
+    for frame, said in frames.items():
+        told = captions.describe(replace(whole, frame=frame))
+        assert told.endswith(said)
+        assert ("saw only" in told) == bool(said)
+    of_region = replace(whole, frame=cut, settings={"region": (50, 0, 150, 100)})
+    assert captions.describe(of_region).endswith("saw only the centre · 79% of the region")
+    path = vislab.save(tmp_path / "map.png", replace(whole, frame=cut))
+    assert main(["show", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert told.count(" · the model saw only the centre · 40% of the photograph") == 2  # of the map, and the caption

@@ -225,3 +225,15 @@ def test_a_name_that_is_none(name: str, said: str) -> None:
 def test_a_name_that_is_not_here() -> None:
     with pytest.raises(OSError, match=r"cannot load 'nobody/nothing'.*Check the name and the network"):
         vislab.ask(PICTURE, QUESTION, model="nobody/nothing")
+
+
+def test_a_given_reader_bears_the_name_that_it_was_given(tmp_path: Path) -> None:
+    module, processor = pair("LLaVA-1.5")
+    answer = vislab.ask(PICTURE, QUESTION, model=module, processor=processor, answer=SAID, name="my reader")
+    heat = vislab.explain(answer, target="church")
+    assert heat.settings["model"] == "my reader"
+    path = vislab.save(tmp_path / "word.png", heat)
+    assert "model my reader" in vislab.provenance(path)["caption"]
+    assert vislab.reproduce(path, image=PICTURE, model=(module, processor)).differences == ()
+    with pytest.raises(ValueError, match="embedded-reader has a name already"):
+        vislab.ask(PICTURE, QUESTION, name="mine")

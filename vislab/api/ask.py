@@ -42,6 +42,7 @@ def ask(
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
     progress: Progress | None = None,
+    name: str | None = None,
 ) -> Answer:
     """What a vision-language model says of an image, with all that is needed to see where each word looks.
 
@@ -49,7 +50,7 @@ def ask(
     model: "embedded-reader", which comes with vislab, a name on the hub, a folder, or a module of transformers with its
     processor. answer: a text to explain in place of the model's own, as if it had said that. tokens: the most that an
     answer may have. device, dtype: of what is loaded by name; by default the fastest there is, and float32. progress:
-    told (tokens so far, the most).
+    told (tokens so far, the most). name: what a given module is called in captions and records, by default its class.
 
     The embedded reader is a tiny LLaVA-NeXT, trained on scenes put together of pictures of ten classes: its card, in
     assets/models/reader-imagenette, says what it can be asked, and how often it is right.
@@ -80,7 +81,8 @@ def ask(
         raise ValueError(f"tokens, the most that the answer may have, runs from 1 to {LONGEST:,}, not {shown(tokens)}")
     if isinstance(image, list | tuple):
         raise ValueError(f"one image is asked about, not {len(image)}: call vislab.ask once for each")
-    reader, picture = reader_of(model, processor=processor, device=device, dtype=dtype), load_image(image)
+    reader = reader_of(model, processor=processor, device=device, dtype=dtype, name=name)
+    picture = load_image(image)
     heard = None if progress is None else lambda said, most: progress(len(said), most)
     return answered(reader, picture, question, answer=answer, tokens=tokens, heard=heard)
 

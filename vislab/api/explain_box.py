@@ -41,7 +41,8 @@ def explain_box(
     decoder query that made the box, or "grad_cam" of the box's score; by default attention where the detector has any.
     layer: one of the detector's sites, by index or name, or "mean" of those on one grid. head: index, "mean", "max" or
     "min". attention_scale: factor of q·kᵀ, for all sites or {index: factor}, a real intervention. image_size: px of the
-    detector's input, a side or (height, width). labels: what to look for, as of `detect`.
+    detector's input, a side or (height, width). labels: what to look for, as of `detect`. Pictures of it show the box,
+    without `detections=()`.
 
     Raises ValueError for what this detector does not answer, IndexError for a box that is not there.
 

@@ -48,7 +48,7 @@ class Cost:
         return f"{self.name}: {self.tokens:,} tokens, {self.flops / 1e9:.2g} GFLOP of attention{took}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Focus:
     """Regions of a photo, each looked at by itself. Shows itself as the last expression of a notebook cell.
 
@@ -79,11 +79,14 @@ class Focus:
             picture[y0:y1, x0:x1] = overlaying.overlay(heat, **look)[y0:y1, x0:x1]
         return with_boxes(picture, self.detections) if boxes else picture
 
+    def __repr__(self) -> str:
+        return f"Focus({self})"
+
     def __str__(self) -> str:
-        return f"{self.detections} · {self.staged} · {self.whole}"
+        return f"{self.detections.summary} · {self.staged} · {self.whole}"
 
     def _repr_png_(self) -> bytes:
-        return png(captioned(self.overlay(), [str(self.detections), str(self.staged), str(self.whole)]))
+        return png(captioned(self.overlay(), [self.detections.summary, str(self.staged), str(self.whole)]))
 
 
 def focus(

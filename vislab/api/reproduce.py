@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from ..detectors.load import load_detector
 from ..figures.drawing import preview
 from ..figures.page import Panel
 from ..figures.panel import Content, panel
-from ..figures.provenance import POINTS, provenance, versions
+from ..figures.provenance import boxes_again, provenance, versions
 from ..figures.save import file_of
 from ..language.answer import Answer
 from ..models.cache import model_of
@@ -89,19 +88,11 @@ def reproduce(
     answers: dict[str, Answer] = {}
     maps = [_explained(one, photos[one["image"]], model, answers) for one in record["maps"]]
     cells = [[_content(one, maps, photos) for one in row] for row in record["cells"]]
-    detections = record["detections"]
-    boxes = detections and SimpleNamespace(
-        xyxy=np.array([box["xyxy"] for box in detections]),
-        scores=np.array([box["score"] for box in detections]),
-        labels=[box["label"] for box in detections],
-        detected=record.get("detected"),
-        **{name: np.array([box[name] for box in detections]) for name in POINTS if name in detections[0]},
-    )
     options: dict[str, Any] = dict(record["options"])
     if isinstance(options.get("normalise"), list):
         options["normalise"] = tuple(options["normalise"])
     flat = [one for row in cells for one in row if one is not None]
-    made = panel(flat if record["listed"] else cells, detections=boxes or None, **options)
+    made = panel(flat if record["listed"] else cells, detections=boxes_again(record), **options)
     differences += _version_differences(record["versions"])
     for number, (then, now) in enumerate(zip(record["maps"], maps, strict=True)):
         name = f"map {number + 1}" if len(maps) > 1 else "the map"
@@ -183,7 +174,8 @@ def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any, answers: d
     if own is None and named:
         raise ValueError(
             f"its {which} {name!r} was a {one['facts']['module']} in memory, which no name loads: save it as a folder "
-            "with its image processor and give that, model='FOLDER', or in Python the module itself"
+            "with its image processor and give that, model='FOLDER', or give the module itself: vislab.reproduce(…, "
+            "model=module)"
         )
     clip = one["facts"].get("clip")
     source = image if clip is None else ClipFrame(image, clip["frame"], clip["second"])
@@ -203,7 +195,15 @@ def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any, answers: d
         if named and not isinstance(own, str | Path | Model):
             own = load(own, name=name)
         ready = _model(name, dtype) if own is None else model_of(own)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
+        if named and isinstance(own, str | Path):
+            raise ValueError(
+                f"this figure was made with a module that Python held, its {which} {name!r}, a "
+                f"{one['facts']['module']}, and {str(own)!r} does not load in its place. Where you hold the module, "
+                "vislab.reproduce(…, model=module) makes it again; vislab.provenance has the call that made it"
+            ) from error
+        if isinstance(error, OSError):
+            raise
         raise ValueError(f"{error}. Or give the {which} itself: vislab.reproduce(…, model=…)") from error
     return explain(source, **settings | {"model": ready})
 
@@ -214,7 +214,7 @@ def _answer(image: Any, settings: Mapping[str, Any], facts: Mapping[str, Any], m
     if isinstance(model, str):
         how["dtype"] = facts.get("dtype", "float32")
     elif isinstance(model, tuple):
-        model, how["processor"] = model
+        (model, how["processor"]), how["name"] = model, settings["model"]
     return ask(image, settings["question"], model=model, **how)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..core import fingerprints
-from ..core.checks import check_flags, check_options, check_shares, meant, one_of, real, shown, whole
+from ..core.checks import check_flags, check_named, check_options, check_shares, meant, one_of, real, shown, whole
 from ..core.features import FeatureMap
 from ..core.geometry import Grid
 from ..core.heatmap import Heatmap
@@ -43,6 +44,7 @@ def segment(
     refine: bool = False,
     image_size: ImageSize | None = None,
     patch_size: int | None = None,
+    name: str | None = None,
     **options: Any,
 ) -> Masks:
     """The regions of an image, as masks in source pixels.
@@ -59,7 +61,7 @@ def segment(
     mass); of the tokens of its last block, "kmeans", clusters (options clusters, seed), or "tokencut", one side of
     their normalised cut (option tau, the cosine above which two tokens are alike), which may be what lies behind the
     object. These are whole patches, on exactly the pixels of these; refine moves their edges by GrabCut, and the masks
-    say so. image_size, patch_size: px, as of `explain`.
+    say so. image_size, patch_size: px, as of `explain`. name: what a given module is called in captions and records.
 
         masks = vislab.segment("photo.jpg", method="kmeans", clusters=3)
         masks = vislab.segment(vislab.explain("photo.jpg", method="relevance"), refine=True)
@@ -70,13 +72,20 @@ def segment(
 
     ValueError: an unknown method or option, one that does not fit the model, or an image in which nothing stands out.
     """
+    sizes: dict[str, Any]
+    if name is not None:
+        check_named(name, model)
+        sizes = {"image_size": image_size, "patch_size": patch_size}
+        shown_to = {"points": points, "boxes": boxes, "processor": processor}
+        made = segment(image, model=model, method=method, refine=refine, **shown_to, **sizes, **options)
+        return replace(made, model=name)
     check_flags(refine=refine)
     if method is not None and not one_of(method, METHODS):
         raise ValueError(
             f"no method {shown(method)} of masks{meant(method, METHODS) or ': take ' + ', '.join(METHODS)}"
         )
     if points is not None or boxes is not None or "outside" in options:
-        sizes: dict[str, Any] = {"image_size": image_size, "patch_size": patch_size}
+        sizes = {"image_size": image_size, "patch_size": patch_size}
         return _of_prompts(image, model, processor, method, refine, (points, boxes), {**options, **sizes})
     if isinstance(image, Heatmap):
         given = {"processor": processor, "image_size": image_size, "patch_size": patch_size}
@@ -194,7 +203,7 @@ def _of_tokens(model: Model, tokens: FeatureMap, method: str, settings: Mapping[
         labels, scores = [f"cluster {i}" for i in range(count)], cells.mean(1)
         scored = "share of the patches"
     masks = on_pixels(cells.reshape(len(cells), *_shape(tokens)), tokens.grid, tokens.frame)
-    facts = fingerprints.of_module(model.module)
+    facts = fingerprints.of_module(model.module, given=model.given)
     return Masks(masks, tuple(labels), scores, scored, _said(method, settings), model.name, tokens.image, facts)
 
 
@@ -245,7 +254,8 @@ def _of_detector(
             raise ValueError(f"{detector.name} makes masks of pixels: leave {name} out")
     glance = detector.glance(image, image_size=image_size)
     boxes, masks = glance.detections(**options), glance.masks(**options)
-    grid, facts = Grid(*glance.frame.model, (1, 1)), fingerprints.of_module(detector.module)
+    grid = Grid(*glance.frame.model, (1, 1))
+    facts = fingerprints.of_module(detector.module, given=detector.given)
     placed, how = on_pixels(masks, grid, glance.frame), "instance segmentation"
     return Masks(placed, boxes.labels, boxes.scores, "model's own", how, detector.name, image, facts)
 

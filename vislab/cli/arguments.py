@@ -169,7 +169,7 @@ def index_or(*names: str) -> Any:
             return text
         if not re.fullmatch(r"-?\d+", text):
             raise argparse.ArgumentTypeError(
-                f"takes {', '.join(['a number', *names[:-1]])} or {names[-1]}, not {text!r}"
+                f"takes {', '.join(['a number', *names[:-1]])} or {names[-1]}, not {text!r}{meant(text, names)}"
             )
         return int(text)
 
@@ -217,7 +217,8 @@ def box(text: str) -> tuple[float, ...] | str:
     except ValueError:
         corners = ()
     if len(corners) != 4:
-        raise argparse.ArgumentTypeError(f"takes X0,Y0,X1,Y1, such as 10,20,110,90, or box, not {text!r}")
+        near = meant(text, [BOX])
+        raise argparse.ArgumentTypeError(f"takes X0,Y0,X1,Y1, such as 10,20,110,90, or box, not {text!r}{near}")
     return corners
 
 
@@ -274,15 +275,18 @@ def page_width(text: str) -> str | float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"takes column, page, slide or a number of mm, not {text!r}")
+        near = meant(text, ("column", "page", "slide"))
+        raise argparse.ArgumentTypeError(f"takes column, page, slide or a number of mm, not {text!r}{near}")
     return value
 
 
 def beside(text: str) -> tuple[str, ...]:
     """ "npz,json" -> the suffixes of what stands beside a figure."""
     suffixes = tuple(dict.fromkeys(text.split(",")))
-    if not set(suffixes) <= {"npz", "json", "tex"}:
-        raise argparse.ArgumentTypeError(f"takes npz, json and tex, with commas between them, not {text!r}")
+    for one in suffixes:
+        if one not in (kinds := ("npz", "json", "tex")):
+            near = meant(one, kinds)
+            raise argparse.ArgumentTypeError(f"takes npz, json and tex, with commas between them, not {text!r}{near}")
     return suffixes
 
 

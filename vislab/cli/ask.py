@@ -13,6 +13,8 @@ from ..methods.registry import METHODS
 from ..models.known import DTYPES, READER
 from ..spread.photos import Photo, photos_of
 from .arguments import UsageError, index_or, whole
+from .asking import beside_of
+from .look import beside_argument, check_look, look_arguments, look_of
 from .photos import spare
 from .spread import check_spread, is_spread, places, run_spread, spread_arguments
 
@@ -20,7 +22,7 @@ ASK_EPILOG = """\
 examples:
   vislab ask photo.jpg "what is at the top left ?"
   vislab ask photo.jpg "What is on the hill?" --model HuggingFaceTB/SmolVLM-256M-Instruct
-  vislab ask photo.jpg "What is on the hill?" --model smolvlm/ --out words.pdf
+  vislab ask photo.jpg "What is on the hill?" --model smolvlm/ --out words.pdf --width page
   vislab ask photos/ "what is at the top left ?" --out answers.parquet --ray
   vislab ask photo.jpg "What is it?" --answer "a church" --model smolvlm/ --method attention --layer 14 --out words.pdf
   vislab ask photo.jpg "What is on the hill?" --model smolvlm/ --method lens --layer 20 --out lens.png
@@ -63,6 +65,7 @@ def ask_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--shares", action="store_true", help="each word with its image share")
     parser.add_argument("--json", action="store_true", help="for programs: the answer, its words and shares as JSON")
+    beside_argument(look_arguments(parser)["page"])
     spread_arguments(parser)
 
 
@@ -77,6 +80,7 @@ def run_ask(args: argparse.Namespace) -> int:
         WordRequest(method=args.method, **how)
     except ValueError as error:
         raise UsageError(f"--method {args.method}: {error}") from error
+    check_look(args)
     check_spread(args)
     photos = photos_of([args.photo])
     if is_spread(args) or any(not photo.named for photo in photos):
@@ -95,7 +99,7 @@ def _run_one(args: argparse.Namespace, how: Mapping[str, Any]) -> int:
     if args.out:
         if Path(args.out).suffix.lower() not in FORMATS:
             raise UsageError(f"--out takes {', '.join(FORMATS)}, not {args.out!r}")
-        spare([args.photo], [args.out], f"--out {args.out!r}")
+        spare([args.photo], [args.out, *beside_of(Path(args.out), args)], f"--out {args.out!r}")
         check_folder(Path(args.out))
     answer = ask(
         load_image(args.photo), args.question, model=args.model, answer=args.answer, tokens=args.tokens,
@@ -103,7 +107,7 @@ def _run_one(args: argparse.Namespace, how: Mapping[str, Any]) -> int:
     )  # fmt: skip
     _say(args, answer.text, [word.text for word in answer.words], [*map(float, answer.image_share)])
     if args.out:
-        save(args.out, words_figure(answer, args.method, how))
+        save(args.out, words_figure(answer, args.method, how, look_of(args)), beside=args.beside)
     return 0
 
 
@@ -115,7 +119,10 @@ def _run_many(args: argparse.Namespace, photos: Sequence[Photo], how: Mapping[st
         raise UsageError("the answers of several photos go into a table: give --out, such as answers.parquet")
     pictures, table = places(args.out, photos, "answers.parquet")
     named = {name: getattr(args, name) for name in ("model", "device", "dtype", "answer", "tokens", "method")}
-    rows = run_spread(Answers(args.question, how=how, **named), args, pictures, table)
+    for path in filter(None, pictures.values()):
+        beside_of(path, args)
+    work = Answers(args.question, how=how, look=look_of(args), beside=args.beside, **named)
+    rows = run_spread(work, args, pictures, table)
     for photo, row in rows.items():
         if "error" not in row:
             if not args.json:

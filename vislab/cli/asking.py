@@ -17,6 +17,7 @@ from ..methods.request import DEFAULTS
 from ..spread.figures import Figures
 from ..spread.photos import is_figure
 from .arguments import UsageError, load_model, report, tokens_of
+from .look import PAGE, given_look, look_of
 from .wording import in_options
 
 if TYPE_CHECKING:
@@ -95,12 +96,6 @@ def reading_of(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name in ("bands", "stretch") if (value := getattr(args, name)) is not None}
 
 
-def look_of(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("opacity", "blend", "colormap", "smooth", "grid", "label", "width", "theme", "transparent", "dpi")
-    own = {} if args.caption is None else {"caption": args.caption}
-    return {name: getattr(args, name) for name in names} | own
-
-
 def method_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options of the method that are on the command line, by name."""
     entry = METHODS[args.method]
@@ -116,30 +111,14 @@ def method_options(args: argparse.Namespace) -> dict[str, Any]:
     return {option.name: value for option, value in chosen.items()}
 
 
-def check_display(args: argparse.Namespace) -> None:
-    from ..figures.colours import colour_table
-    from ..figures.page import Look
-
-    if args.transparent and Path(args.out).suffix.lower() in (".jpg", ".jpeg"):
-        raise UsageError("JPEG knows no transparency: take .png, .pdf or .svg, or leave --transparent out")
-    try:
-        if args.colormap != "viridis":  # which is there: looking would import matplotlib, which only workers need
-            colour_table(args.colormap)
-        Look(**{name: value for name, value in look_of(args).items() if name != "caption"})
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
 def check_plain(args: argparse.Namespace, paths: Iterable[Path]) -> None:
     """UsageError for what does not go with --plain."""
     from ..figures.plain import PLAIN
 
     if not args.plain:
         return
-    paper = {"caption": None, "label": None, "width": None, "theme": "light", "transparent": False, "dpi": 300}
-    for name, usual in paper.items():
-        if getattr(args, name) != usual:
-            raise UsageError(f"--{name} is of a page, and --plain draws none: leave one of them out")
+    for name in given_look(args, PAGE):
+        raise UsageError(f"--{name} is of a page, and --plain draws none: leave one of them out")
     if "tex" in args.beside:
         raise UsageError("--beside tex is of a page, and --plain draws none: leave one of them out")
     wrong = next((path.suffix for path in paths if path.suffix.lower() not in PLAIN), None)

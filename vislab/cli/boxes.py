@@ -13,8 +13,9 @@ from ..methods.registry import options
 from ..models.tokens import DEFAULTS
 from ..spread.boxes import BoxFigures
 from .arguments import UsageError, report
-from .asking import Asker, look_of, reading_of
+from .asking import Asker, reading_of
 from .detect import CONFIDENCE, detector_arguments
+from .look import look_of
 
 if TYPE_CHECKING:
     from ..core.clip import ClipFrame

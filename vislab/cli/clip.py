@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..spread.photos import Photo
 from .arguments import UsageError, report, whole
-from .asking import Asker, beside_of, look_of
+from .asking import Asker, beside_of
 from .boxes import is_box
+from .look import look_of
 from .photos import destinations, sweep
 
 if TYPE_CHECKING:

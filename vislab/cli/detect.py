@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arguments import UsageError, scale, share, size, sizes
+from .look import OF_PHOTOS, check_look, given_look, look_arguments
 from .photos import spare
 
 if TYPE_CHECKING:
     from ..detectors.detections import Detections
 
 CONFIDENCE = 0.25  # of the boxes that are shown, where nothing else is said
+OWN_SIZE = "A .png or .jpg without one of these has the photo's own size, and no page."
 
 DETECT_EPILOG = """\
 examples:
   vislab detect photo.jpg
   vislab detect photo.jpg --detector yolo12n.pt --confidence 0.1 --out boxes.png
   vislab detect photo.jpg --detector google/owlvit-base-patch32 --labels "a church, a fish" --confidence 0.1
-  vislab detect photo.jpg --out boxes.pdf
+  vislab detect photo.jpg --out boxes.pdf --width column
   vislab detect photo.jpg --scales 480,640,960
   vislab detect photo.jpg --attention-scale 0.8 --json
 
@@ -45,6 +47,7 @@ def detect_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="PATH", help="file to write, .png, .jpg, .pdf or .svg: the photo with its boxes"
     )
     parser.add_argument("--json", action="store_true", help="for programs: the boxes as JSON")
+    look_arguments(parser, OF_PHOTOS, about=OWN_SIZE)
 
 
 def detector_arguments(parser: argparse._ActionsContainer, usual: str | None) -> None:
@@ -76,6 +79,7 @@ def run_detect(args: argparse.Namespace) -> int:
 
     if args.out and Path(args.out).suffix.lower() not in FORMATS:
         raise UsageError(f"--out takes {', '.join(FORMATS)}, not {args.out!r}; the boxes as numbers are --json")
+    check_look(args, OF_PHOTOS)
     if args.out:
         spare([args.photo], [args.out], f"--out {args.out!r}")
         check_folder(Path(args.out))
@@ -91,11 +95,11 @@ def run_detect(args: argparse.Namespace) -> int:
         ]
         print(json.dumps(found, ensure_ascii=False, indent=2))
     else:
-        print(boxes)
+        print(boxes.summary)
         for score, label, box in rows:
             print(f"{score:.2f}  {label}  {' '.join(f'{v:.1f}' for v in box)}")
     if args.out:
-        save(args.out, boxes)
+        save(args.out, boxes, **given_look(args, OF_PHOTOS))
     return 0
 
 

@@ -13,6 +13,7 @@ from ..core.checks import meant
 from ..methods.registry import METHODS
 from ..spread.photos import Photo, photos_of
 from .arguments import UsageError, csv_path, load_model, report, tokens_of, whole
+from .look import given_look, look_arguments
 from .photos import photos_argument, spare
 from .spread import check_spread, spread_arguments
 from .wording import in_options
@@ -59,6 +60,7 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--csv", type=csv_path, metavar="PATH", help="the table as a file")
     parser.add_argument("--figure", metavar="PATH", help="the curves: .png, .jpg, .pdf or .svg")
+    look_arguments(parser, ("dpi",))
     spread_arguments(parser)
 
 
@@ -66,6 +68,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from ..evaluation.report import destination
 
     check_spread(args)
+    if given_look(args, ("dpi",)) and not args.figure:
+        raise UsageError("--dpi is of the curves: give --figure too, or leave it out")
     paths = [destination(path) for path in (args.csv, args.figure) if path]  # refused before hours of work, not after
     if args.masks is not None:
         return _against_drawn(args, photos_of(args.photos))
@@ -98,7 +102,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     for reason in result.skipped:
         report(in_options(f"left out {reason}", args.options), args.debug)
     for path in paths:
-        result.save(path)
+        result.save(path, dpi=args.dpi)
     print(result)
     return 1 if result.skipped else 0
 

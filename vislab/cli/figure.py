@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import figure_stem
-from ..figures.blends import BLENDS
 from ..figures.pool import Pool, cores
 from ..methods.registry import METHODS, options
 from ..methods.request import DEFAULTS
@@ -18,11 +17,9 @@ from ..spread.photos import Photo, photos_of
 from .arguments import (
     UsageError,
     bands,
-    beside,
     cell,
     csv_path,
     index_or,
-    page_width,
     report,
     scale,
     share,
@@ -31,10 +28,11 @@ from .arguments import (
     whole,
     whole_or_none,
 )
-from .asking import Asker, beside_of, check_display, check_plain, warnings_told
+from .asking import Asker, beside_of, check_plain, warnings_told
 from .batch import Batch
 from .boxes import BoxAsker, box_arguments, is_box
 from .clip import clip_among, clip_arguments, run_clip
+from .look import beside_argument, check_look, look_arguments
 from .photos import COLUMNS_TOLD, destinations, photos_argument, sweep, write_table
 from .spread import check_spread, is_spread, places, run_spread, spread_arguments
 from .wording import in_options
@@ -141,39 +139,11 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"{option.words}, of {' and '.join(takers)} "
             + ("" if option.default is None else f" (default: {option.default:g})"),
         )
-    group = parser.add_argument_group("display")
-    group.add_argument("--colormap", default="viridis", metavar="NAME", help="of matplotlib (default: viridis)")
-    group.add_argument("--opacity", type=share, default=0.6, metavar="X", help="0 to 1 (default: 0.6)")
-    group.add_argument(
-        "--blend", choices=BLENDS, default="even", help="how the map lies on the photo (default: even, one opacity)"
-    )
-    group.add_argument("--smooth", action="store_true", help="interpolate between patch centres")
-    group.add_argument("--grid", action="store_true", help="lines between the patches")
-    group.add_argument(
+    look_arguments(parser)["display"].add_argument(
         "--plain", action="store_true", help="the photo at its own size under its map, without a page: .png or .jpg"
     )
-    group = parser.add_argument_group("page")
-    group.add_argument(
-        "--width",
-        type=page_width,
-        metavar="column|page|slide|MM",
-        help="85 mm, 178 mm, 16:9, or a number of mm (default: what the figure needs)",
-    )
-    group.add_argument(
-        "--label", metavar="TEXT", help="beside the colour bar, '' for nothing (default: what the values are)"
-    )
-    group.add_argument("--caption", metavar="TEXT", help="below the figure, '' for none (default: what it shows)")
-    group.add_argument("--theme", choices=("light", "dark"), default="light", help="(default: light)")
-    group.add_argument("--transparent", action="store_true", help="no page behind the figure")
-    group.add_argument("--dpi", type=whole, default=300, metavar="N", help="of PNG and JPEG (default: 300)")
     group = parser.add_argument_group("files")
-    group.add_argument(
-        "--beside",
-        type=beside,
-        default=(),
-        metavar="npz,json,tex",
-        help="beside each figure: the values, how it was made, the lines that put it into LaTeX",
-    )
+    beside_argument(group)
     group.add_argument(
         "--workers",
         type=whole_or_none,
@@ -191,7 +161,7 @@ def run_figure(args: argparse.Namespace) -> int:
     of_box = is_box(args)
     asker, photos = (BoxAsker if of_box else Asker)(args), photos_of(args.photos)
     args.out = _out_of(args, photos, f"box-{args.box or 0}" if of_box else "")
-    check_display(args)
+    check_look(args)
     check_spread(args)
     with warnings_told(args):
         if is_spread(args):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -105,9 +105,14 @@ def _detected(record: Mapping[str, Any], image: str) -> str:
     how = {name: value for name, value in found.items() if name != "facts"}
     if "module" in found["facts"]:
         how["detector"] = Source("detector")
-    asked = [one["settings"]["box"] for one in record.get("maps", ()) if "box" in one["settings"]]
-    alone = f"[{asked[0]}]" if asked and len(record["detections"]) == 1 else ""
-    return call("vislab.detect", image, **how) + alone
+    maps = [one for one in record.get("maps", ()) if "box" in one["facts"]]
+    asked = [one["settings"]["box"] for one in maps if [_box(one)] == record["detections"]]
+    return call("vislab.detect", image, **how) + (f"[{asked[0]}]" if asked else "")
+
+
+def _box(one: Mapping[str, Any]) -> dict[str, Any]:
+    """The box that a recorded map explains, as a record of drawn boxes has it."""
+    return {name: value for name, value in one["facts"]["box"].items() if name != "confidence"}
 
 
 def run_reproduce(args: argparse.Namespace) -> int:
@@ -144,8 +149,10 @@ def _told(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _once("model says", [_answers(one["facts"]) for one in maps])
     yield from _once("weights", [_run_with(one["facts"]) for one in maps])
     yield from _once("to cite", [one["source"] for one in maps])
-    boxes = record.get("detections") or ()
-    yield from _once("boxes", [", ".join(f"{box['label']} {box['score']:.2f}" for box in boxes)])
+    boxes = record.get("detections")
+    if boxes is None:  # each map has its own
+        yield from _once("boxes", [_scored([_box(one)]) for one in maps if "box" in one["facts"]])
+    yield from _once("boxes", [_scored(boxes or ())])
     if found := record.get("detected"):
         how = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.items() if name != "facts")
         yield "found by", how
@@ -155,6 +162,10 @@ def _told(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _masks(one)
     yield from _once("caption", [record.get("caption")])
     yield "made with", _versions(record)
+
+
+def _scored(boxes: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{box['label']} {box['score']:.2f}" for box in boxes)
 
 
 def _in_memory(record: Mapping[str, Any]) -> list[str | None]:
@@ -191,6 +202,8 @@ def _masks(masks: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "masks", f"{len(masks['regions'])} by {masks['method']}; model {masks['model']}; scores: {masks['scored']}"
     yield from _once("regions", [", ".join(f"{one['label']} {one['score']:.2f}" for one in masks["regions"])])
     yield from _once("weights", [_run_with(masks["facts"])])
+    if kind := masks["facts"].get("module"):
+        yield "in memory", f"the model {masks['model']}, a {kind}: no name loads it, give it yourself"
 
 
 def _numbered(name: str, number: int, several: list[Any]) -> str:
@@ -205,11 +218,12 @@ def _once(name: str, said: list[str | None]) -> Iterator[tuple[str, str]]:
 
 def _phrases(one: Mapping[str, Any]) -> str:
     """What a recorded map shows, as captions say it."""
-    from ..core.geometry import Grid
+    from ..core.geometry import Frame, Grid
     from ..figures.captions import describe
 
     grid = Grid(**{**one["grid"], "patch": tuple(one["grid"]["patch"])})
-    return describe(cast("Heatmap", SimpleNamespace(**{**one, "grid": grid})))
+    frame = Frame(**{name: tuple(value) for name, value in one["frame"].items()})
+    return describe(cast("Heatmap", SimpleNamespace(**{**one, "grid": grid, "frame": frame})))
 
 
 def _answers(facts: Mapping[str, Any]) -> str:

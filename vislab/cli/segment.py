@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ..masks.methods import KINDS, METHODS, OF_HEATMAPS, OF_TOKENS
 from ..methods.registry import METHODS as MAPS
 from .arguments import UsageError, share, size, whole, whole_or_none
+from .detect import OWN_SIZE
+from .look import OF_PHOTOS, check_look, given_look, look_arguments
 from .photos import spare
 
 if TYPE_CHECKING:
@@ -70,7 +72,11 @@ def segment_arguments(parser: argparse.ArgumentParser) -> None:
         "--trust", action="store_true", help="open a .pt file of any name: a pickle, it can run anything"
     )
     parser.add_argument("--refine", action="store_true", help="move the edges of patches to those of the photo")
-    parser.add_argument("--out", metavar="PATH", help=".png, the photo under its masks, or .npz, the masks themselves")
+    parser.add_argument(
+        "--out",
+        metavar="PATH",
+        help="the photo under its masks, .png, .jpg, .pdf or .svg, or .npz, the masks themselves",
+    )
     parser.add_argument("--opacity", type=share, default=0.5, metavar="X", help="of the picture (default: 0.5)")
     parser.add_argument(
         "--against",
@@ -79,6 +85,7 @@ def segment_arguments(parser: argparse.ArgumentParser) -> None:
         ".npz of --out",
     )
     parser.add_argument("--json", action="store_true", help="for programs: the masks as JSON")
+    look_arguments(parser, OF_PHOTOS, about=OWN_SIZE)
 
 
 def prompt_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,9 +108,15 @@ def prompt_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_segment(args: argparse.Namespace) -> int:
+    from ..figures.formats import FORMATS
+
     options = _options(args)
-    if args.out and Path(args.out).suffix.lower() not in (".png", ".npz"):
-        raise UsageError(f"--out takes .png or .npz, not {args.out!r}")
+    if args.out and Path(args.out).suffix.lower() not in FORMATS:
+        raise UsageError(f"--out takes {', '.join(FORMATS)}, not {args.out!r}")
+    check_look(args, OF_PHOTOS)
+    numbers = bool(args.out) and Path(args.out).suffix.lower() == ".npz"
+    for name in given_look(args, OF_PHOTOS) if numbers else ():
+        raise UsageError(f"--{name} is of a page, and an .npz holds the masks themselves: leave one of them out")
     from ..core.files import check_folder
     from ..figures.save import save
     from ..masks.files import load_masks
@@ -126,8 +139,7 @@ def run_segment(args: argparse.Namespace) -> int:
         if truth is not None:
             print(*_measured(matches), sep="\n")
     if args.out:
-        png = Path(args.out).suffix.lower() == ".png"
-        save(args.out, masks, **({"opacity": args.opacity} if png else {}))
+        save(args.out, masks, **({} if numbers else {"opacity": args.opacity, **given_look(args, OF_PHOTOS)}))
     return 0
 
 

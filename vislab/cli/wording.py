@@ -13,6 +13,7 @@ COMMANDS = {
     "save": "vislab figure",
     "provenance": "vislab show",
 }
+LOADERS = {"load": "--model", "load_detector": "--detector"}
 _INSIDE = r"\((?:[^()]|\([^()]*\))*\)"
 _CODE = re.compile(rf"(?<![\w/])(?:in Python )?vislab\.(\w+)((?:{_INSIDE})?(?:\.\w+(?:{_INSIDE})?)*)")
 _VALUE = r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]|\([^)]*\)|…|True\b|-?[\d.]*\d|(?!\w)"
@@ -41,8 +42,8 @@ def _call(found: re.Match[str], options: Collection[str]) -> str:
     """A call of Python as the command that does the same, or as what it is."""
     name, rest = found[1], found[2]
     loaded = re.fullmatch(r"\('([^']+)'\)", rest)
-    if name == "load" and loaded and "--model" in options:
-        return f"--model {loaded[1]}"
+    if loaded and (option := LOADERS.get(name)) in options:
+        return f"{option} {loaded[1]}"
     if not rest and name in COMMANDS:
         return COMMANDS[name]
     plain = found[0].removeprefix("in Python ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import warnings
 from collections.abc import Iterable
@@ -56,6 +57,14 @@ def check_name(name: Any) -> None:
     """ValueError for what is no name of something given, or None."""
     if name is not None and not (isinstance(name, str) and name.strip() and name.isprintable()):
         raise ValueError(f"name is a text in one line, such as 'my ViT, epoch 30', not {shown(name)}")
+
+
+def check_named(name: Any, model: Any) -> None:
+    """ValueError for a name of what has one already: of a name, a path, or what vislab loaded; TypeError as well."""
+    check_name(name)
+    if isinstance(model, str | os.PathLike) or isinstance(getattr(model, "name", None), str):
+        known = getattr(model, "name", model)
+        raise ValueError(f"{known} has a name already: name= is of a module that you give")
 
 
 def listed(names: Iterable[str]) -> str:

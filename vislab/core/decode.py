@@ -54,15 +54,11 @@ def from_file(file: IO[bytes], name: str, reading: Reading) -> np.ndarray:
             return _from_deep_png(file, image, name, reading)
         try:
             return from_pil(image, name, reading)
-        except _Unread:
+        except ValueError:
             # Pillow and tifffile know other compressions: damaged is what neither reads.
-            if image.format == "TIFF":
+            if image.format == "TIFF" and _broken(image, name) is not None:
                 return _from_tiff(file, name, reading)
             raise
-
-
-class _Unread(ValueError):
-    """Pixels that Pillow began to decode, and could not."""
 
 
 def _from_tiff(file: IO[bytes], name: str, reading: Reading) -> np.ndarray:
@@ -140,6 +136,12 @@ def _unread(name: str, error: Exception | str) -> str:
 
 
 def _decode(image: Image, name: str) -> None:
+    if (error := _broken(image, name)) is not None:
+        raise ValueError(_unread(name, error)) from error
+
+
+def _broken(image: Image, name: str) -> Exception | None:
+    """What keeps Pillow from decoding the pixels of a picture. ValueError for one that it must not decode."""
     from PIL import Image as pil
 
     width, height = image.size
@@ -158,7 +160,8 @@ def _decode(image: Image, name: str) -> None:
         raise ValueError(_too_large(name, "more pixels than can be decoded safely")) from error
     # Each format's reader has its own exceptions for data that end early or make no sense.
     except Exception as error:
-        raise _Unread(_unread(name, error)) from error
+        return error
+    return None
 
 
 def _orientation(image: Image) -> int:

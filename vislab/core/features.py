@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FeatureMap(Shown):
     """One of the maps that lead into a detector's head, or what a layer makes of an image's patches, cell by cell.
 
@@ -60,13 +60,17 @@ class FeatureMap(Shown):
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.tokens, dtype=dtype, copy=copy)
 
+    def __repr__(self) -> str:
+        return f"FeatureMap({self._told()})"
+
     def __str__(self) -> str:
         share = principal_colours(self.tokens)[1]
+        return f"{self._told()};\nthree components hold {share:.0%} of their variance"
+
+    def _told(self) -> str:
         rows, cols = self.grid.rows, self.grid.cols
-        return (
-            f"{self.name}: {rows} × {cols} = {rows * cols:,} tokens of {self.tokens.shape[1]} channels, one every "
-            f"{self.grid.patch[0]} px; three components hold {share:.0%} of their variance"
-        )
+        count = f"{rows} × {cols} = {rows * cols:,} tokens of {self.tokens.shape[1]} channels"
+        return f"{self.name}: {count}, one every {self.grid.patch[0]} px"
 
 
 def principal_components(tokens: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from .geometry import Frame, Grid
 from .shown import Shown, drawing
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TokenMap(Shown):
     """Which token stands for each patch, layer by layer; `vislab.token_map` makes one.
 
@@ -49,6 +49,10 @@ class TokenMap(Shown):
         """
         picture: np.ndarray = drawing("regions").with_regions(self.image, self.regions(layer), self.grid, self.frame)
         return picture
+
+    def __repr__(self) -> str:
+        counts = " → ".join(f"{count}" for count in dict.fromkeys(self.counts))
+        return f"TokenMap({counts} tokens in {len(self.counts)} layers, {self.grid.rows} × {self.grid.cols} patches)"
 
     def __str__(self) -> str:
         """A line a layer: how many tokens it has, and for how many patches the largest of them stands."""

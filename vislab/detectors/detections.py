@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from numbers import Real
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -13,6 +14,8 @@ import numpy as np
 
 from ..core.geometry import Frame, Grid
 from ..core.shown import Shown, drawing
+
+ROWS = 20  # of the table that is printed
 
 
 class Decoded(NamedTuple):
@@ -27,7 +30,7 @@ class Decoded(NamedTuple):
     corners: Any = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Detections(Shown):
     """The boxes of an image's objects, the most certain first; there may be none.
 
@@ -40,7 +43,7 @@ class Detections(Shown):
     visible, 0..1. corners: (n, 4, 2) float32 of an -obb network, those of the turned box that xyxy lies around. image:
     (H, W, 3) uint8, the source, or None. settings: the keywords of `detect` that found them, beside detector and
     confidence. facts: the fingerprint of its weights, dtype and device. Shows itself over its image as the last
-    expression of a notebook cell; `vislab.save("boxes.pdf", boxes)` writes it.
+    expression of a notebook cell, and as a table where it is printed; `vislab.save("boxes.pdf", boxes)` writes it.
 
         boxes = vislab.detect("photo.jpg", confidence=0.1)
         boxes.labels, boxes[0].xyxy, boxes.above(0.5).scores, len(boxes)
@@ -171,8 +174,38 @@ class Detections(Shown):
             data={"class_name": np.array(self.labels, dtype=str)},
         )
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """How many boxes were found, by what, and above which confidence."""
         return f"{self._counted()} above {self.confidence:g}"
+
+    def __repr__(self) -> str:
+        (high, wide), best = (
+            self.frame.source,
+            [f"{n} {s:.2f}" for n, s in zip(self.labels[:3], self.scores, strict=False)],
+        )
+        named = f": {', '.join(best)}{', …' * (len(self) > 3)}" if best else ""
+        return f"Detections({self.summary}{named}; image of {wide} × {high} px)"
+
+    def __str__(self) -> str:
+        """The summary, and the first boxes as a table with their indices."""
+        if not len(self):
+            return self.summary
+        head = ("", "score", "label", "left", "top", "right", "bottom")
+        boxes = zip(self.scores, self.labels, self.xyxy, strict=True)
+        rows = [
+            (str(index), f"{score:.2f}", label, *(f"{edge:.1f}" for edge in box))
+            for index, (score, label, box) in enumerate(islice(boxes, ROWS))
+        ]
+        wide = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.ljust(w) if at == 2 else cell.rjust(w) for at, (cell, w) in enumerate(zip(row, wide, strict=True))
+            )
+            for row in (head, *rows)
+        ]
+        more = [f"… and {len(self) - ROWS} more"] if len(self) > ROWS else []
+        return "\n".join([self.summary, *(line.rstrip() for line in lines), *more])
 
     def _counted(self) -> str:
         return f"{self.detector} found {len(self) or 'no'} box{'es' * (len(self) != 1)}"

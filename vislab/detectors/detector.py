@@ -27,7 +27,7 @@ from . import detr, worded, yolo
 from .glance import Glance
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Detector:
     """A detector ready to look at images; make one with `vislab.load_detector`.
 
@@ -39,6 +39,9 @@ class Detector:
     family: yolo.Yolo | detr.Detr | worded.Worded
     given: bool = False
     _lock: Any = field(default_factory=threading.RLock, repr=False)
+
+    def __repr__(self) -> str:
+        return f"<Detector {self.name}: {type(self.module).__name__}, {len(self.labels)} classes>"
 
     @property
     def module(self) -> nn.Module:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .detector import Detector
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Glance:
     """One forward of a detector under capture, from which boxes and maps are read; `Detector.glance` makes one.
 
@@ -41,6 +41,10 @@ class Glance:
     features: tuple[Tensor, ...]
     samples: tuple[tuple[Tensor, Tensor], ...]
     _output: Any = field(repr=False)
+
+    def __repr__(self) -> str:
+        (high, wide), (h, w) = self.frame.source, self.frame.model
+        return f"<Glance of {self.detector.name} at an image of {wide} × {high} px, as {w} × {h} px>"
 
     def detections(self, confidence: float = 0.25, iou: float = 0.7) -> Detections:
         """The boxes above a confidence; of those that overlap more than `iou` the most certain, where cells make them.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core.checks import check_name, shown
+from ..core.checks import check_name, meant, shown
 from ..core.files import place_of
 from ..models.device import device_of
 from ..models.hub import bring_transformers, hub_answers
@@ -110,7 +110,7 @@ def _named(name: str, trust: bool, device: torch.device) -> yolo.Yolo | detr.Det
     if "/" not in name or name.startswith((".", "/", "~")):
         raise ValueError(
             f"unknown detector {name!r}: take 'embedded', a name such as 'yolo12n.pt' or 'facebook/detr-resnet-50', or "
-            "a local file or folder"
+            f"a local file or folder{meant(name, yolo.EMBEDDED)}"
         )
     return _of_transformers(name, local=not hub_answers(), device=device)
 

@@ -125,7 +125,7 @@ def boxes_to(glance: Glance, box: int) -> Detections:
         boxes = glance.detections(confidence)
         if 0 <= box < len(boxes):
             return boxes
-    raise IndexError(f"no box {box}: {boxes}, counted from 0 by falling score")
+    raise IndexError(f"no box {box}: {boxes.summary}, counted from 0 by falling score")
 
 
 def _named(boxes: Detections, box: int) -> str:

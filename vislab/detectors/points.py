@@ -13,7 +13,7 @@ from .detections import Detections
 _COLOURS = ("orange", "deepskyblue", "magenta", "lime")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Points(Shown):
     """Where the query behind a box samples the feature maps: deformable attention has points instead of a map.
 
@@ -43,8 +43,15 @@ class Points(Shown):
             draw.ellipse((x - r, y - r, x + r, y + r), fill=_COLOURS[level % len(_COLOURS)], outline="black")
         return np.asarray(picture)
 
+    def __repr__(self) -> str:
+        return f"Points({self._told()})"
+
     def __str__(self) -> str:
-        heads, _, points = self.weights.shape
+        heads = len(self.weights)
         shares = zip(_COLOURS, self.strides, self.weights.sum((0, 2)) / heads, strict=False)
         told = ", ".join(f"{colour} {share:.0%} at stride {stride}" for colour, stride, share in shares)
-        return f"{self.query}: {heads} heads of {points} points a map; {told}"
+        return f"{self._told()};\n{told}"
+
+    def _told(self) -> str:
+        heads, _, points = self.weights.shape
+        return f"{self.query}: {heads} heads of {points} points a map"

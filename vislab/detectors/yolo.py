@@ -262,7 +262,7 @@ def _official_file(name: str) -> Path:
     except OSError as error:
         raise OSError(
             f"{name} is neither in this folder nor in {path.parent}, and cannot be downloaded ({error}): put the file "
-            f"there, or take the embedded detector, which needs no network: {LOAD}('embedded')"
+            "there, or take 'embedded', which comes with vislab and needs no network"
         ) from error
     return path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,10 +27,52 @@ class Boxes(Protocol):
     def labels(self) -> Sequence[str]: ...
 
 
-def check_boxes(boxes: Any) -> None:
-    """TypeError for what cannot be drawn as boxes."""
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Boxes with nothing but what is drawn of them; see `Detections`."""
+
+    xyxy: np.ndarray
+    scores: np.ndarray
+    labels: Sequence[str]
+    keypoints: np.ndarray | None = None
+    corners: np.ndarray | None = None
+
+
+NONE = Drawn(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), ())
+
+
+def boxes_given(boxes: Any) -> Boxes | None:
+    """Boxes as they were given, () as no box; None where none were. TypeError for what cannot be drawn as boxes."""
+    if isinstance(boxes, tuple) and not boxes:
+        return NONE
     if boxes is not None and not all(hasattr(boxes, part) for part in ("xyxy", "scores", "labels")):
-        raise TypeError(f"boxes are what vislab.detect finds, with xyxy, scores and labels, not {type(boxes).__name__}")
+        raise TypeError(
+            "boxes are what vislab.detect finds, with xyxy, scores and labels, or () for none, not "
+            f"{type(boxes).__name__}"
+        )
+    found: Boxes | None = boxes
+    return found
+
+
+def explained_box(heat: Any) -> Drawn | None:
+    """The box that a heatmap explains, in source pixels; None where it explains none."""
+    box = heat.facts.get("box") if isinstance(heat, Heatmap) else None
+    if box is None:
+        return None
+    parts = {name: np.array([box[name]]) for name in ("keypoints", "corners") if name in box}
+    return Drawn(np.array([box["xyxy"]]), np.array([box["score"]]), (box["label"],), **parts)
+
+
+def scaled(boxes: Boxes, scale: np.ndarray) -> Drawn:
+    """The same boxes on a picture of another size. scale: how much wider and higher it is, (2,)."""
+    points, corners = getattr(boxes, "keypoints", None), getattr(boxes, "corners", None)
+    return Drawn(
+        boxes.xyxy * np.tile(scale, 2),
+        boxes.scores,
+        boxes.labels,
+        None if points is None else np.concatenate([points[..., :2] * scale, points[..., 2:]], -1),
+        None if corners is None else corners * scale,
+    )
 
 
 def box_labels(boxes: Boxes) -> list[str]:

@@ -20,6 +20,7 @@ from .page import Cell, Look
 # What a phrase of its own tells; whatever else is in a heatmap's settings, it was chosen, and is named.
 _TOLD = {*DEFAULTS, *BOX_DEFAULTS, "model", "detector", "question"} - {"region", *AS_THE_MODEL}
 WORD_LENS = "probability of the word, as what a token would say"
+WHOLE = 0.995  # of a photograph: what is missing then is the rounding of its edges
 SIGNED = "0 in the middle: below it speaks against, above it for"
 
 
@@ -52,6 +53,7 @@ def parts(heat: Heatmap) -> dict[str, str]:
         "counts": _counts(heat),
         "attention scale": f"attention scale {_words(scale)}" if scale not in (None, 1, 1.0) else "",
         **({"cells": str(heat.facts["cells"])} if "cells" in heat.facts else _patches(heat)),
+        **_seen(heat),
     }
     return {part: phrase for part, phrase in phrases.items() if phrase}
 
@@ -127,6 +129,23 @@ def _patches(heat: Heatmap) -> dict[str, str]:
         return {"patch": patch, "grid": f"{heat.grid.rows} × {heat.grid.cols} patches"}
     sizes = heat.settings.get("fovea_patches", AS_THE_MODEL["fovea_patches"])
     return {"patch": f"patches of {', '.join(map(str, sizes))} px"}
+
+
+def _seen(heat: Heatmap) -> dict[str, str]:
+    """That the model saw a part of the photograph alone, or of the region that was asked about, where it did."""
+    height, width = heat.frame.source
+    left, top, right, bottom = heat.settings.get("region") or (0, 0, width, height)
+    x0, y0, x1, y1 = heat.frame.visible
+    share = (x1 - x0) * (y1 - y0) / ((right - left) * (bottom - top))
+    if share >= WHOLE:
+        return {}
+    beside = ((x0 - left, right - x1, right - left), (y0 - top, bottom - y1, bottom - top))
+    centred = all(abs(before - after) <= max(2, 0.01 * side) for before, after, side in beside)
+    whole = "region" if heat.settings.get("region") else "photograph"
+    return {
+        "seen": f"the model saw only {'the centre' if centred else 'a part'}",
+        "share": f"{share:.0%} of the {whole}",
+    }
 
 
 def _counts(heat: Heatmap) -> str:

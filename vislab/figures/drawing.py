@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core.geometry import Box
 from ..core.heatmap import Heatmap
-from .boxes import Boxes, apart, asking, box_labels, points_of, turned_of
+from .boxes import Boxes, apart, asking, box_labels, explained_box, points_of, turned_of
 from .colours import colour_ticks, colours, colours_of
 from .formats import PHOTO, rgba
 from .layers import draw_layer
@@ -140,8 +140,9 @@ def _draw_cell(ax: Axes, cell: Cell, photo: _Photo, panel: Panel, page: Plan) ->
             _outline(ax, asks)
     ax.set(xlim=(0, width), ylim=(height, 0))
     ax.set_axis_off()
-    if panel.detections is not None:
-        _draw_boxes(ax, panel.detections, (SMALL - 0.5) * page.unit)
+    boxes = explained_box(cell.heat) if panel.detections is None else panel.detections
+    if boxes is not None:
+        _draw_boxes(ax, boxes, (SMALL - 0.5) * page.unit)
 
 
 def _multiplied(cell: Cell, panel: Panel) -> np.ndarray:

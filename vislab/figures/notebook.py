@@ -19,7 +19,7 @@ from ..detectors.detections import Detections
 from ..detectors.points import Points
 from ..masks.masks import Masks
 from . import drawing
-from .boxes import with_asking, with_boxes
+from .boxes import NONE, explained_box, scaled, with_asking, with_boxes
 from .captions import SIGNED, describe, measure_of
 from .colours import centred, colour_range, colour_ticks, colours, colours_of, fraction
 from .overlay import OPACITY, overlay
@@ -48,7 +48,7 @@ def _(value: Detections) -> bytes:
 
 @picture.register
 def _(value: FeatureMap | Points) -> bytes:
-    return png(captioned(value.overlay(), [str(value)]))
+    return png(captioned(value.overlay(), [str(value).replace("\n", " ")]))
 
 
 @picture.register
@@ -69,9 +69,12 @@ def _(value: Panel) -> bytes:
 
 def figure_array(heat: Heatmap) -> np.ndarray:
     """What a notebook shows of a heatmap: on its photo (on white if it has none), colour bar, caption -> RGB uint8."""
+    own, before = explained_box(heat), heat.frame.source
     heat = _at_shown_size(heat)
+    own = NONE if own is None else scaled(own, _scale(before, heat.frame.source))
     photo = heat.image if heat.image is not None else np.full((*heat.frame.source, 3), 255, np.uint8)
-    picture = with_asking(overlay(heat, image=photo, opacity=OPACITY if heat.image is not None else 1), heat)
+    opacity = OPACITY if heat.image is not None else 1
+    picture = with_asking(overlay(heat, image=photo, opacity=opacity, detections=own), heat)
     height, width = picture.shape[:2]
     span = colour_range(heat)
     values, labels, factor = colour_ticks(span, count=max(2, min(6, height // 60)))
@@ -106,16 +109,14 @@ def figure_array(heat: Heatmap) -> np.ndarray:
 def boxes_array(boxes: Detections) -> np.ndarray:
     """What a notebook shows of detections: boxes on their photo (on white if it has none), a caption -> RGB uint8."""
     photo = boxes.image if boxes.image is not None else np.full((*boxes.frame.source, 3), 255, np.uint8)
-    height, width = shown_size(boxes.frame.source)
-    scale, points, corners = np.array([width / photo.shape[1], height / photo.shape[0]]), boxes.keypoints, boxes.corners
-    moved = replace(
-        boxes,
-        xyxy=boxes.xyxy * np.tile(scale, 2),
-        keypoints=None if points is None else np.concatenate([points[..., :2] * scale, points[..., 2:]], -1),
-        corners=None if corners is None else corners * scale,
-        image=None,
-    )
-    return captioned(with_boxes(resized(photo, (height, width)), moved), [str(boxes)])
+    size = shown_size(boxes.frame.source)
+    moved = scaled(boxes, _scale(boxes.frame.source, size))
+    return captioned(with_boxes(resized(photo, size), moved), [boxes.summary])
+
+
+def _scale(before: tuple[int, int], after: tuple[int, int]) -> np.ndarray:
+    """How much wider and higher a picture is. before, after: (height, width) px."""
+    return np.array([after[1] / before[1], after[0] / before[0]])
 
 
 def captioned(picture: np.ndarray, phrases: Sequence[str]) -> np.ndarray:

@@ -11,7 +11,7 @@ from ..core.geometry import pixel_cells, within
 from ..core.heatmap import Heatmap
 from ..masks.masks import Masks
 from .blends import Blend, blended, check_blend, strength
-from .boxes import Boxes, check_boxes, with_boxes
+from .boxes import Boxes, boxes_given, explained_box, with_boxes
 from .colours import Normalise, colour_range, colours, colours_of, fraction, hidden
 from .lines import with_grid
 from .regions import with_masks
@@ -33,7 +33,7 @@ def overlay(
     opacity: float = OPACITY,
     blend: Blend = "even",
     colormap: str = "viridis",
-    detections: Boxes | None = None,
+    detections: Boxes | tuple[()] | None = None,
     smooth: bool = False,
     normalise: Normalise = "map",
     threshold: float = 0.0,
@@ -43,7 +43,8 @@ def overlay(
     """The heatmap drawn over its source image, each patch where its pixels came from -> (H, W, 3) uint8.
 
     image: (H, W, 3) uint8, another picture of the same size to draw it on, or that of a heatmap which has none.
-    detections: boxes that are drawn over it, such as those of `detect`.
+    detections: boxes that are drawn over it, such as those of `detect`; by default the one that the heatmap explains,
+    where it is of `explain_box`, and () for none.
 
     A source pixel takes the patch that its centre falls in; `smooth` interpolates bilinearly between patch centres.
     Patches that were dropped are the photo in grey, darkened, as none of the colours is. Pixels the model never saw
@@ -69,7 +70,7 @@ def overlay(
     check_shares(opacity=opacity, threshold=threshold)
     check_blend(blend)
     check_flags(smooth=smooth, grid=grid)
-    check_boxes(detections)
+    boxes = boxes_given(detections)
     if ax is not None and not hasattr(ax, "imshow"):
         raise TypeError(f"ax is matplotlib's axes to draw on, such as plt.gca(), not {type(ax).__name__}")
     under = photograph(heat, image)
@@ -79,7 +80,7 @@ def overlay(
             raise ValueError(
                 "masks have no values to colour: leave blend, colormap, smooth, normalise, threshold and grid out"
             )
-        return _shown(with_masks(canvas, heat, opacity), detections, ax)
+        return _shown(with_masks(canvas, heat, opacity), boxes, ax)
     span = colour_range(heat, normalise)
     table = colours_of(span, colormap)
     rows, cols = (pixel_cells(heat.grid, heat.frame, axis) for axis in (0, 1))
@@ -110,12 +111,12 @@ def overlay(
             canvas[covered] = np.where(gone, grey, canvas[covered])
     if grid:
         canvas = with_grid(canvas, heat)
-    return _shown(canvas, detections, ax)
+    return _shown(canvas, explained_box(heat) if boxes is None else boxes, ax)
 
 
-def _shown(canvas: np.ndarray, detections: Boxes | None, ax: Axes | None) -> np.ndarray:
-    if detections is not None:
-        canvas = with_boxes(canvas, detections)
+def _shown(canvas: np.ndarray, boxes: Boxes | None, ax: Axes | None) -> np.ndarray:
+    if boxes is not None:
+        canvas = with_boxes(canvas, boxes)
     if ax is not None:
         ax.imshow(canvas, extent=(0, canvas.shape[1], canvas.shape[0], 0))
     return canvas

@@ -14,7 +14,7 @@ from ..core.heatmap import Heatmap
 from ..masks.masks import Masks
 from . import colours
 from .blends import Blend
-from .boxes import Boxes, check_boxes
+from .boxes import Boxes, boxes_given
 from .captions import caption_of, joined, measure_of, parts, shared
 from .colours import Range, colour_range, colour_table
 from .overlay import OPACITY, photograph
@@ -32,7 +32,7 @@ def panel(
     columns: Sequence[str] | None = None,
     title: str | Sequence[str] | None = None,
     caption: str | None = None,
-    detections: Boxes | None = None,
+    detections: Boxes | tuple[()] | None = None,
     opacity: float = OPACITY,
     blend: Blend = "even",
     colormap: str = "viridis",
@@ -50,7 +50,8 @@ def panel(
 
     heats: beside a heatmap may stand Masks, a photo, uint8 (H, W, 3), or None for a gap. rows, columns: labels of a
     grid; by default what sets its rows and columns apart. title: one a picture of a list, by default what sets them
-    apart. caption: by default what all have in common; "" for none. opacity: from 0.6 on the highest colour over black
+    apart. caption: by default what all have in common; "" for none. detections: boxes on the photo; by default each
+    heatmap's own, which `explain_box` explained, and () for none. opacity: from 0.6 on the highest colour over black
     is brighter than the lowest over white, so that maps are read in grey print too. blend: see `overlay`. normalise:
     which of them share their colours and a bar: "map" none, "row", "column" or "shared"; or "absolute", 0 to 1, or a
     pair (low, high). threshold: the share of the colours below which the photo shows. grid: whether lines between the
@@ -68,7 +69,7 @@ def panel(
     options = {name: value for name, value in locals().items() if name != "heats"}
     look = Look(opacity, blend, colormap, smooth, normalise, threshold, grid, label, width, theme, transparent, dpi)
     colour_table(colormap)
-    check_boxes(detections)
+    boxes = boxes_given(detections)
     if caption is not None and not isinstance(caption, str):
         raise ValueError(f"caption is a text, or None for what all have in common, not {shown(caption)}")
     options = {name: value for name, value in options.items() if _differs(value, OPTIONS[name])}
@@ -88,14 +89,14 @@ def panel(
         tuple(_cell(one, span, name, label, photos) for one, span, name in zip(*line, strict=True))
         for line in zip(lines, _spans(lines, normalise), names, strict=True)
     )
-    if detections is not None and len(photos) > 1:
+    if boxes is not None and len(boxes.labels) and len(photos) > 1:
         raise ValueError(f"the boxes are of one photo, and {len(photos)} are shown: draw each with its own")
     return Panel(
         cells,
         _labels("rows", rows, phrases.rows),
         _labels("columns", columns, phrases.columns),
         caption_of(phrases.common, look, cells) if caption is None else caption,
-        detections,
+        boxes,
         look,
         listed,
         {name: value for name, value in options.items() if name != "detections"},

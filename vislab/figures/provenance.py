@@ -13,6 +13,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,20 @@ def boxes_of(boxes: Boxes) -> list[dict[str, Any]]:
     ]
 
 
+def boxes_again(record: Mapping[str, Any]) -> Any:
+    """The boxes of a record as they were given to `panel`: none, or () where no box was to be drawn."""
+    boxes = record["detections"]
+    if not boxes:
+        return None if boxes is None else ()
+    return SimpleNamespace(
+        xyxy=np.array([box["xyxy"] for box in boxes]),
+        scores=np.array([box["score"] for box in boxes]),
+        labels=[box["label"] for box in boxes],
+        detected=record.get("detected"),
+        **{name: np.array([box[name] for box in boxes]) for name in POINTS if name in boxes[0]},
+    )
+
+
 def found_of(boxes: Boxes) -> dict[str, Any] | None:
     """How boxes were found: detector, confidence and settings, and facts; None where they do not tell."""
     if not isinstance(boxes, Detections):
@@ -212,7 +227,7 @@ def _call(panel: Panel, images: Sequence[str], suffix: str, alone: bool) -> str:
 
     path = repr("figure" + suffix)
     drawn = {**panel.options, **({"plain": True} if alone else {})}
-    boxes = [] if panel.detections is None else ["detections=boxes"]
+    boxes = [] if panel.detections is None else [f"detections={'boxes' if len(panel.detections.labels) else ()}"]
     cells = [cell for row in panel.cells for cell in row]
     if len(cells) == 1:
         return f"heat = {made(cells[0])}\n{call('vislab.save', path, 'heat', *boxes, **drawn)}"

@@ -16,10 +16,11 @@ from ..core.files import check_folder, write
 from ..core.heatmap import Heatmap
 from ..detectors.detections import Detections
 from ..masks.masks import Masks
-from .detected import check_suffix, file_of_boxes
+from .detected import FORMATS as PICTURES
+from .detected import PAGE, check_suffix, check_transparent, file_of_boxes, file_of_masks
 from .drawing import figure_of, styled
-from .formats import FORMATS, WRITERS, numbers, numbers_of_masks, png_of
-from .overlay import overlay, photograph
+from .formats import FORMATS, WRITERS, numbers, numbers_of_masks
+from .overlay import photograph
 from .page import Panel
 from .panel import OPTIONS, Content, panel
 from .plain import check_plain, plain_file
@@ -45,10 +46,10 @@ def save(
     writes how the figure was made into a file beside it, "tex" the lines that put it into a LaTeX text, "npz" the
     values. plain: the photograph at its own size with the heatmap on it, as `overlay` draws it, without colour bar or
     caption; of one heatmap, as .png or .jpg. How it was made travels inside the file in any case (see `provenance` and
-    `reproduce`). Of masks the photograph is written under them as .png, as `overlay` draws it with the option opacity,
-    or they themselves as .npz, which `load_masks` reads. Of boxes, what `detect` finds, the photograph is written under
-    them, as .png or .jpg at its own size, or as .pdf or .svg. The same call writes the same bytes; a failed one leaves
-    nothing behind.
+    `reproduce`). Of boxes, what `detect` finds, and of masks, the photograph is written under them: as .png or .jpg at
+    its own size, as .pdf or .svg, or where one of the options width, caption, theme, transparent and dpi is given, on a
+    page; masks have the option opacity too, and are themselves written as .npz, which `load_masks` reads. The same call
+    writes the same bytes; a failed one leaves nothing behind.
 
         vislab.save("figure.pdf", vislab.explain("photo.jpg"), width="column")
 
@@ -71,31 +72,30 @@ def save(
 def _save_boxes(
     path: Path, boxes: Detections, image: np.ndarray | None, beside: Any, plain: bool, options: Mapping[str, Any]
 ) -> Path:
-    check_options("vislab.save of boxes", options, ("image",))
+    check_options("vislab.save of boxes", options, (*PAGE, "image"))
     if beside or plain:
         raise ValueError("boxes are saved as one picture, without beside or plain")
     suffix = path.suffix.lower()
     check_suffix(suffix)
     check_folder(path)
-    write(path, file_of_boxes(boxes if image is None else replace(boxes, image=image), suffix))
+    write(path, file_of_boxes(boxes if image is None else replace(boxes, image=image), suffix, options))
     return path
 
 
 def _save_masks(
     path: Path, masks: Masks, image: np.ndarray | None, beside: Any, plain: bool, options: Mapping[str, Any]
 ) -> Path:
-    check_options("vislab.save of masks", options, ("opacity", "image"))
+    check_options("vislab.save of masks", options, ("opacity", *PAGE, "image"))
     suffix = path.suffix.lower()
-    if suffix not in (".png", ".npz") or beside or plain:
-        raise ValueError("masks are saved as .png, or as .npz for themselves, without beside or plain")
-    ground = masks.image if image is None and suffix == ".npz" else photograph(masks, image)
-    record = record_of_masks(masks, ground)
+    if beside or plain:
+        raise ValueError(
+            f"masks are saved as {', '.join(PICTURES)}, or as .npz for themselves, without beside or plain"
+        )
     if suffix == ".npz":
         check_options("vislab.save of masks as .npz", options, ("image",))
-        write(path, numbers_of_masks(masks, record))
+        write(path, numbers_of_masks(masks, record_of_masks(masks, masks.image if image is None else image)))
     else:
-        drawn = overlay(masks, image=ground, **{"opacity": 0.5, **options})
-        write(path, png_of(drawn, None, masks.method, str(masks), record))
+        write(path, file_of_masks(masks, photograph(masks, image), suffix, options))
     return path
 
 
@@ -163,8 +163,7 @@ def file_of(figure: Panel, suffix: str, record: Mapping[str, Any], *, plain: boo
         return plain_file(figure, suffix, record)
     if suffix == ".npz":
         return numbers(figure.heats, record)
-    if suffix in (".jpg", ".jpeg") and figure.look.transparent:
-        raise ValueError("JPEG knows no transparency: take .png, .pdf or .svg, or leave transparent out")
+    check_transparent(suffix, figure.look.transparent)
     with styled():
         drawing = figure_of(figure, vector=suffix in (".pdf", ".svg"))
         return WRITERS[suffix](drawing, figure.look.dpi, figure.title, figure.caption, record)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..core.cache import KEEPERS, Latest
-from ..core.checks import first_line, shown
+from ..core.checks import check_named, first_line, meant, shown
 from ..core.files import assets, place_of
 from ..engine.capture import Capture
 from ..engine.site import Site
@@ -24,10 +24,8 @@ from .places import ImagePlaces
 from .rules import RULES, Shown, known_families
 from .ways import Way, way_of
 
-_NAMES = (
-    f"take {READER!r}, a name on the hub such as 'HuggingFaceTB/SmolVLM-256M-Instruct', a folder, or the module and "
-    "processor=…"
-)
+_NAMES = f"take {READER!r}, a name on the hub such as 'HuggingFaceTB/SmolVLM-256M-Instruct', or a folder"
+_GIVEN = f"{_NAMES}, or give the module and processor=…"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +47,7 @@ class Reader(OnDevice):
         if family is None or not callable(getattr(self.module, "generate", None)):
             raise TypeError(
                 f"{self.name} is no vision-language model of transformers: it has no generate and no configuration; "
-                f"{_NAMES}"
+                f"{_GIVEN}"
             )
         if family not in RULES and getattr(config, "image_token_id", None) is None:
             raise ValueError(
@@ -142,29 +140,33 @@ def reader_of(
     processor: Any = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
+    name: str | None = None,
 ) -> Reader:
     """A vision-language model by its name or folder, loaded once; of a module with its processor; or as it is.
 
-    device, dtype: of what is loaded by name; by default the fastest there is, and float32. Raises ValueError for what
-    cannot be asked, OSError where the hub or the folder does not give it, TypeError for what is no module.
+    name: what a given module is called, by default its class. device, dtype: of what is loaded by name; by default the
+    fastest there is, and float32. Raises ValueError for what cannot be asked, OSError where the hub or the folder does
+    not give it, TypeError for what is no module.
     """
+    if name is not None:
+        check_named(name, model)
     if isinstance(model, Reader):
         return model
     if not isinstance(model, str | Path):
         if not isinstance(model, nn.Module):
-            raise TypeError(f"model is a vision-language model, not {type(model).__name__}: {_NAMES}")
+            raise TypeError(f"model is a vision-language model, not {type(model).__name__}: {_GIVEN}")
         if device is not None or dtype is not None:
             raise ValueError("a given module stays where it is: move it with .to(…), and leave device and dtype out")
-        return Reader(type(model).__name__, model, processor)
+        return Reader(type(model).__name__ if name is None else name, model, processor)
     if processor is not None:
         raise ValueError(f"{model} brings its own processor: leave processor out")
     where = _place(str(model))
     place = torch.device(fastest()) if device is None else device_of(device)
-    name = dtype if isinstance(dtype, str) else str(dtype or torch.float32).removeprefix("torch.")
-    if name not in DTYPES:
+    wanted = dtype if isinstance(dtype, str) else str(dtype or torch.float32).removeprefix("torch.")
+    if wanted not in DTYPES:
         raise ValueError(f"dtype is {', '.join(DTYPES)}, not {shown(dtype)}")
-    key = (str(model), str(place), name, saved(model))
-    return READERS.once(key, lambda: _loaded(str(model), where, place, getattr(torch, name)))
+    key = (str(model), str(place), wanted, saved(model))
+    return READERS.once(key, lambda: _loaded(str(model), where, place, getattr(torch, wanted)))
 
 
 def _place(name: str) -> str:
@@ -177,7 +179,7 @@ def _place(name: str) -> str:
         raise ValueError(f"unknown model {shown(name)}, {error}: {_NAMES}") from None
     where = str(folder) if name and folder.is_dir() else name
     if not Path(where).is_dir() and ("/" not in name or name.startswith((".", "/", "~"))):
-        raise ValueError(f"unknown vision-language model {shown(name)}: {_NAMES}")
+        raise ValueError(f"unknown vision-language model {shown(name)}: {_NAMES}{meant(name, READER_FOLDERS)}")
     return where
 
 

@@ -30,7 +30,7 @@ class Match:
     values: Mapping[str, float]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Masks(Shown):
     """The regions that were found in an image; there may be none, and they may overlap.
 
@@ -160,6 +160,10 @@ class Masks(Shown):
             (height, width), (h, w) = self.masks.shape[1:], theirs.shape[1:]
             raise ValueError(f"these masks are {width}×{height} px, and the others {w}×{h}: compare those of one image")
         return theirs, labels
+
+    def __repr__(self) -> str:
+        high, wide = self.masks.shape[1:]
+        return f"Masks({self}; image of {wide} × {high} px)"
 
     def __str__(self) -> str:
         count = f"{len(self) or 'no'} mask{'s' * (len(self) != 1)}"

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from ..core.checks import first_line, shown
+from ..core.checks import first_line, meant, shown
 
 if TYPE_CHECKING:
     import torch
@@ -52,8 +52,9 @@ def device_of(device: object) -> torch.device:
         torch.empty(0, device=here)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         said = first_line(error)
+        near = meant(device, ("cpu", "cuda", "mps")) if isinstance(device, str) else ""
         said = said if len(said) < 160 else said[:159] + "…"
-        raise ValueError(f"no device {shown(str(device))} here ({said}): this machine has {fastest()}") from None
+        raise ValueError(f"no device {shown(str(device))} here ({said}): this machine has {fastest()}{near}") from None
     if here.type == "meta":
         raise ValueError("the meta device holds shapes and no weights, so nothing runs there: take 'cpu' or another")
     return here

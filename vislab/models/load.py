@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core.checks import check_name, shown
+from ..core.checks import check_name, meant, shown
 from ..core.files import assets, place_of
 from ..core.geometry import Grid
 from .classes import label_names
@@ -20,7 +20,7 @@ from .folder import of_folder
 from .given import given
 from .hub import of_timm, of_torchvision, of_transformers, processor_of, tokenizer_of
 from .image_text import image_text
-from .known import DTYPES, EMBEDDED, READER_FOLDERS, TOWERS
+from .known import DTYPES, EMBEDDED, KNOWN, READER_FOLDERS, TOWERS
 from .model import Model
 from .preprocessing import own_size
 from .processor import of_processor
@@ -140,5 +140,5 @@ def _named(name: str, processor: Any) -> Model:
     if library == "timm" and rest:
         return of_timm(name, rest)
     if not rest or name.startswith((".", "/", "~")):
-        raise ValueError(f"unknown model {shown(name)}: {_TAKE}")
+        raise ValueError(f"unknown model {shown(name)}: {_TAKE}{meant(name, (*EMBEDDED, *KNOWN))}")
     return of_transformers(name, name, processor)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
 MOST = 24  # words that a figure shows
 
 
-def words_figure(answer: Answer, method: str, how: Mapping[str, Any]) -> Panel:
+def words_figure(
+    answer: Answer, method: str, how: Mapping[str, Any], look: Mapping[str, Any] = MappingProxyType({})
+) -> Panel:
     """Where the words of an answer look, each as a picture with its image share. how: layer and head, if asked for.
 
-    A lens reads no attention: its words stand without a share.
+    A lens reads no attention: its words stand without a share. look: keywords of `panel`.
     """
     from ..api.explain import explain
     from ..figures.panel import panel
@@ -41,14 +44,16 @@ def words_figure(answer: Answer, method: str, how: Mapping[str, Any]) -> Panel:
         means = "per cent: how much of a word's attention lies on the image"
         shares = answer.image_share
         titles = [f"{word.text} {float(share):.0%}" for word, share in zip(words, shares, strict=False)]
-    return panel(heats, title=titles, caption=f"{panel(heats).caption} · {means}")
+    if "caption" not in look:
+        look = {**look, "caption": f"{panel(heats, **look).caption} · {means}"}
+    return panel(heats, title=titles, **look)
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
     """A question to one vision-language model; it goes to other processes, which load the model.
 
-    answer, tokens: as of `ask`. method, how: of the figure.
+    answer, tokens: as of `ask`. method, how: of the figure. look: keywords of `panel`. beside: as of `save`.
     """
 
     question: str
@@ -60,6 +65,7 @@ class Answers:
     method: str = "relevance"
     how: Mapping[str, Any] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)
+    look: Mapping[str, Any] = field(default_factory=dict)
     beside: Sequence[str] = ()
     columns: ClassVar[Mapping[str, str]] = {
         "name": "string",
@@ -73,7 +79,7 @@ class Answers:
 
     @property
     def settings(self) -> dict[str, Any]:
-        names = ("question", "model", "dtype", "answer", "tokens", "method", "how", "reading")
+        names = ("question", "model", "dtype", "answer", "tokens", "method", "how", "reading", "look", "beside")
         return {name: getattr(self, name) for name in names} | {"vislab": import_module("vislab").__version__}
 
     def loaded(self) -> Reader:
@@ -98,5 +104,6 @@ class Answers:
             }
             if picture is not None:
                 notes = {"job": job, "row": {"answer": said.text}}
-                write_all(picture, words_figure(said, self.method, self.how), notes=notes)
+                figure = words_figure(said, self.method, self.how, self.look)
+                write_all(picture, figure, beside=self.beside, notes=notes)
         return row
