@@ -27,7 +27,8 @@ export function makeSpoken(ui) {
   ui.cannot = make("p", { className: "quiet" });
   ui.saying = make("p", { className: "saying", ariaLive: "off" });
   ui.limits = make("p", { className: "quiet limits detail" });
-  ui.spoken = make("div", { className: "spoken" }, ui.promptRow, ui.cannot, ui.saying, ...makeChips(ui), ui.limits);
+  // What is being said stands below the words of the answer before, which do not move for it.
+  ui.spoken = make("div", { className: "spoken" }, ui.promptRow, ui.cannot, ...makeChips(ui), ui.saying, ui.limits);
   return ui.spoken;
 }
 
@@ -72,7 +73,8 @@ export function showPrompt(store, ui) {
   const question = taken === "question";
   ui.wordsAlone.hidden = !question;
   ui.ask.disabled = !taken;
-  ui.stop.hidden = !question || statusOf(store).state !== "computing";
+  ui.stop.hidden = !question;
+  ui.stop.disabled = statusOf(store).state !== "computing";
   ui.saying.hidden = !saying;
   say(ui.saying, saying ? `${saying.words.join(" ")} …` : "");
   ui.limits.hidden = !question || !asks?.limits;
