@@ -10,6 +10,7 @@ import { drawMarks, drawMasks } from "./masking.js";
 import { fadedLayer } from "./passing.js";
 import { boxOf, seenBy, toSource } from "./places.js";
 import { roomAbove } from "./present.js";
+import { promptHigh } from "./prompt.js";
 import { captionOf, paneName, pinnedCell, readingOf } from "./reading.js";
 import { drawRegions, edgeLines, fadeDropped } from "./regions.js";
 import { isTwo, now, visibleBoxes } from "./settings.js";
@@ -41,7 +42,7 @@ export function paint(store, ui) {
   const share = stack ? "stacked" : alone ? "narrow" : "one";
   const tall = store.state.presenting
     ? roomAbove(ui) / (stack ? 2 : 1)
-    : Math.min(innerHeight * HIGHEST[share], innerHeight - AROUND) - (ui.spoken.offsetHeight - passingBy(ui));
+    : Math.min(innerHeight * HIGHEST[share], innerHeight - AROUND) - promptHigh(ui);
   ui.figures[1].box.hidden = !two;
   for (const { index } of two ? panes : panes.slice(0, 1)) {
     const drawn = { reading: readings[index], range: ranges[index], tall, two };
@@ -55,10 +56,6 @@ export function paint(store, ui) {
     `Photograph with heatmap: ${title}. ${ui.caption.textContent}. ${store.state.takes === "question" ? PICTURE_KEYS.words : PICTURE_KEYS.patches}`,
   );
 }
-
-/** How high that is in the prompt which comes and goes with an answer, px: the picture gives no room to it. */
-const passingBy = ({ saying, problem }) =>
-  saying.offsetHeight + (saying.parentNode.contains(problem) && problem.offsetHeight);
 
 /** The values at the ends of each picture's colours. */
 function rangesOf(store, readings, two) {

@@ -9,6 +9,7 @@ import { commit, now, statusOf } from "./settings.js";
 const EMPTY = "The field is empty: write a question or a text first, then press ask.";
 const SUCH_AS = "a text, such as: a church";
 const NAMES = { question: "question", text: "looks for" };
+const GAP = 4; // px between what stands here
 // What only a model without words has.
 const PICTURES = ["patch_size", "image_size", "keep", "merge", "scale", "incoming", "two_stage", "target", "before"];
 const NUMBERS = ["why", "spentWhy", "cost", "measures", "dropping"];
@@ -115,3 +116,11 @@ function showCannot(store, ui, cannot) {
   const way = make("button", { type: "button", textContent: reader ?? "", onclick: () => commit(store, changes) });
   ui.cannot.replaceChildren(cannot, ...(cannot && reader ? [" One that does: ", way] : []));
 }
+
+/** How high the prompt is, px, but for what comes and goes with an answer: the picture makes no room for that. */
+export const promptHigh = ({ spoken, saying, problem }) =>
+  [saying, problem]
+    .filter((node) => spoken.contains(node) && heightOf(node))
+    .reduce((rest, node) => rest - heightOf(node) - GAP, heightOf(spoken));
+
+const heightOf = (node) => node.getBoundingClientRect().height;
