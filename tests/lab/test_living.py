@@ -369,7 +369,9 @@ def test_a_film_ends_with_the_map_that_it_was_made_of(
         lab.page.wait_for_timeout(100)
         assert made == [], what
         assert lab("lab.ui.removed.textContent + lab.ui.films.deletion.textContent") == "▶ deletion"
-        assert lab("!lab.ui.root.classList.contains('game') && lab.ui.allBack.disabled === (lab.port.get('keep') === 1)")
+        assert lab(
+            "!lab.ui.root.classList.contains('game') && lab.ui.allBack.disabled === (lab.port.get('keep') === 1)"
+        )
     lab.control("model").select_option("embedded")
     lab.until("pane.shown && !pane.shown.model.reads && lab.ui.status.dataset.state === 'ready'")
     lab.button("▶ deletion").click()

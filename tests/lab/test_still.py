@@ -174,7 +174,9 @@ def test_presented_a_sentence_is_told_of_what_is_pointed_at_beside_the_picture_a
 ) -> None:
     """Not of what came below a pointer at rest, nor of what stands at the picture, and no longer than it is read."""
     lab = living(width=1280, height=720)
-    lab.page.evaluate("() => { window.real = setTimeout; window.setTimeout = (f, ms, ...a) => real(f, ms / 10, ...a); }")
+    lab.page.evaluate(
+        "() => { window.real = setTimeout; window.setTimeout = (f, ms, ...a) => real(f, ms / 10, ...a); }"
+    )
     lab.button("present").click()
     lab.page.wait_for_timeout(200)
     assert lab("store.state.help") is None

@@ -249,7 +249,7 @@ def _described(model: Model) -> dict[str, Any]:
 
 
 def _measures(kept: Kept, chosen: Any) -> dict[str, list[float]]:
-    """Entropy and distance of the heads of a layer, or of the mean of the layers, and the distance of even attention."""
+    """Entropy and distance of the heads of a layer, or of all layers' mean, and the distance of even attention."""
     if not kept.model.attends:
         return {"entropy": [], "distance": [], "even": []}
     layers = None if chosen == "mean" else [chosen]

@@ -72,8 +72,8 @@ def survey(run: Run, *, token: int | None = 0, layers: Sequence[int] | None = No
         even.append(apart.mean())
         own = rows.mean(1) if token is None else capture.attention(site, cells.token(site, token))[0].cpu()
         maps.append(torch.stack([cells.values(site, row) for row in own]))
-    stacked = (torch.stack(part).float().numpy() for part in (maps, entropy, distance, even))
-    return Survey(*stacked, queries=most)
+    all_maps, bits, pixels, alike = (torch.stack(part).float().numpy() for part in (maps, entropy, distance, even))
+    return Survey(all_maps, bits, pixels, alike, most)
 
 
 def _centres(grid: Grid, owners: Tensor, tokens: int) -> Tensor:
