@@ -271,7 +271,7 @@ def test_patches_are_clicked_away(living: Callable[..., Living]) -> None:
     lab.until("lab.ui.removed.textContent.startsWith('10 of')")
     lab.ready()
     lab.control("scale").evaluate("e => { e.value = -15; e.dispatchEvent(new Event('change')); }")
-    lab.until("pane.shown.settings.attention_scale === 0.501")
+    lab.until("pane.shown.settings.attention_scale === 0.5")
     lab.until("store.state.without?.run === pane.shown.run && store.state.without.gone.length === 10")
     lab.control("scale").dblclick()
     lab.until("pane.shown.settings.attention_scale === 1 && store.state.without?.run === pane.shown.run")
@@ -287,12 +287,12 @@ def test_patches_are_clicked_away(living: Callable[..., Living]) -> None:
     assert lab("lab.ui.allBack.parentNode === lab.ui.undo.parentNode")  # seen wherever the picture is
     lab.button("present").click()
     lab.page.wait_for_timeout(150)
-    box = lab.button("all back").bounding_box()
+    box = lab.button("patches back").bounding_box()
     assert box
     assert box["y"] + box["height"] <= 800
     assert lab("lab.ui.allBack.parentNode === lab.ui.take.parentNode")
     lab.page.keyboard.press("Escape")
-    lab.button("all back").click()
+    lab.button("patches back").click()
     lab.until("lab.ui.removed.textContent.startsWith('Click a patch') && lab.ui.allBack.disabled")
     lab.button("by mouse").click()
     lab.page.mouse.move(2, 2)
@@ -324,7 +324,7 @@ def test_a_film_takes_them_away_in_the_order_of_the_map(living: Callable[..., Li
     assert len(lab.sent) == sent
     lab.page.wait_for_timeout(100)
     assert np.array_equal(lab.pixels(), whole)
-    lab.button("all back").click()
+    lab.button("patches back").click()
     lab.until("!store.state.film && lab.ui.step.parentNode.hidden")
     lab.ready()
     assert not lab.lab._stage.filming
@@ -369,7 +369,9 @@ def test_a_film_ends_with_the_map_that_it_was_made_of(
         lab.page.wait_for_timeout(100)
         assert made == [], what
         assert lab("lab.ui.removed.textContent + lab.ui.films.deletion.textContent") == "▶ deletion"
-        assert lab("!lab.ui.root.classList.contains('game') && lab.ui.allBack.disabled")
+        assert lab(
+            "!lab.ui.root.classList.contains('game') && lab.ui.allBack.disabled === (lab.port.get('keep') === 1)"
+        )
     lab.control("model").select_option("embedded")
     lab.until("pane.shown && !pane.shown.model.reads && lab.ui.status.dataset.state === 'ready'")
     lab.button("▶ deletion").click()

@@ -59,7 +59,7 @@ def test_keep_is_forecast_while_it_is_dragged_and_drawn_once_it_is_let_go(living
     heat = vislab.explain(CHURCH, method="cls", keep=0.5)
     assert lab.values() == pytest.approx(heat.values, rel=1e-3)
     assert lab("pane.shown.counts") == counts(keep=0.5)
-    assert "this one took" in lab("lab.ui.cost.textContent")
+    assert "it took" in lab("lab.ui.cost.textContent")
     dark = lab.pixels().astype(int).sum(-1)
     high, wide = dark.shape
     rows, cols = (np.arange(14) + 0.5) * high / 14, (np.arange(14) + 0.5) * wide / 14

@@ -205,7 +205,7 @@ def test_an_answer_can_be_stopped_and_asked_again(
     lab.ready()
     assert lab.text(".status") == "ready · stopped: the answer before stays"
     assert lab.page.locator(".chip").all_inner_texts() == ["a", "church", "."]
-    assert lab("lab.ui.saying.hidden && lab.ui.stop.hidden")
+    assert lab("lab.ui.saying.hidden && lab.ui.stop.disabled")
     lab.button("ask").click()
     lab.until("lab.page || store.state.answer.question === 'describe the picture .'", 30)
     lab.ready()

@@ -25,6 +25,7 @@ def test_uniform_attention_has_the_entropy_of_all_tokens_and_reaches_as_far_as_p
     y, x = np.mgrid[0:3, 0:5].reshape(2, -1) * np.array([[8], [16]])
     apart = np.hypot(y[:, None] - y, x[:, None] - x)
     assert np.allclose(seen.distance, apart.mean(), atol=1e-3)
+    assert np.allclose(seen.even, apart.mean(), atol=1e-3)
     assert np.allclose(seen.maps, 1 / GRID.tokens, atol=1e-6)
     assert seen.maps.shape == (1, 4, GRID.patches)
 
@@ -34,6 +35,7 @@ def test_attention_to_oneself_has_no_entropy_and_no_distance() -> None:
     seen = survey(run(Attention(own, own)), token=2)
     assert np.allclose(seen.entropy, 0, atol=1e-3)
     assert np.allclose(seen.distance, 0, atol=1e-3)
+    assert (seen.even > 8).all()
     assert seen.maps[0, 0].argmax() == 1
 
 

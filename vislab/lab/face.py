@@ -49,6 +49,7 @@ ORDER = (
     "picture",  # the pictures and their colour bars
     "build",  # the elements of a view
     "controls",  # menus and sliders, bound to settings
+    "sizes",  # of patches and input, which go together
     "history",  # undo and redo
     "pointing",  # hover and pins
     "fovea",  # drawn, moved and cleared

@@ -148,7 +148,8 @@ def atlas(kept: Kept) -> Message:
     if not kept.model.attends:
         raise ValueError(f"{kept.model.name} has no attention that is one map over the image, and so no heads to show")
     seen = survey(kept.run, token=0 if kept.model.cls else None)
-    numbers = {"entropy": seen.entropy.tolist(), "distance": seen.distance.tolist(), "queries": seen.queries}
+    numbers = {"entropy": seen.entropy.tolist(), "distance": seen.distance.tolist()}
+    numbers |= {"even": seen.even.tolist(), "queries": seen.queries}
     of = {"grid": [kept.run.grid.rows, kept.run.grid.cols], "cls": kept.model.cls}
     return {"kind": "atlas", "run": kept.number, **of, **numbers}, [seen.maps.astype("<f4").tobytes()]
 
@@ -248,9 +249,10 @@ def _described(model: Model) -> dict[str, Any]:
 
 
 def _measures(kept: Kept, chosen: Any) -> dict[str, list[float]]:
-    """Entropy and distance of the heads of a layer, or of the mean of the layers."""
+    """Entropy and distance of the heads of a layer, or of all layers' mean, and the distance of even attention."""
     if not kept.model.attends:
-        return {"entropy": [], "distance": []}
+        return {"entropy": [], "distance": [], "even": []}
     layers = None if chosen == "mean" else [chosen]
     seen = survey(kept.run, token=None, layers=layers)
-    return {"entropy": seen.entropy.mean(0).tolist(), "distance": seen.distance.mean(0).tolist()}
+    means = {"entropy": seen.entropy.mean(0), "distance": seen.distance.mean(0), "even": seen.even.mean(keepdims=True)}
+    return {name: mean.tolist() for name, mean in means.items()}

@@ -24,14 +24,15 @@ class Survey:
 
     maps: (layers, heads, patches), the attention of a token. entropy: (layers, heads), bits, the mean over at most
     `queries` patches of the entropy of their attention. distance: (layers, heads), model pixels, how far from
-    themselves these patches attend on average (mean attention distance, Dosovitskiy et al. 2021, fig. 7). Where tokens
-    are dropped, merged or of several sizes, those that are left count, each at the middle of its patches, and a map has
-    a token's value on all of them.
+    themselves these patches attend on average (mean attention distance, Dosovitskiy et al. 2021, fig. 7). even:
+    (layers,), what that would be if they attended to all patches alike. Where tokens are dropped, merged or of several
+    sizes, those that are left count, each at the middle of its patches, and a map has a token's value on all of them.
     """
 
     maps: np.ndarray
     entropy: np.ndarray
     distance: np.ndarray
+    even: np.ndarray
     queries: int
 
 
@@ -57,7 +58,7 @@ def survey(run: Run, *, token: int | None = 0, layers: Sequence[int] | None = No
     sites = encoder(capture, grid)
     chosen = sites if layers is None else [sites[layer_index(layer, len(sites))] for layer in layers]
     cells, most = sites.cells, 0
-    maps, entropy, distance = [], [], []
+    maps, entropy, distance, even = [], [], [], []
     for site in chosen:
         left = cells.patches(site)
         tokens = left.stop - left.start
@@ -66,11 +67,13 @@ def survey(run: Run, *, token: int | None = 0, layers: Sequence[int] | None = No
         rows = capture.attention(site, (asked + left.start).tolist())[0].cpu()
         entropy.append(-torch.special.xlogy(rows, rows).sum(-1).mean(1) / np.log(2))
         seen, centres = rows[..., left], _centres(grid, cells.owners(site).cpu() - left.start, tokens)
-        distance.append(((seen * torch.cdist(centres[asked], centres)).sum(-1) / seen.sum(-1)).mean(1))
+        apart = torch.cdist(centres[asked], centres)
+        distance.append(((seen * apart).sum(-1) / seen.sum(-1)).mean(1))
+        even.append(apart.mean())
         own = rows.mean(1) if token is None else capture.attention(site, cells.token(site, token))[0].cpu()
         maps.append(torch.stack([cells.values(site, row) for row in own]))
-    all_maps, bits, pixels = (torch.stack(part).float().numpy() for part in (maps, entropy, distance))
-    return Survey(all_maps, bits, pixels, most)
+    all_maps, bits, pixels, alike = (torch.stack(part).float().numpy() for part in (maps, entropy, distance, even))
+    return Survey(all_maps, bits, pixels, alike, most)
 
 
 def _centres(grid: Grid, owners: Tensor, tokens: int) -> Tensor:

@@ -34,7 +34,7 @@ export function showAtlas(store, ui, shown) {
 
 /** One row a head, one column a layer; while these are as many, the buttons stay, and with them the focus. */
 function layOut(store, ui, atlas) {
-  const { cls, entropy, queries } = atlas;
+  const { cls, entropy, even, queries } = atlas;
   const heads = entropy[0].length;
   const shape = `${entropy.length}:${heads}`;
   if (ui.maps.dataset.shape !== shape) {
@@ -48,8 +48,9 @@ function layOut(store, ui, atlas) {
     ui.maps.replaceChildren(make("span", { textContent: "head" }), ...names, ...cells);
   }
   for (const button of ui.maps.querySelectorAll("button[data-at]")) fillButton(store, button, atlas);
+  const all = [...new Set(span(even).map((px) => px.toFixed(0)))].join("–");
   const what = cls ? "What CLS attends to" : "What patches attend to on average";
-  ui.atlasWords.textContent = `${what}, each map in its own colours. Below each: entropy in bits and mean attention distance in px of the input, means over ${queries} patches.`;
+  ui.atlasWords.textContent = `${what}, each map in its own colours. Below each: entropy in bits and mean attention distance in px of the input, means over ${queries} patches; of attention spread evenly that distance is ${all} px.`;
 }
 
 /** Make a head the picture, and say what became of the method. */

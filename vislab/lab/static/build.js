@@ -2,17 +2,14 @@
 
 import { BLENDS } from "./blends.js";
 import { INPUTS, PATCHES, SUFFIXES } from "./choices.js";
-import { fill, make, makeDrawing } from "./elements.js";
+import { GALLERY, WORDS_ALONE } from "./definitions.js";
+import { fill, make, makeDrawing, makeStops } from "./elements.js";
 import { makeMarks } from "./marks.js";
 import { makeSpoken } from "./prompt.js";
 
 const RANGES = { map: "of each map", shared: "shared by both", absolute: "0 to 1" };
 // Controls whose settings only a kernel answers.
 const ASKING = ["image", "upload", "model", "detector", "method", "target", "before", "patch_size", "image_size"];
-const GALLERY =
-  "The same image by every method, from the last layer and all heads. Below each, the area under the class's probability while patches are taken away in the map's order (deletion, lower is better) and put back (insertion, higher is better). A map worth believing beats a random order.";
-const WORDS_ALONE =
-  "An answer stands alone: only models without words have a second picture. To compare, point at another word, or move layer and head.";
 
 /** Put them into the root -> their names, and out: what stands beside sliders. page: whether there is no kernel. */
 export function build(root, page) {
@@ -30,9 +27,10 @@ export function build(root, page) {
 
 const select = () => make("select");
 const check = () => make("input", { type: "checkbox" });
-const range = (min, max, step, more = {}) => make("input", { type: "range", min, max, step, ...more });
+const range = (min, max, step) => make("input", { type: "range", min, max, step });
 const row = (...children) => make("div", { className: "row" }, ...children);
-const section = (title, ...children) => make("section", {}, make("h3", { textContent: title }), ...children);
+const heading = (textContent) => make("h3", { textContent });
+const section = (title, ...children) => make("section", {}, heading(title), ...children);
 const button = (words) => make("button", { type: "button", textContent: words });
 const quiet = (words) => make("p", { className: "quiet", textContent: words });
 /** Not shown while the picture has the window. */
@@ -72,10 +70,11 @@ function topOf(ui) {
   ui.present = Object.assign(button("present"), { className: "go" });
   ui.undo = Object.assign(button("↶"), { ariaLabel: "undo" });
   ui.redo = Object.assign(button("↷"), { ariaLabel: "redo" });
-  ui.allBack = button("all back");
+  ui.allBack = button("patches back");
   ui.history = make("span", { className: "pair" }, ui.undo, ui.redo, ui.allBack);
   const target = field(ui, "target", select(), "for");
-  ui.top = make("div", { className: "top" }, image, upload, ...others, target, ui.history, ui.present, ui.status);
+  const menus = make("span", { className: "menus" }, image, upload, ...others, target);
+  ui.top = make("div", { className: "top" }, menus, ui.history, ui.present, ui.status);
   return ui.top;
 }
 
@@ -115,7 +114,8 @@ function picturesOf(ui) {
   ui.farther.ariaLabel = "zoom out";
   ui.closer.ariaLabel = "zoom in";
   const pair = make("span", { className: "pair" }, ...zoom);
-  const below = row(incoming, grid, ui.unpin, ui.back, pair, confidence, closer);
+  const shared = field(ui, "shared", check(), "one range for both");
+  const below = row(shared, incoming, grid, ui.unpin, ui.back, pair, confidence, closer);
   ui.diagram = make("div", { className: "diagram" });
   const words = [ui.panes, ui.caption, makeMarks(ui), makeSpoken(ui), ui.telling, ui.note, ui.removed];
   ui.left = make("div", { className: "left" }, ...words, detail(below), foveaOf(ui), ui.diagram);
@@ -127,17 +127,14 @@ function sideOf(ui) {
   ui.why = make("p", { className: "why", role: "status" });
   ui.cost = make("p");
   ui.chart = makeDrawing(220, 72);
-  ui.measures = make("p");
+  ui.measures = make("p", { className: "measures" });
   ui.fused = make("p", { className: "fused" });
   ui.classes = make("ol");
   ui.knows = quiet("");
   ui.leave = Object.assign(button("✕"), { ariaLabel: "leave" });
   ui.choose = Object.assign(button("☰"), { ariaLabel: "choose" });
-  const id = `vislab-one-${Math.random().toString(36).slice(2)}`;
-  const one = make("datalist", { id }, make("option", { value: "0" }));
   const patch = slider(ui, "patch_size", "patch size", range(...PATCHES, 1));
-  ui.stops = make("span", { className: "stops", ariaHidden: "true" });
-  patch.append(ui.stops);
+  ui.stops = makeStops(patch);
   const input = slider(ui, "image_size", "input size", range(...INPUTS, 1));
   const keep = slider(ui, "keep", "keep", range(5, 100, 5));
   const dropping = detail(row(field(ui, "keep_by", select(), "kept by"), field(ui, "keep_at", select(), "dropped")));
@@ -149,19 +146,21 @@ function sideOf(ui) {
   const plot = make("div", { className: "plot" }, ui.upward, ui.chart, ui.along);
   ui.marks = make("div", { className: "marks" });
   const chart = make("div", { className: "chart" }, plot, ui.marks);
-  const scale = slider(ui, "scale", "scale", range(-50, 30, 1, { list: id }));
+  const scale = slider(ui, "scale", "scale", range(-50, 30, 1));
+  ui.scaleStops = makeStops(scale);
   const layer = slider(ui, "layer", "layer", range(0, 11, 1));
   const before = field(ui, "before", check(), "trained model beside it");
   const head = make("div", { className: "row choice" }, field(ui, "head", select(), "head"), detail(before));
   ui.side = make(
     "div",
     { className: "side" },
-    section(
-      "Tokens",
+    make(
+      "section",
+      {},
+      make("div", { className: "head" }, heading("Tokens"), detail(ui.why)),
       ui.count,
       patch,
       detail(input),
-      ui.why,
       keep,
       dropping,
       detail(merge),
@@ -169,7 +168,7 @@ function sideOf(ui) {
       detail(ui.cost),
       detail(chart),
     ),
-    section("Attention", scale, one, layer, head, ui.fused, detail(ui.measures)),
+    section("Attention", scale, layer, head, ui.fused, detail(ui.measures)),
     section("Prediction", ui.classes, detail(ui.knows)),
     gameOf(ui),
     make("div", { className: "stage" }, ui.choose, ui.leave),
@@ -244,6 +243,7 @@ function gameOf(ui) {
   ui.area = quiet("");
   const fall = make("div", { className: "fall" }, ends("100 %", "0 %"), ui.fall, make("span"), ui.shares);
   ui.fell = make("div", {}, fall, detail(ui.area));
+  for (const film of Object.values(ui.films)) film.classList.add("film");
   ui.films.insertion.classList.add("later");
   ui.game = row(ui.take, ...Object.values(ui.films));
   return section("Take patches away", ui.game, step, ui.fell);

@@ -67,7 +67,6 @@ export function showChips(store, ui, shown) {
     ui.chips.replaceChildren(...words.map((word, at) => chipOf(store, word, at)));
   }
   const other = question !== now(store, "prompt");
-  ui.answered.hidden = !other && !store.page && !store.state.presenting; // the field says it
   say(ui.answered, `${other ? "The answer to " : ""}“${question}”${finished ? "" : `, cut off after ${limit} tokens`}`);
   const [chosen, current] = [chosenWord(answer, now(store, "word")), wordShown(store, answer)];
   [...ui.chips.children].forEach((chip, at) => {

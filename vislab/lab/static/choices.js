@@ -33,9 +33,14 @@ export function snap(raw, current, allowed) {
   return further.length ? (raw > current ? further[0] : further.at(-1)) : current;
 }
 
-/** Slider steps -50…30 -> attention scale 0.1…4, logarithmic on either side of 0 -> 1; and back. */
-export const scaleAt = (i) => Number((i < 0 ? 10 ** (i / 50) : 4 ** (i / 30)).toPrecision(3));
-export const scaleStep = (s) => Math.round(s < 1 ? 50 * Math.log10(s) : (30 * Math.log(s)) / Math.log(4));
+/** Slider steps -50…30 -> attention scale 0.1…4, as many steps between any two halvings; and back. */
+export const scaleAt = (i) => Math.max(0.1, Number((4 ** (i / 30)).toPrecision(3)));
+export const scaleStep = (s) => Math.round((30 * Math.log(s)) / Math.log(4));
+export const SCALES = [0.25, 0.5, 1, 2, 4]; // that the slider catches at
+const CATCH = 2; // steps
+
+/** The step at which a slider in hand catches; where it is far from all marks, its own. */
+export const catching = (step) => SCALES.map(scaleStep).find((mark) => Math.abs(mark - step) <= CATCH) ?? step;
 
 /** For patch and input size the values that go with the other one; both: as `sizesOf` has them. */
 export const FITTING = {
@@ -79,7 +84,7 @@ export function comparable(store, shown, compared) {
     method: methodNames(store),
     layer: [...Array(model.layers).keys(), "mean"],
     head: headNames(shown),
-    attention_scale: [0.1, 0.25, 0.5, 1, 2, 4],
+    attention_scale: [0.1, ...SCALES],
     keep: [1, 0.7, 0.5, 0.3, 0.1],
     ...(now(store, "keep") < 1 ? { keep_by: KEPT_BY, gather: [false, true] } : {}),
     merge: [0, 4, 8, 16],

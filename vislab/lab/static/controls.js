@@ -2,21 +2,20 @@
 
 import { methodWords } from "./asking.js";
 import {
+  catching,
   comparable,
-  FITTING,
   headNames,
   isHeld,
   methodNames,
   modelNames,
-  PATCHES,
+  SCALES,
   sampleNames,
   scaleAt,
   scaleStep,
-  snap,
   targetsOf,
 } from "./choices.js";
-import { fill, make, say } from "./elements.js";
-import { commit, layerIndex, methodName, now, sizesOf, takes, visibleBoxes, withoutChoice } from "./settings.js";
+import { fill, showStops } from "./elements.js";
+import { commit, isTwo, layerIndex, methodName, now, takes, visibleBoxes, withoutChoice } from "./settings.js";
 import { boxCount } from "./words.js";
 
 const OWN = "your own"; // what has no name
@@ -27,7 +26,6 @@ export const bindControls = (store, ui) => [
   ...bindShares(store, ui),
   ...bindTicks(store, ui),
   ...bindAttention(store, ui),
-  ...bindSizes(store, ui),
   ...bindCompare(store, ui),
 ];
 
@@ -133,7 +131,14 @@ function bindShares(store, ui) {
 }
 
 function bindTicks(store, ui) {
-  return ["smooth", "grid", "incoming", "before", "two_stage", "masked"].map((name) =>
+  const shared = bind(store, ui.shared, "normalise", {
+    read: () => (ui.shared.checked ? "shared" : "map"),
+    show(v) {
+      ui.shared.checked = v === "shared";
+      ui.shared.parentNode.hidden = !isTwo(store);
+    },
+  });
+  const own = ["smooth", "grid", "incoming", "before", "two_stage", "masked"].map((name) =>
     bind(store, ui[name], name, {
       read: () => ui[name].checked,
       show(v) {
@@ -141,12 +146,24 @@ function bindTicks(store, ui) {
       },
     }),
   );
+  return [shared, ...own];
 }
 
-function bindAttention(store, { scale, layer, out }) {
+function bindAttention(store, { scale, scaleStops, layer, out }) {
+  const ends = [Number(scale.min), Number(scale.max)];
+  showStops(scaleStops, SCALES.map(scaleStep), ends);
+  let held = false; // by the pointer: keys reach what is between the marks
+  for (const event of ["pointerdown", "keydown"])
+    scale.addEventListener(event, ({ type }) => {
+      held = type === "pointerdown";
+    });
   return [
     bind(store, scale, "attention_scale", {
-      read: (v) => scaleAt(Number(v)),
+      read(v) {
+        const step = held ? catching(Number(v)) : Number(v);
+        scale.value = step;
+        return scaleAt(step);
+      },
       live: true,
       show(v) {
         scale.value = scaleStep(v);
@@ -167,59 +184,6 @@ function bindAttention(store, { scale, layer, out }) {
       },
     }),
   ];
-}
-
-/** Why a size does not go with the other one; 0 where it does. */
-const OVER = {
-  patch_size: (raw, [size]) => size[0] % raw && `${raw} px patches leave ${size[0] % raw} of ${size[0]} px over`,
-  image_size: (raw, [, patch]) => raw % patch[0] && `${raw} px is no multiple of ${patch[0]} px patches`,
-};
-
-/** Sizes of input and patch; of a fovea the largest patches, which the input must hold whole. */
-function fitting(store, model) {
-  const [size, patch] = sizesOf(store, model);
-  const largest = now(store, "fovea") ? now(store, "fovea_patches").at(-1) : null;
-  return [size, largest ? [largest, largest] : patch];
-}
-
-/** A mark below a slider for each patch size that it stops at; its ends are those of the slider. */
-function showStops(node, sizes) {
-  if (node.dataset.key === String(sizes)) return;
-  node.dataset.key = sizes;
-  const [least, most] = PATCHES;
-  const mark = (size) => make("i", { style: `--at: ${(size - least) / (most - least)}` });
-  node.replaceChildren(...sizes.map(mark));
-}
-
-/** Patch and input size stop only where they go together, and say why. */
-function bindSizes(store, ui) {
-  return ["image_size", "patch_size"].map((name, own) => {
-    const node = ui[name];
-    const read = (raw) => {
-      const both = fitting(store, store.state.panes[0].shown.model);
-      const to = snap(Number(raw), both[own][0], FITTING[name](both));
-      const why = OVER[name](Number(raw), both);
-      ui.why.textContent = why && Number(raw) !== to ? `${why}: ${to} px` : "";
-      node.value = to;
-      return to;
-    };
-    const show = (_, shown) => {
-      if (!shown) return;
-      const { model } = shown;
-      const both = sizesOf(store, model);
-      const [high, wide] = both[own];
-      node.disabled = !model.resizable;
-      node.value = high;
-      if (own) showStops(ui.stops, node.disabled ? [] : FITTING.patch_size(fitting(store, model)));
-      if (node.disabled && !model.reads) say(ui.why, `${model.name} keeps its sizes.`);
-      ui.out[name].textContent = `${high === wide || name === "patch_size" ? high : `${high}×${wide}`} px`;
-    };
-    const control = bind(store, node, name, { show, read, live: true });
-    node.addEventListener("change", () => {
-      if (!node.disabled) ui.why.textContent = "";
-    });
-    return control;
-  });
 }
 
 /** The setting in which the second picture is another, and its value there. */

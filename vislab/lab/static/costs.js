@@ -54,7 +54,7 @@ function showCosts(store, ui, shown, counts) {
     `a forward takes about ${duration(of((n) => forwardFlops(n, dim, 1), counts) / plain.rate)} here`;
   const time = store.page || !plain ? "" : forecast();
   const known = shown.seconds && spentAsShown(store, shown) && isSpent(store);
-  const took = known ? `${time ? " · " : ""}this one took ${duration(shown.seconds)}` : "";
+  const took = known ? `${time ? " · " : ""}it took ${duration(shown.seconds)}` : "";
   const maps = `n² maps ${amount(
     of((n) => mapBytes(n, heads, 1), counts),
     "B",

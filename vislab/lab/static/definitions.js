@@ -1,7 +1,7 @@
 // What each control and each number is, in one sentence: shown when it is pointed at.
 
 const OF_TOKENS = {
-  keep: "The share of the patches that is left in the end; those that CLS attends to least are dropped at a quarter, a half and three quarters of the way, or as chosen below.",
+  keep: "The share of the patches that is left in the end; those that CLS attends to least go a quarter, a half and three quarters of the way through the layers, unless “kept by” and “dropped”, which are there below 100 %, say otherwise.",
   keep_by:
     "What decides which patches go on, highest first: the attention of CLS, the length of the token, nearness to the centre, chance, or the values of the map as it is shown now.",
   keep_at: "The layer before which patches are dropped: all before one, or in three stages.",
@@ -65,7 +65,8 @@ export const DEFINITIONS = {
   signed: "What the colours mean: red speaks for the class, blue against it, and grey says nothing.",
   caption: "What is seen, and the patch with the highest value, counted in rows and columns from 0.",
   entropy: "Entropy: how spread attention is; 0 bits is a single patch, and the most is all tokens alike.",
-  distance: "Distance: how far away, in pixels of the input, the patches lie that a patch attends to, on average.",
+  distance:
+    "Distance: how far away, in pixels of the input, the patches lie that a patch attends to, on average; in brackets, where it would attend to all alike.",
   by: "How much more or less that is than at scale × 1 and the model's own sizes.",
   incoming: "Turns the question around: not what the patch attends to, but which patches attend to it.",
   grid: "Draw the borders of the patches.",
@@ -97,7 +98,7 @@ export const DEFINITIONS = {
   insertion:
     "Insertion: the highest patches come back first; if the class rises soon, the map is right about what counts.",
   step: "How far the film is.",
-  allBack: "Put all patches back, and end the film.",
+  allBack: "Put all patches back: those that were clicked away, that a film took, or that “keep” drops.",
   removed: "How many patches are gone, and how probable the class is then.",
   diagram: "The model, from pixels to class: what is lit is where the control in hand acts.",
   fell: "Probability of the class upwards, patches to the right.",
@@ -106,6 +107,8 @@ export const DEFINITIONS = {
     "How the map lies on the photograph: clear where it is weak, even, multiplied, as lines, or as a light in the dark.",
   colormap: "Which colours stand for low and high.",
   normalise: "Where the colours begin and end: at each map's own values, at those of both, or at 0 and 1.",
+  shared:
+    "Give both pictures the same range of colours, so that brighter is more; else each has its own, and only its pattern tells.",
   threshold: "Patches below this share of the colours show the photograph alone.",
   smooth: "Blur between the patches: nicer, but no finer than the patches are.",
   atlas: "Every head of every layer at a glance; click one to make it the picture, or switch it off.",
@@ -117,3 +120,8 @@ export const DEFINITIONS = {
   export: "Keep what you see as a file.",
   copy: "Copy the Python that makes this picture again.",
 };
+
+export const GALLERY =
+  "The same image by every method, from the last layer and all heads. Below each, the area under the class's probability while patches are taken away in the map's order (deletion, lower is better) and put back (insertion, higher is better). A map worth believing beats a random order.";
+export const WORDS_ALONE =
+  "An answer stands alone: only models without words have a second picture. To compare, point at another word, or move layer and head.";

@@ -34,3 +34,18 @@ export function fill(node, values, words, value) {
   }
   node.value = value;
 }
+
+/** Where the marks below a slider go, in its label. */
+export function makeStops(label) {
+  const stops = make("span", { className: "stops", ariaHidden: "true" });
+  label.append(stops);
+  return stops;
+}
+
+/** A mark below a slider at each value that it stops at. ends: its least and most. */
+export function showStops(node, values, [least, most]) {
+  if (node.dataset.key === String(values)) return;
+  node.dataset.key = values;
+  const mark = (value) => make("i", { style: `--at: ${(value - least) / (most - least)}` });
+  node.replaceChildren(...values.map(mark));
+}

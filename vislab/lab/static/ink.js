@@ -40,7 +40,8 @@ export function gridLines(context, frame, grid, unit) {
   context.stroke();
 }
 
-export function outline(context, [x0, y0, x1, y1], unit, firm) {
+export function outline(context, [x0, y0, x1, y1], unit, firm, strength = 1) {
+  context.globalAlpha = strength;
   for (const [style, width] of [
     ["#000", firm ? 6 : 4],
     ["#fff", firm ? 3 : 2],
@@ -49,6 +50,7 @@ export function outline(context, [x0, y0, x1, y1], unit, firm) {
     context.lineWidth = width * unit;
     context.strokeRect(x0, y0, x1 - x0, y1 - y0);
   }
+  context.globalAlpha = 1;
 }
 
 /** A fovea: a dashed line; firm while it can be moved. */

@@ -140,7 +140,9 @@ function showMeasures(store, ui, shown) {
   const { settings, model, frame, run } = shown;
   const { plain } = store.state;
   if (!model.layers) return ui.measures.replaceChildren("This model has no attention that is one map over the image.");
-  if (plain?.run !== run || plain.layer !== settings.layer) return ui.measures.replaceChildren("…");
+  const known = plain?.run === run && plain.layer === settings.layer;
+  ui.measures.classList.toggle("former", !known); // those of the run before fade until it is
+  if (!known) return;
   if (store.page && now(store, "layer") !== settings.layer)
     return ui.measures.replaceChildren("not measured of this layer");
   const sameInput = String(frame.model) === String(model.size); // else pixels of one are not those of the other
@@ -154,7 +156,11 @@ function showMeasures(store, ui, shown) {
     return [defined(words, name), by && " ", defined(than, "by")];
   };
   const layer = settings.layer === "mean" ? "mean of layers" : `layer ${layerIndex(shown, settings.layer)}`;
-  const parts = [...part("entropy", 1, " bits"), " · ", ...part("distance", 0, " px", sameInput)];
+  const even = defined(
+    make("span", { textContent: ` (spread evenly: ${plain.own.even[0].toFixed(0)} px)` }),
+    "distance",
+  );
+  const parts = [...part("entropy", 1, " bits"), " · ", ...part("distance", 0, " px", sameInput), even];
   ui.measures.replaceChildren(`${layer}, patches' mean: `, ...parts);
 }
 

@@ -22,6 +22,7 @@ import { bindPresent } from "./present.js";
 import { bindPrompt } from "./prompt.js";
 import { bindRemoval, pause } from "./removal.js";
 import { visibleBoxes } from "./settings.js";
+import { bindSizes } from "./sizes.js";
 import { bindSpending } from "./spending.js";
 import { createStore, onFrames } from "./store.js";
 import { bindZooming } from "./zooming.js";
@@ -35,7 +36,7 @@ function view(port, root, page = false) {
   });
   const store = createStore(port, page);
   const ui = build(root, page);
-  const controls = [...bindControls(store, ui), ...bindSpending(store, ui)];
+  const controls = [...bindControls(store, ui), ...bindSizes(store, ui), ...bindSpending(store, ui)];
   const more = [
     bindFovea,
     bindMarking,

@@ -10,7 +10,8 @@ import { drawMarks, drawMasks } from "./masking.js";
 import { fadedLayer } from "./passing.js";
 import { boxOf, seenBy, toSource } from "./places.js";
 import { roomAbove } from "./present.js";
-import { captionOf, paneName, readingOf } from "./reading.js";
+import { promptHigh } from "./prompt.js";
+import { captionOf, paneName, pinnedCell, readingOf } from "./reading.js";
 import { drawRegions, edgeLines, fadeDropped } from "./regions.js";
 import { isTwo, now, visibleBoxes } from "./settings.js";
 import { sightOf } from "./sight.js";
@@ -23,7 +24,10 @@ const PICTURE_KEYS = {
   words: "Arrow keys walk the words of the answer.",
 };
 const HIGHEST = { one: 0.74, stacked: 0.36, narrow: 0.42 }; // of the window: how high a photograph may stand
+const AROUND = 216; // px of the window: the menus above it, and below it what it says and the controls of pointing
 const SMALLEST = 0.6; // of a presented title that has one line, to the other text
+const WHOSE = { map: "a range of its own", shared: "one range for both", absolute: "" }; // the colours of one of two
+const PALE = 0.7; // how strongly a pin is drawn while another patch is pointed at
 const BESIDE = 240; // px that each of two pictures has at least where they stand beside each other
 
 /** Draw both panes and what stands below them. */
@@ -38,7 +42,7 @@ export function paint(store, ui) {
   const share = stack ? "stacked" : alone ? "narrow" : "one";
   const tall = store.state.presenting
     ? roomAbove(ui) / (stack ? 2 : 1)
-    : innerHeight * HIGHEST[share] - ui.spoken.offsetHeight;
+    : Math.min(innerHeight * HIGHEST[share], innerHeight - AROUND) - promptHigh(ui);
   ui.figures[1].box.hidden = !two;
   for (const { index } of two ? panes : panes.slice(0, 1)) {
     const drawn = { reading: readings[index], range: ranges[index], tall, two };
@@ -107,15 +111,17 @@ function paintPane(store, pane, figure, { reading, range, tall, two }) {
   const without = pane.index || reading.crops ? null : goneNow(store);
   if (without) drawGone(context, without, frame, grid, unit);
   drawMasks(store, context, unit);
-  labelledBoxes(context, visibleBoxes(store), unit, source);
+  if (reading.regions === undefined) labelledBoxes(context, visibleBoxes(store), unit, source); // found in the photograph
   drawMarks(store, context, unit);
+  const pinned = hover && !reading.crops && reading.regions === undefined && pinnedCell(store, pane);
+  if (pinned) outline(context, boxOf(frame, grid, ...pinned), unit, false, PALE);
   if (reading.cell) outline(context, boxOf(frame, grid, ...reading.cell), unit, !hover);
   figure.title.textContent = (reading.preview ? "preview · " : "") + (proposal ? "new patches · " : "") + reading.title;
   figure.box.classList.toggle("preview", Boolean(reading.preview || proposal));
   figure.bar.style.visibility = reading.regions === undefined ? "" : "hidden";
   figure.name.textContent = two ? paneName(store, pane) : "";
   fitTitle(figure, store.state.presenting);
-  colourBar(store, figure, range);
+  colourBar(store, figure, range, two);
 }
 
 /** Presented, a title is as large as its line lets it be, and one that would get too small has two. */
@@ -203,8 +209,10 @@ export function coloursOf(store, range = [0, 1]) {
   return tables.subarray(index * 768, (index + 1) * 768);
 }
 
-function colourBar(store, figure, [low, high]) {
-  const key = [low, high, now(store, "colormap"), store.state.presenting, figure.bar.clientWidth].join(":");
+/** Beside another picture it says from which value to which it runs, and whether both have the same colours. */
+function colourBar(store, figure, [low, high], two) {
+  const whose = two ? WHOSE[now(store, "normalise")] : "";
+  const key = [low, high, now(store, "colormap"), store.state.presenting, figure.bar.clientWidth, two, whose].join(":");
   if (figure.bar.dataset.key === key) return;
   figure.bar.dataset.key = key;
   const even = Float32Array.from({ length: 256 }, (_, i) => i / 255);
@@ -212,13 +220,15 @@ function colourBar(store, figure, [low, high]) {
   figure.ramp.getContext("2d").putImageData(new ImageData(ramp, 256, 1), 0, 0);
   const letters = parseFloat(getComputedStyle(figure.bar).fontSize);
   const most = Math.max(1, Math.min(4, Math.floor(figure.bar.clientWidth / letters / 5)));
-  const at = store.state.presenting && high > low ? [low, high] : ticks(low, high, most);
+  const at = (store.state.presenting || two) && high > low ? [low, high] : ticks(low, high, most);
   const names = tickLabels(at);
   const mark = (v, i) => {
     const place = high > low ? (100 * (v - low)) / (high - low) : 0;
     return make("span", { textContent: names[i], style: `left: ${place}%; --shift: ${-place}%` });
   };
-  figure.numbers.replaceChildren(...at.map(mark));
+  const [first, ...others] = at.map(mark);
+  const between = make("span", { className: "whose", textContent: whose, style: "left: 50%; --shift: -50%" });
+  figure.numbers.replaceChildren(first, between, ...others);
   figure.bar.title = DEFINITIONS[centred([low, high]) ? "signed" : "bar"];
   figure.bar.setAttribute("aria-label", `Colours run from ${low.toPrecision(3)} to ${high.toPrecision(3)}`);
 }

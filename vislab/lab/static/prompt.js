@@ -9,6 +9,7 @@ import { commit, now, statusOf } from "./settings.js";
 const EMPTY = "The field is empty: write a question or a text first, then press ask.";
 const SUCH_AS = "a text, such as: a church";
 const NAMES = { question: "question", text: "looks for" };
+const GAP = 4; // px between what stands here
 // What only a model without words has.
 const PICTURES = ["patch_size", "image_size", "keep", "merge", "scale", "incoming", "two_stage", "target", "before"];
 const NUMBERS = ["why", "spentWhy", "cost", "measures", "dropping"];
@@ -27,7 +28,8 @@ export function makeSpoken(ui) {
   ui.cannot = make("p", { className: "quiet" });
   ui.saying = make("p", { className: "saying", ariaLive: "off" });
   ui.limits = make("p", { className: "quiet limits detail" });
-  ui.spoken = make("div", { className: "spoken" }, ui.promptRow, ui.cannot, ui.saying, ...makeChips(ui), ui.limits);
+  // What is being said stands below the words of the answer before, which do not move for it.
+  ui.spoken = make("div", { className: "spoken" }, ui.promptRow, ui.cannot, ...makeChips(ui), ui.saying, ui.limits);
   return ui.spoken;
 }
 
@@ -72,7 +74,8 @@ export function showPrompt(store, ui) {
   const question = taken === "question";
   ui.wordsAlone.hidden = !question;
   ui.ask.disabled = !taken;
-  ui.stop.hidden = !question || statusOf(store).state !== "computing";
+  ui.stop.hidden = !question;
+  ui.stop.disabled = statusOf(store).state !== "computing";
   ui.saying.hidden = !saying;
   say(ui.saying, saying ? `${saying.words.join(" ")} …` : "");
   ui.limits.hidden = !question || !asks?.limits;
@@ -113,3 +116,11 @@ function showCannot(store, ui, cannot) {
   const way = make("button", { type: "button", textContent: reader ?? "", onclick: () => commit(store, changes) });
   ui.cannot.replaceChildren(cannot, ...(cannot && reader ? [" One that does: ", way] : []));
 }
+
+/** How high the prompt is, px, but for what comes and goes with an answer: the picture makes no room for that. */
+export const promptHigh = ({ spoken, saying, problem }) =>
+  [saying, problem]
+    .filter((node) => spoken.contains(node) && heightOf(node))
+    .reduce((rest, node) => rest - heightOf(node) - GAP, heightOf(spoken));
+
+const heightOf = (node) => node.getBoundingClientRect().height;

@@ -71,11 +71,18 @@ export function readingOf(store, pane) {
   };
 }
 
+const atRest = (store) => ({ ...store, state: { ...store.state, hover: null } });
+
+/** The pinned patch that asks for what a pane shows while nothing is pointed at; null where none does. */
+export function pinnedCell(store, pane) {
+  const at = askingPoint(atRest(store), settingsOf(store, pane));
+  return at && !pane.shown.model.reads ? cellAt(pane.shown.frame, pane.shown.grid, ...at) : null;
+}
+
 /** Whether a pinned patch is who asks for what is shown, in one picture at least. */
 export function pinIsShown(store) {
-  const still = { ...store, state: { ...store.state, hover: null } };
   const panes = store.state.panes.slice(0, isTwo(store) ? 2 : 1);
-  return panes.some((pane) => pane.shown && Boolean(readingOf(still, pane).cell));
+  return panes.some((pane) => pane.shown && Boolean(readingOf(atRest(store), pane).cell));
 }
 
 /** Each box by itself, where that is wanted and there. */

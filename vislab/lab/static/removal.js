@@ -3,7 +3,7 @@
 import { make } from "./elements.js";
 import { currentRemoval, currentTrial, filmedNow, takenOf } from "./gone.js";
 import { cellOver, pointAt } from "./pointing.js";
-import { pinnedPoint, statusOf } from "./settings.js";
+import { commit, now, pinnedPoint, statusOf } from "./settings.js";
 
 const PACE = 150; // ms a step
 const DONE = { deletion: "gone", insertion: "put back" };
@@ -14,6 +14,7 @@ export function bindRemoval(store, ui) {
   ui.allBack.addEventListener("click", () => {
     endFilm(store);
     take(store, []);
+    if (isKept(store)) commit(store, { keep: 1 });
   });
   for (const [name, node] of Object.entries(ui.films)) node.addEventListener("click", () => roll(store, name));
   ui.step.addEventListener("input", () => {
@@ -25,6 +26,9 @@ export function bindRemoval(store, ui) {
     if (store.state.film && (store.state.filmOf !== filmedNow(store) || isInVain(store))) endFilm(store);
   });
 }
+
+/** Whether *keep* drops patches, and can be set. */
+const isKept = (store) => now(store, "keep") < 1 && !store.page && !store.state.alone;
 
 /** Whether there is no map to make the film of; the status line says why. */
 const isInVain = (store) => statusOf(store).state === "error" && !currentRemoval(store);
@@ -147,10 +151,11 @@ export function showRemoval(store, ui) {
     node.textContent = `${playing && film === name ? "❚❚" : "▶"} ${name}`;
   }
   const taken = takenOf(store);
-  ui.allBack.disabled = !film && !taken.length;
+  ui.allBack.disabled = !film && !taken.length && !isKept(store);
   const home = presenting ? ui.game : ui.history; // presented, menus are rolled up
   if (ui.allBack.parentNode !== home) home.append(ui.allBack);
   ui.root.classList.toggle("game", Boolean(film) || tool === "take" || taken.length > 0);
+  ui.root.classList.toggle("rolls", Boolean(film));
   ui.step.parentNode.hidden = !film || !held;
   const words = shown && !shown.model.reads ? removalWords(store, removal, taken, shown.grid) : "";
   ui.removed.ariaLive = playing ? "off" : "polite"; // a film is not read aloud step by step
