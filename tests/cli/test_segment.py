@@ -107,10 +107,13 @@ def test_masks_are_measured_against_regions_of_a_file(capsys: pytest.CaptureFixt
         ("--against nowhere.png", 1, "there is no file 'nowhere.png'"),
         ("--against small.png", 1, "1024×683 px, and the others 4×3"),
         ("--model embeded", 1, "embeded"),
-        ("--point 10 20", 1, "embedded takes no points or boxes: leave them out, or take a model that does"),
+        ("--point 10,20", 1, "embedded takes no points or boxes: leave them out, or take a model that does"),
+        ("--model nobody/nothing --point 10,20", 1, "cannot load 'nobody/nothing'"),
+        ("--point 10 20", 2, "--point: takes X,Y, such as 10,20, not '10'"),
+        ("--box 10,20", 2, "--box: takes X0,Y0,X1,Y1, such as 10,20,110,90, not '10,20'"),
         ("--candidates", 2, "--candidates are those of a --point or --box: give one"),
-        ("--box 1 1 9 9 --detector embedded", 2, "give one of them"),
-        ("--point 10 20 --map cls", 2, "leave --map out"),
+        ("--box 1,1,9,9 --detector embedded", 2, "give one of them"),
+        ("--point 10,20 --map cls", 2, "leave --map out"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_of_the_terminal(
@@ -149,7 +152,7 @@ def test_the_mask_of_a_point_or_a_detectors_box(capsys: pytest.CaptureFixture[st
     processor.save_pretrained("sam2")
     capsys.readouterr()
     words = [CHURCH, "--model", "sam2"]
-    status, out, err = call(capsys, *words, "--point", "500", "300", "--outside", "20", "20.5", "--out", "masks.npz")
+    status, out, err = call(capsys, *words, "--point", "500,300", "--outside", "20,20.5", "--out", "masks.npz")
     masks = vislab.segment(CHURCH, model="sam2", points=[(500, 300)], outside=[(20, 20.5)])
     assert (status, err) == (0, "")
     assert out.splitlines()[0] == str(masks)
@@ -159,18 +162,18 @@ def test_the_mask_of_a_point_or_a_detectors_box(capsys: pytest.CaptureFixture[st
     found = vislab.load_masks("masks.npz")
     assert np.array_equal(found.masks, vislab.segment(CHURCH, model="sam2", boxes=boxes).masks)
     assert found.labels == boxes.labels
-    told = call(capsys, *words, "--box", "100", "100", "500", "400", "--candidates", "--json")[1]
+    told = call(capsys, *words, "--box", "100,100,500,400", "--candidates", "--json")[1]
     assert [one["label"] for one in json.loads(told)["masks"]] == [f"box 1, candidate {i}" for i in (1, 2, 3)]
     for more, says in {
-        "": "makes the mask of what it is shown: give --point X Y or --box X0 Y0 X1 Y1\n",
-        "--point 5000 20": "--point: (5000, 20) lies beside the image, which is 1024×683 px",
-        "--point nan 20": "--point is a list of (x, y)",
-        "--point 50 20 --method tokencut": "leave --method out",
-        "--point 50 20 --refine": "leave --refine out",
+        "": "makes the mask of what it is shown: give --point X,Y or --box X0,Y0,X1,Y1\n",
+        "--point 5000,20": "--point: (5000, 20) lies beside the image, which is 1024×683 px",
+        "--point nan,20": "--point is a list of (x, y)",
+        "--point 50,20 --method tokencut": "leave --method out",
+        "--point 50,20 --refine": "leave --refine out",
     }.items():
         status, out, err = call(capsys, *words, *more.split())
         assert (status, out, err.count("\n")) == (1, "", 1)
         assert says in err
     Image.fromarray(np.zeros((60, 80, 3), np.uint8)).save("black.png")
     err = call(capsys, "black.png", "--model", "sam2", "--detector", "embedded")[2]
-    assert err == "vislab: embedded finds no box in this photo: give --box X0 Y0 X1 Y1\n"
+    assert err == "vislab: embedded finds no box in this photo: give --box X0,Y0,X1,Y1\n"

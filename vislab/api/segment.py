@@ -139,6 +139,8 @@ def _of_prompts(
         raise ValueError("points and boxes ask about an image, not about a heatmap: give its photograph")
     found = None if detector_for(model) is not None else promptable_of(model, processor)
     if found is None:
+        if isinstance(model, str | Path) and detector_for(model) is None:
+            model_of(model)  # says what it is, where it cannot be loaded
         name = model if isinstance(model, str | Path) else getattr(model, "name", type(model).__name__)
         raise ValueError(
             f"{name} takes no points or boxes: leave them out, or take a model that does, such as "

@@ -208,6 +208,22 @@ def wholes(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"takes whole numbers with commas between, not {text!r}") from None
 
 
+def pixels(*names: str) -> Any:
+    """The type of an option: "300,200" -> as many numbers as names, in pixels of the photo."""
+
+    def parsed(text: str) -> tuple[float, ...]:
+        try:
+            given = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            given = ()
+        if len(given) != len(names):
+            such = ",".join("10 20 110 90".split()[: len(names)])
+            raise argparse.ArgumentTypeError(f"takes {','.join(names)}, such as {such}, not {text!r}")
+        return given
+
+    return parsed
+
+
 def box(text: str) -> tuple[float, ...] | str:
     """ "10,20,110,90" -> corners in pixels; "box" as it is."""
     if text == BOX:

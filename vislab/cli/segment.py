@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..masks.methods import KINDS, METHODS, OF_HEATMAPS, OF_TOKENS
 from ..methods.registry import METHODS as MAPS
-from .arguments import UsageError, share, size, whole, whole_or_none
+from .arguments import UsageError, pixels, share, size, whole, whole_or_none
 from .detect import OWN_SIZE
 from .look import OF_PHOTOS, check_look, given_look, look_arguments
 from .photos import spare
@@ -27,7 +27,7 @@ examples:
   vislab segment photo.jpg --method kmeans --clusters 3 --out clusters.png
   vislab segment photo.jpg --model nvidia/segformer-b0-finetuned-ade-512-512 --json
   vislab segment photo.jpg --method tokencut --against drawn.png
-  vislab segment photo.jpg --model facebook/sam2.1-hiera-tiny --point 320 210 --outside 20 20 --out object.png
+  vislab segment photo.jpg --model facebook/sam2.1-hiera-tiny --point 320,210 --outside 20,20 --out object.png
   vislab segment photo.jpg --model facebook/sam-vit-base --detector embedded --out objects.png
 
 Masks go to standard output, one a line: score, label, share of the photo, and left, top, right and bottom in pixels.
@@ -90,15 +90,16 @@ def segment_arguments(parser: argparse.ArgumentParser) -> None:
 
 def prompt_arguments(parser: argparse.ArgumentParser) -> None:
     """What a model such as SAM is asked by."""
+    point, corners = ("X", "Y"), ("X0", "Y0", "X1", "Y1")
     parser.add_argument(
-        "--point", type=float, nargs=2, action="append", metavar=("X", "Y"),
+        "--point", type=pixels(*point), action="append", metavar=",".join(point),
         help="on the object, pixels of the photo, of a model such as SAM or SAM2; may be given several times",
     )  # fmt: skip
     parser.add_argument(
-        "--outside", type=float, nargs=2, action="append", metavar=("X", "Y"), help="a point that is not on it"
+        "--outside", type=pixels(*point), action="append", metavar=",".join(point), help="a point that is not on it"
     )
     parser.add_argument(
-        "--box", type=float, nargs=4, action="append", metavar=("X0", "Y0", "X1", "Y1"),
+        "--box", type=pixels(*corners), action="append", metavar=",".join(corners),
         help="around an object; of several each is an object",
     )  # fmt: skip
     parser.add_argument("--detector", metavar="NAME", help="the boxes of this detector, such as 'embedded'")
@@ -205,7 +206,7 @@ def _by_prompts(args: argparse.Namespace, prompts: dict[str, Any]) -> Masks:
     if args.detector:
         prompts["boxes"] = detect(image, detector=args.detector)
         if not len(prompts["boxes"]):
-            raise ValueError(f"{args.detector} finds no box in this photo: give --box X0 Y0 X1 Y1")
+            raise ValueError(f"{args.detector} finds no box in this photo: give --box X0,Y0,X1,Y1")
     sizes = {"image_size": args.image_size, "patch_size": args.patch_size, "refine": args.refine}
     with _in_words("--method"):
         return segment(image, model=args.model, method=args.method, **sizes, **_options(args), **prompts)
@@ -218,7 +219,7 @@ def _in_words(method: str) -> Iterator[None]:
         yield
     except ValueError as error:
         said = re.sub(r"\bmethod='?(\w+)'?", rf"{method} \1", str(error))
-        said = said.replace("points=[(x, y)]", "--point X Y").replace("boxes=[(x0, y0, x1, y1)]", "--box X0 Y0 X1 Y1")
+        said = said.replace("points=[(x, y)]", "--point X,Y").replace("boxes=[(x0, y0, x1, y1)]", "--box X0,Y0,X1,Y1")
         names = {"points": "--point", "boxes": "--box", "outside": "--outside"}
         raise ValueError(re.sub(r"^(points|boxes|outside)(?=:| is )", lambda found: names[found[1]], said)) from error
 
