@@ -124,6 +124,29 @@ def test_the_scale_catches_at_its_marks_in_hand_and_keys_reach_between(living: C
     lab.until("lab.port.get('attention_scale') === 4")
 
 
+def test_a_size_that_is_drawn_one_way_goes_one_way_and_keys_reach_each(living: Callable[..., Living]) -> None:
+    lab = living()
+    slider = lab.control("patch size")
+    box = slider.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    lab.page.evaluate("""() => {
+        window.seen = [];
+        const slider = document.querySelector('input[aria-label="patch size"], .side input[type=range]');
+        slider.addEventListener('input', () => window.seen.push(Number(slider.value)));
+    }""")
+    lab.page.mouse.move(box["x"] + 8 + (box["width"] - 16) * 0.5, middle)
+    lab.page.mouse.down()
+    for step in range(40):
+        lab.page.mouse.move(box["x"] + 8 + (box["width"] - 16) * 0.5 * (1 - step / 39), middle)
+    lab.page.mouse.up()
+    seen = lab.page.evaluate("window.seen")
+    assert seen == sorted(seen, reverse=True)
+    assert {8, 7, 4} <= {*seen}
+    for wanted in (7, 8, 14):
+        lab.page.keyboard.press("ArrowRight")
+        lab.until(f"lab.port.get('patch_size') === {wanted}")
+
+
 def test_two_pictures_say_the_ends_of_their_colours_and_share_them_on_a_tick(living: Callable[..., Living]) -> None:
     lab = living(attention_scale=0.25)
     ends = "lab.ui.figures.map(({ numbers }) => numbers.textContent)"

@@ -217,7 +217,7 @@ def pixels(*names: str) -> Any:
         except ValueError:
             given = ()
         if len(given) != len(names):
-            such = ",".join("10 20 110 90".split()[: len(names)])
+            such = ",".join(("10", "20", "110", "90")[: len(names)])
             raise argparse.ArgumentTypeError(f"takes {','.join(names)}, such as {such}, not {text!r}")
         return given
 

@@ -25,9 +25,13 @@ export function multiples(patch, least, most) {
   return all.filter((s) => s >= least);
 }
 
-/** The allowed value nearest to what a slider says; a step away from the current one always reaches its neighbour. */
+/** The allowed value nearest to what a slider says. */
+export const nearest = (raw, allowed) =>
+  allowed.reduce((best, v) => (Math.abs(v - raw) < Math.abs(best - raw) ? v : best));
+
+/** As `nearest`; but a step away from the current value always reaches its neighbour. */
 export function snap(raw, current, allowed) {
-  const near = allowed.reduce((best, v) => (Math.abs(v - raw) < Math.abs(best - raw) ? v : best));
+  const near = nearest(raw, allowed);
   if (near !== current || raw === current) return near;
   const further = allowed.filter((v) => (raw > current ? v > current : v < current));
   return further.length ? (raw > current ? further[0] : further.at(-1)) : current;

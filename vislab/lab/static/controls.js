@@ -14,7 +14,7 @@ import {
   scaleStep,
   targetsOf,
 } from "./choices.js";
-import { fill, showStops } from "./elements.js";
+import { fill, inHand, showStops } from "./elements.js";
 import { commit, isTwo, layerIndex, methodName, now, takes, visibleBoxes, withoutChoice } from "./settings.js";
 import { boxCount } from "./words.js";
 
@@ -152,15 +152,11 @@ function bindTicks(store, ui) {
 function bindAttention(store, { scale, scaleStops, layer, out }) {
   const ends = [Number(scale.min), Number(scale.max)];
   showStops(scaleStops, SCALES.map(scaleStep), ends);
-  let held = false; // by the pointer: keys reach what is between the marks
-  for (const event of ["pointerdown", "keydown"])
-    scale.addEventListener(event, ({ type }) => {
-      held = type === "pointerdown";
-    });
+  const held = inHand(scale);
   return [
     bind(store, scale, "attention_scale", {
       read(v) {
-        const step = held ? catching(Number(v)) : Number(v);
+        const step = held() ? catching(Number(v)) : Number(v);
         scale.value = step;
         return scaleAt(step);
       },

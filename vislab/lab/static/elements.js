@@ -49,3 +49,13 @@ export function showStops(node, values, [least, most]) {
   const mark = (value) => make("i", { style: `--at: ${(value - least) / (most - least)}` });
   node.replaceChildren(...values.map(mark));
 }
+
+/** Whether a slider is in the hand of a pointer, and not of keys, which reach what lies next -> a function that tells. */
+export function inHand(slider) {
+  let held = false;
+  for (const event of ["pointerdown", "keydown"])
+    slider.addEventListener(event, ({ type }) => {
+      held = type === "pointerdown";
+    });
+  return () => held;
+}

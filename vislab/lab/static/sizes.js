@@ -1,8 +1,8 @@
 // Sliders of patch and input size, which stop only where both go together.
 
-import { FITTING, PATCHES, snap } from "./choices.js";
+import { FITTING, nearest, PATCHES, snap } from "./choices.js";
 import { bind } from "./controls.js";
-import { say, showStops } from "./elements.js";
+import { inHand, say, showStops } from "./elements.js";
 import { now, sizesOf } from "./settings.js";
 
 /** Why a slider stops at another size than it was drawn to; "" where that is for no such reason. */
@@ -23,9 +23,11 @@ function fitting(store, model) {
 export function bindSizes(store, ui) {
   return ["image_size", "patch_size"].map((name, own) => {
     const node = ui[name];
+    const held = inHand(node);
     const read = (raw) => {
       const both = fitting(store, store.state.panes[0].shown.model);
-      const to = snap(Number(raw), both[own][0], FITTING[name](both));
+      const allowed = FITTING[name](both);
+      const to = held() ? nearest(Number(raw), allowed) : snap(Number(raw), both[own][0], allowed);
       say(ui.why, Number(raw) === to ? "" : MISFIT[name](Number(raw), to, both));
       node.value = to;
       return to;
