@@ -17,8 +17,10 @@ from PIL import Image
 
 import vislab
 from vislab.api import reproduce
+from vislab.core.files import assets
 from vislab.figures import provenance, save
 from vislab.models import describe, load
+from vislab.models.known import EMBEDDED
 
 SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
 
@@ -69,6 +71,18 @@ def test_a_plain_overlay_is_made_again(tmp_path: Path, model: vislab.Model, besi
     again = vislab.reproduce(path)
     assert again.differences == ()
     assert vislab.save(tmp_path / "again.png", again.panel, plain=True).read_bytes() == path.read_bytes()
+
+
+def test_a_folder_in_the_place_of_a_module_makes_the_figure_that_bears_its_name(
+    tmp_path: Path, beside: np.ndarray
+) -> None:
+    folder = assets() / "models" / EMBEDDED["embedded"]
+    own = vislab.load(vislab.load("embedded").module, processor=folder, name="bridge, untrained")
+    path = tmp_path / "own.png"
+    vislab.save(path, vislab.explain(beside, model=own, method="cls"))
+    again = vislab.reproduce(path, image=beside, model=folder)
+    assert again.differences == ()
+    assert "bridge, untrained" in again.panel.caption
 
 
 def test_a_list_and_a_range_of_colours_come_back(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:

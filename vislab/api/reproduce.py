@@ -8,7 +8,7 @@ import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +195,8 @@ def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any, answers: d
         if named and not isinstance(own, str | Path | Model):
             own = load(own, name=name)
         ready = _model(name, dtype) if own is None else model_of(own)
+        if named:  # what was loaded in its place bears its name: else the caption would differ
+            ready = replace(ready, name=name, given=True)
     except (ValueError, OSError) as error:
         if named and isinstance(own, str | Path):
             raise ValueError(
