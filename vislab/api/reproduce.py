@@ -174,8 +174,8 @@ def _explained(one: Mapping[str, Any], image: np.ndarray, model: Any, answers: d
     if own is None and named:
         raise ValueError(
             f"its {which} {name!r} was a {one['facts']['module']} in memory, which no name loads: save it as a folder "
-            "with its image processor and give that, model='FOLDER', or give the module itself: vislab.reproduce(…, "
-            "model=module)"
+            "with its image processor (a module of timm alone, by timm.models.save_for_hf) and give that, "
+            "model='FOLDER', or give the module itself: vislab.reproduce(…, model=module)"
         )
     clip = one["facts"].get("clip")
     source = image if clip is None else ClipFrame(image, clip["frame"], clip["second"])
