@@ -161,6 +161,12 @@ def test_the_seed_decides(vit: Model) -> None:
     assert np.array_equal(first.deletion[0], other.deletion[0])  # a map without ties falls one way only
 
 
+def test_the_order_of_the_images_changes_no_number_of_any(vit: Model) -> None:
+    there, back = quick(vit, PHOTOS[:3]), quick(vit, PHOTOS[2::-1])
+    for one in ("deletion", "insertion"):
+        assert np.array_equal(getattr(there, one), getattr(back, one)[:, ::-1])
+
+
 def test_a_methods_numbers_do_not_depend_on_the_others(vit: Model) -> None:
     both, one = quick(vit), quick(vit, methods=["rollout"])
     assert both.methods == ("cls", "rollout", "random", "centre")

@@ -19,7 +19,7 @@ from ..language.answer import Answer
 from ..language.prompt import extended, prompted
 from ..language.words import word_index
 from ..models.modes import evaluating
-from .plan import Maps, counted, rng
+from .plan import Maps, content, counted, rng
 from .pointing import pointing
 from .ranks import centre, spearman
 from .removal import BLUR, Fill, Removal, removal
@@ -55,9 +55,10 @@ def evaluate_answers(
         raise ValueError(f"{len(answers)} answers take {len(answers)} boxes, None where a word has none: {len(boxes)}")
     steps, found = min(steps, SQUARES**2), []
     for number, answer in enumerate(counted(answers, "answer", progress)):
-        maps = _maps(answer, words[number], named, rng(seed, "maps", number))
+        key = content(answer.image), words[number]
+        maps = _maps(answer, words[number], named, rng(seed, "maps", *key))
         score = word_score(answer, target=words[number], fill=fill)
-        curves = [removal(one, score=score, steps=steps, seed=rng(seed, "ties", number)) for one in maps.values()]
+        curves = [removal(one, score=score, steps=steps, seed=rng(seed, "ties", *key)) for one in maps.values()]
         box = None if boxes is None else boxes[number]
         found.append((maps, curves, box and _inside(answer, box)))
     return _evaluation(answers, words, found, {"methods": named, "fill": fill, "seed": seed})

@@ -67,9 +67,9 @@ def evaluate(
     whole image; it is held fixed throughout. Of an image-text model without labels, texts: they are its classes. fill:
     what a removed patch shows, the image blurred until its shapes are gone, or its mean colour. steps: of removal, at
     most one a patch. randomised: on how many images, the first ones, the randomisation check is done; 0 leaves it out.
-    The same seed gives the same numbers for the same images in the same order: what is random is drawn anew for each
-    place in the list. tokens: how every forward spends them, as of `explain`: keep, merge,
-    heads_off, …; with fovea="box", on a box of each image and each mosaic, and those where none is found are left out.
+    The same seed gives the same numbers, in whatever order the images stand. tokens: how every forward spends them, as
+    of `explain`: keep, merge, heads_off, …; with fovea="box", on a box of each image and each mosaic, and those where
+    none is found are left out.
 
     Of answers that `ask` gave, targets are words, one of each answer, by default its longest, and what is watched is
     the word's probability while squares of the image are removed, a 16th of its sides; model is theirs. boxes: of each

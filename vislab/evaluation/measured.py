@@ -21,7 +21,7 @@ from ..models.fovea import on_input
 from ..models.load import load
 from ..spread.errors import PhotoError, photo_errors
 from ..spread.table import job_of
-from .plan import Outcome, Plan, maps_of, placed, rng
+from .plan import Outcome, Plan, content, maps_of, placed, rng
 from .pointing import pointing_scores, quarter
 from .removal import Removal, patch_score, removal
 
@@ -61,10 +61,10 @@ def measured(plan: Plan, item: Item, kept: Path | None = None) -> Outcome | Left
     path = None if kept is None else kept / f"{_job(plan, image, item)}.npz"
     if path is not None and path.exists():
         return _read(path.read_bytes(), number)
-    maps = maps_of(own, image, target, number)
+    maps = maps_of(own, image, target)
     score = patch_score(image, model=own.model, target=target, fill=own.fill, **own.sizes)
     # ties fall alike for every method, so that a method's numbers do not depend on which others are there
-    fresh = (rng(own.seed, "ties", number) for _ in maps)
+    fresh = (rng(own.seed, "ties", content(image)) for _ in maps)
     curves = [removal(one, score=score, steps=own.steps, seed=r) for one, r in zip(maps.values(), fresh, strict=True)]
     outcome = Outcome(number, target, maps, curves, quarter(image, frame))
     if path is not None:
@@ -78,11 +78,11 @@ def pointed(plan: Plan, item: tuple[int, Sequence[Outcome]]) -> tuple[int, list[
 
 
 def _job(plan: Plan, image: np.ndarray, item: Item) -> str:
-    """What tells a file of one image, plan and place in the list from all others."""
+    """What tells a file of one image and plan from all others."""
     settings = {name: getattr(plan, name) for name in ("methods", "fill", "steps", "seed", "sizes")}
     labels = None if plan.model.texts is None else [*(plan.model.labels or ())]
     weights = of_weights(plan.model.module)
-    return job_of(photo=of_image(image), weights=weights, number=item[0], target=item[2], labels=labels, **settings)
+    return job_of(photo=of_image(image), weights=weights, target=item[2], labels=labels, **settings)
 
 
 def _written(outcome: Outcome) -> bytes:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..api.detect import detect
 from ..api.explain import explain
+from ..core.fingerprints import of_image
 from ..core.geometry import Grid
 from ..core.heatmap import Heatmap
 from ..methods import registry
@@ -72,6 +73,11 @@ def rng(seed: int, purpose: Literal["maps", "ties", "mosaics"], *key: int) -> np
     return np.random.default_rng([seed, *purpose.encode(), *key])
 
 
+def content(image: np.ndarray) -> int:
+    """A key of an image, (H, W, 3) uint8: what is drawn for it is the same wherever in a list it stands."""
+    return int(of_image(image), 16)
+
+
 def counted(items: Iterable[Any], unit: str, shown: bool, total: int | None = None) -> Any:
     """The items one by one, with a bar that counts them where it is to be shown. total: of what has no length."""
     from tqdm.auto import tqdm
@@ -81,14 +87,14 @@ def counted(items: Iterable[Any], unit: str, shown: bool, total: int | None = No
 
 
 def maps_of(plan: Plan, image: np.ndarray, target: int, *key: int) -> Maps:
-    """The map of each method and baseline; random is drawn anew for each key."""
+    """The map of each method and baseline; random is drawn anew for each image and key."""
     maps = {}
     for name, keywords in plan.methods.items():
         targeted: dict[str, Any] = {"target": target} if registry.METHODS[keywords["method"]].targeted else {}
         heat = explain(image, model=plan.model, **(plan.sizes | targeted | dict(keywords)))
         maps[name] = on_patches(heat, plan.grid, plan.model.input_size(plan.image_size))
     shape = plan.grid.rows, plan.grid.cols
-    return maps | {RANDOM: rng(plan.seed, "maps", *key).random(shape), CENTRE: centre(*shape)}
+    return maps | {RANDOM: rng(plan.seed, "maps", content(image), *key).random(shape), CENTRE: centre(*shape)}
 
 
 def on_patches(heat: Heatmap, grid: Grid, size: tuple[int, int]) -> np.ndarray:

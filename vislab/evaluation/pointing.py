@@ -56,7 +56,7 @@ def pointing_scores(plan: Plan, mosaic: Sequence[Outcome]) -> list[float]:
         return []
     scores = []
     for place, one in enumerate(mosaic):
-        maps = maps_of(plan, image, one.target, one.number, place)
+        maps = maps_of(plan, image, one.target, place)
         inside = _inside(plan.grid, frame, place)
         scores.append([pointing(values, inside) for values in maps.values()])
     return np.mean(scores, 0).tolist()

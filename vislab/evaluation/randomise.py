@@ -31,7 +31,7 @@ def randomisation(
     for stage, names in enumerate(counted(list(parts.values()), "part", progress)):
         draw_anew(model.module, names, generator)
         for own, (one, image) in zip(plans, outcomes, strict=True):
-            maps = maps_of(replace(own, model=model), image, one.target, one.number, 4 + stage)
+            maps = maps_of(replace(own, model=model), image, one.target, 4 + stage)
             correlations.append([spearman(one.maps[name], values) for name, values in maps.items()])
     by_part = np.array(correlations).reshape(len(parts), len(outcomes), -1)
     return tuple(parts), by_part.transpose(2, 1, 0)
