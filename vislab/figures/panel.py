@@ -100,6 +100,7 @@ def panel(
         look,
         listed,
         {name: value for name, value in options.items() if name != "detections"},
+        captioned=caption is not None,
     )
 
 
