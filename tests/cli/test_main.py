@@ -316,6 +316,10 @@ def test_a_wrong_command_line_is_status_2(
         ("figure photo.jpg --out a.png --csv folder.csv", "'folder.csv' is a folder"),
         ("figure photo.jpg --out a.png --model embeded", "'embeded'.*'embedded'"),
         ("figure photo.jpg --out a.png --model facebook/dinov2-small", "network.*embedded"),
+        (
+            "tokens photo.jpg --model HuggingFaceTB/SmolVLM-256M-Instruct",
+            r"--model embedded \(in place of a vision-language model, --model embedded-reader\)",
+        ),
         ("tokens photo.jpg --model facebook/dinov2-small", "network.*embedded"),
         ("figure photo.jpg --out a.png --model weights.pt", "weights.pt.*[Pp]ickle"),
         ("figure photo.jpg --out a.png --model pickled", "pickled.*safetensors"),
