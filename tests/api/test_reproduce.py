@@ -171,6 +171,14 @@ def test_a_figure_names_no_path_of_this_machine(tmp_path: Path, model: vislab.Mo
     assert vislab.reproduce(path, model=folder).differences == ()
 
 
+@pytest.mark.parametrize("suffix", ["pdf", "svg", "png", "npz"])
+def test_a_figure_whose_caption_stands_in_a_text_is_made_again(
+    tmp_path: Path, model: vislab.Model, beside: np.ndarray, suffix: str
+) -> None:
+    path = vislab.save(tmp_path / f"f.{suffix}", vislab.explain(beside, model=model), beside="tex")
+    assert str(vislab.reproduce(path)) == "nothing differs"
+
+
 def test_other_versions_are_told(tmp_path: Path, model: vislab.Model, beside: np.ndarray) -> None:
     made = vislab.panel(vislab.explain(beside, model=model))
     record = provenance.record_of(made, ".npz")

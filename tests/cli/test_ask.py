@@ -48,6 +48,22 @@ def test_the_answer_and_its_words(folder: Path, tmp_path: Path, capsys: pytest.C
     assert 0 < said["words"][0]["image_share"] < 1
 
 
+def test_a_figure_says_which_words_of_a_long_answer_it_shows(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "words.png"
+    assert call(folder, "--answer", "a church " * 13, "--out", str(out)) == 0
+    assert capsys.readouterr().err == f"vislab: {out} shows the first 24 of 26 words\n"
+    record = vislab.provenance(out)
+    assert len(record["maps"]) == 24
+    assert record["caption"].endswith("the first 24 of 26 words")
+    assert call(folder, "--answer", "a church", "--out", str(out), "--beside", "tex") == 0
+    assert capsys.readouterr().err == ""
+    record = vislab.provenance(out)
+    assert "words" not in record["caption"]
+    assert record["options"]["caption"] == ""
+
+
 @pytest.mark.parametrize("method", LOOKS)
 def test_every_method_of_words_is_drawn_and_named(folder: Path, tmp_path: Path, method: str) -> None:
     out, layer = tmp_path / "words.png", 0 if "layer" in registry.METHODS[method].asks else -1

@@ -39,7 +39,9 @@ def test_the_table_is_printed_and_written(capsys: pytest.CaptureFixture[str]) ->
     expected = vislab.evaluate(
         ["a.png", "b.png"], model=tiny.make("ViT classifier"), methods=["cls", "rollout"], progress=False, **options
     )
-    assert (status, err) == (0, "")
+    assert status == 0
+    said = r"vislab: pointing is left out: .* four photos of different classes .* sees \d class(es)? in 2 photos\n"
+    assert re.fullmatch(said, err)
     assert out == f"{expected}\n"
     assert Path("table.csv").read_text() == expected.csv()
     assert vislab.provenance("curves.svg")["evaluation"]["settings"]["seed"] == 3
@@ -49,7 +51,8 @@ def test_a_photo_that_cannot_be_read_is_named_and_left_out(capsys: pytest.Captur
     status, out, err = call(capsys, "a.png", "missing.png", "--methods", "cls", "--steps", "2", "--randomised", "0")
     assert status == 1
     assert err.startswith("vislab: left out image 1: there is no file 'missing.png'")
-    assert err.count("\n") == 1
+    assert err.count("\n") == 2
+    assert "sees 1 class in 1 photo" in err
     assert "1 image, 1 left out" in out
 
 

@@ -20,6 +20,7 @@ FIGURE = tuple(f"--{name}" for name in (*NAMES.split(), "detector"))
     ("python", "terminal"),
     [
         ("take method='otsu' or 'share'", "take --method otsu or 'share'"),
+        ("give a JPEG or BMP, or its pixels as an array (H, W, 3)", "give a JPEG or BMP"),
         ("such as bands=(1, 2, 3)", "such as --bands 1,2,3"),
         ("give one, stretch=(low, high)", "give one, --stretch low,high"),
         ("say it, labels=['a church', 'a fish']", 'say it, --labels "a church, a fish"'),

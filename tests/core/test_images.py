@@ -448,3 +448,8 @@ def test_a_name_mistyped_is_answered_with_the_file_beside_it(tmp_path: Path) -> 
         load_image(tmp_path / "curch.png")
     with pytest.raises(FileNotFoundError, match=r": check the path, or take a sample: vislab.samples\(\)$"):
         load_image(tmp_path / "folder" / "x.png")
+
+
+def test_a_misspelt_sample_is_answered_by_the_one_that_was_meant() -> None:
+    with pytest.raises(KeyError, match="no sample 'chruch'; did you mean 'church'"):
+        samples()["chruch"]

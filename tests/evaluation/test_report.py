@@ -131,6 +131,19 @@ def test_the_figure_draws_the_mean_of_each_method() -> None:
     assert [text.get_text() for text in legend.get_texts()] == list(found.methods)
 
 
+def test_the_figure_names_methods_as_captions_do_and_says_what_it_shows() -> None:
+    found = made(("cls", "grad_cam", "first", "random", "centre"))
+    methods = {name: {"method": name} for name in ("cls", "grad_cam")} | {"first": {"method": "cls", "layer": 0}}
+    figure = replace(found, settings=found.settings | {"methods": methods}).figure()
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["attention of CLS", "Grad-CAM", "first", "random", "centre"]
+    said = figure.get_supxlabel().replace("\n", " · ")
+    assert said.startswith("tiny · 3 images, 1 left out · 2 steps over a blur fill")
+    assert said.endswith("weights drawn anew on 2 of them · lines: means, bands: one standard error")
+    one = replace(found, **{name: getattr(found, name)[:, :1] for name in ("deletion", "insertion")}, targets=("a",))
+    assert one.figure().get_supxlabel().endswith("one photograph: no average")
+
+
 def test_a_notebook_shows_the_figure_large_enough_to_read() -> None:
     with Image.open(io.BytesIO(made().figure()._repr_png_())) as picture:
         assert picture.width > 1000

@@ -113,3 +113,8 @@ def test_pictures_too_small_to_see_are_refused() -> None:
         layout.plan(panel.panel(grid(1, 12), width=20))
     with pytest.raises(ValueError, match="normalise='row'"):
         layout.plan(panel.panel(grid(1, 12), width="column", normalise="column"))
+
+
+def test_a_page_with_no_room_for_one_picture_speaks_of_it() -> None:
+    with pytest.raises(ValueError, match=r"^5 mm leave no room for the picture: take a larger width"):
+        layout.plan(panel.panel(heatmap(), width=5))

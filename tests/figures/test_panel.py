@@ -267,3 +267,8 @@ def test_masks_stand_beside_a_heatmap_as_they_are_drawn_on_the_photograph() -> N
         panel.panel([masks])
     with pytest.raises(ValueError, match="these masks have no photograph"):
         panel.panel([heat, replace(masks, image=None)])
+
+
+def test_a_misspelt_option_is_answered_by_the_one_that_was_meant() -> None:
+    with pytest.raises(ValueError, match=r"vislab\.panel has no option 'widht'; did you mean 'width'"):
+        panel.panel([heatmap()], widht="page")

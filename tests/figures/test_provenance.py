@@ -133,9 +133,9 @@ def test_a_grid_of_photos_is_told_photo_by_photo() -> None:
 
 def test_latex_puts_the_file_at_its_size_and_escapes_the_caption() -> None:
     made = panel.panel(heatmap(), width="column", caption=r"50% of_it & {\this} ~ 2^3 #1 $x$")
-    lines = provenance.latex("my figure_1.pdf", made)
+    lines = provenance.latex("my figure_1.pdf", made, made.caption)
     assert r"\includegraphics[width=85mm]{my figure_1.pdf}" in lines
     assert r"\label{fig:my-figure-1}" in lines
     said = r"50\% of\_it \& \{\textbackslash{}this\} \textasciitilde{} 2\textasciicircum{}3 \#1 \$x\$"
     assert f"\\caption{{{said}}}" in lines
-    assert "includesvg" in provenance.latex("f.svg", made)
+    assert "includesvg" in provenance.latex("f.svg", made, "")

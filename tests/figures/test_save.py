@@ -18,7 +18,7 @@ from PIL import Image
 from vislab.core.heatmap import Heatmap
 from vislab.figures import overlay, save
 from vislab.figures.panel import panel
-from vislab.figures.provenance import provenance
+from vislab.figures.provenance import latex, provenance
 
 
 @pytest.mark.slow
@@ -122,6 +122,18 @@ def test_what_stands_beside_a_figure_is_about_it(tmp_path: Path) -> None:
     assert "{f.pdf}" in (tmp_path / "f.tex").read_text()
     with np.load(tmp_path / "f.npz") as file:
         assert (file["values"] == heatmap().values).all()
+
+
+@pytest.mark.parametrize("caption", [None, "mine"])
+def test_with_tex_beside_it_a_figure_has_the_caption_of_its_own_alone(tmp_path: Path, caption: str | None) -> None:
+    given = {} if caption is None else {"caption": caption}
+    made = panel(heatmap(), **given)
+    for heats, options in ((heatmap(), given), (made, {})):
+        beside = save.save(tmp_path / "beside.png", heats, beside=("tex",), **options)
+        alone = save.save(tmp_path / "alone.png", heatmap(), caption=caption or "")
+        assert (pixels(beside) == pixels(alone)).all()
+        assert latex("beside.png", made, made.caption) == (tmp_path / "beside.tex").read_text()
+        assert provenance(beside)["caption"] == made.caption
 
 
 def test_the_figure_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

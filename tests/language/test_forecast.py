@@ -46,7 +46,9 @@ def test_the_command_tells_them(tmp_path: Path, capsys: pytest.CaptureFixture[st
     folder, photo = saved("LLaVA-NeXT", tmp_path), str(tmp_path / "photo.png")
     Image.fromarray(PICTURE).save(photo)
     assert main(["tokens", photo, "--model", folder]) == 0
-    assert "LLaVA-NeXT, 2 layers" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "LLaVA-NeXT, 2 layers" in told
+    assert "vision tower comes on top, which is not counted here" in told
     assert main(["tokens", photo, "--model", folder, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["photo"] == [60, 90]
     assert main(["tokens", photo, "--model", folder, "--patch-size", "8"]) == 2

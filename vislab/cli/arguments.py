@@ -147,7 +147,9 @@ def size(text: str) -> tuple[int, int]:
     """ "640" or "480x640" -> (height, width)."""
     sides = re.split("[x×]", text)
     if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
-        raise argparse.ArgumentTypeError(f"takes pixels, such as 640, or HEIGHTxWIDTH, such as 480x640, not {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"takes pixels above 0, such as 640, or HEIGHTxWIDTH, such as 480x640, not {text!r}"
+        )
     return int(sides[0]), int(sides[-1])
 
 
@@ -292,7 +294,7 @@ def page_width(text: str) -> str | float:
         value = 0.0
     if not 0 < value < float("inf"):
         near = meant(text, ("column", "page", "slide"))
-        raise argparse.ArgumentTypeError(f"takes column, page, slide or a number of mm, not {text!r}{near}")
+        raise argparse.ArgumentTypeError(f"takes column, page, slide or a number of mm above 0, not {text!r}{near}")
     return value
 
 

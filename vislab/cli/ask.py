@@ -12,7 +12,7 @@ from ..language.request import LOOKS, METHOD, WordRequest
 from ..methods.registry import METHODS
 from ..models.known import DTYPES, READER
 from ..spread.photos import Photo, photos_of
-from .arguments import UsageError, index_or, whole
+from .arguments import UsageError, index_or, report, whole
 from .asking import beside_of
 from .look import beside_argument, check_look, look_arguments, look_of
 from .photos import spare
@@ -108,6 +108,7 @@ def _run_one(args: argparse.Namespace, how: Mapping[str, Any]) -> int:
     _say(args, answer.text, [word.text for word in answer.words], [*map(float, answer.image_share)])
     if args.out:
         save(args.out, words_figure(answer, args.method, how, look_of(args)), beside=args.beside)
+        _say_left_out(args.out, answer.words)
     return 0
 
 
@@ -128,7 +129,16 @@ def _run_many(args: argparse.Namespace, photos: Sequence[Photo], how: Mapping[st
             if not args.json:
                 print(f"{photo}:", end="\n" if args.shares else " ")
             _say(args, row["answer"], row["words"], row["image_share"], photo=photo)
+            if row.get("figure"):
+                _say_left_out(row["figure"], row["words"])
     return int(any("error" in row for row in rows.values()))
+
+
+def _say_left_out(figure: str, words: Sequence[object]) -> None:
+    from ..spread.answers import left_out
+
+    if said := left_out(words):
+        report(f"{figure} shows {said}", debug=False)
 
 
 def _say(

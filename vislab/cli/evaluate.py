@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.checks import meant
 from ..methods.registry import METHODS
@@ -18,6 +18,9 @@ from .photos import photos_argument, spare
 from .spread import check_spread, spread_arguments
 from .wording import in_options
 
+if TYPE_CHECKING:
+    from ..evaluation.report import Evaluation
+
 EVALUATE_EPILOG = """\
 examples:
   vislab evaluate photos/ --methods rollout,cls,relevance
@@ -26,8 +29,12 @@ examples:
   vislab evaluate photos/ --masks drawn/ --methods rollout,relevance
 
 The table goes to standard output: deletion, insertion, grid pointing game and randomisation check, each method beside a
-random order and a centre blob; or, with --masks, how much the masks of maps agree with drawn ones. A photo that cannot
-be read is named on standard error and left out; the exit status is then 1.
+random order and a centre blob; or, with --masks, how much the masks of maps agree with drawn ones.
+
+"over random" is insertion minus deletion, beyond those of random orders of the same photo. "pointing" takes four photos
+of different classes, in a mosaic; where there are none, a line on standard error says so.
+
+A photo that cannot be read is named on standard error and left out; the exit status is then 1.
 """
 
 
@@ -101,10 +108,23 @@ def run_evaluate(args: argparse.Namespace) -> int:
         )
     for reason in result.skipped:
         report(in_options(f"left out {reason}", args.options), args.debug)
+    if unpointed := _unpointed(result):
+        report(unpointed, args.debug)
     for path in paths:
         result.save(path, dpi=args.dpi)
     print(result)
     return 1 if result.skipped else 0
+
+
+def _unpointed(result: Evaluation) -> str:
+    """Why pointing was not measured, where it was not."""
+    if "pointing" in result.samples:
+        return ""
+    known = len({*result.targets})
+    photos, classes = f"photo{'s' * (len(result.targets) != 1)}", f"class{'es' * (known != 1)}"
+    of = f"the model sees {known} {classes} in {len(result.targets)} {photos}"
+    why = of if known < 4 else "the detector finds no box in a mosaic for --fovea box"
+    return f"pointing is left out: it takes four photos of different classes in a mosaic, and {why}"
 
 
 def _against_drawn(args: argparse.Namespace, photos: Sequence[Photo]) -> int:

@@ -97,7 +97,7 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
     clip_arguments(parser)
     group = parser.add_argument_group("attention")
     usual = DEFAULTS["method"]
-    group.add_argument("--method", choices=list(METHODS), help=f"(default: {usual})")
+    group.add_argument("--method", type=_method, choices=list(METHODS), help=f"(default: {usual})")
     group.add_argument(
         "--layer",
         type=index_or("mean"),
@@ -155,6 +155,12 @@ def figure_arguments(parser: argparse.ArgumentParser) -> None:
     )
     spread_arguments(parser)
     box_arguments(parser)
+
+
+def _method(text: str) -> str:
+    if "," in text:
+        raise argparse.ArgumentTypeError(f"takes one method, not {text!r}: in Python vislab.panel([…]) shows several")
+    return text
 
 
 def run_figure(args: argparse.Namespace) -> int:

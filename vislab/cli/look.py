@@ -28,7 +28,10 @@ PAGE: Mapping[str, dict[str, Any]] = {
         "help": "85 mm, 178 mm, 16:9, or a number of mm (default: what the figure needs)",
     },
     "label": {"metavar": "TEXT", "help": "beside the colour bar, '' for nothing (default: what the values are)"},
-    "caption": {"metavar": "TEXT", "help": "below the figure, '' for none (default: what it shows)"},
+    "caption": {
+        "metavar": "TEXT",
+        "help": "below the figure, in place of all that would stand there, '' for none (default: what it shows)",
+    },
     "theme": {"choices": ("light", "dark"), "default": "light", "help": "(default: light)"},
     "transparent": {"action": "store_true", "help": "no page behind the figure"},
     "dpi": {"type": whole, "default": 300, "metavar": "N", "help": "of PNG and JPEG (default: 300)"},
@@ -60,7 +63,8 @@ def beside_argument(parser: argparse._ActionsContainer) -> None:
         type=beside,
         default=(),
         metavar="npz,json,tex",
-        help="beside each figure: the values, how it was made, the lines that put it into LaTeX",
+        help="beside each figure: the values, how it was made, the lines that put it into LaTeX, with the "
+        "caption, which the figure then leaves out unless --caption gives one",
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.costs import attention_flops, attention_memory
 from ..core.geometry import Grid
-from ..models.known import DTYPES
+from ..models.known import DTYPES, READER
 from ..models.tokens import BOX
 from .arguments import UsageError, load_model, print_table, tokens_of
 
@@ -67,7 +67,8 @@ def _read(photo: str, facts: Mapping[str, Any]) -> dict[str, str]:
         "input": f"{views}, {w} px wide and {h} px high" + (" each" if facts["views"] > 1 else ""),
         "grid": f"{facts['rows']} rows × {facts['cols']} cols of image tokens, the finest of the views",
         "tokens": f"{facts['image_tokens']:,} for the photo" + (f" ({ends} of them ends of lines)" if ends else ""),
-        "attention": f"{_amount(facts['attention_flops'], 'FLOP')} over these in the language model's layers",
+        "attention": f"{_amount(facts['attention_flops'], 'FLOP')} over these in the language model's layers; "
+        "its vision tower comes on top, which is not counted here",
     }
 
 
@@ -79,7 +80,12 @@ def _model_and_device(args: argparse.Namespace) -> tuple[Outline, str]:
     device, outline = args.device or fastest(), outline_of(args.model)
     if outline is not None and device == "cpu":
         return outline, device
-    model = load_model(args)
+    try:
+        model = load_model(args)
+    except (OSError, ValueError) as error:
+        if str(error).endswith("load('embedded')"):  # without a network nothing tells which kind of model it is
+            raise type(error)(f"{error} (in place of a vision-language model, --model {READER})") from error
+        raise
     return model, str(model.device)
 
 

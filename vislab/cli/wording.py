@@ -31,6 +31,7 @@ def in_options(message: str, options: Collection[str]) -> str:
     >>> in_options("give model='folder', or model=module", ["--model"])
     'give --model folder, or model=module'
     """
+    message = message.replace(", or its pixels as an array (H, W, 3)", "")  # no option takes one
     told, end = "", 0
     for found in _CODE.finditer(message):
         told += _text(message[end : found.start()], options) + _call(found, options)

@@ -94,7 +94,14 @@ def samples() -> dict[str, Path]:
     >>> load_image(samples()["church"]).shape
     (683, 1024, 3)
     """
-    return {path.stem: path for path in sorted((assets() / "images").glob("*.jpg"))}
+    return _Samples({path.stem: path for path in sorted((assets() / "images").glob("*.jpg"))})
+
+
+class _Samples(dict[str, Path]):
+    """By name; a name that there is not is answered with the one that was meant."""
+
+    def __missing__(self, name: object) -> Path:
+        raise KeyError(f"no sample {name!r}{meant(name, self) or ': there are ' + ', '.join(self)}")
 
 
 def _name(source: str | os.PathLike[str]) -> str:

@@ -109,7 +109,7 @@ def evaluate(
     items = [*zip(range(len(sources)), sources, classes, strict=True)]
     folder = None if kept is None else _folder(kept)
     if methods is None:
-        plan = _answered(plan, items)
+        plan = _answered(plan, items, progress)
 
     def each(one: Callable[..., Any], of: Sequence[Any], **options: Any) -> Iterator[Any]:
         if ray is None:
@@ -197,21 +197,21 @@ def _of_texts(model: Model, targets: Any) -> Model:
     return model.labelled(label_names(dict.fromkeys(targets)))
 
 
-def _answered(plan: Plan, items: Sequence[Item]) -> Plan:
+def _answered(plan: Plan, items: Sequence[Item], progress: bool) -> Plan:
     """The plan with the methods that the model has an answer to, found on the first image that can be read."""
     for item in items:
         try:
             image, _, own, target = seen(plan, item)
         except PhotoError:
             continue
-        return replace(plan, methods=_answering(own, image, target))
+        return replace(plan, methods=_answering(own, image, target, progress))
     return plan
 
 
-def _answering(plan: Plan, image: np.ndarray, target: int) -> dict[str, Mapping[str, Any]]:
+def _answering(plan: Plan, image: np.ndarray, target: int, progress: bool) -> dict[str, Mapping[str, Any]]:
     """The methods that a model has an answer to; those that need no attention always have one."""
     found = {}
-    for name, keywords in plan.methods.items():
+    for name, keywords in counted([*plan.methods.items()], "method", progress):
         try:
             if registry.METHODS[name].attends:
                 maps_of(replace(plan, methods={name: keywords}), image, target)

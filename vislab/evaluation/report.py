@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +18,11 @@ import numpy as np
 from ..core.files import check_folder, write
 from ..figures.drawing import styled
 from ..figures.formats import WRITERS
+from ..figures.layout import EDGE, LINE
+from ..figures.lettering import lines_of
 from ..figures.page import FONT, SCREEN, SMALL
 from ..figures.provenance import versions
+from ..methods.registry import METHODS
 from .ranks import mean_and_error
 from .rows import csv_of
 
@@ -53,6 +57,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 DASHES = ((0, ()), (0, (5, 1.2)), (0, (2, 1)), (0, (6, 1, 1.5, 1)), (0, (1, 0.8)))
 GREY = {RANDOM: ("#777777", (0, ())), CENTRE: ("#777777", (0, (1, 1)))}
 WIDE, TALL = 180.0, 62.0  # mm
+LEGEND = 24  # letters of a line
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -118,15 +123,19 @@ class Evaluation:
         with styled():
             rcParams.update({"font.size": FONT, "axes.linewidth": 0.5})
             panels = 3 if self.parts else 2
-            size = (WIDE / 25.4 * (panels + 0.7) / 3.7, TALL / 25.4)  # the legend is as wide as 0.7 panels
-            figure = _notebook_figure()(figsize=size, dpi=SCREEN, layout="constrained")
+            wide = WIDE * (panels + 0.7) / 3.7  # mm; the legend is as wide as 0.7 panels
+            said = lines_of(self._drawn, wide - 2 * EDGE, 1, SMALL).words
+            tall = TALL + LINE * len(said)
+            figure = _notebook_figure()(figsize=(wide / 25.4, tall / 25.4), dpi=SCREEN, layout="constrained")
             axes: Sequence[Axes] = figure.subplots(1, panels)
             _draw_removal(axes[0], self, self.deletion, "Deletion, lower is better", "patches removed")
             _draw_removal(axes[1], self, self.insertion, "Insertion, higher is better", "patches put back")
             if self.parts:
                 _draw_randomised(axes[2], self)
             lines = axes[0].get_lines()
-            figure.legend(lines, self.methods, loc="outside right center", frameon=False, handlelength=2.8)
+            names = [fill(name, LEGEND) for name in self._words]
+            figure.legend(lines, names, loc="outside right center", frameon=False, handlelength=2.8)
+            figure.supxlabel("\n".join(said), x=EDGE / wide, ha="left", size=SMALL)
         return figure
 
     def save(self, path: str | os.PathLike[str], *, dpi: int = 300) -> Path:
@@ -143,7 +152,7 @@ class Evaluation:
         evaluation = {"settings": dict(self.settings), "rows": self.rows()}
         record = {"vislab": packages["vislab"], "evaluation": evaluation, "versions": packages}
         with styled():
-            write(path, WRITERS[suffix](self.figure(), dpi, "Faithfulness of maps", self.caption, record))
+            write(path, WRITERS[suffix](self.figure(), dpi, "Faithfulness of maps", self._drawn, record))
         return path
 
     @property
@@ -154,6 +163,23 @@ class Evaluation:
         seen = f"{count} image{'s' if count > 1 else ''}" + (f", {len(self.skipped)} left out" if self.skipped else "")
         steps = f"{len(self.share) - 1} steps over a {known['fill']} fill"
         return f"{known['model']} · {seen} · {steps} · seed {known['seed']} · {averaged(count)}"
+
+    @property
+    def _drawn(self) -> str:
+        """The caption of the curves, which says how many photographs each shows, and what their bands are."""
+        count = len(self.targets)
+        parts = [self.caption.removesuffix(f" · {averaged(count)}")]
+        parts += [f"weights drawn anew on {self.randomised.shape[1]} of them"] if self.parts and count > 1 else []
+        return " · ".join([*parts, "lines: means, bands: one standard error" if count > 1 else averaged(count)])
+
+    @property
+    def _words(self) -> list[str]:
+        """The methods as captions call them; settings that have a name of their own keep it."""
+        asked = self.settings.get("methods", {})
+        own = {name: METHODS[name] for name in self.methods if asked.get(name) == {"method": name}}
+        words = {name: "attention of CLS" if name == "cls" else one.words or one.label for name, one in own.items()}
+        every = [words.get(name, name) for name in self.methods]
+        return [one if every.count(one) == 1 else name for name, one in zip(self.methods, every, strict=True)]
 
     def __repr__(self) -> str:
         samples = self.samples

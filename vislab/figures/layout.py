@@ -71,6 +71,8 @@ def plan(panel: Panel) -> Plan:
         beside, above = draft.width - sum(draft.wides), draft.height - sum(draft.talls)
         scale *= min(1.0, (widest - beside) / sum(draft.wides), (tallest - above) / sum(draft.talls))
         if scale * min(shares) < draft.narrowest:
+            if len(heights) == len(shares) == 1:
+                raise ValueError(f"{widest:g} mm leave no room for the picture: take a larger width, or shorter labels")
             raise ValueError(
                 f"{len(heights)} × {len(shares)} pictures would be {max(0.0, scale * min(shares)):.1f} mm wide on "
                 f"{widest:g} mm: take a larger width, fewer pictures or shorter labels"

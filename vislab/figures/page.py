@@ -111,9 +111,9 @@ class Panel(Shown):
     """A figure: pictures in rows and columns, their labels and colour bars; make one with `vislab.panel`.
 
     cells: rows of equal length, None where nothing stands. rows, columns: labels, or none. detections: boxes on each
-    picture, or None for the one that a heatmap explains. listed: whether its heatmaps
-    are a plain list. options: the keywords of `panel` that made it. Shows itself as the last expression of a
-    notebook cell; `vislab.save` writes it.
+    picture, or None for the one that a heatmap explains. listed: whether its heatmaps are a plain list. options: the
+    keywords of `panel` that made it. captioned: whether somebody wrote its caption. Shows itself as the last expression
+    of a notebook cell; `vislab.save` writes it.
     """
 
     cells: tuple[tuple[Cell | None, ...], ...]
@@ -124,6 +124,7 @@ class Panel(Shown):
     look: Look
     listed: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+    captioned: bool = False
 
     def __repr__(self) -> str:
         return f"Panel({len(self.cells)} × {len(self.cells[0])} pictures: {self.caption or self.title})"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import shown
+from ..core.checks import check_options, shown
 from ..core.fingerprints import of_image
 from ..core.heatmap import Heatmap
 from ..masks.masks import Masks
@@ -45,6 +45,7 @@ def panel(
     theme: Theme = "light",
     transparent: bool = False,
     dpi: int = 300,
+    **unknown: Any,
 ) -> Panel:
     """Heatmaps on their photos as one figure: a list of them, or a grid as a list of rows.
 
@@ -66,7 +67,8 @@ def panel(
 
     ValueError: heatmaps without a photo, labels that do not fit the grid, unknown or impossible options.
     """
-    options = {name: value for name, value in locals().items() if name != "heats"}
+    options = {name: value for name, value in locals().items() if name not in ("heats", "unknown")}
+    check_options("vislab.panel", unknown, OPTIONS)
     look = Look(opacity, blend, colormap, smooth, normalise, threshold, grid, label, width, theme, transparent, dpi)
     colour_table(colormap)
     boxes = boxes_given(detections)
@@ -100,11 +102,14 @@ def panel(
         look,
         listed,
         {name: value for name, value in options.items() if name != "detections"},
+        captioned=caption is not None,
     )
 
 
 OPTIONS: Mapping[str, Any] = {
-    name: parameter.default for name, parameter in inspect.signature(panel).parameters.items() if name != "heats"
+    name: parameter.default
+    for name, parameter in inspect.signature(panel).parameters.items()
+    if name not in ("heats", "unknown")
 }
 
 

@@ -249,11 +249,11 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def latex(name: str, panel: Panel) -> str:
-    """The lines that put a figure file into a LaTeX text."""
+def latex(name: str, panel: Panel, caption: str) -> str:
+    """The lines that put a figure file into a LaTeX text, with its caption."""
     width = plan(panel).width
     load = "includesvg" if name.lower().endswith(".svg") else "includegraphics"  # of the packages svg and graphicx
-    words = re.sub(r"[\\{}&%$#_~^]", _escaped, panel.caption)
+    words = re.sub(r"[\\{}&%$#_~^]", _escaped, caption)
     label = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).stem).strip("-")
     return (
         "\\begin{figure}\n  \\centering\n"

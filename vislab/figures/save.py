@@ -43,13 +43,14 @@ def save(
     heats: what `vislab.panel` made, or what it takes, a heatmap or several of them; then options are those of `panel`:
     colormap, opacity, normalise, width, theme, dpi, title, caption, … image: (H, W, 3) uint8, a picture of the same
     size to draw the heatmaps on, by default each on its own. Photos keep up to 600 dpi in PDF and SVG. beside: "json"
-    writes how the figure was made into a file beside it, "tex" the lines that put it into a LaTeX text, "npz" the
-    values. plain: the photograph at its own size with the heatmap on it, as `overlay` draws it, without colour bar or
-    caption; of one heatmap, as .png or .jpg. How it was made travels inside the file in any case (see `provenance` and
-    `reproduce`). Of boxes, what `detect` finds, and of masks, the photograph is written under them: as .png or .jpg at
-    its own size, as .pdf or .svg, or where one of the options width, caption, theme, transparent and dpi is given, on a
-    page; masks have the option opacity too, and are themselves written as .npz, which `load_masks` reads. The same call
-    writes the same bytes; a failed one leaves nothing behind.
+    writes how the figure was made into a file beside it, "tex" the lines that put it into a LaTeX text, with the
+    caption, which the figure itself then leaves out unless you gave one, "npz" the values. plain: the photograph at its
+    own size with the heatmap on it, as `overlay` draws it, without colour bar or caption; of one heatmap, as .png or
+    .jpg. How it was made travels inside the file in any case (see `provenance` and `reproduce`). Of boxes, what
+    `detect` finds, and of masks, the photograph is written under them: as .png or .jpg at its own size, as .pdf or
+    .svg, or where one of the options width, caption, theme, transparent and dpi is given, on a page; masks have the
+    option opacity too, and are themselves written as .npz, which `load_masks` reads. The same call writes the same
+    bytes; a failed one leaves nothing behind.
 
         vislab.save("figure.pdf", vislab.explain("photo.jpg"), width="column")
 
@@ -116,12 +117,15 @@ def write_all(
     suffix = path.suffix.lower()
     if plain:
         check_plain(figure, suffix, beside)
-    record = record_of(figure, suffix, alone=plain) | ({"notes": notes} if notes else {})
+    caption = figure.caption
+    if "tex" in beside and not figure.captioned:  # the text has the caption, which would stand there twice
+        figure = replace(figure, caption="", options={**figure.options, "caption": ""})
+    record = record_of(figure, suffix, alone=plain) | {"caption": caption} | ({"notes": notes} if notes else {})
     files = {path: file_of(figure, suffix, record, plain=plain)}
     if "json" in beside:
         files[path.with_suffix(".json")] = (json.dumps(record, ensure_ascii=False, indent=2) + "\n").encode()
     if "tex" in beside:
-        files[path.with_suffix(".tex")] = latex(path.name, figure).encode()
+        files[path.with_suffix(".tex")] = latex(path.name, figure, caption).encode()
     if "npz" in beside:
         files[path.with_suffix(".npz")] = file_of(figure, ".npz", record)
     for name, data in reversed(files.items()):  # the figure last: where it is, all is
@@ -166,4 +170,4 @@ def file_of(figure: Panel, suffix: str, record: Mapping[str, Any], *, plain: boo
     check_transparent(suffix, figure.look.transparent)
     with styled():
         drawing = figure_of(figure, vector=suffix in (".pdf", ".svg"))
-        return WRITERS[suffix](drawing, figure.look.dpi, figure.title, figure.caption, record)
+        return WRITERS[suffix](drawing, figure.look.dpi, figure.title, record["caption"], record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -31,7 +31,8 @@ def words_figure(
 ) -> Panel:
     """Where the words of an answer look, each as a picture with its image share. how: layer and head, if asked for.
 
-    A lens reads no attention: its words stand without a share. look: keywords of `panel`.
+    A lens reads no attention: its words stand without a share. Of a long answer the first words are shown, and the
+    caption says how many. look: keywords of `panel`.
     """
     from ..api.explain import explain
     from ..figures.panel import panel
@@ -45,8 +46,15 @@ def words_figure(
         shares = answer.image_share
         titles = [f"{word.text} {float(share):.0%}" for word, share in zip(words, shares, strict=False)]
     if "caption" not in look:
-        look = {**look, "caption": f"{panel(heats, **look).caption} · {means}"}
+        said = [panel(heats, **look).caption, means, left_out(answer.words)]
+        own = panel(heats, title=titles, **look, caption=" · ".join(filter(None, said)))
+        return replace(own, captioned=False)
     return panel(heats, title=titles, **look)
+
+
+def left_out(words: Sequence[object]) -> str:
+    """That a figure shows some words of an answer alone, where it has more than a figure shows."""
+    return f"the first {MOST} of {len(words)} words" if len(words) > MOST else ""
 
 
 @dataclass(frozen=True, eq=False)
