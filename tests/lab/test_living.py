@@ -611,3 +611,23 @@ def test_presented_the_diagram_stands_where_there_is_room(
     lab.until(f"(lab.ui.diagram.getClientRects().length > 0) === {str(below).lower()}")
     lab.page.keyboard.press("Escape")
     lab.until("lab.ui.diagram.parentNode === lab.ui.left && !lab.ui.diagram.hidden")
+
+
+def test_of_a_tool_a_film_and_a_map_that_were_left_nothing_stays(living: Callable[..., Living]) -> None:
+    """A film of tokens does not come back with other tokens, nor does a bare photograph keep a map's colours."""
+    lab = living(keep=0.5)
+    hint = "lab.ui.caption.textContent.includes('point at a patch')"
+    lab.until(hint)
+    lab.button("by mouse").click()
+    lab.until(f"!{hint}")
+    lab.button("by mouse").click()
+    lab.until(hint)
+    lab.button("▶ through the layers").click()
+    lab.until("store.state.passing === 11")
+    for keep in (1, 0.7):
+        lab.lab.keep = keep
+        lab.until(f"pane.shown.settings.keep === {keep}")
+        lab.ready()
+    lab.until("store.state.passing === null && !lab.ui.root.classList.contains('passes')")
+    lab.control("model").select_option("embedded-reader")
+    lab.until("store.state.takes === 'question' && getComputedStyle(lab.ui.figures[0].bar).visibility === 'hidden'")
