@@ -262,6 +262,7 @@ def test_patches_are_clicked_away(living: Callable[..., Living]) -> None:
     masks[1, 8, 2:12] = masks[1, 7, 3] = False
     before, now = 100 * vislab.patch_score(vislab.samples()[CHURCH], target="church")(masks)
     assert lab.text(".removed") == f"11 of 196 patches gone: church {before:.0f} % → {now:.0f} %"
+    assert lab.text("section:has(ol) h3") == "Prediction of the whole photograph"
     assert lab.lab.query == "cls"
     changed = np.abs(lab.pixels().astype(int) - whole).max(-1) > 40
     high, wide = changed.shape
@@ -294,11 +295,51 @@ def test_patches_are_clicked_away(living: Callable[..., Living]) -> None:
     lab.page.keyboard.press("Escape")
     lab.button("patches back").click()
     lab.until("lab.ui.removed.textContent.startsWith('Click a patch') && lab.ui.allBack.disabled")
+    assert lab.text("section:has(ol) h3") == "Prediction"
     lab.button("by mouse").click()
     lab.page.mouse.move(2, 2)
     lab.until("lab.ui.removed.textContent === ''")
     lab.page.wait_for_timeout(100)
     assert np.array_equal(lab.pixels(), whole)
+
+
+def test_what_the_model_says_instead_is_told(living: Callable[..., Living]) -> None:
+    """Beside the class that is watched, by mouse and in films; the prediction says what it is of."""
+    lab = living()
+    photo, names = vislab.samples()[CHURCH], vislab.load("embedded").classes.labels
+    masks = np.ones((2, 14, 14), bool)
+    masks[1, 3:, 1:13] = False
+    scores = np.array([vislab.patch_score(photo, target=name)(masks)[1] for name in names])
+    best = int(scores.argmax())
+    assert names[best] != "church"
+    words = f", now “{names[best].split(',')[0]}” {100 * scores[best]:.0f} %"
+    lab.button("by mouse").click()
+    for row in range(3, 14):
+        lab.page.mouse.move(*lab.over(row, 1))
+        lab.page.mouse.down()
+        lab.page.mouse.move(*lab.over(row, 12), steps=20)
+        lab.page.mouse.up()
+    lab.until("store.state.without?.gone.length === 132 && lab.ui.status.dataset.state === 'ready'")
+    assert lab.text(".removed").endswith(words)
+    dimmed = "getComputedStyle(lab.ui.classes).opacity === '0.5'"
+    lab.until(f"{dimmed} && lab.ui.predicted.textContent === 'Prediction of the whole photograph'")
+    lab.button("patches back").click()
+    lab.until(f"!({dimmed}) && lab.ui.predicted.textContent === 'Prediction'")
+    heat = vislab.explain(photo, method="cls")
+    curves = {name: vislab.removal(heat, score=vislab.patch_score(photo, target=name)) for name in names}
+    for film in ("deletion", "insertion"):
+        lab.button(f"▶ {film}").click()
+        lab.until("store.state.step === 28 && !store.state.playing")
+        for step in range(0, 29, 4):
+            lab.control("step").evaluate(f"e => {{ e.value = {step}; e.dispatchEvent(new Event('input')); }}")
+            said = {name: float(getattr(curve, film)[step]) for name, curve in curves.items()}
+            name = max(said, key=lambda one: said[one])
+            share = 100 * said[name]
+            words = "" if name == "church" else f", now “{name.split(',')[0]}” {share:.0f} %"
+            lab.until(f"store.state.step === {step} && lab.ui.removed.textContent.endsWith({words or ' %'!r})")
+            assert ("now" in lab.text(".removed")) == bool(words)
+            whole = step == (0 if film == "deletion" else 28)
+            lab.until(f"{dimmed} === {str(not whole).lower()}")
 
 
 def test_a_film_takes_them_away_in_the_order_of_the_map(living: Callable[..., Living]) -> None:
@@ -312,7 +353,7 @@ def test_a_film_takes_them_away_in_the_order_of_the_map(living: Callable[..., Li
     heat = vislab.explain(vislab.samples()[CHURCH], method="cls")
     curves = vislab.removal(heat, score=vislab.patch_score(vislab.samples()[CHURCH], target="church"))
     lab.until("lab.ui.removed.textContent.startsWith('49 of 196 patches gone: church')")
-    assert lab.text(".removed").endswith(f" {100 * curves.deletion[7]:.0f} %")
+    assert f"patches gone: church {100 * curves.deletion[7]:.0f} %" in lab.text(".removed")
     row, col = divmod(int(np.argmax(heat.values)), 14)
     gone = lab.pixels()
     spot = np.s_[gone.shape[0] * (2 * row + 1) // 28, gone.shape[1] * (2 * col + 1) // 28]
@@ -570,3 +611,23 @@ def test_presented_the_diagram_stands_where_there_is_room(
     lab.until(f"(lab.ui.diagram.getClientRects().length > 0) === {str(below).lower()}")
     lab.page.keyboard.press("Escape")
     lab.until("lab.ui.diagram.parentNode === lab.ui.left && !lab.ui.diagram.hidden")
+
+
+def test_of_a_tool_a_film_and_a_map_that_were_left_nothing_stays(living: Callable[..., Living]) -> None:
+    """A film of tokens does not come back with other tokens, nor does a bare photograph keep a map's colours."""
+    lab = living(keep=0.5)
+    hint = "lab.ui.caption.textContent.includes('point at a patch')"
+    lab.until(hint)
+    lab.button("by mouse").click()
+    lab.until(f"!{hint}")
+    lab.button("by mouse").click()
+    lab.until(hint)
+    lab.button("▶ through the layers").click()
+    lab.until("store.state.passing === 11")
+    for keep in (1, 0.7):
+        lab.lab.keep = keep
+        lab.until(f"pane.shown.settings.keep === {keep}")
+        lab.ready()
+    lab.until("store.state.passing === null && !lab.ui.root.classList.contains('passes')")
+    lab.control("model").select_option("embedded-reader")
+    lab.until("store.state.takes === 'question' && getComputedStyle(lab.ui.figures[0].bar).visibility === 'hidden'")

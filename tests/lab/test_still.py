@@ -95,14 +95,36 @@ def test_a_readers_words_stay_below_the_pointer(living: Callable[..., Living], w
     assert lab.page.evaluate(MOVED) == []
 
 
-def test_the_note_on_a_size_that_does_not_fit_moves_nothing(living: Callable[..., Living]) -> None:
-    lab = living(width=1280, height=800)
-    before = lab.page.locator(".vislab-lab section", has_text="Take patches away").bounding_box()
-    drawn(lab, "patch size", 9, let_go=False)
-    lab.until("lab.ui.why.textContent === 'Patches of 9 px do not fill 224 px; 8 px do.'")
-    assert lab.page.locator(".vislab-lab section", has_text="Take patches away").bounding_box() == before
+@pytest.mark.parametrize("width", [1280, 1000, 850, 720, 560, 430])
+def test_the_note_on_a_size_that_does_not_fit_moves_nothing(living: Callable[..., Living], width: int) -> None:
+    lab = living(width=width, height=800)
+    assert moved(lab, lambda: drawn(lab, "patch size", 9, let_go=False)) == []
+    lab.until("lab.ui.why.textContent === '9 px do not fill 224 px; 8 px do.'")
     drawn(lab, "patch size", 8)
     lab.until("lab.ui.why.textContent === ''")
+
+
+@pytest.mark.parametrize("width", [1280, 850, 720, 560])
+def test_a_title_moves_no_photograph(living: Callable[..., Living], width: int) -> None:
+    """Whatever it says, of one picture and of two; one that is cut is whole as a tooltip."""
+    lab = living(width=width, height=800)
+    head = "lab.ui.figures.filter(({ box }) => !box.hidden).map(({ canvas, title }) => canvas.offsetTop)"
+    for scale in (1, 0.5):
+        lab.lab.attention_scale = scale
+        lab.until(f"pane.shown.settings.attention_scale === {scale}")
+        lab.ready()
+        lab.page.wait_for_timeout(100)
+        before = lab(head)
+        lab.page.mouse.move(*lab.over(6, 7))
+        lab.until("lab.ui.figures[0].title.textContent.includes('what patch')")
+        drawn(lab, "scale", -30 if scale == 1 else -24, let_go=False)
+        lab.until("lab.ui.figures[0].title.textContent.startsWith('preview')")
+        lab.page.wait_for_timeout(100)
+        assert lab(head) == before
+        lines = "lab.ui.figures[0].title.parentNode"
+        if lab(f"{lines}.scrollHeight > {lines}.clientHeight + 1"):
+            assert lab("lab.ui.figures[0].title.title.includes(lab.ui.figures[0].title.textContent)")
+        lab.page.mouse.move(2, 2)
 
 
 def test_the_scale_catches_at_its_marks_in_hand_and_keys_reach_between(living: Callable[..., Living]) -> None:

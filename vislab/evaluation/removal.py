@@ -104,38 +104,55 @@ def patch_score(
         score(values[None] > values.mean())  # of the patches that rollout finds
     """
     ready = model_of(model)
-    classes = classes_of(ready)
-    grid = ready.grid(image_size, patch_size)
-    pixels, frame = ready.preprocessing(load_image(image), ready.input_size(image_size))
-    spent = on_input(tokens, frame, ready.name)
-    whole = pixels.to(ready.device, ready.dtype)
+    classes_of(ready)
+    how = {"fill": fill, "patch_size": patch_size, "image_size": image_size, **tokens}
+    scores = patch_scores(image, model=ready, **how)
+    if target is None:
+        grid = ready.grid(image_size, patch_size)
+        index = int(scores(np.ones((1, grid.rows, grid.cols), bool)).argmax())
+    else:
+        index = ready.class_index(target)
+    return lambda kept: scores(kept)[:, index]
+
+
+def patch_scores(
+    image: Any,
+    *,
+    model: Model,
+    fill: Fill = "blur",
+    patch_size: int | None = None,
+    image_size: ImageSize | None = None,
+    **tokens: Any,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """As `patch_score`, of all classes at once -> (n, rows, cols) bool -> (n, classes)."""
+    classes = classes_of(model)
+    grid = model.grid(image_size, patch_size)
+    pixels, frame = model.preprocessing(load_image(image), model.input_size(image_size))
+    spent = on_input(tokens, frame, model.name)
+    whole = pixels.to(model.device, model.dtype)
     removed = filled(pixels[0], fill)[None].to(whole)
+    grids = {(one.rows, one.cols): one for one in (grid, *_small(model, spent, image_size))}
+    budget = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS_ELSEWHERE)
 
-    def logits(shown: Tensor) -> Tensor:
-        return ready.logits(shown, patch_size=patch_size, image_size=image_size, **spent)
-
-    index = int(logits(whole).argmax()) if target is None else ready.class_index(target)
-    grids = {(one.rows, one.cols): one for one in (grid, *_small(ready, spent, image_size))}
-    budget = BATCH_TOKENS.get(ready.device.type, BATCH_TOKENS_ELSEWHERE)
-
-    def score(kept: np.ndarray) -> np.ndarray:
-        masks = torch.from_numpy(kept).to(ready.device)
+    def scores(kept: np.ndarray) -> np.ndarray:
+        masks = torch.from_numpy(kept).to(model.device)
         own = grids.get((masks.shape[1], masks.shape[2])) if masks.ndim == 3 else None
         if own is None:
             fitting = " or ".join(f"(n, {rows}, {cols})" for rows, cols in grids)
             raise ValueError(f"masks of patches are {fitting} here, not {tuple(masks.shape)}: one for each patch")
         # pixels that are left over at the right and bottom go with the last patch
         row, col = (
-            (torch.arange(side, device=ready.device) // patch).clamp(max=count - 1)
+            (torch.arange(side, device=model.device) // patch).clamp(max=count - 1)
             for side, patch, count in zip(pixels.shape[2:], own.patch, (own.rows, own.cols), strict=True)
         )
         parts = []
         for part in masks.split(max(1, budget // grid.tokens)):
             shown = torch.where(part[:, row][:, :, col][:, None], whole, removed)
-            parts.append(classes.scores(logits(shown))[:, index])
+            logits = model.logits(shown, patch_size=patch_size, image_size=image_size, **spent)
+            parts.append(classes.scores(logits))
         return torch.cat(parts).cpu().numpy()
 
-    return score
+    return scores
 
 
 def _small(model: Model, spent: Mapping[str, Any], image_size: ImageSize | None) -> list[Grid]:

@@ -174,6 +174,7 @@ def removal(kept: Kept, settings: Mapping[str, Any], trial: Trial | str) -> Mess
     curves = trial.curves
     content |= {"target": trial.target, "share": curves.share.tolist()}
     content |= {"deletion": curves.deletion.tolist(), "insertion": curves.insertion.tolist()}
+    content |= {"best": trial.best}
     content |= {"areas": [curves.deletion_area, curves.insertion_area]}
     return content, [trial.gone.astype("<u2").tobytes(), jpeg(trial.filled)]
 
@@ -183,7 +184,8 @@ def without(kept: Kept, gone: Sequence[int], found: Without | str) -> Message:
     content: dict[str, Any] = {"kind": "without", "run": kept.number, "gone": list(gone)}
     if isinstance(found, str):
         return content | {"refused": found}, []
-    return content | {"target": found.target, "before": found.before, "now": found.now}, [jpeg(found.filled)]
+    content |= {"target": found.target, "before": found.before, "now": found.now, "best": found.best}
+    return content, [jpeg(found.filled)]
 
 
 def boxes(digest: str, detections: Detections | None) -> Message:

@@ -11,23 +11,27 @@ import numpy as np
 from ..core.heatmap import Heatmap
 from ..evaluation import removal as removing
 from ..evaluation.plan import on_patches, rng
-from ..evaluation.removal import Removal, patch_score, removal
+from ..evaluation.removal import Removal, patch_scores, removal
+from ..models.model import Model
 from .runs import Kept
 
 STEPS = 28  # of a removal, as in `evaluate`
 PARTS = 8  # in which its forwards are made, telling how far they are
+Best = tuple[str, float]  # the most probable class, in words, and its probability
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
     """What becomes of a class's probability while patches are taken away in a heatmap's order, and put back in it.
 
-    target: the class, in words. gone: (rows, cols) int, the step from which a patch is gone. filled: (h, w, 3) uint8,
-    the model's input as it is where patches are gone: blurred until its shapes are.
+    target: the class, in words. best: the most probable one at each step of "deletion" and "insertion". gone:
+    (rows, cols) int, the step from which a patch is gone. filled: (h, w, 3) uint8, the model's input as it is where
+    patches are gone: blurred until its shapes are.
     """
 
     target: str
     curves: Removal
+    best: dict[str, list[Best]]
     gone: np.ndarray
     filled: np.ndarray
 
@@ -49,7 +53,8 @@ def trial(
     index, name = _class_of(kept, target)
     steps = min(STEPS, run.grid.patches)
     gone = np.zeros((run.grid.rows, run.grid.cols), int)
-    score = patch_score(image, model=model, target=index, **kept.sizes)
+    every = patch_scores(image, model=model, **kept.sizes)
+    best: list[Best] = []
 
     def scores(masks: np.ndarray) -> np.ndarray:
         gone[:] = masks[: steps + 1].sum(0)  # those in which a patch is still there
@@ -57,24 +62,31 @@ def trial(
         for part in np.array_split(masks, min(PARTS, len(masks))):
             progress(sum(map(len, parts)), len(masks))
             with _scaled(kept):
-                parts.append(score(part))
-        return np.concatenate(parts)
+                parts.append(every(part))
+        best[:] = _best(model, found := np.concatenate(parts))
+        return found[:, index]
 
     def make() -> Trial:
         values = on_patches(heat, run.grid, model.input_size(kept.sizes.get("image_size")))
         curves = removal(values, score=scores, steps=steps, seed=rng(0, "ties", 0))
-        return Trial(name, curves, gone, _filled(kept, image))
+        deleted = best[: steps + 1]
+        inserted = [deleted[-1], *best[steps + 1 :], deleted[0]]
+        return Trial(name, curves, {"deletion": deleted, "insertion": inserted}, gone, _filled(kept, image))
 
     return kept.once(("trial", index, heat.values.tobytes()), make)
 
 
 @dataclass(frozen=True, eq=False)
 class Without:
-    """The probability of a class, in words, with all patches and without some. filled: as a Trial has it."""
+    """The probability of a class, in words, with all patches and without some; best: what the model says without them.
+
+    filled: as a Trial has it.
+    """
 
     target: str
     before: float
     now: float
+    best: Best
     filled: np.ndarray
 
 
@@ -85,16 +97,23 @@ def without(kept: Kept, image: np.ndarray, gone: Sequence[int], target: str | in
     """
     index, name = _class_of(kept, target)
 
-    def make() -> tuple[float, float]:
+    def make() -> tuple[float, float, Best]:
         masks = np.ones((2, kept.run.grid.patches), bool)
         masks[1, list(gone)] = False
-        score = patch_score(image, model=kept.model, target=index, **kept.sizes)
+        every = patch_scores(image, model=kept.model, **kept.sizes)
         with _scaled(kept):
-            before, now = score(masks.reshape(2, kept.run.grid.rows, kept.run.grid.cols))
-        return float(before), float(now)
+            found = every(masks.reshape(2, kept.run.grid.rows, kept.run.grid.cols))
+        before, now = map(float, found[:, index])
+        return before, now, _best(kept.model, found)[1]
 
-    before, now = kept.once(("without", index, tuple(gone)), make)
-    return Without(name, before, now, _filled(kept, image))
+    before, now, best = kept.once(("without", index, tuple(gone)), make)
+    return Without(name, before, now, best, _filled(kept, image))
+
+
+def _best(model: Model, scores: np.ndarray) -> list[Best]:
+    """scores: (n, classes)"""
+    labels = removing.classes_of(model).labels
+    return [(labels[at], float(row[at])) for row, at in zip(scores, scores.argmax(1), strict=True)]
 
 
 def _class_of(kept: Kept, target: str | int | None) -> tuple[int, str]:

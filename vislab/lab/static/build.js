@@ -129,7 +129,7 @@ function sideOf(ui) {
   ui.chart = makeDrawing(220, 72);
   ui.measures = make("p", { className: "measures" });
   ui.fused = make("p", { className: "fused" });
-  ui.classes = make("ol");
+  [ui.predicted, ui.classes] = [heading("Prediction"), make("ol")];
   ui.knows = quiet("");
   ui.leave = Object.assign(button("✕"), { ariaLabel: "leave" });
   ui.choose = Object.assign(button("☰"), { ariaLabel: "choose" });
@@ -169,7 +169,7 @@ function sideOf(ui) {
       detail(chart),
     ),
     section("Attention", scale, layer, head, ui.fused, detail(ui.measures)),
-    section("Prediction", ui.classes, detail(ui.knows)),
+    make("section", {}, ui.predicted, ui.classes, detail(ui.knows)),
     gameOf(ui),
     make("div", { className: "stage" }, ui.choose, ui.leave),
   );

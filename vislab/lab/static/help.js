@@ -17,7 +17,7 @@ export function bindHelp(store, ui) {
     const node = nodes[name];
     if (node) (node.closest("label") ?? node).title = sentence;
   }
-  for (const { title, name } of ui.figures) title.title = name.title = DEFINITIONS.title;
+  for (const { name } of ui.figures) name.title = DEFINITIONS.title;
   for (const button of ui.exports) button.title = `Keep what you see as ${button.textContent}.`;
   let pressed = false; // what is dragged over, or clicked, is not pointed at
   let rest = ""; // where the pointer was last: what moves below it is not pointed at

@@ -6,6 +6,7 @@ import { showAtlas } from "./atlas.js";
 import { showTokens } from "./costs.js";
 import { make, say } from "./elements.js";
 import { codeOf } from "./files.js";
+import { goneNow } from "./gone.js";
 import { defined } from "./help.js";
 import { showLens } from "./lens.js";
 import { showMarks } from "./marks.js";
@@ -177,6 +178,9 @@ function showPrediction(store, ui, { classes, model, run }) {
       : "This model names nothing: it has no classifier.";
   ui.knows.textContent = classes.length === 0 ? none : given;
   const shown = model.scores === "number" ? [] : classes;
+  const whole = goneNow(store)?.gone.some(Boolean); // while patches are gone it is not what the model says
+  say(ui.predicted, whole ? "Prediction of the whole photograph" : "Prediction");
+  ui.classes.classList.toggle("former", Boolean(whole));
   ui.classes.replaceChildren(...shown.map(([name, p]) => classLine(name, p, before[name])));
 }
 

@@ -89,6 +89,7 @@ function paintPane(store, pane, figure, { reading, range, tall, two }) {
       drawMarks(store, context, unit);
     }
     figure.title.textContent = "the photograph";
+    figure.bar.style.visibility = "hidden";
     return;
   }
   const { frame, grid } = reading.place ?? pane.shown;
@@ -124,7 +125,7 @@ function paintPane(store, pane, figure, { reading, range, tall, two }) {
   colourBar(store, figure, range, two);
 }
 
-/** Presented, a title is as large as its line lets it be, and one that would get too small has two. */
+/** Presented, a title is as large as its line lets it be, or has two; else one that is cut is whole as a tooltip. */
 function fitTitle({ box, name, title }, presenting) {
   const line = title.parentNode;
   const key = [presenting, box.clientWidth, innerWidth, name.textContent, title.textContent].join("|");
@@ -132,6 +133,8 @@ function fitTitle({ box, name, title }, presenting) {
   line.dataset.key = key;
   line.classList.remove("wraps");
   line.style.setProperty("--fit", 1);
+  const cut = !presenting && line.scrollHeight > line.clientHeight + 1;
+  title.title = cut ? line.textContent.trim() : DEFINITIONS.title;
   if (!presenting) return;
   const fit = line.clientWidth / line.scrollWidth;
   line.classList.toggle("wraps", fit < SMALLEST);

@@ -139,7 +139,7 @@ export function captionOf(store, reading) {
   const { grid } = panes[0].shown;
   const [highest, at] = highestOf(reading, grid);
   const most = isFlat(reading.values) ? `all values equal, ${highest}` : `highest ${highest} at patch ${at}`;
-  const known = hover || reading.cell || reading.preview || store.state.tool === "mask";
+  const known = hover || reading.cell || reading.preview || store.state.tool !== "point";
   const hint = known ? "" : " · point at a patch, click to pin it";
   const entropy = ({ row }) => ` · entropy ${entropyBits(row).toFixed(1)} of ${Math.log2(row.length).toFixed(1)} bits`;
   const bits = hasEntropy(store, reading) ? entropy(reading) : "";

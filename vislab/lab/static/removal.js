@@ -178,8 +178,12 @@ function filmWords({ state: { film, step } }, removal, grid) {
   if (!removal?.gone) return "The model runs without more and more of the patches …";
   const patches = grid.rows * grid.cols;
   const count = Math.round(removal.share[step] * patches);
-  return `${count} of ${patches} patches ${DONE[film]}: ${removal.target.split(",")[0]} ${percent(removal[film][step])}`;
+  const watched = `${removal.target.split(",")[0]} ${percent(removal[film][step])}`;
+  return `${count} of ${patches} patches ${DONE[film]}: ${watched}${instead(removal, removal.best[film][step])}`;
 }
+
+/** What the model says now, where that is not the class that is watched. */
+const instead = ({ target }, [name, p]) => (name === target ? "" : `, now “${name.split(",")[0]}” ${percent(p)}`);
 
 function tookWords(store, taken, grid) {
   const trial = currentTrial(store);
@@ -187,7 +191,9 @@ function tookWords(store, taken, grid) {
   const name = trial?.target.split(",")[0];
   if (!taken.length)
     return `Click a patch, or drag over several, to take them away${trial ? `: ${name} ${percent(trial.before)}` : ""}`;
-  const end = trial ? `${name} ${percent(trial.before)} → ${percent(trial.now)}` : "the model looks again …";
+  const end = trial
+    ? `${name} ${percent(trial.before)} → ${percent(trial.now)}${instead(trial, trial.best)}`
+    : "the model looks again …";
   return `${taken.length} of ${grid.rows * grid.cols} patches gone: ${end}`;
 }
 

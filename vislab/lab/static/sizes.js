@@ -5,11 +5,10 @@ import { bind } from "./controls.js";
 import { inHand, say, showStops } from "./elements.js";
 import { now, sizesOf } from "./settings.js";
 
-/** Why a slider stops at another size than it was drawn to; "" where that is for no such reason. */
+/** Why a slider stops at another size than it was drawn to, in a line of its column; "" where that is for no such reason. */
 const MISFIT = {
-  patch_size: (raw, to, [size]) =>
-    size[0] % raw ? `Patches of ${raw} px do not fill ${size[0]} px; ${to} px do.` : "",
-  image_size: (raw, to, [, patch]) => (raw % patch[0] ? `Patches of ${patch[0]} px fill ${to} px, not ${raw} px.` : ""),
+  patch_size: (raw, to, [size]) => (size[0] % raw ? `${raw} px do not fill ${size[0]} px; ${to} px do.` : ""),
+  image_size: (raw, to, [, patch]) => (raw % patch[0] ? `Patches fill ${to} px, not ${raw} px.` : ""),
 };
 
 /** Sizes of input and patch; of a fovea the largest patches, which the input must hold whole. */

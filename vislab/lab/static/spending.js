@@ -4,7 +4,7 @@
 import { KEPT_BY } from "./choices.js";
 import { bind } from "./controls.js";
 import { fill, say } from "./elements.js";
-import { haltPassing, layerPassed, passTo, playPassing } from "./passing.js";
+import { layerPassed, passTo, playPassing } from "./passing.js";
 import { commit, methodName, now, visibleBoxes } from "./settings.js";
 import { isSpent, planOf } from "./tokens.js";
 
@@ -30,7 +30,8 @@ export function bindSpending(store, ui) {
     passTo(store, null);
   });
   store.subscribe(() => {
-    if (store.state.passClock && !store.state.panes[0].shown?.owners) haltPassing(store);
+    const { passing, panes } = store.state;
+    if (passing !== null && !panes[0].shown?.owners) passTo(store, null); // it does not come back with other tokens
   });
   return [
     ...bindSliders(store, ui),
