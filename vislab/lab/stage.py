@@ -11,7 +11,7 @@ from ..api.detect import detect
 from ..api.explain import heatmap
 from ..api.focus import focus
 from ..core.heatmap import Heatmap
-from ..evaluation.plan import rng
+from ..evaluation.plan import content, rng
 from ..evaluation.report import RANDOM
 from ..methods.registry import METHODS
 from ..methods.request import Request
@@ -28,6 +28,8 @@ from .wording import plainly
 from .worker import Superseded, Unless
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..api.focus import Focus
     from ..detectors.detections import Detections
 
@@ -258,7 +260,7 @@ class Stage:
             except (ValueError, RuntimeError, MemoryError) as error:
                 self._tell(protocol.of_method(method, shown.settings, kept, plainly(str(error))))
         if refused is None:
-            for method, heat in (heats | {RANDOM: _at_random(shown)}).items():
+            for method, heat in (heats | {RANDOM: _at_random(shown, wanted["pixels"])}).items():
                 tried = self._tried(wanted, kept, _label(method), heat)
                 self._tell(protocol.of_method(method, shown.settings, kept, heat, tried))
 
@@ -295,7 +297,7 @@ def asked_of(shown: Shown) -> tuple[Any, ...]:
     return shown.kept.number, shown.settings["query"], shown.settings["target"]
 
 
-def _at_random(shown: Shown) -> Heatmap:
-    """A map that knows nothing, to hold the others against; the one that `evaluate` has of a single image."""
-    values = rng(0, "maps", 0).random(shown.heat.values.shape)
+def _at_random(shown: Shown, image: np.ndarray) -> Heatmap:
+    """A map that knows nothing, to hold the others against; the one that `evaluate` has of the image."""
+    values = rng(0, "maps", content(image)).random(shown.heat.values.shape)
     return Heatmap(values, shown.heat.grid, shown.heat.frame, RANDOM)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.heatmap import Heatmap
 from ..evaluation import removal as removing
-from ..evaluation.plan import on_patches, rng
+from ..evaluation.plan import content, on_patches, rng
 from ..evaluation.removal import Removal, patch_scores, removal
 from ..models.model import Model
 from .runs import Kept
@@ -68,7 +68,7 @@ def trial(
 
     def make() -> Trial:
         values = on_patches(heat, run.grid, model.input_size(kept.sizes.get("image_size")))
-        curves = removal(values, score=scores, steps=steps, seed=rng(0, "ties", 0))
+        curves = removal(values, score=scores, steps=steps, seed=rng(0, "ties", content(image)))
         deleted = best[: steps + 1]
         inserted = [deleted[-1], *best[steps + 1 :], deleted[0]]
         return Trial(name, curves, {"deletion": deleted, "insertion": inserted}, gone, _filled(kept, image))
