@@ -168,7 +168,8 @@ def heatmap(
         if not request.entry.attends or NOT_FINITE in str(error):
             raise
         raise AttentionRefused(f"{error}; {registry.instead()} make maps without it") from error
-    facts = fingerprints.of_module(model.module, given=model.given)
+    with model.lock:  # while it is at work in another thread, it may have a kernel of another size
+        facts = fingerprints.of_module(model.module, given=model.given)
     if answer.cells is not None:
         facts["cells"] = answer.cells
     if model.found is not None and model.found.overlap and not answer.by_pixels:

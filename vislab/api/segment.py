@@ -205,7 +205,8 @@ def _of_tokens(model: Model, tokens: FeatureMap, method: str, settings: Mapping[
         labels, scores = [f"cluster {i}" for i in range(count)], cells.mean(1)
         scored = "share of the patches"
     masks = on_pixels(cells.reshape(len(cells), *_shape(tokens)), tokens.grid, tokens.frame)
-    facts = fingerprints.of_module(model.module, given=model.given)
+    with model.lock:
+        facts = fingerprints.of_module(model.module, given=model.given)
     return Masks(masks, tuple(labels), scores, scored, _said(method, settings), model.name, tokens.image, facts)
 
 
