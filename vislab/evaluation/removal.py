@@ -104,12 +104,11 @@ def patch_score(
         score(values[None] > values.mean())  # of the patches that rollout finds
     """
     ready = model_of(model)
-    classes_of(ready)
-    how = {"fill": fill, "patch_size": patch_size, "image_size": image_size, **tokens}
-    scores = patch_scores(image, model=ready, **how)
-    if target is None:
-        grid = ready.grid(image_size, patch_size)
-        index = int(scores(np.ones((1, grid.rows, grid.cols), bool)).argmax())
+    sizes: dict[str, Any] = {"patch_size": patch_size, "image_size": image_size}
+    scores = patch_scores(image, model=ready, fill=fill, **sizes, **tokens)
+    if target is None:  # of the logits: probabilities of classes that are each for itself may be alike
+        pixels, frame = ready.preprocessing(load_image(image), ready.input_size(image_size))
+        index = int(ready.logits(pixels, **sizes, **on_input(tokens, frame, ready.name)).argmax())
     else:
         index = ready.class_index(target)
     return lambda kept: scores(kept)[:, index]
